@@ -1,0 +1,359 @@
+package compat
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+const bboltMapBytes = 16 << 30
+
+var (
+	bboltData     = []byte("data")      // every key but the empty one
+	bboltEmpty    = []byte("empty-key") // made with the first value of the empty key
+	bboltEmptyKey = []byte("value")     // the one key in bboltEmpty
+)
+
+var bboltErrors = errorMap{
+	{bolterrors.ErrDatabaseNotOpen, ErrClosed},
+	{bolterrors.ErrTxClosed, ErrTxClosed},
+	{bolterrors.ErrDatabaseReadOnly, ErrReadOnly},
+	{bolterrors.ErrTxNotWritable, ErrReadOnly},
+	{bolterrors.ErrKeyTooLarge, ErrKeyTooLarge},
+	{bolterrors.ErrValueTooLarge, ErrValueTooLarge},
+	{bolterrors.ErrMaxSizeReached, ErrFull},
+	{syscall.ENOSPC, ErrFull},
+	{bolterrors.ErrTimeout, ErrLocked},
+	{bolterrors.ErrVersionMismatch, ErrVersion},
+	{bolterrors.ErrChecksum, ErrCorrupt},
+	{bolterrors.ErrInvalid, ErrNotStore},
+}
+
+func bboltError(err error) error { return bboltErrors.convert("bbolt", err) }
+
+// bboltEngine is one bucket of a bbolt file, one transaction per call.
+type bboltEngine struct {
+	db      *bolt.DB
+	path    string
+	page    uint64 // bytes
+	relaxed bool
+	gate    *gate
+	readers openReaders
+
+	user    atomic.Uint64 // bytes
+	commits atomic.Uint64
+	flushes atomic.Uint64
+}
+
+func openBbolt(path string, opts Options) (Engine, error) {
+	settings := bboltSettings(opts)
+	db, err := bolt.Open(path, 0o666, settings)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, bboltError(err))
+	}
+	e := &bboltEngine{
+		db:      db,
+		path:    path,
+		page:    uint64(db.Info().PageSize),
+		relaxed: settings.NoSync,
+		gate:    newGate(),
+	}
+	if settings.ReadOnly {
+		return e, nil
+	}
+	if err := e.createBucket(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, bboltError(err)), db.Close())
+	}
+	return e, nil
+}
+
+func bboltSettings(opts Options) *bolt.Options {
+	settings := &bolt.Options{
+		Timeout:         time.Nanosecond, // one attempt: a locked file is an error, not a wait
+		FreelistType:    bolt.FreelistMapType,
+		InitialMmapSize: bboltMapBytes,
+		NoSync:          opts.Relaxed,
+		ReadOnly:        opts.ReadOnly,
+	}
+	if opts.Bbolt != nil {
+		opts.Bbolt(settings)
+	}
+	return settings
+}
+
+// createBucket makes the data bucket. It looks first because an Update
+// commits even when it changes nothing.
+func (e *bboltEngine) createBucket() error {
+	var present bool
+	err := e.db.View(func(tx *bolt.Tx) error {
+		present = tx.Bucket(bboltData) != nil
+		return nil
+	})
+	if err != nil || present {
+		return err
+	}
+	return e.db.Update(func(tx *bolt.Tx) error {
+		_, err := tx.CreateBucket(bboltData)
+		return err
+	})
+}
+
+func (e *bboltEngine) Get(dst, key []byte) ([]byte, error) {
+	if !e.gate.enter() {
+		return dst, ErrClosed
+	}
+	defer e.gate.leave()
+	found := false
+	err := e.db.View(func(tx *bolt.Tx) error {
+		dst, found = bboltGet(tx, dst, key)
+		return nil
+	})
+	if err != nil {
+		return dst, bboltError(err)
+	}
+	if !found {
+		return dst, ErrNotFound
+	}
+	return dst, nil
+}
+
+func (e *bboltEngine) Put(key, value []byte) error {
+	if err := checkKey("bbolt", key, bolt.MaxKeySize); err != nil {
+		return e.unlessClosed(err)
+	}
+	return e.update(uint64(len(key)+len(value)), func(tx *bolt.Tx) error {
+		return bboltPut(tx, key, value)
+	})
+}
+
+func (e *bboltEngine) Delete(key []byte) error {
+	return e.update(uint64(len(key)), func(tx *bolt.Tx) error {
+		return bboltDelete(tx, key)
+	})
+}
+
+func (e *bboltEngine) WriteBatch(ops []Op) error {
+	if err := checkOps("bbolt", ops, bolt.MaxKeySize); err != nil {
+		return e.unlessClosed(err)
+	}
+	if len(ops) == 0 {
+		return e.unlessClosed(nil)
+	}
+	return e.update(userBytes(ops), func(tx *bolt.Tx) error {
+		for i := range ops {
+			if err := bboltApply(tx, &ops[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// update runs fn in one committed transaction and counts it.
+func (e *bboltEngine) update(user uint64, fn func(*bolt.Tx) error) error {
+	if !e.gate.enter() {
+		return ErrClosed
+	}
+	defer e.gate.leave()
+	if err := e.db.Update(fn); err != nil {
+		return bboltError(err)
+	}
+	e.commits.Add(1)
+	e.user.Add(user)
+	return nil
+}
+
+// unlessClosed returns err, or ErrClosed if the engine is closed, which
+// counts before anything else that is wrong with a call.
+func (e *bboltEngine) unlessClosed(err error) error {
+	if !e.gate.enter() {
+		return ErrClosed
+	}
+	e.gate.leave()
+	return err
+}
+
+func (e *bboltEngine) Scan(start []byte, n int, fn func(key, value []byte) bool) error {
+	if !e.gate.enter() {
+		return ErrClosed
+	}
+	defer e.gate.leave()
+	return bboltError(e.db.View(func(tx *bolt.Tx) error {
+		bboltScan(tx, start, n, fn)
+		return nil
+	}))
+}
+
+func (e *bboltEngine) Snapshot() (Reader, error) {
+	if !e.gate.enter() {
+		return nil, ErrClosed
+	}
+	defer e.gate.leave()
+	tx, err := e.db.Begin(false)
+	if err != nil {
+		return nil, bboltError(err)
+	}
+	r := &bboltReader{engine: e, tx: tx}
+	e.readers.add(r, func() error { return bboltError(tx.Rollback()) })
+	return r, nil
+}
+
+// Flush syncs the file, which matters in relaxed mode only: bbolt keeps
+// nothing in memory and has no log.
+func (e *bboltEngine) Flush() error {
+	if !e.gate.enter() {
+		return ErrClosed
+	}
+	defer e.gate.leave()
+	if !e.relaxed {
+		return nil
+	}
+	e.flushes.Add(1)
+	return bboltError(e.db.Sync())
+}
+
+func (e *bboltEngine) SizeOnDisk() (int64, error) {
+	if !e.gate.enter() {
+		return 0, ErrClosed
+	}
+	defer e.gate.leave()
+	return diskBytes(e.path)
+}
+
+func (e *bboltEngine) Stats() Stats {
+	engine := e.db.Stats().TxStats
+	commits := e.commits.Load()
+	s := Stats{
+		UserBytes:  e.user.Load(),
+		MediaBytes: uint64(engine.GetPageAlloc()) + commits*e.page,
+		Fences:     e.flushes.Load(),
+	}
+	if !e.relaxed {
+		s.Fences += 2 * commits // data pages, then the meta page
+	}
+	return s
+}
+
+func (e *bboltEngine) Close() error {
+	if !e.gate.close() {
+		return nil
+	}
+	err := e.readers.endAll()
+	return errors.Join(err, bboltError(e.db.Close()))
+}
+
+// bboltReader is a read transaction kept open.
+type bboltReader struct {
+	engine *bboltEngine
+	tx     *bolt.Tx
+	ended  bool
+}
+
+func (r *bboltReader) Get(dst, key []byte) ([]byte, error) {
+	if err := r.enter(); err != nil {
+		return dst, err
+	}
+	defer r.engine.gate.leave()
+	dst, found := bboltGet(r.tx, dst, key)
+	if !found {
+		return dst, ErrNotFound
+	}
+	return dst, nil
+}
+
+func (r *bboltReader) Scan(start []byte, n int, fn func(key, value []byte) bool) error {
+	if err := r.enter(); err != nil {
+		return err
+	}
+	defer r.engine.gate.leave()
+	bboltScan(r.tx, start, n, fn)
+	return nil
+}
+
+func (r *bboltReader) Close() error {
+	if !r.engine.gate.enter() {
+		return nil // the engine's Close ends it
+	}
+	defer r.engine.gate.leave()
+	r.ended = true
+	return r.engine.readers.end(r)
+}
+
+func (r *bboltReader) enter() error {
+	if !r.engine.gate.enter() {
+		return ErrClosed
+	}
+	if r.ended {
+		r.engine.gate.leave()
+		return ErrTxClosed
+	}
+	return nil
+}
+
+func bboltGet(tx *bolt.Tx, dst, key []byte) ([]byte, bool) {
+	bucket := tx.Bucket(bboltData)
+	if len(key) == 0 {
+		bucket, key = tx.Bucket(bboltEmpty), bboltEmptyKey
+	}
+	if bucket == nil {
+		return dst, false
+	}
+	value := bucket.Get(key)
+	return append(dst, value...), value != nil
+}
+
+func bboltApply(tx *bolt.Tx, op *Op) error {
+	if op.Delete {
+		return bboltDelete(tx, op.Key)
+	}
+	return bboltPut(tx, op.Key, op.Value)
+}
+
+func bboltPut(tx *bolt.Tx, key, value []byte) error {
+	if len(key) > 0 {
+		return tx.Bucket(bboltData).Put(key, value)
+	}
+	bucket, err := tx.CreateBucketIfNotExists(bboltEmpty)
+	if err != nil {
+		return err
+	}
+	return bucket.Put(bboltEmptyKey, value)
+}
+
+func bboltDelete(tx *bolt.Tx, key []byte) error {
+	if len(key) > 0 {
+		return tx.Bucket(bboltData).Delete(key)
+	}
+	if bucket := tx.Bucket(bboltEmpty); bucket != nil {
+		return bucket.Delete(bboltEmptyKey)
+	}
+	return nil
+}
+
+func bboltScan(tx *bolt.Tx, start []byte, n int, fn func(key, value []byte) bool) {
+	if n == 0 {
+		return
+	}
+	if len(start) == 0 {
+		if value, ok := bboltGet(tx, nil, nil); ok {
+			if n--; !fn([]byte{}, value) || n == 0 {
+				return
+			}
+		}
+	}
+	bucket := tx.Bucket(bboltData)
+	if bucket == nil {
+		return
+	}
+	cursor := bucket.Cursor()
+	for k, v := cursor.Seek(start); k != nil; k, v = cursor.Next() {
+		if n--; !fn(k, v) || n == 0 {
+			return
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package compat
+
+import (
+	"errors"
+	"fmt"
+
+	"nvkv/nvmap"
+)
+
+// The sentinels that engines answer with, for errors.Is.
+var (
+	ErrNotFound      = errors.New("nvkv: not found")
+	ErrTxClosed      = errors.New("nvkv: transaction closed")
+	ErrKeyTooLarge   = errors.New("nvkv: key too large")
+	ErrValueTooLarge = errors.New("nvkv: value too large")
+	ErrFailed        = errors.New("nvkv: failed")
+	ErrCorrupt       = errors.New("nvkv: corrupt")
+	ErrVersion       = errors.New("nvkv: version")
+	ErrNotStore      = errors.New("nvkv: not a store")
+	ErrClosed        = nvmap.ErrClosed
+	ErrReadOnly      = nvmap.ErrReadOnly
+	ErrFull          = nvmap.ErrFull
+	ErrLocked        = nvmap.ErrLocked
+)
+
+// engineError is an engine's own error under the sentinel it stands for. It
+// reads as the engine put it and unwraps to both.
+type engineError struct {
+	engine   string
+	sentinel error
+	err      error
+}
+
+func (e *engineError) Error() string {
+	return fmt.Sprintf("%s: %v: %v", e.engine, e.sentinel, e.err)
+}
+
+func (e *engineError) Unwrap() []error { return []error{e.sentinel, e.err} }
+
+// errorMap says which sentinel stands for which of an engine's errors. The
+// first match counts.
+type errorMap []struct{ from, to error }
+
+// convert returns err as callers of the named engine see it.
+func (m errorMap) convert(engine string, err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, pair := range m {
+		if errors.Is(err, pair.from) {
+			return &engineError{engine, pair.to, err}
+		}
+	}
+	return fmt.Errorf("%s: %w", engine, err)
+}
+
+// checkKey refuses a key that the named engine cannot hold.
+func checkKey(engine string, key []byte, limit int) error {
+	if len(key) <= limit {
+		return nil
+	}
+	return fmt.Errorf("%s: %w: %d bytes, at most %d", engine, ErrKeyTooLarge, len(key), limit)
+}
+
+// checkOps refuses a batch that holds a key the named engine cannot store. A
+// delete of such a key is no error: the key is absent.
+func checkOps(engine string, ops []Op, limit int) error {
+	for i := range ops {
+		if ops[i].Delete {
+			continue
+		}
+		if err := checkKey(engine, ops[i].Key, limit); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,344 @@
+package compat
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+const (
+	pebbleCacheBytes    = 1 << 30
+	pebbleMemTableBytes = 64 << 20
+	pebbleBloomBits     = 10 // per key
+)
+
+var pebbleErrors = errorMap{
+	{pebble.ErrNotFound, ErrNotFound},
+	{pebble.ErrClosed, ErrClosed},
+	{pebble.ErrReadOnly, ErrReadOnly},
+	{pebble.ErrBatchTooLarge, ErrValueTooLarge},
+	{pebble.ErrCorruption, ErrCorrupt},
+	{syscall.ENOSPC, ErrFull},
+	{pebble.ErrDBDoesNotExist, fs.ErrNotExist},
+}
+
+func pebbleError(err error) error { return pebbleErrors.convert("pebble", err) }
+
+// pebbleEngine is a pebble directory.
+type pebbleEngine struct {
+	db       *pebble.DB
+	path     string
+	readOnly bool
+	lock     *pebble.Lock
+	files    *countingFS
+	write    *pebble.WriteOptions
+	gate     *gate
+	readers  openReaders
+	user     atomic.Uint64 // bytes
+}
+
+func openPebble(path string, opts Options) (Engine, error) {
+	files := &countingFS{FS: vfs.Default}
+	lock, err := lockPebble(path, files, opts.ReadOnly)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	settings := pebbleSettings(opts, files)
+	settings.Lock = lock
+	db, err := pebble.Open(path, settings)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, pebbleError(err)), lock.Close())
+	}
+	e := &pebbleEngine{
+		db:       db,
+		path:     path,
+		readOnly: settings.ReadOnly,
+		lock:     lock,
+		files:    files,
+		write:    pebble.Sync,
+		gate:     newGate(),
+	}
+	if opts.Relaxed {
+		e.write = pebble.NoSync
+	}
+	return e, nil
+}
+
+// lockPebble takes the directory's lock before pebble would, because pebble
+// has no error by which to tell a locked store from a broken one.
+func lockPebble(path string, files vfs.FS, readOnly bool) (*pebble.Lock, error) {
+	if err := needDirectory(path, readOnly); err != nil {
+		return nil, err
+	}
+	lock, err := pebble.LockDirectory(path, files)
+	if err == nil {
+		return lock, nil
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) && errno != syscall.EAGAIN && errno != syscall.EACCES {
+		return nil, pebbleError(err)
+	}
+	return nil, &engineError{"pebble", ErrLocked, err}
+}
+
+// needDirectory makes the directory at path, or, for reading only, demands it.
+func needDirectory(path string, readOnly bool) error {
+	if !readOnly {
+		return os.MkdirAll(path, 0o777)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return &engineError{"pebble", ErrNotStore, errors.New("not a directory")}
+	}
+	return nil
+}
+
+func pebbleSettings(opts Options, files vfs.FS) *pebble.Options {
+	settings := &pebble.Options{
+		FS:                          files,
+		ReadOnly:                    opts.ReadOnly,
+		ErrorIfNotExists:            opts.ReadOnly,
+		CacheSize:                   pebbleCacheBytes,
+		MemTableSize:                pebbleMemTableBytes,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       2,
+		L0StopWritesThreshold:       1000,
+		LBaseMaxBytes:               64 << 20,
+		FormatMajorVersion:          pebble.FormatNewest,
+		CompactionConcurrencyRange:  compactionRange,
+		Logger:                      quietLogger{},
+	}
+	for i := range settings.Levels {
+		settings.Levels[i].FilterPolicy = bloom.FilterPolicy(pebbleBloomBits)
+	}
+	if opts.Pebble != nil {
+		opts.Pebble(settings)
+	}
+	return settings
+}
+
+// compactionRange allows as many compactions at once as CockroachDB does: all
+// processors but one, at most four.
+func compactionRange() (lower, upper int) {
+	return 1, min(4, max(1, runtime.NumCPU()-1))
+}
+
+func (e *pebbleEngine) Get(dst, key []byte) ([]byte, error) {
+	return pebbleGet(e.gate, e.db, dst, key)
+}
+
+func (e *pebbleEngine) Put(key, value []byte) error {
+	if !e.gate.enter() {
+		return ErrClosed
+	}
+	defer e.gate.leave()
+	if err := checkKey("pebble", key, MaxKeyBytes); err != nil {
+		return err
+	}
+	return e.count(uint64(len(key)+len(value)), e.db.Set(key, value, e.write))
+}
+
+func (e *pebbleEngine) Delete(key []byte) error {
+	if !e.gate.enter() {
+		return ErrClosed
+	}
+	defer e.gate.leave()
+	return e.count(uint64(len(key)), e.db.Delete(key, e.write))
+}
+
+func (e *pebbleEngine) WriteBatch(ops []Op) error {
+	if !e.gate.enter() {
+		return ErrClosed
+	}
+	defer e.gate.leave()
+	if err := checkOps("pebble", ops, MaxKeyBytes); err != nil {
+		return err
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	batch := e.db.NewBatch()
+	defer batch.Close()
+	for i := range ops {
+		if err := pebbleApply(batch, &ops[i]); err != nil {
+			return pebbleError(err)
+		}
+	}
+	return e.count(userBytes(ops), batch.Commit(e.write))
+}
+
+// count adds the user's bytes of a write that ended in err, if it succeeded.
+func (e *pebbleEngine) count(user uint64, err error) error {
+	if err != nil {
+		return pebbleError(err)
+	}
+	e.user.Add(user)
+	return nil
+}
+
+func (e *pebbleEngine) Scan(start []byte, n int, fn func(key, value []byte) bool) error {
+	return pebbleScan(e.gate, e.db, start, n, fn)
+}
+
+func (e *pebbleEngine) Snapshot() (Reader, error) {
+	if !e.gate.enter() {
+		return nil, ErrClosed
+	}
+	defer e.gate.leave()
+	snapshot := e.db.NewSnapshot()
+	r := &pebbleReader{engine: e, snapshot: snapshot}
+	e.readers.add(r, func() error { return pebbleError(snapshot.Close()) })
+	return r, nil
+}
+
+// Flush syncs the log and writes the memtables out as tables. Compactions go
+// on after it.
+func (e *pebbleEngine) Flush() error {
+	if !e.gate.enter() {
+		return ErrClosed
+	}
+	defer e.gate.leave()
+	if e.readOnly {
+		return nil
+	}
+	return pebbleError(e.db.Flush())
+}
+
+func (e *pebbleEngine) SizeOnDisk() (int64, error) {
+	if !e.gate.enter() {
+		return 0, ErrClosed
+	}
+	defer e.gate.leave()
+	return diskBytes(e.path)
+}
+
+func (e *pebbleEngine) Stats() Stats {
+	return Stats{
+		UserBytes:  e.user.Load(),
+		MediaBytes: e.files.bytes.Load(),
+		Fences:     e.files.syncs.Load(),
+	}
+}
+
+func (e *pebbleEngine) Close() error {
+	if !e.gate.close() {
+		return nil
+	}
+	err := e.readers.endAll()
+	return errors.Join(err, pebbleError(e.db.Close()), e.lock.Close())
+}
+
+// pebbleReader is a pebble snapshot.
+type pebbleReader struct {
+	engine   *pebbleEngine
+	snapshot *pebble.Snapshot
+	ended    bool
+}
+
+func (r *pebbleReader) Get(dst, key []byte) ([]byte, error) {
+	if err := r.usable(); err != nil {
+		return dst, err
+	}
+	return pebbleGet(r.engine.gate, r.snapshot, dst, key)
+}
+
+func (r *pebbleReader) Scan(start []byte, n int, fn func(key, value []byte) bool) error {
+	if err := r.usable(); err != nil {
+		return err
+	}
+	return pebbleScan(r.engine.gate, r.snapshot, start, n, fn)
+}
+
+func (r *pebbleReader) Close() error {
+	if !r.engine.gate.enter() {
+		return nil // the engine's Close ends it
+	}
+	defer r.engine.gate.leave()
+	r.ended = true
+	return r.engine.readers.end(r)
+}
+
+// usable tells a reader closed on its own from one whose engine is closed.
+func (r *pebbleReader) usable() error {
+	if !r.ended {
+		return nil
+	}
+	if r.engine.gate.isClosed() {
+		return ErrClosed
+	}
+	return ErrTxClosed
+}
+
+func pebbleApply(batch *pebble.Batch, op *Op) error {
+	if op.Delete {
+		return batch.Delete(op.Key, nil)
+	}
+	return batch.Set(op.Key, op.Value, nil)
+}
+
+func pebbleGet(g *gate, source pebble.Reader, dst, key []byte) ([]byte, error) {
+	if !g.enter() {
+		return dst, ErrClosed
+	}
+	defer g.leave()
+	value, closer, err := source.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return dst, ErrNotFound
+	}
+	if err != nil {
+		return dst, pebbleError(err)
+	}
+	dst = append(dst, value...)
+	return dst, pebbleError(closer.Close())
+}
+
+func pebbleScan(g *gate, source pebble.Reader, start []byte, n int, fn func(key, value []byte) bool) error {
+	if !g.enter() {
+		return ErrClosed
+	}
+	defer g.leave()
+	if n == 0 {
+		return nil
+	}
+	iter, err := source.NewIter(&pebble.IterOptions{LowerBound: start})
+	if err != nil {
+		return pebbleError(err)
+	}
+	err = pebbleWalk(iter, n, fn)
+	return pebbleError(errors.Join(err, iter.Close()))
+}
+
+func pebbleWalk(iter *pebble.Iterator, n int, fn func(key, value []byte) bool) error {
+	for valid := iter.First(); valid; valid = iter.Next() {
+		value, err := iter.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if n--; !fn(iter.Key(), value) || n == 0 {
+			return nil
+		}
+	}
+	return iter.Error()
+}
+
+// quietLogger drops what pebble reports of its daily work. Fatalf is called
+// when the log cannot be written, after which pebble cannot go on; it must not
+// return.
+type quietLogger struct{}
+
+func (quietLogger) Infof(string, ...any)  {}
+func (quietLogger) Errorf(string, ...any) {}
+func (quietLogger) Fatalf(format string, args ...any) {
+	pebble.DefaultLogger.Fatalf(format, args...)
+}

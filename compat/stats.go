@@ -1,0 +1,39 @@
+package compat
+
+// Stats is what an engine has done since it was opened.
+//
+// MediaBytes and Fences are counted by the engine, not estimated from
+// outside:
+//
+//   - nvkv: bytes given to Device.Write and calls of Device.Fence.
+//   - bbolt: its PageAlloc counter, every page of which a commit writes once,
+//     plus one meta page per commit; two fdatasync per commit. Not in it: one
+//     fsync whenever the file grows, by 16 MiB as a rule.
+//   - pebble: bytes written and syncs requested at its file system seam: log,
+//     tables, blob files, manifest and directories, background work included.
+//
+// /proc/self/io would tell nothing of an engine that stores through a
+// mapping; a test holds the figures of bbolt and pebble against it.
+type Stats struct {
+	UserBytes  uint64 `json:"user_bytes"`  // keys and values given to successful writes; a delete counts its key
+	MediaBytes uint64 `json:"media_bytes"` // bytes handed to the medium
+	Fences     uint64 `json:"fences"`      // fences, fsyncs and fdatasyncs
+}
+
+// WriteAmplification returns media bytes per user byte, or 0 before the first
+// write.
+func (s Stats) WriteAmplification() float64 {
+	if s.UserBytes == 0 {
+		return 0
+	}
+	return float64(s.MediaBytes) / float64(s.UserBytes)
+}
+
+// Sub returns what happened between an earlier reading and this one.
+func (s Stats) Sub(earlier Stats) Stats {
+	return Stats{
+		UserBytes:  s.UserBytes - earlier.UserBytes,
+		MediaBytes: s.MediaBytes - earlier.MediaBytes,
+		Fences:     s.Fences - earlier.Fences,
+	}
+}
