@@ -1,0 +1,91 @@
+package nvmap
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// fsInfo is what matters of a file system.
+type fsInfo struct {
+	name   string
+	memory bool  // its files are memory: map and store
+	unit   int64 // granularity of its mappings
+}
+
+// Magic numbers of statfs(2) that x/sys/unix lacks or names otherwise.
+var fsNames = map[int64]string{
+	unix.TMPFS_MAGIC:           "tmpfs",
+	unix.HUGETLBFS_MAGIC:       "hugetlbfs",
+	unix.EXT4_SUPER_MAGIC:      "ext4",
+	unix.XFS_SUPER_MAGIC:       "xfs",
+	unix.BTRFS_SUPER_MAGIC:     "btrfs",
+	unix.OVERLAYFS_SUPER_MAGIC: "overlayfs",
+	unix.NFS_SUPER_MAGIC:       "nfs",
+	unix.F2FS_SUPER_MAGIC:      "f2fs",
+}
+
+func fileSystem(f *os.File) (fsInfo, error) {
+	var st unix.Statfs_t
+	if err := retryIntr(func() error { return unix.Fstatfs(int(f.Fd()), &st) }); err != nil {
+		return fsInfo{}, fmt.Errorf("statfs: %w", err)
+	}
+	magic := int64(st.Type)
+	info := fsInfo{name: fsNames[magic], unit: PageBytes}
+	if info.name == "" {
+		info.name = fmt.Sprintf("file system %#x", magic)
+	}
+	switch magic {
+	case unix.TMPFS_MAGIC:
+		info.memory = true
+	case unix.HUGETLBFS_MAGIC:
+		info.memory = true
+		info.unit = int64(st.Bsize)
+	}
+	info.unit = max(info.unit, int64(os.Getpagesize()))
+	return info, nil
+}
+
+// allocateBlocks gives [off, off+n) blocks that read as zero, and leaves the
+// size of the file as it is. Where the file system cannot, zeros are written.
+func allocateBlocks(f *os.File, off, n int64) error {
+	err := retryIntr(func() error { return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, n) })
+	if err == unix.EOPNOTSUPP || err == unix.ENOSYS {
+		return writeZeros(f, off, n)
+	}
+	return err
+}
+
+func punchHole(f *os.File, off, n int64) error {
+	return retryIntr(func() error {
+		return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	})
+}
+
+func dataSync(f *os.File) error {
+	return retryIntr(func() error { return unix.Fdatasync(int(f.Fd())) })
+}
+
+// lockHolder returns ", by process N" if the kernel says so cheaply.
+func lockHolder(f *os.File) string {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil {
+		return ""
+	}
+	locks, err := os.Open("/proc/locks")
+	if err != nil {
+		return ""
+	}
+	defer locks.Close()
+	want := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	// "1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF"
+	for lines := bufio.NewScanner(locks); lines.Scan(); {
+		if w := strings.Fields(lines.Text()); len(w) > 5 && w[1] == "FLOCK" && w[5] == want {
+			return ", held by process " + w[4]
+		}
+	}
+	return ""
+}

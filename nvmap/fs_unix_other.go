@@ -1,0 +1,39 @@
+//go:build unix && !linux
+
+package nvmap
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// fsInfo is what matters of a file system.
+type fsInfo struct {
+	name   string
+	memory bool  // its files are memory: map and store
+	unit   int64 // granularity of its mappings
+}
+
+func fileSystem(f *os.File) (fsInfo, error) {
+	return fsInfo{name: "a file system", unit: max(PageBytes, int64(os.Getpagesize()))}, nil
+}
+
+// allocateBlocks gives [off, off+n) blocks by writing zeros where the file ends.
+// A range inside it may hold data next to what was discarded, which here is
+// nothing: punchHole never makes a hole.
+func allocateBlocks(f *os.File, off, n int64) error {
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	end := off + n
+	off = max(off, fi.Size())
+	return writeZeros(f, off, end-off)
+}
+
+func punchHole(f *os.File, off, n int64) error { return unix.EOPNOTSUPP }
+
+func dataSync(f *os.File) error { return f.Sync() }
+
+func lockHolder(f *os.File) string { return "" }

@@ -1,0 +1,232 @@
+package nvmap
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+// A Map is a device seen as pages: its read-only mapping, a DRAM mirror of the
+// same offsets in which pages have frames, and a state word for each page.
+//
+// # Reading a page
+//
+//	v, ok := m.ReadBegin(p)
+//	... read m.Page(p), believing nothing ...
+//	if !ok || !m.ReadValid(p, v) { retry }
+//
+// takes no lock and writes no shared memory. What was read may be garbage until
+// ReadValid returns true: bound every number taken from it.
+//
+// # Changing a page
+//
+// Frame or FreshFrame gives the writable copy; stores into it that readers may
+// see stand between BeginChange and EndChange. Callers exclude one another from
+// changing the same page. All other methods may be called at any time from any
+// goroutine, with what each says about pages in use.
+type Map struct {
+	// base[0] is the device's mapping, base[1] the mirror: indexed by the frame
+	// bit of a state word, so that Page has no branch.
+	base  [2]unsafe.Pointer
+	state unsafe.Pointer // of uint64, one per page
+	mask  PageID         // of pages; a page number beyond it wraps and reads a wrong page, never foreign memory
+	dev   Device
+	size  atomic.Int64
+
+	mirror *region
+	words  *region
+	max    int64
+	huge   bool
+
+	mu     sync.Mutex // guards Grow and Close against each other
+	opened int64      // bytes of the mirror opened
+	closed atomic.Bool
+
+	counters counters
+}
+
+// MapOptions are choices for NewMap; nil means all defaults.
+type MapOptions struct {
+	// HugeFrames asks the kernel for huge pages behind the mirror. A random
+	// read of a frame then costs up to a third less, and the first frame in
+	// each 2 MiB commits all of them: for mirrors that are dense.
+	HugeFrames bool
+}
+
+// NewMap reserves a mirror and state words for everything dev can grow to. The
+// map owns the device from here: Close closes it.
+func NewMap(dev Device, o *MapOptions) (*Map, error) {
+	if o == nil {
+		o = &MapOptions{}
+	}
+	mirror, err := memory(regionSize(dev.Info().MaxBytes, heapOnly))
+	if err != nil {
+		return nil, err
+	}
+	words, err := memory(max(regionSize(mirror.bytes/PageBytes*8, false), hugeBytes))
+	if err != nil {
+		mirror.release()
+		return nil, err
+	}
+	m := &Map{
+		state:  words.base,
+		mask:   PageID(mirror.bytes/PageBytes - 1),
+		dev:    dev,
+		mirror: mirror,
+		words:  words,
+		max:    min(mirror.bytes, words.bytes/8*PageBytes),
+		huge:   o.HugeFrames,
+	}
+	m.base = [2]unsafe.Pointer{mirror.base, mirror.base}
+	if view := dev.Mapping(); view != nil {
+		m.base[0] = unsafe.Pointer(unsafe.SliceData(view))
+	}
+	runtime.AddCleanup(m, func(rs [2]*region) { rs[0].release(); rs[1].release() }, [2]*region{mirror, words})
+	if err := m.openTo(dev.Size()); err != nil {
+		return nil, err
+	}
+	m.size.Store(dev.Size())
+	return m, nil
+}
+
+// Device returns the device beneath.
+func (m *Map) Device() Device { return m.dev }
+
+// Size returns the usable bytes.
+func (m *Map) Size() int64 { return m.size.Load() }
+
+// Grow makes at least size bytes usable; see Device.Grow. Readers go on
+// meanwhile and no address changes.
+func (m *Map) Grow(size int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed.Load() {
+		return ErrClosed
+	}
+	if size <= m.size.Load() {
+		return nil
+	}
+	if err := m.openTo(size); err != nil {
+		return err
+	}
+	if err := m.dev.Grow(size); err != nil {
+		return err
+	}
+	if err := m.openTo(m.dev.Size()); err != nil {
+		return err
+	}
+	m.size.Store(m.dev.Size())
+	return nil
+}
+
+// openStep is the unit in which the mirror and its state words are opened:
+// state words for 2 MiB of device fill one page.
+const openStep = PageBytes / 8 * PageBytes
+
+// openTo opens the mirror and the state words for the first size bytes. The
+// memory is committed when touched.
+func (m *Map) openTo(size int64) error {
+	if size > m.max {
+		return fmt.Errorf("%w: the address space reserved holds %d bytes, not %d", ErrFull, m.max, size)
+	}
+	to := min(roundUp(size, openStep), m.max)
+	if to <= m.opened {
+		return nil
+	}
+	if err := m.mirror.open(m.opened, to); err != nil {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	if m.huge {
+		m.mirror.preferHuge(m.opened, to)
+	}
+	if err := m.words.open(m.opened/PageBytes*8, roundUp(to/PageBytes*8, PageBytes)); err != nil {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	m.opened = to
+	return nil
+}
+
+func (m *Map) word(p PageID) *uint64 {
+	return (*uint64)(unsafe.Add(m.state, (p&m.mask)*8))
+}
+
+// ReadBegin returns the version of p, and false while p is being changed.
+func (m *Map) ReadBegin(p PageID) (v Version, ok bool) {
+	w := atomic.LoadUint64(m.word(p))
+	return Version(w), w&stateChanging == 0
+}
+
+// ReadValid reports whether what was read of p since ReadBegin returned v was
+// whole and still is the newest.
+func (m *Map) ReadValid(p PageID, v Version) bool {
+	loadBarrier()
+	return (atomic.LoadUint64(m.word(p))^uint64(v))&stateSeen == 0
+}
+
+// BeginChange makes readers of p retry until EndChange. The caller alone
+// changes p.
+func (m *Map) BeginChange(p PageID) {
+	atomic.OrUint64(m.word(p), stateChanging)
+	storeBarrier()
+}
+
+// EndChange gives p its next version.
+func (m *Map) EndChange(p PageID) {
+	atomic.AddUint64(m.word(p), stateVersion-stateChanging)
+}
+
+// Page returns the newest bytes of p: its frame if there is one, else the
+// device's mapping. The caller checked that p lies below Size. The array must
+// not be written; it is good until ReadValid says otherwise or, for those who
+// know that nobody changes or drops p, as long as that holds.
+//
+// Where the device has no mapping and p no frame, the page reads as zero.
+func (m *Map) Page(p PageID) *[PageBytes]byte {
+	w := atomic.LoadUint64(m.word(p))
+	return (*[PageBytes]byte)(unsafe.Add(m.base[w>>1&1], (p&m.mask)*PageBytes))
+}
+
+// Where says where the newest bytes of p are.
+func (m *Map) Where(p PageID) Place {
+	return placeOf(atomic.LoadUint64(m.word(p)))
+}
+
+func placeOf(w uint64) Place {
+	switch w & (stateFrame | stateDirty) {
+	case 0:
+		return OnDevice
+	case stateFrame:
+		return FrameClean
+	}
+	return FrameDirty
+}
+
+// Verified reports whether SetVerified was called for p since the map was
+// opened and p's bytes have been the same since.
+func (m *Map) Verified(p PageID) bool {
+	return atomic.LoadUint64(m.word(p))&stateVerified != 0
+}
+
+// SetVerified notes that the checksum of p was seen good.
+func (m *Map) SetVerified(p PageID) { atomic.OrUint64(m.word(p), stateVerified) }
+
+// Close closes the device and empties the mirror. A straggling reader of a
+// frame sees zeros that may validate: the owner keeps readers out first. State
+// words keep their values. Close may be called again, and returns nil then.
+func (m *Map) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed.Swap(true) {
+		return nil
+	}
+	err := m.dev.Close()
+	m.size.Store(0)
+	if dropErr := m.mirror.drop(0, m.opened); err == nil {
+		err = dropErr
+	}
+	m.mirror.retire()
+	m.words.retire()
+	return err
+}

@@ -1,0 +1,126 @@
+package nvmap
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// memDevice is anonymous memory: for tests, and for stores that need not
+// outlive the process.
+type memDevice struct {
+	r      *region
+	size   atomic.Int64
+	mu     sync.Mutex // guards Grow against Close
+	closed bool
+}
+
+// NewMem returns an empty device in anonymous memory that can grow to maxBytes
+// (rounded up to a power of two; 0: the largest the system grants, at most
+// 1 TiB). In race builds and on systems without mmap the memory comes from the
+// Go heap and the bound is 256 MiB unless a larger one is asked for, at most
+// 1 GiB. NewMem panics only where not even 1 MiB of address space is to be had.
+func NewMem(maxBytes int64) Device {
+	d, err := newMem(maxBytes)
+	if err != nil {
+		panic(err)
+	}
+	return d
+}
+
+func newMem(maxBytes int64) (Device, error) {
+	r, err := memory(regionSize(maxBytes, heapOnly))
+	if err != nil {
+		return nil, err
+	}
+	d := &memDevice{r: r}
+	runtime.AddCleanup(d, (*region).release, r)
+	return d, nil
+}
+
+func (d *memDevice) Info() Info {
+	return Info{
+		Kind:     "mem",
+		Why:      "asked for",
+		Mapped:   true,
+		Volatile: true,
+		Domain:   "the memory of this process; nothing outlives it",
+		Mover:    "copy",
+		Unit:     1,
+		Sector:   8,
+		MaxBytes: d.r.bytes,
+		Protect:  "none",
+	}
+}
+
+func (d *memDevice) Size() int64 { return d.size.Load() }
+
+func (d *memDevice) Mapping() []byte { return d.r.slice(0, d.r.bytes) }
+
+func (d *memDevice) Grow(size int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return ErrClosed
+	}
+	from := d.size.Load()
+	if size <= from {
+		return nil
+	}
+	if size > d.r.bytes {
+		return fmt.Errorf("%w: mem device of at most %d bytes cannot grow to %d", ErrFull, d.r.bytes, size)
+	}
+	to := roundUp(size, PageBytes)
+	if err := d.r.open(from, to); err != nil {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	d.size.Store(to)
+	return nil
+}
+
+func (d *memDevice) Read(off Off, p []byte) error {
+	if err := checkRange("read", off, int64(len(p)), d.size.Load()); err != nil {
+		return err
+	}
+	copy(p, d.r.slice(int64(off), int64(off)+int64(len(p))))
+	return nil
+}
+
+func (d *memDevice) Write(off Off, p []byte) error {
+	if err := checkRange("write", off, int64(len(p)), d.size.Load()); err != nil {
+		return err
+	}
+	copy(d.r.slice(int64(off), int64(off)+int64(len(p))), p)
+	return nil
+}
+
+func (d *memDevice) Fence() error { return nil }
+
+// Discard gives whole pages back to the system; they read as zero.
+func (d *memDevice) Discard(off Off, n int64) error {
+	if err := checkRange("discard", off, n, d.size.Load()); err != nil {
+		return err
+	}
+	if from, to := inward(off, n, PageBytes); from < to {
+		return d.r.drop(from, to)
+	}
+	return nil
+}
+
+func (d *memDevice) Allocate(off Off, n int64) error {
+	return checkRange("allocate", off, n, d.size.Load())
+}
+
+// Close leaves the size at zero, so that later calls are out of range, and the
+// mapping faulting.
+func (d *memDevice) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.closed {
+		d.closed = true
+		d.size.Store(0)
+		d.r.seal()
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+//go:build !purego
+
+#include "textflag.h"
+
+// func drainStores()
+TEXT ·drainStores(SB), NOSPLIT, $0-0
+	DSB $0xf // SY
+	RET
+
+// func Prefetch(p unsafe.Pointer, lines int)
+TEXT ·Prefetch(SB), NOSPLIT, $0-16
+	MOVD p+0(FP), R0
+	MOVD lines+8(FP), R1
+	CMP  $0, R1
+	BLE  done
+next:
+	PRFM (R0), PLDL1KEEP
+	ADD  $64, R0
+	SUBS $1, R1
+	BNE  next
+done:
+	RET
+
+// func storeBytes(dst, src unsafe.Pointer, n uintptr)
+TEXT ·storeBytes(SB), NOSPLIT, $0-24
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD n+16(FP), R2
+	CBZ  R2, done
+	MOVD R0, R5 // first byte
+head:
+	TST  $7, R0
+	BEQ  words
+	MOVBU.P 1(R1), R3
+	MOVB.P R3, 1(R0)
+	SUBS $1, R2
+	BEQ  clean
+	B    head
+words:
+	CMP  $8, R2
+	BLO  tail
+	MOVD.P 8(R1), R3
+	MOVD.P R3, 8(R0)
+	SUB  $8, R2
+	B    words
+tail:
+	CBZ  R2, clean
+	MOVBU.P 1(R1), R3
+	MOVB.P R3, 1(R0)
+	SUB  $1, R2
+	B    tail
+
+clean:
+	// The smallest line of any data cache: CTR_EL0.DminLine is log2 of its words.
+	MRS  CTR_EL0, R3
+	UBFX $16, R3, $4, R3
+	MOVD $4, R4
+	LSL  R3, R4, R4
+	SUB  $1, R4, R6
+	BIC  R6, R5, R5 // from the start of the line, not from the address
+	MOVBU ·cleanToPersistence(SB), R7
+	CBZ  R7, cvac
+cvap:
+	WORD $0xd50b7c25 // DC CVAP, R5
+	ADD  R4, R5
+	CMP  R0, R5
+	BLO  cvap
+	B    wait
+cvac:
+	WORD $0xd50b7a25 // DC CVAC, R5
+	ADD  R4, R5
+	CMP  R0, R5
+	BLO  cvac
+wait:
+	DSB  $0xf // SY
+done:
+	RET

@@ -1,0 +1,15 @@
+//go:build !unix
+
+package nvmap
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+)
+
+// openPath fails: files are read through a mapping, which exists on unix only.
+func openPath(path string, o OpenOptions) (Device, error) {
+	return nil, fmt.Errorf("nvmap: %s: files are not supported on %s, only the device kind \"mem\": %w",
+		path, runtime.GOOS, errors.ErrUnsupported)
+}

@@ -1,0 +1,33 @@
+package nvmap
+
+import "golang.org/x/sys/unix"
+
+const mapNoReserve = unix.MAP_NORESERVE
+
+// populateStep bounds how long one call keeps the kernel busy with page tables.
+const populateStep = 16 << 20
+
+// populate enters [from, to) into the page tables now, so that the put that
+// first touches a page does not pay for it (2.5 us on tmpfs). It is an
+// optimisation: kernels before 5.14 do not know the request, and any failure
+// leaves the work to the first touch.
+func (r *region) populate(from, to int64, writable bool) {
+	advice := unix.MADV_POPULATE_READ
+	if writable {
+		advice = unix.MADV_POPULATE_WRITE
+	}
+	for ; from < to; from += populateStep {
+		if unix.Madvise(r.slice(from, min(from+populateStep, to)), advice) != nil {
+			return
+		}
+	}
+}
+
+// preferHuge asks for huge pages in [from, to).
+func (r *region) preferHuge(from, to int64) {
+	if r.heap == nil && from < to {
+		_ = unix.Madvise(r.slice(from, to), unix.MADV_HUGEPAGE)
+	}
+}
+
+func dropPages(b []byte) error { return unix.Madvise(b, unix.MADV_DONTNEED) }

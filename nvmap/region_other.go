@@ -1,0 +1,28 @@
+//go:build !unix
+
+package nvmap
+
+import "errors"
+
+// heapOnly says that anonymous memory comes from the Go heap.
+const heapOnly = true
+
+func reserveExactly(size, align int64) (*region, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (r *region) open(from, to int64) error { return nil }
+
+func (r *region) populate(from, to int64, writable bool) {}
+
+func (r *region) preferHuge(from, to int64) {}
+
+// drop gives the memory behind [from, to) back; it reads as zero afterwards.
+func (r *region) drop(from, to int64) error {
+	clear(r.heap[from:to])
+	return nil
+}
+
+func (r *region) sealPages() {}
+
+func (r *region) unmap() {}

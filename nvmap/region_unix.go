@@ -1,0 +1,77 @@
+//go:build unix
+
+package nvmap
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// heapOnly says that anonymous memory comes from the Go heap.
+const heapOnly = raceEnabled
+
+// reserveExactly reserves size bytes aligned to align: PROT_NONE, so that it
+// counts against no limit but that of addresses, also where the system does
+// not overcommit.
+func reserveExactly(size, align int64) (*region, error) {
+	n := uintptr(size + align)
+	raw, err := unix.MmapPtr(-1, 0, nil, n, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|mapNoReserve)
+	if err != nil {
+		return nil, err
+	}
+	pad := -uintptr(raw) & uintptr(align-1)
+	return &region{base: unsafe.Add(raw, pad), bytes: size, raw: raw, rawN: n}, nil
+}
+
+// open makes [from, to) zeroed, writable, private memory, committed when touched.
+func (r *region) open(from, to int64) error {
+	if r.heap != nil || from >= to {
+		return nil
+	}
+	if err := unix.Mprotect(r.slice(from, to), unix.PROT_READ|unix.PROT_WRITE); err != nil {
+		return fmt.Errorf("nvmap: opening %d bytes of memory: %w", to-from, err)
+	}
+	return nil
+}
+
+// mapFile maps bytes [from, to) of a file to the same place in the region.
+func (r *region) mapFile(fd int, from, to int64, writable bool) error {
+	if from >= to {
+		return nil
+	}
+	prot := unix.PROT_READ
+	if writable {
+		prot |= unix.PROT_WRITE
+	}
+	_, err := unix.MmapPtr(fd, from, r.at(from), uintptr(to-from), prot, unix.MAP_SHARED|unix.MAP_FIXED)
+	if err != nil {
+		return fmt.Errorf("nvmap: mapping %d bytes at %#x: %w", to-from, from, err)
+	}
+	return nil
+}
+
+// hide replaces [from, to) by reserved addresses, as before it was opened.
+func (r *region) hide(from, to int64) error {
+	_, err := unix.MmapPtr(-1, 0, r.at(from), uintptr(to-from), unix.PROT_NONE,
+		unix.MAP_PRIVATE|unix.MAP_ANON|mapNoReserve|unix.MAP_FIXED)
+	return err
+}
+
+// drop gives the memory behind [from, to) back; it reads as zero afterwards.
+func (r *region) drop(from, to int64) error {
+	if r.heap != nil {
+		clear(r.heap[from:to])
+		return nil
+	}
+	return dropPages(r.slice(from, to))
+}
+
+func (r *region) sealPages() {
+	if err := r.hide(0, r.bytes); err != nil {
+		_ = unix.Mprotect(r.slice(0, r.bytes), unix.PROT_NONE)
+	}
+}
+
+func (r *region) unmap() { _ = unix.MunmapPtr(r.raw, r.rawN) }

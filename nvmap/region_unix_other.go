@@ -1,0 +1,24 @@
+//go:build unix && !linux
+
+package nvmap
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Outside Linux the flag is absent or without effect.
+const mapNoReserve = 0
+
+func (r *region) populate(from, to int64, writable bool) {}
+
+func (r *region) preferHuge(from, to int64) {}
+
+// dropPages maps fresh memory over b: MADV_DONTNEED keeps the contents
+// outside Linux.
+func dropPages(b []byte) error {
+	_, err := unix.MmapPtr(-1, 0, unsafe.Pointer(unsafe.SliceData(b)), uintptr(len(b)),
+		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|mapNoReserve|unix.MAP_FIXED)
+	return err
+}

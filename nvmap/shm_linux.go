@@ -1,0 +1,67 @@
+package nvmap
+
+import (
+	"fmt"
+	"runtime/debug"
+	"unsafe"
+)
+
+const shmSupported = true
+
+// shmDevice is a file on tmpfs or hugetlbfs: memory that outlives the process
+// and stands in for NVM. Readers have a read-only mapping; the store routine
+// alone uses a second, writable one of the same pages.
+type shmDevice struct {
+	*fileMap
+}
+
+func newShm(fm *fileMap) Device {
+	d := &shmDevice{fm}
+	releaseWith(d, fm)
+	return d
+}
+
+func (d *shmDevice) Info() Info {
+	return Info{
+		Kind:     "shm",
+		Path:     d.path,
+		Why:      d.why,
+		Mapped:   true,
+		Volatile: true,
+		Domain:   "the memory of this machine, emulating NVM; it outlives the process and not the power",
+		Mover:    moverName(),
+		Unit:     lineBytes,
+		Sector:   8,
+		MaxBytes: d.maxBytes(),
+		Note:     moverNote,
+		Protect:  "readers' mapping is read-only; stores go through a second one",
+	}
+}
+
+// Write stores p with instructions that bypass or write back the caches. A
+// fault on the way, from a failing medium or a file truncated behind us, is an
+// error.
+func (d *shmDevice) Write(off Off, p []byte) (err error) {
+	if d.ro {
+		return fmt.Errorf("%w: %s", ErrReadOnly, d.path)
+	}
+	if err := checkRange("write", off, int64(len(p)), d.end.Load()); err != nil {
+		return err
+	}
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			err = faulted(r, "write", d.alias, d.view)
+		}
+	}()
+	storeBytes(unsafe.Add(d.alias.base, off), unsafe.Pointer(unsafe.SliceData(p)), uintptr(len(p)))
+	return nil
+}
+
+func (d *shmDevice) Fence() error {
+	drainStores()
+	return nil
+}
+
+func (d *shmDevice) Close() error { return d.close() }

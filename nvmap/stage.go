@@ -1,0 +1,100 @@
+package nvmap
+
+import "io"
+
+// A stage collects writes to a file until a fence, so that neighbours share a
+// system call. It holds runs of bytes in one buffer, in the order in which they
+// came; runs never overlap.
+type stage struct {
+	f    io.WriterAt
+	buf  []byte
+	runs []run
+}
+
+// run is staged bytes [off, off+n) of the file, at buf[at:at+n].
+type run struct {
+	off int64
+	at  int
+	n   int
+}
+
+const (
+	stageBytes = 256 << 10 // buffer; a write of more than a quarter goes straight to the file
+	stageRuns  = 64        // looked through linearly by every write
+)
+
+// touches says whether a staged byte lies in [off, off+n).
+func (s *stage) touches(off, n int64) bool {
+	for _, r := range s.runs {
+		if off < r.off+int64(r.n) && r.off < off+n {
+			return true
+		}
+	}
+	return false
+}
+
+// write stages p for off, or writes it.
+func (s *stage) write(off int64, p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	if s.overwrite(off, p) || s.extend(off, p) {
+		return nil
+	}
+	full := len(s.runs) == stageRuns || len(s.buf)+len(p) > stageBytes
+	if full || s.touches(off, int64(len(p))) {
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+	if len(p) > stageBytes/4 {
+		return s.put(off, p)
+	}
+	s.runs = append(s.runs, run{off, len(s.buf), len(p)})
+	s.buf = append(s.buf, p...)
+	return nil
+}
+
+// overwrite changes staged bytes if all of p lies in one run.
+func (s *stage) overwrite(off int64, p []byte) bool {
+	for _, r := range s.runs {
+		if off >= r.off && off+int64(len(p)) <= r.off+int64(r.n) {
+			copy(s.buf[r.at+int(off-r.off):], p)
+			return true
+		}
+	}
+	return false
+}
+
+// extend appends p to the last run if it continues it and overlaps no other.
+func (s *stage) extend(off int64, p []byte) bool {
+	if len(s.runs) == 0 || len(s.buf)+len(p) > stageBytes {
+		return false
+	}
+	last := &s.runs[len(s.runs)-1]
+	if off != last.off+int64(last.n) || s.touches(off, int64(len(p))) {
+		return false
+	}
+	s.buf = append(s.buf, p...)
+	last.n += len(p)
+	return true
+}
+
+// flush writes everything staged. What could not be written stays staged.
+func (s *stage) flush() error {
+	for i, r := range s.runs {
+		if err := s.put(r.off, s.buf[r.at:r.at+r.n]); err != nil {
+			s.runs = s.runs[i:]
+			return err
+		}
+	}
+	s.runs, s.buf = s.runs[:0], s.buf[:0]
+	return nil
+}
+
+func (s *stage) put(off int64, p []byte) error {
+	if _, err := s.f.WriteAt(p, off); err != nil {
+		return &FaultError{Off: Off(off), Op: "write", Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package nvmap
+
+import (
+	"runtime/debug"
+	"sync/atomic"
+	"unsafe"
+)
+
+// counters are kept by the map. Those of Write are plain words with one writer:
+// a locked instruction between a store and its fence would wait for the store.
+type counters struct {
+	writes, writeBytes, lines uint64 // by whoever has the writer's turn
+
+	_ [64]byte // the counters below are written by other CPUs
+
+	fences              atomic.Uint64 // added after the fence
+	backs, backBytes    atomic.Uint64
+	backLines           atomic.Uint64
+	discards, allocates atomic.Uint64
+	drops               atomic.Uint64
+	frames              atomic.Int64
+}
+
+// MapStats counts what a map did since it was opened. Write counters are exact
+// as long as one goroutine at a time calls Write, and may be read a little late
+// beside it; all others are exact.
+type MapStats struct {
+	Size     int64 `json:"size"`      // usable bytes
+	MaxBytes int64 `json:"max_bytes"` // address space reserved
+
+	Writes     uint64 `json:"writes"`      // calls of Write
+	WriteBytes uint64 `json:"write_bytes"` // bytes they stored
+	WriteLines uint64 `json:"write_lines"` // 64-byte lines they touched
+	Fences     uint64 `json:"fences"`      // fences asked for
+
+	WriteBacks     uint64 `json:"write_backs"` // calls of WriteBack
+	WriteBackBytes uint64 `json:"write_back_bytes"`
+	WriteBackLines uint64 `json:"write_back_lines"`
+
+	Frames     int64  `json:"frames"`      // pages that have a frame now
+	FrameBytes int64  `json:"frame_bytes"` // DRAM they occupy
+	Drops      uint64 `json:"drops"`       // frames given back
+	Discards   uint64 `json:"discards"`
+	Allocates  uint64 `json:"allocates"`
+}
+
+// Stats returns the counters.
+func (m *Map) Stats() MapStats {
+	c := &m.counters
+	frames := c.frames.Load()
+	return MapStats{
+		Size:           m.Size(),
+		MaxBytes:       m.max,
+		Writes:         countOf(&c.writes),
+		WriteBytes:     countOf(&c.writeBytes),
+		WriteLines:     countOf(&c.lines),
+		Fences:         c.fences.Load(),
+		WriteBacks:     c.backs.Load(),
+		WriteBackBytes: c.backBytes.Load(),
+		WriteBackLines: c.backLines.Load(),
+		Frames:         frames,
+		FrameBytes:     frames * PageBytes,
+		Drops:          c.drops.Load(),
+		Discards:       c.discards.Load(),
+		Allocates:      c.allocates.Load(),
+	}
+}
+
+const lineBytes = 64
+
+// linesOf returns how many 64-byte lines [off, off+n) touches.
+func linesOf(off Off, n int) uint64 {
+	if n <= 0 {
+		return 0
+	}
+	return (uint64(off)+uint64(n)-1)/lineBytes - uint64(off)/lineBytes + 1
+}
+
+// View returns the bytes [off, off+n) of the device's mapping, clipped, or nil
+// where they lie outside Size or the device is not mapped. The slice must not be
+// written and is good as long as the device is open; what it shows changes with
+// what is written there. Frames are not looked at: View is for records, which
+// have none.
+func (m *Map) View(off Off, n int) []byte {
+	size := m.size.Load()
+	if n < 0 || int64(n) > size || uint64(off) > uint64(size-int64(n)) || m.base[0] == m.base[1] {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Add(m.base[0], off)), n)
+}
+
+// Write stores p at off on the device; see Device.Write. One goroutine at a
+// time writes, else the counters are off.
+func (m *Map) Write(off Off, p []byte) error {
+	if err := m.dev.Write(off, p); err != nil {
+		return err
+	}
+	c := &m.counters
+	count(&c.writes, 1)
+	count(&c.writeBytes, uint64(len(p)))
+	count(&c.lines, linesOf(off, len(p)))
+	return nil
+}
+
+// WriteBack stores bytes [from, to) of the frame of p at its place on the
+// device. The state of p stays: Clean is for after the fence. The caller knows
+// that p has a frame and does not change meanwhile.
+func (m *Map) WriteBack(p PageID, from, to int) error {
+	off := p.Off() + Off(from)
+	if err := m.dev.Write(off, m.frameAt(p)[from:to]); err != nil {
+		return err
+	}
+	c := &m.counters
+	c.backs.Add(1)
+	c.backBytes.Add(uint64(to - from))
+	c.backLines.Add(linesOf(off, to-from))
+	return nil
+}
+
+// Fence returns nil once everything this goroutine wrote is durable.
+func (m *Map) Fence() error {
+	err := m.dev.Fence()
+	m.counters.fences.Add(1)
+	return err
+}
+
+// Discard gives the blocks of a range back; see Device.Discard.
+func (m *Map) Discard(off Off, n int64) error {
+	m.counters.discards.Add(1)
+	return m.dev.Discard(off, n)
+}
+
+// Allocate makes a discarded range writable again; see Device.Allocate.
+func (m *Map) Allocate(off Off, n int64) error {
+	m.counters.allocates.Add(1)
+	return m.dev.Allocate(off, n)
+}
+
+// readGuarded copies p from the device's mapping to dst. A fault there, from a
+// failing medium or a file that was truncated behind us, becomes an error.
+func (m *Map) readGuarded(p PageID, dst *[PageBytes]byte) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			err = m.Faulted(r, "read")
+		}
+	}()
+	*dst = *(*[PageBytes]byte)(unsafe.Add(m.base[0], p.Off()))
+	return nil
+}
+
+// Faulted turns what recover returned into a *FaultError if it is a memory
+// fault inside the device's mapping, and panics with it again if it is not. It
+// is for callers that read views under debug.SetPanicOnFault.
+func (m *Map) Faulted(r any, op string) *FaultError {
+	return faulted(r, op, &region{base: m.base[0], bytes: m.max})
+}
