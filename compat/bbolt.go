@@ -247,6 +247,11 @@ func (e *bboltEngine) Close() error {
 	return errors.Join(err, bboltError(e.db.Close()))
 }
 
+// Exceptions: see [Exceptions].
+func (e *bboltEngine) Exceptions() []Exception {
+	return append(relaxedExceptions(e.relaxed), KeyOver32KiB)
+}
+
 // bboltReader is a read transaction kept open.
 type bboltReader struct {
 	engine *bboltEngine

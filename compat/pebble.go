@@ -239,6 +239,11 @@ func (e *pebbleEngine) Close() error {
 	return errors.Join(err, pebbleError(e.db.Close()), e.lock.Close())
 }
 
+// Exceptions: see [Exceptions].
+func (e *pebbleEngine) Exceptions() []Exception {
+	return relaxedExceptions(!e.write.Sync)
+}
+
 // pebbleReader is a pebble snapshot.
 type pebbleReader struct {
 	engine   *pebbleEngine

@@ -1,0 +1,28 @@
+package conformance_test
+
+import (
+	"testing"
+
+	"nvkv/compat"
+	"nvkv/compat/conformance"
+)
+
+func TestEngines(t *testing.T) {
+	for _, name := range compat.Names() {
+		t.Run(name, func(t *testing.T) {
+			conformance.Run(t, func(dir string) (compat.Engine, error) {
+				return compat.Open(name, dir, compat.Options{})
+			})
+		})
+	}
+}
+
+func TestEnginesRelaxed(t *testing.T) {
+	for _, name := range compat.Names() {
+		t.Run(name, func(t *testing.T) {
+			conformance.Run(t, func(dir string) (compat.Engine, error) {
+				return compat.Open(name, dir, compat.Options{Relaxed: true})
+			})
+		})
+	}
+}
