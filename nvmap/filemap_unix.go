@@ -55,13 +55,17 @@ func newFileDevice(f *os.File, path string, o OpenOptions) (Device, error) {
 	if kind == "shm" && !fs.memory {
 		why += fmt.Sprintf("; %s is not memory, and a fence here does not reach its disk", fs.name)
 	}
+	mv, err := moverNamed(o.Mover)
+	if err != nil {
+		return nil, fmt.Errorf("nvmap: %s: %w", path, err)
+	}
 	fm := &fileMap{f: f, path: path, why: why, ro: o.ReadOnly, unit: fs.unit}
 	if err := fm.open(o.MaxBytes, kind == "shm" && !o.ReadOnly); err != nil {
 		fm.release()
 		return nil, fmt.Errorf("nvmap: %s: %w", path, err)
 	}
 	if kind == "shm" {
-		return newShm(fm), nil
+		return newShm(fm, mv), nil
 	}
 	return newFile(fm), nil
 }

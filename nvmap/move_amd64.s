@@ -32,45 +32,29 @@ next:
 done:
 	RET
 
-// Writes back the line at AX by the best means the CPU has. DX holds writeBack.
-#define WRITEBACK \
-	CMPB DX, $1 \
-	JA   4(PC) \
-	JB   5(PC) \
-	CLFLUSHOPT (AX) \
-	JMP  4(PC) \
-	CLWB (AX) \
-	JMP  2(PC) \
-	CLFLUSH (AX)
-
-// func storeBytes(dst, src unsafe.Pointer, n uintptr)
+// func storeNonTemporal(dst, src unsafe.Pointer, n uintptr)
 //
-// DI, SI and CX run through destination, source and bytes left. Bytes before
-// the first and after the last aligned word are stored one by one and their
-// line is written back; words up to the first full line and after the last one
-// are stored with MOVNTI; full lines with the widest non-temporal store.
-TEXT ·storeBytes(SB), NOSPLIT, $0-24
+// DI, SI and CX run through destination, source and bytes left:
+//
+//	head   the odd bytes before the first aligned word      MASKMOVDQU
+//	words  up to a line's start, and what no line fills      MOVNTI
+//	lines  whole                                             VMOVNTDQ or MOVNTDQ
+//	tail   the odd bytes after the last word                 MASKMOVDQU
+TEXT ·storeNonTemporal(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ n+16(FP), CX
-	MOVBLZX ·writeBack(SB), DX
 
-	TESTQ $7, DI
-	JZ    words
 	TESTQ CX, CX
 	JZ    done
-	MOVQ  DI, AX
-headByte:
-	MOVB  (SI), R8
-	MOVB  R8, (DI)
-	INCQ  SI
-	INCQ  DI
-	DECQ  CX
-	JZ    headBack
-	TESTQ $7, DI
-	JNZ   headByte
-headBack:
-	WRITEBACK
+	MOVQ  DI, R12
+	ANDQ  $7, R12
+	JZ    words
+	MOVQ  $8, R13 // odd bytes: min(8 - DI%8, CX)
+	SUBQ  R12, R13
+	CMPQ  R13, CX
+	CMOVQHI CX, R13
+	JMP   odd
 
 words:
 	CMPQ  CX, $8
@@ -90,7 +74,7 @@ word:
 
 lines:
 	CMPQ  CX, $64
-	JB    word // fewer than 8 words: they never reach the next line's start
+	JB    word // at most 7 more words: they end before the next line
 	CMPB  ·useAVX(SB), $0
 	JEQ   line16
 line32:
@@ -104,7 +88,7 @@ line32:
 	CMPQ  CX, $64
 	JAE   line32
 	VZEROUPPER
-	JMP   words2
+	JMP   afterLines
 line16:
 	MOVOU (SI), X0
 	MOVOU 16(SI), X1
@@ -119,21 +103,119 @@ line16:
 	SUBQ  $64, CX
 	CMPQ  CX, $64
 	JAE   line16
-words2:
+afterLines:
 	CMPQ  CX, $8
 	JAE   word
 
 tail:
 	TESTQ CX, CX
 	JZ    done
+	XORQ  R12, R12
+	MOVQ  CX, R13
+
+// Stores R13 odd bytes, 1 to 7, that begin at byte R12 of the word around DI.
+// They are gathered one by one, because the bytes around the source may not be
+// there to read. MASKMOVDQU takes an aligned pair of words, so that it never
+// reaches into a page that the destination does not touch.
+odd:
+	SUBQ  R13, CX
+	XORQ  R8, R8  // the bytes
+	XORQ  R9, R9  // 0x80 for each
+	ADDQ  R13, SI
+	MOVQ  R13, BX
+gather:
+	DECQ  SI
+	SHLQ  $8, R8
+	SHLQ  $8, R9
+	MOVBLZX (SI), AX
+	ORQ   AX, R8
+	ORQ   $0x80, R9
+	DECQ  BX
+	JNZ   gather
+	ADDQ  R13, SI
+	MOVQ  DI, R10
+	ADDQ  R13, R10 // where to go on
+	XCHGQ R12, CX
+	SHLQ  $3, CX
+	SHLQ  CX, R8
+	SHLQ  CX, R9
+	MOVQ  R12, CX
+	MOVQ  R8, X0
+	MOVQ  R9, X1
+	TESTQ $8, DI
+	JZ    low
+	PSLLO $8, X0
+	PSLLO $8, X1
+low:
+	ANDQ  $~15, DI
+	MASKMOVOU X1, X0
+	MOVQ  R10, DI
+	TESTQ CX, CX
+	JNZ   words
+done:
+	RET
+
+// func storeWriteBack(dst, src unsafe.Pointer, n uintptr)
+TEXT ·storeWriteBack(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	TESTQ CX, CX
+	JZ    done
 	MOVQ  DI, AX
-tailByte:
-	MOVB  (SI), R8
+	ANDQ  $~63, AX // writing back starts at the line, not at the address
+
+bytes:
+	TESTQ $7, DI
+	JZ    words
+byte:
+	MOVBLZX (SI), R8
 	MOVB  R8, (DI)
 	INCQ  SI
 	INCQ  DI
 	DECQ  CX
-	JNZ   tailByte
-	WRITEBACK
+	JZ    back
+	JMP   bytes
+words:
+	CMPQ  CX, $8
+	JB    rest
+	MOVQ  (SI), R8
+	MOVQ  R8, (DI)
+	ADDQ  $8, SI
+	ADDQ  $8, DI
+	SUBQ  $8, CX
+	JMP   words
+rest:
+	TESTQ CX, CX
+	JZ    back
+	MOVBLZX (SI), R8
+	MOVB  R8, (DI)
+	INCQ  SI
+	INCQ  DI
+	DECQ  CX
+	JMP   rest
+
+back:
+	MOVBLZX ·writeBack(SB), DX
+	CMPB  DX, $1
+	JA    clwb
+	JEQ   clflushopt
+clflush:
+	CLFLUSH (AX)
+	ADDQ  $64, AX
+	CMPQ  AX, DI
+	JB    clflush
+	RET
+clflushopt:
+	CLFLUSHOPT (AX)
+	ADDQ  $64, AX
+	CMPQ  AX, DI
+	JB    clflushopt
+	RET
+clwb:
+	CLWB  (AX)
+	ADDQ  $64, AX
+	CMPQ  AX, DI
+	JB    clwb
 done:
 	RET

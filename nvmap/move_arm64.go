@@ -1,38 +1,38 @@
-//go:build !purego
+//go:build linux && !purego
 
 package nvmap
 
-import "unsafe"
+import (
+	"unsafe"
 
-import "golang.org/x/sys/cpu"
+	"golang.org/x/sys/cpu"
+)
 
-// moverNote is what a user should know about this build's stores.
-const moverNote = ""
-
-// cleanToPersistence says that the CPU has DC CVAP, which goes further than the
-// point of coherency that DC CVAC reaches.
+// cleanToPersistence says that the CPU has DC CVAP, which cleans a line to the
+// point of persistence; DC CVAC stops at the point of coherency.
 var cleanToPersistence = cpu.ARM64.HasDCPOP
 
-func moverName() string {
-	if cleanToPersistence {
-		return "store+dc cvap"
+func archMovers() []mover {
+	m := mover{name: "store+dc cvap", store: storeClean, drain: drainStores}
+	if !cleanToPersistence {
+		m.name = "store+dc cvac"
+		m.note = "this CPU cleans cache lines to the point of coherency only"
 	}
-	return "store+dc cvac"
+	return []mover{m}
 }
 
-// storeBytes copies n bytes, cleans their lines and waits for that (DSB): a DMB
-// elsewhere would not complete a clean that another CPU began, and goroutines
-// move between CPUs.
+// storeClean copies n bytes, cleans their lines and waits until that is done
+// (DSB) before it returns: a barrier on another CPU would not complete it, and
+// goroutines move between CPUs.
 //
 //go:noescape
-func storeBytes(dst, src unsafe.Pointer, n uintptr)
+func storeClean(dst, src unsafe.Pointer, n uintptr)
 
-// drainStores has nothing left to wait for but what the last DSB did.
-//
-//go:noescape
+// drainStores is a DSB; the last storeClean left it nothing to wait for.
 func drainStores()
 
-// Prefetch asks for lines 64-byte cache lines from p on. It never faults.
+// Prefetch asks for lines 64-byte cache lines from p on. It never faults, so p
+// may be a guess.
 //
 //go:noescape
 func Prefetch(p unsafe.Pointer, lines int)

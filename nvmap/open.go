@@ -13,6 +13,11 @@ type OpenOptions struct {
 	// from the path.
 	Kind string
 
+	// Mover asks for the way bytes travel to memory: "nt", "store+clwb" and so
+	// on, as the CPU has it, or "copy". Empty: the best. Kinds that are written
+	// with system calls do not look at it.
+	Mover string
+
 	// ReadOnly shares the lock with other readers and refuses to change anything.
 	ReadOnly bool
 

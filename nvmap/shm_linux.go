@@ -13,10 +13,11 @@ const shmSupported = true
 // alone uses a second, writable one of the same pages.
 type shmDevice struct {
 	*fileMap
+	mover mover
 }
 
-func newShm(fm *fileMap) Device {
-	d := &shmDevice{fm}
+func newShm(fm *fileMap, m mover) Device {
+	d := &shmDevice{fm, m}
 	releaseWith(d, fm)
 	return d
 }
@@ -29,11 +30,11 @@ func (d *shmDevice) Info() Info {
 		Mapped:   true,
 		Volatile: true,
 		Domain:   "the memory of this machine, emulating NVM; it outlives the process and not the power",
-		Mover:    moverName(),
+		Mover:    d.mover.name,
 		Unit:     lineBytes,
 		Sector:   8,
 		MaxBytes: d.maxBytes(),
-		Note:     moverNote,
+		Note:     d.mover.note,
 		Protect:  "readers' mapping is read-only; stores go through a second one",
 	}
 }
@@ -55,12 +56,12 @@ func (d *shmDevice) Write(off Off, p []byte) (err error) {
 			err = faulted(r, "write", d.alias, d.view)
 		}
 	}()
-	storeBytes(unsafe.Add(d.alias.base, off), unsafe.Pointer(unsafe.SliceData(p)), uintptr(len(p)))
+	d.mover.store(unsafe.Add(d.alias.base, off), unsafe.Pointer(unsafe.SliceData(p)), uintptr(len(p)))
 	return nil
 }
 
 func (d *shmDevice) Fence() error {
-	drainStores()
+	d.mover.drain()
 	return nil
 }
 
