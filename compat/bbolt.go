@@ -13,11 +13,8 @@ import (
 
 const bboltMapBytes = 16 << 30
 
-var (
-	bboltData     = []byte("data")      // every key but the empty one
-	bboltEmpty    = []byte("empty-key") // made with the first value of the empty key
-	bboltEmptyKey = []byte("value")     // the one key in bboltEmpty
-)
+// bboltData is the bucket that holds every key.
+var bboltData = []byte("data")
 
 var bboltErrors = errorMap{
 	{bolterrors.ErrDatabaseNotOpen, ErrClosed},
@@ -123,9 +120,6 @@ func (e *bboltEngine) Get(dst, key []byte) ([]byte, error) {
 }
 
 func (e *bboltEngine) Put(key, value []byte) error {
-	if err := checkKey("bbolt", key, bolt.MaxKeySize); err != nil {
-		return e.unlessClosed(err)
-	}
 	return e.update(uint64(len(key)+len(value)), func(tx *bolt.Tx) error {
 		return bboltPut(tx, key, value)
 	})
@@ -138,11 +132,8 @@ func (e *bboltEngine) Delete(key []byte) error {
 }
 
 func (e *bboltEngine) WriteBatch(ops []Op) error {
-	if err := checkOps("bbolt", ops, bolt.MaxKeySize); err != nil {
-		return e.unlessClosed(err)
-	}
 	if len(ops) == 0 {
-		return e.unlessClosed(nil)
+		return e.unlessClosed()
 	}
 	return e.update(userBytes(ops), func(tx *bolt.Tx) error {
 		for i := range ops {
@@ -168,14 +159,13 @@ func (e *bboltEngine) update(user uint64, fn func(*bolt.Tx) error) error {
 	return nil
 }
 
-// unlessClosed returns err, or ErrClosed if the engine is closed, which
-// counts before anything else that is wrong with a call.
-func (e *bboltEngine) unlessClosed(err error) error {
+// unlessClosed is what a call that has nothing to do answers.
+func (e *bboltEngine) unlessClosed() error {
 	if !e.gate.enter() {
 		return ErrClosed
 	}
 	e.gate.leave()
-	return err
+	return nil
 }
 
 func (e *bboltEngine) Scan(start []byte, n int, fn func(key, value []byte) bool) error {
@@ -302,13 +292,10 @@ func (r *bboltReader) enter() error {
 
 func bboltGet(tx *bolt.Tx, dst, key []byte) ([]byte, bool) {
 	bucket := tx.Bucket(bboltData)
-	if len(key) == 0 {
-		bucket, key = tx.Bucket(bboltEmpty), bboltEmptyKey
-	}
 	if bucket == nil {
 		return dst, false
 	}
-	value := bucket.Get(key)
+	value := bucket.Get(nonEmpty(key))
 	return append(dst, value...), value != nil
 }
 
@@ -320,44 +307,21 @@ func bboltApply(tx *bolt.Tx, op *Op) error {
 }
 
 func bboltPut(tx *bolt.Tx, key, value []byte) error {
-	if len(key) > 0 {
-		return tx.Bucket(bboltData).Put(key, value)
-	}
-	bucket, err := tx.CreateBucketIfNotExists(bboltEmpty)
-	if err != nil {
-		return err
-	}
-	return bucket.Put(bboltEmptyKey, value)
+	return tx.Bucket(bboltData).Put(nonEmpty(key), value)
 }
 
 func bboltDelete(tx *bolt.Tx, key []byte) error {
-	if len(key) > 0 {
-		return tx.Bucket(bboltData).Delete(key)
-	}
-	if bucket := tx.Bucket(bboltEmpty); bucket != nil {
-		return bucket.Delete(bboltEmptyKey)
-	}
-	return nil
+	return tx.Bucket(bboltData).Delete(nonEmpty(key))
 }
 
 func bboltScan(tx *bolt.Tx, start []byte, n int, fn func(key, value []byte) bool) {
-	if n == 0 {
-		return
-	}
-	if len(start) == 0 {
-		if value, ok := bboltGet(tx, nil, nil); ok {
-			if n--; !fn([]byte{}, value) || n == 0 {
-				return
-			}
-		}
-	}
 	bucket := tx.Bucket(bboltData)
-	if bucket == nil {
+	if bucket == nil || n == 0 {
 		return
 	}
 	cursor := bucket.Cursor()
-	for k, v := cursor.Seek(start); k != nil; k, v = cursor.Next() {
-		if n--; !fn(k, v) || n == 0 {
+	for k, v := cursor.Seek(nonEmpty(start)); k != nil; k, v = cursor.Next() {
+		if n--; !fn(original(k), v) || n == 0 {
 			return
 		}
 	}

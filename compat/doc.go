@@ -15,8 +15,9 @@
 //     one atomic add on the way in and one on the way out.
 //   - Bytes and fences are counted where the engine hands them to the
 //     operating system; see [Stats] for the source of each figure.
-//   - bbolt has no empty key. Its adapter keeps the value of that one key in a
-//     bucket of its own, which ordinary keys never pay for.
+//   - Neither bbolt nor pebble can hold the empty key. Their adapters store
+//     keys of zero bytes only with one zero more (keys.go), which costs other
+//     keys a look at their first byte.
 //
 // What remains different is listed by name in [Exceptions].
 package compat

@@ -3,6 +3,7 @@ package compat
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"nvkv/nvmap"
 )
@@ -24,7 +25,7 @@ var (
 )
 
 // engineError is an engine's own error under the sentinel it stands for. It
-// reads as the engine put it and unwraps to both.
+// unwraps to both.
 type engineError struct {
 	engine   string
 	sentinel error
@@ -32,7 +33,11 @@ type engineError struct {
 }
 
 func (e *engineError) Error() string {
-	return fmt.Sprintf("%s: %v: %v", e.engine, e.sentinel, e.err)
+	meaning := strings.TrimPrefix(e.sentinel.Error(), "nvkv: ")
+	if meaning == e.err.Error() {
+		return e.engine + ": " + meaning
+	}
+	return fmt.Sprintf("%s: %s (%v)", e.engine, meaning, e.err)
 }
 
 func (e *engineError) Unwrap() []error { return []error{e.sentinel, e.err} }

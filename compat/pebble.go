@@ -146,7 +146,7 @@ func (e *pebbleEngine) Put(key, value []byte) error {
 	if err := checkKey("pebble", key, MaxKeyBytes); err != nil {
 		return err
 	}
-	return e.count(uint64(len(key)+len(value)), e.db.Set(key, value, e.write))
+	return e.count(uint64(len(key)+len(value)), e.db.Set(nonEmpty(key), value, e.write))
 }
 
 func (e *pebbleEngine) Delete(key []byte) error {
@@ -154,7 +154,7 @@ func (e *pebbleEngine) Delete(key []byte) error {
 		return ErrClosed
 	}
 	defer e.gate.leave()
-	return e.count(uint64(len(key)), e.db.Delete(key, e.write))
+	return e.count(uint64(len(key)), e.db.Delete(nonEmpty(key), e.write))
 }
 
 func (e *pebbleEngine) WriteBatch(ops []Op) error {
@@ -287,9 +287,9 @@ func (r *pebbleReader) usable() error {
 
 func pebbleApply(batch *pebble.Batch, op *Op) error {
 	if op.Delete {
-		return batch.Delete(op.Key, nil)
+		return batch.Delete(nonEmpty(op.Key), nil)
 	}
-	return batch.Set(op.Key, op.Value, nil)
+	return batch.Set(nonEmpty(op.Key), op.Value, nil)
 }
 
 func pebbleGet(g *gate, source pebble.Reader, dst, key []byte) ([]byte, error) {
@@ -297,7 +297,7 @@ func pebbleGet(g *gate, source pebble.Reader, dst, key []byte) ([]byte, error) {
 		return dst, ErrClosed
 	}
 	defer g.leave()
-	value, closer, err := source.Get(key)
+	value, closer, err := source.Get(nonEmpty(key))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return dst, ErrNotFound
 	}
@@ -316,7 +316,7 @@ func pebbleScan(g *gate, source pebble.Reader, start []byte, n int, fn func(key,
 	if n == 0 {
 		return nil
 	}
-	iter, err := source.NewIter(&pebble.IterOptions{LowerBound: start})
+	iter, err := source.NewIter(&pebble.IterOptions{LowerBound: nonEmpty(start)})
 	if err != nil {
 		return pebbleError(err)
 	}
@@ -330,7 +330,7 @@ func pebbleWalk(iter *pebble.Iterator, n int, fn func(key, value []byte) bool) e
 		if err != nil {
 			return err
 		}
-		if n--; !fn(iter.Key(), value) || n == 0 {
+		if n--; !fn(original(iter.Key()), value) || n == 0 {
 			return nil
 		}
 	}
