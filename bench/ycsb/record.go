@@ -38,12 +38,6 @@ func (w *Workload) AppendKey(dst []byte, n uint64) []byte {
 	return append(dst, d...)
 }
 
-// AppendMiss appends a key that no record has. It sorts right after the key
-// of record n, so that looking for it walks just as far.
-func (w *Workload) AppendMiss(dst []byte, n uint64) []byte {
-	return append(w.AppendKey(dst, n), '-')
-}
-
 // Version names a write: the operation op of a thread's stream in a phase.
 // Phases and threads count from 1 within a store; 0 is no write at all.
 type Version uint64

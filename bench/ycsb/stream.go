@@ -16,10 +16,11 @@ const (
 	Scan
 	ReadModifyWrite
 	Miss // a read of a key that is not there
+	Delete
 	Kinds
 )
 
-var kindNames = [Kinds]string{"read", "update", "insert", "scan", "rmw", "miss"}
+var kindNames = [Kinds]string{"read", "update", "insert", "scan", "rmw", "miss", "delete"}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -70,6 +71,7 @@ type Spec struct {
 	FirstNew   uint64 // number of the first record that nobody inserted yet
 	CheckEvery int    // every which read is compared with what was written; 0 = none
 	Ops        uint64 // operations of this stream
+	Misses     bool   // reads look for keys that are not there
 }
 
 // keySlot is the room for a length byte and the longest key: "user", 64
@@ -96,17 +98,25 @@ func (s *Stream) setKey(i int, op Op) {
 // LoadStream returns the inserts of one thread's share of the load phase:
 // every Threads-th record, in the order of their numbers.
 func (w *Workload) LoadStream(sp Spec) (*Stream, error) {
-	first := w.InsertStart + uint64(sp.Thread-1)
+	return w.SweepStream(sp, Insert, w.InsertStart, w.InsertStart+w.InsertCount, 1)
+}
+
+// SweepStream returns one thread's share of doing the same to every step-th
+// record of [first, end), in the order of their numbers. Spec.Ops is not
+// looked at.
+func (w *Workload) SweepStream(sp Spec, kind Kind, first, end, step uint64) (*Stream, error) {
+	mine := first + uint64(sp.Thread-1)*step
+	stride := step * uint64(sp.Threads)
 	sp.Ops = 0
-	if end := w.InsertStart + w.InsertCount; first < end {
-		sp.Ops = (end - first + uint64(sp.Threads) - 1) / uint64(sp.Threads)
+	if mine < end {
+		sp.Ops = (end - mine + stride - 1) / stride
 	}
 	s, err := w.newStream(sp)
 	if err != nil {
 		return nil, err
 	}
 	for i := range s.Ops {
-		s.Ops[i] = Op{Kind: Insert, Record: first + uint64(i*sp.Threads)}
+		s.Ops[i] = Op{Kind: kind, Record: mine + uint64(i)*stride}
 		s.setKey(i, s.Ops[i])
 	}
 	return s, nil
@@ -163,6 +173,9 @@ func newGenerator(w *Workload, sp Spec) *generator {
 func (g *generator) fill(s *Stream) {
 	for i := range s.Ops {
 		op := Op{Kind: g.kind()}
+		if op.Kind == Read && g.sp.Misses {
+			op.Kind = Miss
+		}
 		index := g.index(op.Kind)
 		op.Record = g.record(index)
 		switch op.Kind {

@@ -1,0 +1,124 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"sync"
+	"time"
+)
+
+// Child is the body of a session's process: it reads a Job from in, carries
+// it out and writes one JSON object a line to out.
+func Child(ctx context.Context, in io.Reader, out io.Writer) error {
+	var mu sync.Mutex // guards w: progress comes from a goroutine of its own
+	w := json.NewEncoder(out)
+	emit := func(e event) {
+		mu.Lock()
+		defer mu.Unlock()
+		w.Encode(e) // a parent that has gone kills this process
+	}
+	var job Job
+	err := json.NewDecoder(in).Decode(&job)
+	if err == nil && job.Floor {
+		err = runFloors(ctx, &job, emit)
+	} else if err == nil {
+		err = runJob(ctx, &job, emit)
+	}
+	if err != nil {
+		emit(event{Error: err.Error()})
+		return err
+	}
+	emit(event{Done: true})
+	return nil
+}
+
+// child is a session's process, seen from its parent.
+type child struct {
+	cmd    *exec.Cmd
+	events *json.Decoder
+	errors tail
+}
+
+// startChild starts a process that carries out job. It dies with ctx.
+func startChild(ctx context.Context, command []string, job *Job) (*child, error) {
+	c := &child{cmd: exec.CommandContext(ctx, command[0], command[1:]...)}
+	c.cmd.SysProcAttr = dieWithParent()
+	c.cmd.Stderr = &c.errors
+	c.cmd.WaitDelay = 5 * time.Second
+	in, err := c.cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	c.events = json.NewDecoder(bufio.NewReader(out))
+	if err := c.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("bench: start a session: %w", err)
+	}
+	err = json.NewEncoder(in).Encode(job)
+	if err = errors.Join(err, in.Close()); err != nil {
+		c.kill()
+		return nil, fmt.Errorf("bench: tell a session its job: %w", err)
+	}
+	return c, nil
+}
+
+// wait hands every event to handle and returns when the process has ended.
+func (c *child) wait(handle func(event)) error {
+	var failure error
+	done := false
+	for {
+		var e event
+		if err := c.events.Decode(&e); err != nil {
+			break // the process has ended; how, Wait tells
+		}
+		if e.Error != "" {
+			failure = errors.New(e.Error)
+		}
+		done = done || e.Done
+		handle(e)
+	}
+	err := c.cmd.Wait()
+	switch {
+	case failure != nil:
+		return failure
+	case err != nil:
+		return fmt.Errorf("bench: session ended with %w%s", err, c.errors.quoted())
+	case !done:
+		return fmt.Errorf("bench: session ended before its job was done%s", c.errors.quoted())
+	}
+	return nil
+}
+
+// kill ends the process at once, as kill -9 does.
+func (c *child) kill() {
+	c.cmd.Process.Kill()
+	c.cmd.Wait()
+}
+
+// tail keeps the end of what is written to it.
+type tail struct{ text []byte }
+
+const tailBytes = 4096
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.text = append(t.text, p...)
+	if over := len(t.text) - tailBytes; over > 0 {
+		t.text = append(t.text[:0], t.text[over:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) quoted() string {
+	if len(t.text) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": %s", t.text)
+}

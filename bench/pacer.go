@@ -1,0 +1,44 @@
+package bench
+
+import (
+	"runtime"
+	"time"
+)
+
+// pacer gives each operation of a worker its intended start. Latencies count
+// from there, whether or not the operation before it was done by then: an
+// engine that stalls is charged for every operation it kept waiting, not for
+// one (no coordinated omission).
+type pacer struct {
+	start    time.Time
+	offset   time.Duration // of this worker's first operation
+	interval time.Duration // between two operations of this worker
+	first    int           // number of the operation that is due first
+}
+
+// sleepSlack is how much later than asked a sleep may end.
+const sleepSlack = 200 * time.Microsecond
+
+// newPacer shares target operations per second among workers, whose
+// operations alternate.
+func newPacer(start time.Time, target float64, worker, workers int) *pacer {
+	gap := time.Duration(float64(time.Second) / target)
+	return &pacer{start: start, offset: gap * time.Duration(worker), interval: gap * time.Duration(workers)}
+}
+
+// wait returns when operation i is due, with the time it was due, since the
+// start. It sleeps while that is far off and spins for the rest.
+func (p *pacer) wait(i int) time.Duration {
+	due := p.offset + p.interval*time.Duration(i-p.first)
+	for {
+		early := due - time.Since(p.start)
+		switch {
+		case early <= 0:
+			return due
+		case early > sleepSlack:
+			time.Sleep(early - sleepSlack)
+		default:
+			runtime.Gosched()
+		}
+	}
+}

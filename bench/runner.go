@@ -1,0 +1,143 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// Runner starts the sessions of a benchmark, one process after another.
+type Runner struct {
+	// Command starts a process that calls Child. nil: this program with the
+	// arguments "bench session".
+	Command []string
+
+	// Dir is where stores are made, each in a directory of its own, which is
+	// removed behind it. "" = DefaultDir().
+	Dir string
+
+	// Progress, if set, is called while sessions work.
+	Progress func(Progress)
+
+	// Finished, if set, is called with each repetition's runs as they come.
+	Finished func(Run)
+}
+
+// Task is a row of jobs over one directory: a fresh one, that all of them
+// share and that is removed behind the last.
+type Task struct {
+	Name string
+	Jobs []Job // Dir is filled in
+}
+
+// DefaultDir is /dev/shm where that is a tmpfs, else the directory for
+// temporary files.
+func DefaultDir() string {
+	const shm = "/dev/shm"
+	if name, _ := fileSystem(shm); name == "tmpfs" {
+		return shm
+	}
+	return os.TempDir()
+}
+
+// Run carries out every task once per repetition: all tasks, then all of them
+// again, so that no engine has the good minutes to itself. On an error it
+// returns the report of what was done until then, too.
+func (r *Runner) Run(ctx context.Context, tasks []Task, repetitions int) (*Report, error) {
+	dir := r.Dir
+	if dir == "" {
+		dir = DefaultDir()
+	}
+	report := &Report{Created: time.Now().UTC().Truncate(time.Second), Machine: DescribeMachine(dir)}
+	var failure error
+	for rep := 1; rep <= repetitions && failure == nil; rep++ {
+		for _, task := range tasks {
+			runs, err := r.task(ctx, dir, task, rep)
+			report.Raw = append(report.Raw, runs...)
+			if err != nil {
+				failure = fmt.Errorf("%s, repetition %d: %w", task.Name, rep, err)
+				break
+			}
+		}
+	}
+	report.Runs = medians(report.Raw)
+	return report, failure
+}
+
+func (r *Runner) task(ctx context.Context, dir string, task Task, rep int) (runs []Run, err error) {
+	store, err := os.MkdirTemp(dir, "nvkv-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(store)) }()
+	var acked uint64
+	for _, job := range task.Jobs {
+		job.Dir = store
+		for i := range job.Steps {
+			if job.Steps[i].Kind == StepAcked {
+				job.Steps = append([]Step(nil), job.Steps...)
+				job.Steps[i].Acked = acked
+			}
+		}
+		got, n, err := r.session(ctx, &job, rep)
+		runs = append(runs, got...)
+		if err != nil {
+			return runs, err
+		}
+		acked = n
+	}
+	return runs, nil
+}
+
+// killAfter is how long a doomed session lives once it has begun to write.
+const killAfter = 300 * time.Millisecond
+
+// session carries out one job in a process of its own. A doomed one is killed
+// in its work; acked is then what it had acknowledged.
+func (r *Runner) session(ctx context.Context, job *Job, rep int) (runs []Run, acked uint64, err error) {
+	c, err := startChild(ctx, r.command(), job)
+	if err != nil {
+		return nil, 0, err
+	}
+	doomed := len(job.Steps) > 0 && job.Steps[len(job.Steps)-1].Kind == StepDoomed
+	var writing time.Time
+	killed := false
+	err = c.wait(func(e event) {
+		switch {
+		case e.Run != nil:
+			e.Run.Repetition = rep
+			runs = append(runs, *e.Run)
+			if r.Finished != nil {
+				r.Finished(*e.Run)
+			}
+		case e.Progress != nil && r.Progress != nil:
+			r.Progress(*e.Progress)
+		case e.Acked > 0:
+			acked = e.Acked
+			if writing.IsZero() {
+				writing = time.Now()
+			}
+			if doomed && !killed && time.Since(writing) > killAfter {
+				killed = true
+				c.cmd.Process.Kill()
+			}
+		}
+	})
+	if killed {
+		err = nil
+	}
+	return runs, acked, errors.Join(err, context.Cause(ctx))
+}
+
+func (r *Runner) command() []string {
+	if r.Command != nil {
+		return r.Command
+	}
+	self, err := os.Executable()
+	if err != nil {
+		self = os.Args[0]
+	}
+	return []string{self, "bench", "session"}
+}

@@ -1,0 +1,55 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"nvkv/bench/ycsb"
+)
+
+// scanPassesMax bounds the passes of a full scan.
+const scanPassesMax = 5
+
+// scanAll visits all records in order, several times over. Operations are
+// records; a latency is that of a whole pass.
+func (s *session) scanAll(ctx context.Context, step Step) error {
+	w := &worker{engine: s.engine}
+	s.emit(event{Progress: &Progress{Engine: s.job.Engine, Step: step.Name, Total: s.live}})
+	var passes latencies
+	cpu, start := cpuTime(), time.Now()
+	last := time.Duration(0)
+	for pass := 0; pass < scanPassesMax && (pass == 0 || s.job.PhaseLimit == 0 || last < s.job.PhaseLimit); pass++ {
+		met := w.entries
+		if err := w.scan(nil, math.MaxInt); err != nil {
+			return err
+		}
+		if met = w.entries - met; met != s.live && s.job.Engine != NoopEngine {
+			return fmt.Errorf("wrong data: a full scan met %d records, there are %d", met, s.live)
+		}
+		now := time.Since(start)
+		passes.record(ycsb.Scan, now-last)
+		last = now
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+	}
+	r := Run{
+		Phase: "run", Threads: 1, Records: s.base.RecordCount, Ops: w.entries, Entries: w.entries, ReadBytes: w.readBytes,
+		Seconds: last.Seconds(), CPUSeconds: (cpuTime() - cpu).Seconds(), RSSAnonBytes: max(0, rssAnon()-s.ownBytes),
+		OpsPerS: float64(w.entries) / last.Seconds(), Note: "operations are records; latencies are those of whole passes",
+	}
+	passes.into(&r)
+	return s.report(step, r)
+}
+
+// reportOpen reports how long opening the store took.
+func (s *session) reportOpen(step Step) error {
+	ns := int64(s.opened)
+	return s.report(step, Run{
+		Phase: "run", Threads: 1, Records: s.base.RecordCount, Ops: 1, Seconds: s.opened.Seconds(), OpsPerS: 1 / s.opened.Seconds(),
+		P50: ns, P99: ns, P999: ns, Max: ns, RSSAnonBytes: max(0, rssAnon()-s.ownBytes),
+		Note: "from open until the first read has answered",
+	})
+}

@@ -1,0 +1,209 @@
+package bench
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Home is the engine that ratios are about.
+const Home = "nvkv"
+
+// WriteTable writes the report for a terminal: a line per workload with every
+// engine's throughput and the ratio of nvkv to the best of the others, then
+// the details of each run.
+func (r *Report) WriteTable(w io.Writer) error {
+	fmt.Fprintf(w, "%s\n%s on %s: %s\n", r.Machine, r.Machine.Dir, r.Machine.FileSystem, r.Machine.Medium)
+	rows := r.Rows()
+	if engines := r.Engines(); len(engines) > 0 {
+		fmt.Fprintln(w)
+		if err := writeSummary(w, rows, engines); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(w)
+	return writeDetails(w, r.Runs)
+}
+
+// Row is what all engines did at one workload.
+type Row struct {
+	Workload, Phase string
+	Threads         int
+	ValueBytes      int
+	Records         uint64
+	Runs            map[string]Run // by engine
+}
+
+// Rows groups the runs of engines by workload, in the order they ran in.
+func (r *Report) Rows() []Row {
+	var rows []Row
+	at := map[runKey]int{}
+	for _, run := range r.Runs {
+		if run.Phase == "floor" {
+			continue
+		}
+		k := run.key()
+		k.engine = ""
+		i, ok := at[k]
+		if !ok {
+			i = len(rows)
+			at[k] = i
+			rows = append(rows, Row{run.Workload, run.Phase, run.Threads, run.ValueBytes, run.Records, map[string]Run{}})
+		}
+		rows[i].Runs[run.Engine] = run
+	}
+	return rows
+}
+
+// Engines lists the engines in the order they first ran in.
+func (r *Report) Engines() []string {
+	var names []string
+	for _, run := range r.Runs {
+		if run.Phase != "floor" && !slices.Contains(names, run.Engine) {
+			names = append(names, run.Engine)
+		}
+	}
+	return names
+}
+
+// Ratio returns nvkv's throughput over that of the best rival, and the
+// rival's name; 0 where one of the two is missing.
+func (row Row) Ratio() (float64, string) {
+	home, ok := row.Runs[Home]
+	best, name := 0.0, ""
+	for _, engine := range sortedKeys(row.Runs) {
+		if run := row.Runs[engine]; engine != Home && engine != NoopEngine && engine != MapEngine && run.OpsPerS > best {
+			best, name = run.OpsPerS, engine
+		}
+	}
+	if !ok || best == 0 {
+		return 0, ""
+	}
+	return home.OpsPerS / best, name
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// Label is the workload with what tells it from others of its name.
+func (row Row) Label() string {
+	label := row.Workload
+	if row.Phase == "run" && len(label) == 1 {
+		label = "YCSB " + strings.ToUpper(label)
+	}
+	return label
+}
+
+func writeSummary(w io.Writer, rows []Row, engines []string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(t, "operations/s\tthreads\trecords\tvalue\t%s\t\t\n", strings.Join(engines, "\t"))
+	for _, row := range rows {
+		fmt.Fprintf(t, "%s\t%d\t%s\t%d B\t", row.Label(), row.Threads, Count(float64(row.Records)), row.ValueBytes)
+		for _, engine := range engines {
+			fmt.Fprintf(t, "%s\t", throughput(row.Runs, engine))
+		}
+		if ratio, rival := row.Ratio(); ratio > 0 {
+			fmt.Fprintf(t, "%s = %s x %s\t", Home, Ratio(ratio), rival)
+		} else {
+			fmt.Fprint(t, "\t")
+		}
+		fmt.Fprintln(t)
+	}
+	fmt.Fprintln(t, "* the clock ended it before all operations were done\t")
+	return t.Flush()
+}
+
+func throughput(runs map[string]Run, engine string) string {
+	run, ok := runs[engine]
+	if !ok {
+		return "-"
+	}
+	text := Count(run.OpsPerS)
+	if run.Capped && run.Phase == "load" {
+		text += "*"
+	}
+	return text
+}
+
+func writeDetails(w io.Writer, runs []Run) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "workload\tengine\tthr\tops/s\tspread\tp50\tp99\tp99.9\tmax\tWA\tmedia/op\tfences/op\tdisk\tRSS anon\tCPU us/op\tloop\t")
+	for _, r := range runs {
+		ops := max(float64(r.Ops), 1)
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.2f\t%s\t\n",
+			r.Workload, r.Engine, r.Threads, Count(r.OpsPerS), r.spread(), Duration(r.P50), Duration(r.P99), Duration(r.P999), Duration(r.Max),
+			dashed(r.WriteAmp, Ratio), dashed(float64(r.MediaBytes)/ops, Bytes), dashed(float64(r.Fences)/ops, Ratio),
+			dashed(float64(r.DiskBytes), Bytes), dashed(float64(r.RSSAnonBytes), Bytes), r.CPUSeconds*1e6/ops,
+			dashed(r.HarnessNs, func(ns float64) string { return Duration(int64(ns)) }))
+	}
+	return t.Flush()
+}
+
+// spread is how far repetitions lie from the median, at worst.
+func (r Run) spread() string {
+	if r.Repetitions < 2 || r.OpsPerS == 0 {
+		return "-"
+	}
+	off := max(r.OpsPerS-r.OpsPerSMin, r.OpsPerSMax-r.OpsPerS) / r.OpsPerS
+	return fmt.Sprintf("±%.0f%%", off*100)
+}
+
+func dashed(v float64, format func(float64) string) string {
+	if v == 0 {
+		return "-"
+	}
+	return format(v)
+}
+
+// Count writes a number with three digits and a unit: 12.3k, 1.05M.
+func Count(v float64) string { return scaled(v, 1000, "", "k", "M", "G") }
+
+// Bytes writes a size in binary units.
+func Bytes(v float64) string { return scaled(v, 1024, " B", " KiB", " MiB", " GiB", " TiB") }
+
+func scaled(v, base float64, units ...string) string {
+	i := 0
+	for v >= base*0.9995 && i < len(units)-1 {
+		v /= base
+		i++
+	}
+	return threeDigits(v) + units[i]
+}
+
+// Ratio writes a quotient with three digits.
+func Ratio(v float64) string { return threeDigits(v) }
+
+func threeDigits(v float64) string {
+	switch {
+	case v == float64(int64(v)) && v < 1e6:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 99.95:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 9.995:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// Duration writes nanoseconds with three digits and a unit.
+func Duration(ns int64) string {
+	switch d := time.Duration(ns); {
+	case d < time.Microsecond:
+		return fmt.Sprintf("%dns", ns)
+	case d < time.Millisecond:
+		return threeDigits(float64(ns)/1e3) + "us"
+	case d < time.Second:
+		return threeDigits(float64(ns)/1e6) + "ms"
+	}
+	return threeDigits(float64(ns)/1e9) + "s"
+}

@@ -1,0 +1,13 @@
+//go:build !linux
+
+package bench
+
+import "time"
+
+// Elsewhere than on Linux these figures are not gathered and read as zero.
+
+func rssAnon() int64                                 { return 0 }
+func cpuTime() time.Duration                         { return 0 }
+func memoryMiB() int64                               { return 0 }
+func kernelRelease() string                          { return "" }
+func fileSystem(string) (name string, volatile bool) { return "unknown", false }
