@@ -1,0 +1,264 @@
+// Package nvmaptest checks that a device keeps the promises of nvmap.Device.
+package nvmaptest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync/atomic"
+	"testing"
+	"unsafe"
+
+	"nvkv/nvmap"
+)
+
+// TestDevice runs the suite on fresh, empty devices that can grow to 8 MiB. The
+// suite closes them.
+func TestDevice(t *testing.T, open func(t *testing.T) nvmap.Device) {
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, nvmap.Device)
+	}{
+		{"Info", testInfo},
+		{"Grow", testGrow},
+		{"Ranges", testRanges},
+		{"Writes", testWrites},
+		{"WholeWords", testWholeWords},
+		{"Discard", testDiscard},
+		{"ReadOnlyMapping", testReadOnlyMapping},
+		{"Close", testClose},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := open(t)
+			defer d.Close()
+			test.run(t, d)
+		})
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testInfo(t *testing.T, d nvmap.Device) {
+	info := d.Info()
+	if info.Kind == "" || info.Why == "" || info.Domain == "" || info.Mover == "" {
+		t.Errorf("a device says what it is: %+v", info)
+	}
+	if info.Unit <= 0 || info.Sector <= 0 || info.MaxBytes < 8<<20 {
+		t.Errorf("units and bounds are positive: %+v", info)
+	}
+	if info.Mapped != (d.Mapping() != nil) {
+		t.Errorf("Mapped is %v, and the mapping is nil: %v", info.Mapped, d.Mapping() == nil)
+	}
+	if d.Mapping() != nil && int64(len(d.Mapping())) != info.MaxBytes {
+		t.Errorf("mapping of %d bytes, reserved %d", len(d.Mapping()), info.MaxBytes)
+	}
+}
+
+func testGrow(t *testing.T, d nvmap.Device) {
+	if d.Size() != 0 {
+		t.Fatalf("a fresh device has %d bytes", d.Size())
+	}
+	must(t, d.Grow(1))
+	if size := d.Size(); size < 1 || size%nvmap.PageBytes != 0 {
+		t.Fatalf("grown to %d bytes, not to whole pages", size)
+	}
+	must(t, d.Write(0, []byte("stays")))
+	must(t, d.Fence())
+	view := d.Mapping()
+	for _, size := range []int64{10000, 3 << 20, 5 << 20, 100} {
+		before := d.Size()
+		must(t, d.Grow(size))
+		if d.Size() < max(size, before) {
+			t.Fatalf("Grow(%d) from %d left %d bytes", size, before, d.Size())
+		}
+	}
+	got := make([]byte, d.Size())
+	must(t, d.Read(0, got))
+	want := make([]byte, d.Size())
+	copy(want, "stays")
+	if !bytes.Equal(got, want) {
+		t.Error("new bytes read as zero and old ones stay")
+	}
+	if view != nil && !bytes.Equal(view[:d.Size()], want) {
+		t.Error("a mapping taken before growth shows what was grown")
+	}
+	size := d.Size()
+	if err := d.Grow(d.Info().MaxBytes + 1); !errors.Is(err, nvmap.ErrFull) {
+		t.Errorf("growing beyond MaxBytes: %v", err)
+	}
+	if d.Size() != size {
+		t.Errorf("a failed Grow changed the size to %d", d.Size())
+	}
+}
+
+func testRanges(t *testing.T, d nvmap.Device) {
+	must(t, d.Grow(nvmap.PageBytes))
+	size := nvmap.Off(d.Size())
+	p := make([]byte, 16)
+	for _, off := range []nvmap.Off{size - 15, size, size + 1, 1 << 62, ^nvmap.Off(0), ^nvmap.Off(0) - 15} {
+		if d.Write(off, p) == nil {
+			t.Errorf("Write at %#x of %#x", off, size)
+		}
+		if d.Read(off, p) == nil {
+			t.Errorf("Read at %#x of %#x", off, size)
+		}
+		if d.Discard(off, 16) == nil {
+			t.Errorf("Discard at %#x of %#x", off, size)
+		}
+		if d.Allocate(off, 16) == nil {
+			t.Errorf("Allocate at %#x of %#x", off, size)
+		}
+	}
+	if d.Discard(0, -1) == nil || d.Allocate(0, -1) == nil {
+		t.Error("a negative length is an error")
+	}
+	must(t, d.Write(size-16, p))
+	must(t, d.Write(size, nil))
+	must(t, d.Read(size, nil))
+}
+
+// testWrites compares random unaligned writes with a model.
+func testWrites(t *testing.T, d nvmap.Device) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	must(t, d.Grow(1<<20))
+	model := make([]byte, d.Size())
+	for i := range 4000 {
+		n := r.IntN(200)
+		if i%50 == 0 {
+			n = r.IntN(150_000)
+		}
+		off := r.IntN(len(model) - n)
+		if r.IntN(2) == 0 {
+			off &^= 63
+		}
+		p := make([]byte, n)
+		for j := range p {
+			p[j] = byte(r.Uint32())
+		}
+		copy(model[off:], p)
+		must(t, d.Write(nvmap.Off(off), p))
+		clear(p) // the caller's again
+		if r.IntN(20) == 0 {
+			from := r.IntN(len(model))
+			got := make([]byte, min(r.IntN(5000), len(model)-from))
+			must(t, d.Read(nvmap.Off(from), got))
+			if !bytes.Equal(got, model[from:from+len(got)]) {
+				t.Fatalf("write %d: Read differs from the model in [%#x, %#x)", i, from, from+len(got))
+			}
+		}
+		if r.IntN(100) == 0 {
+			must(t, d.Fence())
+			if view := d.Mapping(); view != nil && !bytes.Equal(view[:len(model)], model) {
+				t.Fatalf("write %d: the mapping differs from the model after a fence", i)
+			}
+		}
+	}
+}
+
+// testWholeWords stores words of equal bytes next to each other while a reader
+// looks for one that is mixed.
+func testWholeWords(t *testing.T, d nvmap.Device) {
+	view := d.Mapping()
+	if view == nil || raceEnabled {
+		t.Skip("needs a mapping, and a reader that races with the writer on purpose")
+	}
+	const words = 37 // ends inside a line
+	must(t, d.Grow(nvmap.PageBytes))
+	stop := make(chan struct{})
+	mixed := make(chan uint64, 1)
+	go func() {
+		defer close(mixed)
+		for {
+			for w := range words {
+				v := atomic.LoadUint64((*uint64)(unsafe.Pointer(&view[64+8*w])))
+				if v != v&0xff*0x0101010101010101 {
+					mixed <- v
+					return
+				}
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	p := make([]byte, words*8)
+	for i := range 2000 {
+		for j := range p {
+			p[j] = byte(i)
+		}
+		must(t, d.Write(64, p))
+		if i%16 == 0 {
+			must(t, d.Fence())
+		}
+	}
+	close(stop)
+	if v, ok := <-mixed; ok {
+		t.Errorf("a reader saw the torn word %016x", v)
+	}
+}
+
+func testDiscard(t *testing.T, d nvmap.Device) {
+	must(t, d.Grow(8*nvmap.PageBytes))
+	full := bytes.Repeat([]byte{7}, int(d.Size()))
+	must(t, d.Write(0, full))
+	must(t, d.Fence())
+	must(t, d.Discard(nvmap.PageBytes+1, 3*nvmap.PageBytes))
+	got := make([]byte, len(full))
+	must(t, d.Read(0, got))
+	for i, b := range got {
+		inside := i > nvmap.PageBytes && i < 4*nvmap.PageBytes+1
+		if b != 7 && (b != 0 || !inside) {
+			t.Fatalf("byte %#x is %d after a discard next to it or over it", i, b)
+		}
+	}
+	must(t, d.Allocate(nvmap.PageBytes+1, 3*nvmap.PageBytes))
+	word := binary.LittleEndian.AppendUint64(nil, 0x0123456789abcdef)
+	must(t, d.Write(2*nvmap.PageBytes, word))
+	must(t, d.Fence())
+	must(t, d.Read(2*nvmap.PageBytes, got[:8]))
+	if !bytes.Equal(got[:8], word) {
+		t.Error("a range allocated again takes writes")
+	}
+}
+
+// testReadOnlyMapping stores through the readers' mapping, which must fault.
+func testReadOnlyMapping(t *testing.T, d nvmap.Device) {
+	if d.Mapping() == nil || d.Info().Protect == "none" {
+		t.Skip("this device does not protect its mapping")
+	}
+	must(t, d.Grow(nvmap.PageBytes))
+	faulted := make(chan bool)
+	go func() {
+		debug.SetPanicOnFault(true)
+		defer func() { faulted <- recover() != nil }()
+		d.Mapping()[100] = 1
+	}()
+	if !<-faulted {
+		t.Error("a stray store went through")
+	}
+	var got [1]byte
+	must(t, d.Read(100, got[:]))
+	if got[0] != 0 {
+		t.Error("a stray store changed the device")
+	}
+}
+
+func testClose(t *testing.T, d nvmap.Device) {
+	must(t, d.Grow(nvmap.PageBytes))
+	must(t, d.Close())
+	must(t, d.Close())
+	if d.Write(0, []byte{1}) == nil || d.Read(0, make([]byte, 1)) == nil || d.Grow(1<<20) == nil {
+		t.Error("a closed device refuses")
+	}
+}

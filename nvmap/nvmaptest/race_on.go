@@ -1,0 +1,5 @@
+//go:build race
+
+package nvmaptest
+
+const raceEnabled = true

@@ -1,0 +1,364 @@
+package nvmap
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+)
+
+// A Sim is a device that knows what a crash may leave of it. It passes reads
+// and writes to the device beneath and remembers, for each 64-byte line written
+// since the last fence, every content it has had: a power failure leaves of such
+// a line any of them, or a mixture by 8-byte words, independently of all other
+// lines. Images walks through those states, and each can be opened as a device.
+//
+// Grow is durable when it returns, Discard and Allocate too. A line's content
+// that a fence made durable stays, unless IgnoreWrite or FailFence said
+// otherwise.
+//
+// A Sim may be used as concurrently as any Device. Its fence covers what all
+// goroutines wrote.
+type Sim struct {
+	base Device
+
+	size    atomic.Int64
+	writes  atomic.Int64
+	fences  atomic.Int64
+	onWrite atomic.Pointer[func(off Off, n int)]
+	onFence atomic.Pointer[func()]
+
+	mu      sync.Mutex // guards what follows, and is held while images are walked through
+	closed  bool
+	limit   int64 // Grow stops here; 0: where base stops
+	keep    bool  // Discard leaves the bytes
+	pending pendingLines
+	strays  map[uint64]line // content on the medium where it is not what is visible
+	seq     int             // numbers writes
+	plan    faultPlan
+
+	durable []byte   // what the medium certainly holds; nil until somebody asks
+	stale   pageSet  // pages where the workbench may differ from durable
+	bench   *Sim     // the device that images are tried on
+	touched *pageSet // set on a workbench: pages written since it was reset
+}
+
+// line is the content of one 64-byte line, and words its 8-byte words.
+type line [lineBytes]byte
+
+const wordsPerLine = lineBytes / 8
+
+// NewSim wraps base, which the simulator then owns: nothing else writes to it.
+// What base holds now counts as durable.
+func NewSim(base Device) *Sim {
+	s := &Sim{base: base, strays: map[uint64]line{}}
+	s.size.Store(base.Size())
+	return s
+}
+
+// Info describes the device beneath, as simulated.
+func (s *Sim) Info() Info {
+	info := s.base.Info()
+	info.Kind = "sim(" + info.Kind + ")"
+	info.Unit, info.Sector = lineBytes, 8
+	info.Domain = "a simulated medium: a line written and not fenced may be lost, kept or torn between its words"
+	return info
+}
+
+// Size returns the usable bytes.
+func (s *Sim) Size() int64 { return s.size.Load() }
+
+// Mapping returns the mapping of the device beneath.
+func (s *Sim) Mapping() []byte { return s.base.Mapping() }
+
+// SetLimit makes Grow beyond size fail with ErrFull; 0 takes the limit away.
+func (s *Sim) SetLimit(size int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limit = size
+}
+
+// KeepDiscarded makes Discard leave the bytes as they were, as a file system
+// without holes does. Otherwise they become zero.
+func (s *Sim) KeepDiscarded(keep bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keep = keep
+}
+
+// OnWrite has f called at the start of each Write, before the bytes are there.
+func (s *Sim) OnWrite(f func(off Off, n int)) { s.onWrite.Store(&f) }
+
+// OnFence has f called at the start of each Fence, when most is pending. f may
+// walk through Images; it must not write to this device.
+func (s *Sim) OnFence(f func()) { s.onFence.Store(&f) }
+
+// Writes returns how many writes were asked for.
+func (s *Sim) Writes() int { return int(s.writes.Load()) }
+
+// Fences returns how many fences were asked for.
+func (s *Sim) Fences() int { return int(s.fences.Load()) }
+
+// Pending returns how many lines a power failure could spoil now.
+func (s *Sim) Pending() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending.order)
+}
+
+// Grow makes at least size bytes usable, durably.
+func (s *Sim) Grow(size int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return ErrClosed
+	case size <= s.size.Load():
+		return nil
+	case s.limit > 0 && size > s.limit:
+		return fmt.Errorf("%w: simulated device of %d bytes", ErrFull, s.limit)
+	}
+	size = roundUp(size, PageBytes)
+	if err := s.base.Grow(size); err != nil {
+		return err
+	}
+	if s.durable != nil {
+		s.durable = append(s.durable, make([]byte, size-int64(len(s.durable)))...)
+	}
+	s.size.Store(size)
+	return nil
+}
+
+// Read fills p with the visible bytes at off.
+func (s *Sim) Read(off Off, p []byte) error {
+	if err := checkRange("read", off, int64(len(p)), s.size.Load()); err != nil {
+		return err
+	}
+	return s.base.Read(off, p)
+}
+
+// Write makes p visible at off, and pending.
+func (s *Sim) Write(off Off, p []byte) error {
+	if f := s.onWrite.Load(); f != nil {
+		(*f)(off, len(p))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writes.Add(1)
+	if s.closed {
+		return ErrClosed
+	}
+	if err := checkRange("write", off, int64(len(p)), s.size.Load()); err != nil {
+		return err
+	}
+	s.seq++
+	ignore, fail := s.plan.nextWrite()
+	if fail != nil {
+		// Somewhere in the middle it went wrong.
+		p = p[:len(p)/2&^7]
+	}
+	var err error
+	if ignore {
+		err = s.stray(off, p)
+	} else {
+		err = s.record(off, p)
+	}
+	if err == nil {
+		err = s.base.Write(off, p)
+	}
+	if s.touched != nil {
+		s.touched.add(off, int64(len(p)))
+	}
+	if fail != nil {
+		return &FaultError{Off: off, Op: "write", Err: fail}
+	}
+	return err
+}
+
+// record notes a new version of each line that p touches.
+func (s *Sim) record(off Off, p []byte) error {
+	return eachLine(off, p, func(n uint64, at int, part []byte) error {
+		pl := s.pending.get(n)
+		if pl == nil {
+			content, err := s.medium(n)
+			if err != nil {
+				return err
+			}
+			pl = s.pending.add(n, content)
+			_, pl.unlike = s.strays[n]
+			delete(s.strays, n)
+		}
+		next := pl.newest()
+		copy(next[at:], part)
+		pl.versions = append(pl.versions, version{s.seq, next})
+		pl.stuck = false
+		return nil
+	})
+}
+
+// stray keeps what the medium holds of the lines that p is about to change
+// behind its back.
+func (s *Sim) stray(off Off, p []byte) error {
+	return eachLine(off, p, func(n uint64, _ int, _ []byte) error {
+		if pl := s.pending.get(n); pl != nil {
+			pl.unlike = true // its versions say what the medium may hold
+			return nil
+		}
+		content, err := s.medium(n)
+		s.strays[n] = content
+		return err
+	})
+}
+
+// medium returns the durable content of a line that is not pending.
+func (s *Sim) medium(n uint64) (line, error) {
+	if content, ok := s.strays[n]; ok {
+		return content, nil
+	}
+	var content line
+	err := s.base.Read(Off(n*lineBytes), content[:])
+	return content, err
+}
+
+// eachLine cuts the write of p at off at line boundaries.
+func eachLine(off Off, p []byte, f func(n uint64, at int, part []byte) error) error {
+	for len(p) > 0 {
+		n, at := uint64(off)/lineBytes, int(off%lineBytes)
+		part := p[:min(len(p), lineBytes-at)]
+		if err := f(n, at, part); err != nil {
+			return err
+		}
+		off, p = off+Off(len(part)), p[len(part):]
+	}
+	return nil
+}
+
+// Fence makes what is pending durable.
+func (s *Sim) Fence() error {
+	if f := s.onFence.Load(); f != nil {
+		(*f)()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fences.Add(1)
+	if s.closed {
+		return ErrClosed
+	}
+	ignore, fail := s.plan.nextFence()
+	switch {
+	case fail != nil:
+		// As after a failed fsync: whether the lines arrived is unknown, and no
+		// later fence tries them again unless they are written again.
+		for _, pl := range s.pending.order {
+			pl.stuck = true
+		}
+		return &FaultError{Op: "fence", Err: fail}
+	case ignore:
+		return nil
+	}
+	s.settle()
+	return s.base.Fence()
+}
+
+// settle makes the newest version of each pending line durable.
+func (s *Sim) settle() {
+	s.pending.settle(func(pl *pendingLine) {
+		off := Off(pl.n * lineBytes)
+		newest := pl.newest()
+		if pl.unlike {
+			s.strays[pl.n] = newest
+		}
+		if s.durable != nil {
+			copy(s.durable[off:], newest[:])
+			s.stale.add(off, lineBytes)
+		}
+	})
+}
+
+// Discard makes whole pages of the range read as zero, durably.
+func (s *Sim) Discard(off Off, n int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := checkRange("discard", off, n, s.size.Load()); err != nil {
+		return err
+	}
+	from, to := inward(off, n, PageBytes)
+	if s.keep || from >= to {
+		return nil
+	}
+	return s.put(Off(from), make([]byte, to-from))
+}
+
+// Allocate does nothing: a simulated block is always there.
+func (s *Sim) Allocate(off Off, n int64) error {
+	return checkRange("allocate", off, n, s.size.Load())
+}
+
+// Corrupt changes bytes on the medium and in sight, as decay does. No counter
+// moves and no hook runs.
+func (s *Sim) Corrupt(off Off, p []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := checkRange("corrupt", off, int64(len(p)), s.size.Load()); err != nil {
+		return err
+	}
+	return s.put(off, p)
+}
+
+// put makes p visible and durable at once. What is pending of other bytes in
+// the same lines stays pending.
+func (s *Sim) put(off Off, p []byte) error {
+	_ = eachLine(off, p, func(n uint64, at int, part []byte) error {
+		if content, ok := s.strays[n]; ok {
+			copy(content[at:], part)
+			s.strays[n] = content
+		}
+		if pl := s.pending.get(n); pl != nil {
+			pl.put(at, part)
+		}
+		return nil
+	})
+	if s.durable != nil {
+		copy(s.durable[off:], p)
+		s.stale.add(off, int64(len(p)))
+	}
+	if s.touched != nil {
+		s.touched.add(off, int64(len(p)))
+	}
+	return s.base.Write(off, p)
+}
+
+// Close closes the device beneath, unless this is the device of an image, which
+// is used again for the next one.
+func (s *Sim) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if s.touched != nil {
+		return nil
+	}
+	if s.bench != nil {
+		_ = s.bench.base.Close()
+	}
+	return s.base.Close()
+}
+
+// Kill returns what the next process finds after this one died and the machine
+// lived on: what was visible is visible, and what was pending still may be lost
+// later. The device returned has its own memory; this one goes on unharmed.
+func (s *Sim) Kill() *Sim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.killed().Clone()
+}
+
+// Crash returns what a random power failure now leaves, on memory of its own.
+// This device goes on unharmed. Equal seeds and histories give equal crashes.
+func (s *Sim) Crash(seed uint64) *Sim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.random(rand.New(rand.NewPCG(seed, 0)), "random").Clone()
+}

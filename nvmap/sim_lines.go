@@ -1,0 +1,164 @@
+package nvmap
+
+// pendingLine is a line that was written and not fenced.
+type pendingLine struct {
+	n        uint64 // line number
+	before   line   // what the medium held at the last fence
+	versions []version
+	stuck    bool // a fence failed over it
+	unlike   bool // an ignored write made what is visible another content
+}
+
+// version is what a line was after write seq.
+type version struct {
+	seq     int
+	content line
+}
+
+func (pl *pendingLine) newest() line {
+	if len(pl.versions) == 0 {
+		return pl.before
+	}
+	return pl.versions[len(pl.versions)-1].content
+}
+
+// at returns the line after write seq: its content before if it was not written
+// by then.
+func (pl *pendingLine) at(seq int) line {
+	content := pl.before
+	for _, v := range pl.versions {
+		if v.seq > seq {
+			break
+		}
+		content = v.content
+	}
+	return content
+}
+
+// put changes bytes in every version.
+func (pl *pendingLine) put(at int, part []byte) {
+	copy(pl.before[at:], part)
+	for i := range pl.versions {
+		copy(pl.versions[i].content[at:], part)
+	}
+}
+
+// clone shares nothing with pl.
+func (pl *pendingLine) clone() *pendingLine {
+	c := *pl
+	c.versions = append([]version(nil), pl.versions...)
+	return &c
+}
+
+// pendingLines are the pending lines in the order in which they were first
+// written.
+type pendingLines struct {
+	order []*pendingLine
+	index map[uint64]*pendingLine
+}
+
+func (p *pendingLines) get(n uint64) *pendingLine { return p.index[n] }
+
+func (p *pendingLines) add(n uint64, before line) *pendingLine {
+	pl := &pendingLine{n: n, before: before}
+	p.insert(pl)
+	return pl
+}
+
+func (p *pendingLines) insert(pl *pendingLine) {
+	if p.index == nil {
+		p.index = make(map[uint64]*pendingLine)
+	}
+	p.index[pl.n] = pl
+	p.order = append(p.order, pl)
+}
+
+// settle calls f for each line that a fence covers, and forgets it.
+func (p *pendingLines) settle(f func(*pendingLine)) {
+	left := p.order[:0]
+	for _, pl := range p.order {
+		if pl.stuck {
+			left = append(left, pl)
+			continue
+		}
+		f(pl)
+		delete(p.index, pl.n)
+	}
+	clear(p.order[len(left):])
+	p.order = left
+}
+
+// pageSet is a set of pages.
+type pageSet map[PageID]struct{}
+
+func (ps *pageSet) add(off Off, n int64) {
+	if *ps == nil {
+		*ps = make(pageSet)
+	}
+	for p := off.Page(); p.Off() < off+Off(n); p++ {
+		(*ps)[p] = struct{}{}
+	}
+}
+
+// faultPlan says which of the coming calls misbehave. Counters count down to
+// the call; 0 is never.
+type faultPlan struct {
+	failWrite, failFence       int
+	failWriteErr, failFenceErr error
+	ignoreWrite, ignoreFence   int
+}
+
+// due counts n down and reports whether it arrived.
+func due(n *int) bool {
+	if *n == 0 {
+		return false
+	}
+	*n--
+	return *n == 0
+}
+
+func (p *faultPlan) nextWrite() (ignore bool, fail error) {
+	if due(&p.failWrite) {
+		fail = p.failWriteErr
+	}
+	return due(&p.ignoreWrite), fail
+}
+
+func (p *faultPlan) nextFence() (ignore bool, fail error) {
+	if due(&p.failFence) {
+		fail = p.failFenceErr
+	}
+	return due(&p.ignoreFence), fail
+}
+
+// FailWrite makes the n-th write from now fail with a FaultError around err,
+// half of it done. n counts from 1.
+func (s *Sim) FailWrite(n int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plan.failWrite, s.plan.failWriteErr = n, err
+}
+
+// FailFence makes the n-th fence from now fail with a FaultError around err. As
+// with fsync, what was pending is uncertain from then on, and only what is
+// written again can become durable.
+func (s *Sim) FailFence(n int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plan.failFence, s.plan.failFenceErr = n, err
+}
+
+// IgnoreWrite makes the n-th write from now visible and never durable, without
+// an error: a mutant that a crash suite has to catch.
+func (s *Sim) IgnoreWrite(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plan.ignoreWrite = n
+}
+
+// IgnoreFence makes the n-th fence from now do nothing and return nil.
+func (s *Sim) IgnoreFence(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plan.ignoreFence = n
+}
