@@ -1,5 +1,7 @@
 package nvmap
 
+import "runtime/debug"
+
 // faulted turns what recover returned into a FaultError if it is a memory fault
 // inside one of the regions. Any other panic goes on.
 func faulted(r any, op string, regions ...*region) *FaultError {
@@ -11,4 +13,18 @@ func faulted(r any, op string, regions ...*region) *FaultError {
 		}
 	}
 	panic(r)
+}
+
+// copyGuarded fills dst with the bytes of r at from. A fault, from a failing
+// medium or a file that was truncated behind us, is returned as an error.
+func copyGuarded(dst []byte, r *region, from int64) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if p := recover(); p != nil {
+			err = faulted(p, "read", r)
+		}
+	}()
+	copy(dst, r.slice(from, from+int64(len(dst))))
+	return nil
 }

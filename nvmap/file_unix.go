@@ -21,7 +21,7 @@ type fileDevice struct {
 
 func newFile(fm *fileMap) Device {
 	d := &fileDevice{fileMap: fm}
-	d.stage.f = fm.f
+	d.stage.file = fm
 	releaseWith(d, fm)
 	return d
 }

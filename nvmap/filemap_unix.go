@@ -120,12 +120,15 @@ func (d *fileMap) mapRange(from, to int64) error {
 	return d.alias.mapFile(int(d.f.Fd()), from, to, true)
 }
 
-// populateRange enters a range that has blocks into both page tables.
+// populateRange enters a range that has blocks into both page tables, where
+// there are both. A file that is written with system calls gets none of it: its
+// pages would fill the page cache before anybody needs them, and the kernel maps
+// the neighbours of a page that is read.
 func (d *fileMap) populateRange(from, to int64) {
 	if d.alias != nil {
 		d.alias.populate(from, to, true)
+		d.view.populate(from, to, false)
 	}
-	d.view.populate(from, to, false)
 }
 
 func (d *fileMap) Size() int64 { return d.size.Load() }
@@ -229,6 +232,12 @@ func (d *fileMap) Read(off Off, p []byte) error {
 	}
 	return &FaultError{Off: Off(at), Op: "read", Err: err}
 }
+
+// WriteAt writes to the file, as stagedFile.
+func (d *fileMap) WriteAt(p []byte, off int64) (int, error) { return d.f.WriteAt(p, off) }
+
+// peek copies mapped bytes.
+func (d *fileMap) peek(p []byte, off int64) error { return copyGuarded(p, d.view, off) }
 
 // checkWrite says why a write cannot be.
 func (d *fileMap) checkWrite(op string, off Off, n int64) error {

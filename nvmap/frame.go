@@ -80,10 +80,10 @@ func (m *Map) framed(w uint64) {
 // fill copies p from the device to its place in the mirror.
 func (m *Map) fill(p PageID) error {
 	frame := m.frameAt(p)
-	if m.base[0] == m.base[1] {
+	if m.device == nil {
 		return m.dev.Read(p.Off(), frame[:])
 	}
-	return m.readGuarded(p, frame)
+	return copyGuarded(frame[:], m.device, int64(p.Off()))
 }
 
 // Clean notes that the device has the bytes of p: the caller wrote them back

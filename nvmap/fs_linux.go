@@ -51,6 +51,13 @@ func fileSystem(f *os.File) (fsInfo, error) {
 
 // allocateBlocks gives [off, off+n) blocks that read as zero, and leaves the
 // size of the file as it is. Where the file system cannot, zeros are written.
+//
+// Where it can, they are not, although ext4 then journals the conversion of each
+// block at the first fdatasync over it. Measured, pwrite of 150 bytes and
+// fdatasync, p50: 116 us instead of 65 when each lands on a page of its own, 90
+// instead of 65 page after page, and no difference (57 us) for records one after
+// the other, which is how they come. Zeros would cost 1 ms per MiB at growth and
+// double the bytes that reach the medium.
 func allocateBlocks(f *os.File, off, n int64) error {
 	err := retryIntr(func() error { return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, n) })
 	if err == unix.EOPNOTSUPP || err == unix.ENOSYS {

@@ -35,6 +35,7 @@ type Map struct {
 	dev   Device
 	size  atomic.Int64
 
+	device *region // the device's mapping; nil where it has none
 	mirror *region
 	words  *region
 	max    int64
@@ -82,6 +83,7 @@ func NewMap(dev Device, o *MapOptions) (*Map, error) {
 	m.base = [2]unsafe.Pointer{mirror.base, mirror.base}
 	if view := dev.Mapping(); view != nil {
 		m.base[0] = unsafe.Pointer(unsafe.SliceData(view))
+		m.device = &region{base: m.base[0], bytes: int64(len(view))}
 	}
 	runtime.AddCleanup(m, func(rs [2]*region) { rs[0].release(); rs[1].release() }, [2]*region{mirror, words})
 	if err := m.openTo(dev.Size()); err != nil {

@@ -33,6 +33,8 @@ func archMovers() []mover {
 }
 
 // useAVX says that full lines may travel in 32-byte registers.
+//
+//lint:ignore U1000 the assembly reads it
 var useAVX = cpu.X86.HasAVX
 
 // How storeWriteBack writes a line back; the assembly knows the numbers.

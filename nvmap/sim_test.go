@@ -148,7 +148,7 @@ func contents(t *testing.T, s *nvmap.Sim, n, limit int) map[string]int {
 	return seen
 }
 
-func write(t *testing.T, d nvmap.Device, off nvmap.Off, p string) {
+func write(t testing.TB, d interface{ Write(nvmap.Off, []byte) error }, off nvmap.Off, p string) {
 	t.Helper()
 	if err := d.Write(off, []byte(p)); err != nil {
 		t.Fatal(err)

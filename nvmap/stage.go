@@ -1,14 +1,19 @@
 package nvmap
 
-import "io"
-
 // A stage collects writes to a file until a fence, so that neighbours share a
 // system call. It holds runs of bytes in one buffer, in the order in which they
 // came; runs never overlap.
 type stage struct {
-	f    io.WriterAt
+	file stagedFile
 	buf  []byte
 	runs []run
+}
+
+// stagedFile is what a stage writes to. peek copies bytes that the file holds,
+// cheaply.
+type stagedFile interface {
+	WriteAt(p []byte, off int64) (int, error)
+	peek(p []byte, off int64) error
 }
 
 // run is staged bytes [off, off+n) of the file, at buf[at:at+n].
@@ -21,6 +26,7 @@ type run struct {
 const (
 	stageBytes = 256 << 10 // buffer; a write of more than a quarter goes straight to the file
 	stageRuns  = 64        // looked through linearly by every write
+	stageGap   = 64        // bytes between two writes that are bridged
 )
 
 // touches says whether a staged byte lies in [off, off+n).
@@ -66,17 +72,31 @@ func (s *stage) overwrite(off int64, p []byte) bool {
 	return false
 }
 
-// extend appends p to the last run if it continues it and overlaps no other.
+// extend appends p to the last run if it continues it and overlaps no other. A
+// small gap, such as the unused end of a slot, is bridged with the bytes that
+// the file has there: a batch of records is then one system call and not one
+// for each. Nobody else can change them meanwhile, because every write to the
+// file goes through the stage.
 func (s *stage) extend(off int64, p []byte) bool {
-	if len(s.runs) == 0 || len(s.buf)+len(p) > stageBytes {
+	if len(s.runs) == 0 {
 		return false
 	}
 	last := &s.runs[len(s.runs)-1]
-	if off != last.off+int64(last.n) || s.touches(off, int64(len(p))) {
+	end := last.off + int64(last.n)
+	gap := off - end
+	if gap < 0 || gap > stageGap || len(s.buf)+int(gap)+len(p) > stageBytes ||
+		s.touches(end, gap+int64(len(p))) {
 		return false
 	}
+	if gap > 0 {
+		var bridge [stageGap]byte
+		if s.file.peek(bridge[:gap], end) != nil {
+			return false
+		}
+		s.buf = append(s.buf, bridge[:gap]...)
+	}
 	s.buf = append(s.buf, p...)
-	last.n += len(p)
+	last.n += int(gap) + len(p)
 	return true
 }
 
@@ -93,7 +113,7 @@ func (s *stage) flush() error {
 }
 
 func (s *stage) put(off int64, p []byte) error {
-	if _, err := s.f.WriteAt(p, off); err != nil {
+	if _, err := s.file.WriteAt(p, off); err != nil {
 		return &FaultError{Off: Off(off), Op: "write", Err: err}
 	}
 	return nil

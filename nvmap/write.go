@@ -1,7 +1,6 @@
 package nvmap
 
 import (
-	"runtime/debug"
 	"sync/atomic"
 	"unsafe"
 )
@@ -83,7 +82,7 @@ func linesOf(off Off, n int) uint64 {
 // have none.
 func (m *Map) View(off Off, n int) []byte {
 	size := m.size.Load()
-	if n < 0 || int64(n) > size || uint64(off) > uint64(size-int64(n)) || m.base[0] == m.base[1] {
+	if n < 0 || int64(n) > size || uint64(off) > uint64(size-int64(n)) || m.device == nil {
 		return nil
 	}
 	return unsafe.Slice((*byte)(unsafe.Add(m.base[0], off)), n)
@@ -136,23 +135,9 @@ func (m *Map) Allocate(off Off, n int64) error {
 	return m.dev.Allocate(off, n)
 }
 
-// readGuarded copies p from the device's mapping to dst. A fault there, from a
-// failing medium or a file that was truncated behind us, becomes an error.
-func (m *Map) readGuarded(p PageID, dst *[PageBytes]byte) (err error) {
-	old := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(old)
-		if r := recover(); r != nil {
-			err = m.Faulted(r, "read")
-		}
-	}()
-	*dst = *(*[PageBytes]byte)(unsafe.Add(m.base[0], p.Off()))
-	return nil
-}
-
 // Faulted turns what recover returned into a *FaultError if it is a memory
 // fault inside the device's mapping, and panics with it again if it is not. It
 // is for callers that read views under debug.SetPanicOnFault.
 func (m *Map) Faulted(r any, op string) *FaultError {
-	return faulted(r, op, &region{base: m.base[0], bytes: m.max})
+	return faulted(r, op, m.device)
 }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package nvmap_test
+
+const raceEnabled = false
