@@ -39,6 +39,7 @@ type bboltEngine struct {
 	path    string
 	page    uint64 // bytes
 	relaxed bool
+	keys    keyCoding
 	gate    *gate
 	readers openReaders
 
@@ -58,6 +59,7 @@ func openBbolt(path string, opts Options) (Engine, error) {
 		path:    path,
 		page:    uint64(db.Info().PageSize),
 		relaxed: settings.NoSync,
+		keys:    keyCoding{opts.RawKeys, bolt.MaxKeySize},
 		gate:    newGate(),
 	}
 	if settings.ReadOnly {
@@ -107,7 +109,7 @@ func (e *bboltEngine) Get(dst, key []byte) ([]byte, error) {
 	defer e.gate.leave()
 	found := false
 	err := e.db.View(func(tx *bolt.Tx) error {
-		dst, found = bboltGet(tx, dst, key)
+		dst, found = e.keys.bboltGet(tx, dst, key)
 		return nil
 	})
 	if err != nil {
@@ -121,13 +123,13 @@ func (e *bboltEngine) Get(dst, key []byte) ([]byte, error) {
 
 func (e *bboltEngine) Put(key, value []byte) error {
 	return e.update(uint64(len(key)+len(value)), func(tx *bolt.Tx) error {
-		return bboltPut(tx, key, value)
+		return e.keys.bboltPut(tx, key, value)
 	})
 }
 
 func (e *bboltEngine) Delete(key []byte) error {
 	return e.update(uint64(len(key)), func(tx *bolt.Tx) error {
-		return bboltDelete(tx, key)
+		return e.keys.bboltDelete(tx, key)
 	})
 }
 
@@ -137,7 +139,7 @@ func (e *bboltEngine) WriteBatch(ops []Op) error {
 	}
 	return e.update(userBytes(ops), func(tx *bolt.Tx) error {
 		for i := range ops {
-			if err := bboltApply(tx, &ops[i]); err != nil {
+			if err := e.keys.bboltApply(tx, &ops[i]); err != nil {
 				return err
 			}
 		}
@@ -174,7 +176,7 @@ func (e *bboltEngine) Scan(start []byte, n int, fn func(key, value []byte) bool)
 	}
 	defer e.gate.leave()
 	return bboltError(e.db.View(func(tx *bolt.Tx) error {
-		bboltScan(tx, start, n, fn)
+		e.keys.bboltScan(tx, start, n, fn)
 		return nil
 	}))
 }
@@ -254,7 +256,7 @@ func (r *bboltReader) Get(dst, key []byte) ([]byte, error) {
 		return dst, err
 	}
 	defer r.engine.gate.leave()
-	dst, found := bboltGet(r.tx, dst, key)
+	dst, found := r.engine.keys.bboltGet(r.tx, dst, key)
 	if !found {
 		return dst, ErrNotFound
 	}
@@ -266,7 +268,7 @@ func (r *bboltReader) Scan(start []byte, n int, fn func(key, value []byte) bool)
 		return err
 	}
 	defer r.engine.gate.leave()
-	bboltScan(r.tx, start, n, fn)
+	r.engine.keys.bboltScan(r.tx, start, n, fn)
 	return nil
 }
 
@@ -290,38 +292,42 @@ func (r *bboltReader) enter() error {
 	return nil
 }
 
-func bboltGet(tx *bolt.Tx, dst, key []byte) ([]byte, bool) {
+func (c *keyCoding) bboltGet(tx *bolt.Tx, dst, key []byte) ([]byte, bool) {
 	bucket := tx.Bucket(bboltData)
 	if bucket == nil {
 		return dst, false
 	}
-	value := bucket.Get(nonEmpty(key))
+	value := bucket.Get(c.stored(key))
 	return append(dst, value...), value != nil
 }
 
-func bboltApply(tx *bolt.Tx, op *Op) error {
+func (c *keyCoding) bboltApply(tx *bolt.Tx, op *Op) error {
 	if op.Delete {
-		return bboltDelete(tx, op.Key)
+		return c.bboltDelete(tx, op.Key)
 	}
-	return bboltPut(tx, op.Key, op.Value)
+	return c.bboltPut(tx, op.Key, op.Value)
 }
 
-func bboltPut(tx *bolt.Tx, key, value []byte) error {
-	return tx.Bucket(bboltData).Put(nonEmpty(key), value)
+func (c *keyCoding) bboltPut(tx *bolt.Tx, key, value []byte) error {
+	stored, err := c.writable(key)
+	if err != nil {
+		return err
+	}
+	return tx.Bucket(bboltData).Put(stored, value)
 }
 
-func bboltDelete(tx *bolt.Tx, key []byte) error {
-	return tx.Bucket(bboltData).Delete(nonEmpty(key))
+func (c *keyCoding) bboltDelete(tx *bolt.Tx, key []byte) error {
+	return tx.Bucket(bboltData).Delete(c.stored(key))
 }
 
-func bboltScan(tx *bolt.Tx, start []byte, n int, fn func(key, value []byte) bool) {
+func (c *keyCoding) bboltScan(tx *bolt.Tx, start []byte, n int, fn func(key, value []byte) bool) {
 	bucket := tx.Bucket(bboltData)
 	if bucket == nil || n == 0 {
 		return
 	}
 	cursor := bucket.Cursor()
-	for k, v := cursor.Seek(nonEmpty(start)); k != nil; k, v = cursor.Next() {
-		if n--; !fn(original(k), v) || n == 0 {
+	for k, v := cursor.Seek(c.stored(start)); k != nil; k, v = cursor.Next() {
+		if n--; !fn(c.original(k), v) || n == 0 {
 			return
 		}
 	}

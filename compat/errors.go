@@ -24,6 +24,10 @@ var (
 	ErrLocked        = nvmap.ErrLocked
 )
 
+// ErrEmptyKey is what bbolt and pebble answer to the empty key when they were
+// opened with Options.RawKeys.
+var ErrEmptyKey = errors.New("the empty key cannot be stored")
+
 // engineError is an engine's own error under the sentinel it stands for. It
 // unwraps to both.
 type engineError struct {
@@ -57,26 +61,4 @@ func (m errorMap) convert(engine string, err error) error {
 		}
 	}
 	return fmt.Errorf("%s: %w", engine, err)
-}
-
-// checkKey refuses a key that the named engine cannot hold.
-func checkKey(engine string, key []byte, limit int) error {
-	if len(key) <= limit {
-		return nil
-	}
-	return fmt.Errorf("%s: %w: %d bytes, at most %d", engine, ErrKeyTooLarge, len(key), limit)
-}
-
-// checkOps refuses a batch that holds a key the named engine cannot store. A
-// delete of such a key is no error: the key is absent.
-func checkOps(engine string, ops []Op, limit int) error {
-	for i := range ops {
-		if ops[i].Delete {
-			continue
-		}
-		if err := checkKey(engine, ops[i].Key, limit); err != nil {
-			return err
-		}
-	}
-	return nil
 }

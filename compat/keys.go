@@ -1,5 +1,7 @@
 package compat
 
+import "fmt"
+
 // bbolt refuses the empty key, and pebble 2.1 panics in the background when
 // it writes a table block that holds nothing else. Both therefore store keys
 // mapped one to one, and in the same order, onto the keys that are not empty:
@@ -9,6 +11,39 @@ package compat
 // The order holds because keys of zeros only come before all others, whatever
 // their length: at the other key's first byte that is not zero they either
 // have ended or have a smaller byte.
+
+// keyCoding turns keys into those that an engine stores, and back.
+type keyCoding struct {
+	raw   bool // keys are stored as they are, and the empty one is refused
+	limit int  // longest key, bytes
+}
+
+// stored returns the key under which key is to be found.
+func (c *keyCoding) stored(key []byte) []byte {
+	if c.raw {
+		return key
+	}
+	return nonEmpty(key)
+}
+
+// original undoes stored.
+func (c *keyCoding) original(stored []byte) []byte {
+	if c.raw {
+		return stored
+	}
+	return original(stored)
+}
+
+// writable returns the key under which key is to be put.
+func (c *keyCoding) writable(key []byte) ([]byte, error) {
+	if len(key) > c.limit {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrKeyTooLarge, len(key), c.limit)
+	}
+	if c.raw && len(key) == 0 {
+		return nil, ErrEmptyKey
+	}
+	return c.stored(key), nil
+}
 
 // nonEmpty returns the key under which key is stored. It shares key's memory
 // unless key is made of zeros.

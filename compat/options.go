@@ -20,6 +20,11 @@ type Options struct {
 	// ErrReadOnly.
 	ReadOnly bool
 
+	// RawKeys lets bbolt and pebble keep keys exactly as they are, so that other
+	// programs read the store and theirs can be read. The empty key is then
+	// ErrEmptyKey.
+	RawKeys bool
+
 	// Bbolt changes bbolt's settings. It starts from: hash-map freelist, an
 	// initial mapping of 16 GiB (so that writers never wait for readers in
 	// order to remap), an immediate answer when the file is locked.

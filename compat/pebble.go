@@ -37,6 +37,7 @@ type pebbleEngine struct {
 	db       *pebble.DB
 	path     string
 	readOnly bool
+	keys     keyCoding
 	lock     *pebble.Lock
 	files    *countingFS
 	write    *pebble.WriteOptions
@@ -61,6 +62,7 @@ func openPebble(path string, opts Options) (Engine, error) {
 		db:       db,
 		path:     path,
 		readOnly: settings.ReadOnly,
+		keys:     keyCoding{opts.RawKeys, MaxKeyBytes},
 		lock:     lock,
 		files:    files,
 		write:    pebble.Sync,
@@ -135,7 +137,7 @@ func compactionRange() (lower, upper int) {
 }
 
 func (e *pebbleEngine) Get(dst, key []byte) ([]byte, error) {
-	return pebbleGet(e.gate, e.db, dst, key)
+	return e.get(e.db, dst, key)
 }
 
 func (e *pebbleEngine) Put(key, value []byte) error {
@@ -143,10 +145,11 @@ func (e *pebbleEngine) Put(key, value []byte) error {
 		return ErrClosed
 	}
 	defer e.gate.leave()
-	if err := checkKey("pebble", key, MaxKeyBytes); err != nil {
-		return err
+	stored, err := e.keys.writable(key)
+	if err != nil {
+		return pebbleError(err)
 	}
-	return e.count(uint64(len(key)+len(value)), e.db.Set(nonEmpty(key), value, e.write))
+	return e.count(uint64(len(key)+len(value)), e.db.Set(stored, value, e.write))
 }
 
 func (e *pebbleEngine) Delete(key []byte) error {
@@ -154,7 +157,7 @@ func (e *pebbleEngine) Delete(key []byte) error {
 		return ErrClosed
 	}
 	defer e.gate.leave()
-	return e.count(uint64(len(key)), e.db.Delete(nonEmpty(key), e.write))
+	return e.count(uint64(len(key)), e.db.Delete(e.keys.stored(key), e.write))
 }
 
 func (e *pebbleEngine) WriteBatch(ops []Op) error {
@@ -162,16 +165,13 @@ func (e *pebbleEngine) WriteBatch(ops []Op) error {
 		return ErrClosed
 	}
 	defer e.gate.leave()
-	if err := checkOps("pebble", ops, MaxKeyBytes); err != nil {
-		return err
-	}
 	if len(ops) == 0 {
 		return nil
 	}
 	batch := e.db.NewBatch()
 	defer batch.Close()
 	for i := range ops {
-		if err := pebbleApply(batch, &ops[i]); err != nil {
+		if err := e.keys.pebbleApply(batch, &ops[i]); err != nil {
 			return pebbleError(err)
 		}
 	}
@@ -188,7 +188,7 @@ func (e *pebbleEngine) count(user uint64, err error) error {
 }
 
 func (e *pebbleEngine) Scan(start []byte, n int, fn func(key, value []byte) bool) error {
-	return pebbleScan(e.gate, e.db, start, n, fn)
+	return e.scan(e.db, start, n, fn)
 }
 
 func (e *pebbleEngine) Snapshot() (Reader, error) {
@@ -255,14 +255,14 @@ func (r *pebbleReader) Get(dst, key []byte) ([]byte, error) {
 	if err := r.usable(); err != nil {
 		return dst, err
 	}
-	return pebbleGet(r.engine.gate, r.snapshot, dst, key)
+	return r.engine.get(r.snapshot, dst, key)
 }
 
 func (r *pebbleReader) Scan(start []byte, n int, fn func(key, value []byte) bool) error {
 	if err := r.usable(); err != nil {
 		return err
 	}
-	return pebbleScan(r.engine.gate, r.snapshot, start, n, fn)
+	return r.engine.scan(r.snapshot, start, n, fn)
 }
 
 func (r *pebbleReader) Close() error {
@@ -285,19 +285,24 @@ func (r *pebbleReader) usable() error {
 	return ErrTxClosed
 }
 
-func pebbleApply(batch *pebble.Batch, op *Op) error {
+func (c *keyCoding) pebbleApply(batch *pebble.Batch, op *Op) error {
 	if op.Delete {
-		return batch.Delete(nonEmpty(op.Key), nil)
+		return batch.Delete(c.stored(op.Key), nil)
 	}
-	return batch.Set(nonEmpty(op.Key), op.Value, nil)
+	stored, err := c.writable(op.Key)
+	if err != nil {
+		return err
+	}
+	return batch.Set(stored, op.Value, nil)
 }
 
-func pebbleGet(g *gate, source pebble.Reader, dst, key []byte) ([]byte, error) {
-	if !g.enter() {
+// get is Get from the store or from one of its snapshots.
+func (e *pebbleEngine) get(from pebble.Reader, dst, key []byte) ([]byte, error) {
+	if !e.gate.enter() {
 		return dst, ErrClosed
 	}
-	defer g.leave()
-	value, closer, err := source.Get(nonEmpty(key))
+	defer e.gate.leave()
+	value, closer, err := from.Get(e.keys.stored(key))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return dst, ErrNotFound
 	}
@@ -308,29 +313,30 @@ func pebbleGet(g *gate, source pebble.Reader, dst, key []byte) ([]byte, error) {
 	return dst, pebbleError(closer.Close())
 }
 
-func pebbleScan(g *gate, source pebble.Reader, start []byte, n int, fn func(key, value []byte) bool) error {
-	if !g.enter() {
+// scan is Scan over the store or over one of its snapshots.
+func (e *pebbleEngine) scan(from pebble.Reader, start []byte, n int, fn func(key, value []byte) bool) error {
+	if !e.gate.enter() {
 		return ErrClosed
 	}
-	defer g.leave()
+	defer e.gate.leave()
 	if n == 0 {
 		return nil
 	}
-	iter, err := source.NewIter(&pebble.IterOptions{LowerBound: nonEmpty(start)})
+	iter, err := from.NewIter(&pebble.IterOptions{LowerBound: e.keys.stored(start)})
 	if err != nil {
 		return pebbleError(err)
 	}
-	err = pebbleWalk(iter, n, fn)
+	err = e.keys.pebbleWalk(iter, n, fn)
 	return pebbleError(errors.Join(err, iter.Close()))
 }
 
-func pebbleWalk(iter *pebble.Iterator, n int, fn func(key, value []byte) bool) error {
+func (c *keyCoding) pebbleWalk(iter *pebble.Iterator, n int, fn func(key, value []byte) bool) error {
 	for valid := iter.First(); valid; valid = iter.Next() {
 		value, err := iter.ValueAndErr()
 		if err != nil {
 			return err
 		}
-		if n--; !fn(original(iter.Key()), value) || n == 0 {
+		if n--; !fn(c.original(iter.Key()), value) || n == 0 {
 			return nil
 		}
 	}
