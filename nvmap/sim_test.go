@@ -75,14 +75,18 @@ func crashLog(t *testing.T, hasty bool, prepare func(*nvmap.Sim)) (images int, f
 	}
 	acked := uint64(0)
 	check := func() {
+		if failure != nil {
+			return
+		}
 		for im := range s.Images(1, 300) {
 			images++
 			got, err := countLog{d: im.Device()}.recover()
 			if err == nil && got != acked && got != acked+1 {
 				err = fmt.Errorf("recovered %d records, acknowledged %d", got, acked)
 			}
-			if err != nil && failure == nil {
+			if err != nil {
 				failure = fmt.Errorf("%v: %w", im, err)
+				return
 			}
 		}
 	}

@@ -1,0 +1,10 @@
+//go:build linux && !purego
+
+package nvmap
+
+// lesserCPU makes the assembly believe in a CPU without DC CVAP.
+func lesserCPU() (restore func()) {
+	old := cleanToPersistence
+	cleanToPersistence = false
+	return func() { cleanToPersistence = old }
+}
