@@ -23,6 +23,7 @@ const (
 	floorBlock  = 64        // operations between two readings of the clock
 	floorClocks = 20_000    // operations that are timed one by one, for the percentiles
 	lineBytes   = 64
+	floorCount  = 7 // of floors, where the device is mapped
 )
 
 // runFloors measures what no engine on this medium can beat.

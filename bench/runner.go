@@ -141,3 +141,17 @@ func (r *Runner) command() []string {
 	}
 	return []string{self, "bench", "session"}
 }
+
+// RunCount is how many runs a repetition of the tasks yields at most.
+func RunCount(tasks []Task) int {
+	n := 0
+	for _, task := range tasks {
+		for _, job := range task.Jobs {
+			n += len(job.Steps)
+			if job.Floor {
+				n += floorCount
+			}
+		}
+	}
+	return n
+}

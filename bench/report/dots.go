@@ -1,0 +1,86 @@
+package report
+
+import (
+	"image/color"
+	"math"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+)
+
+// dotRows is a plotter: rows from top to bottom, in each a dot per engine on a
+// common axis, a line through the dot for its spread, and a note at the right.
+type dotRows struct {
+	rows  []dotRow
+	theme theme
+}
+
+type dotRow struct {
+	label string
+	note  string // drawn at the right end
+	dots  []dot
+}
+
+type dot struct {
+	value, least, most float64
+	color              color.Color
+}
+
+// Plot implements plot.Plotter.
+func (d dotRows) Plot(c draw.Canvas, p *plot.Plot) {
+	x, y := p.Transforms(&c)
+	for i, row := range d.rows {
+		at := y(d.height(i))
+		d.connect(c, x, at, row)
+		for _, dot := range row.dots {
+			c.StrokeLine2(draw.LineStyle{Color: dot.color, Width: lineWidth}, x(dot.least), at, x(dot.most), at)
+			c.DrawGlyph(draw.GlyphStyle{Color: dot.color, Radius: dotRadius, Shape: draw.CircleGlyph{}}, vg.Point{X: x(dot.value), Y: at})
+		}
+		if row.note != "" {
+			style := p.X.Tick.Label
+			style.XAlign, style.YAlign = draw.XRight, draw.YCenter
+			c.FillText(style, vg.Point{X: c.Max.X, Y: at}, row.note)
+		}
+	}
+}
+
+// connect draws a faint line from the lowest dot of a row to the highest.
+func (d dotRows) connect(c draw.Canvas, x func(float64) vg.Length, at vg.Length, row dotRow) {
+	lo, hi := math.Inf(1), math.Inf(-1)
+	for _, dot := range row.dots {
+		lo, hi = math.Min(lo, dot.value), math.Max(hi, dot.value)
+	}
+	if lo < hi {
+		c.StrokeLine2(draw.LineStyle{Color: d.theme.grid, Width: lineWidth}, x(lo), at, x(hi), at)
+	}
+}
+
+// height is the y of a row: the first is on top.
+func (d dotRows) height(i int) float64 { return float64(len(d.rows) - i) }
+
+// DataRange implements plot.DataRanger. Where rows have notes, it leaves room
+// for them at the right.
+func (d dotRows) DataRange() (xmin, xmax, ymin, ymax float64) {
+	xmin, xmax = math.Inf(1), math.Inf(-1)
+	noted := false
+	for _, row := range d.rows {
+		noted = noted || row.note != ""
+		for _, dot := range row.dots {
+			xmin, xmax = math.Min(xmin, dot.least), math.Max(xmax, dot.most)
+		}
+	}
+	if noted {
+		xmax *= math.Pow(xmax/xmin, 0.12)
+	}
+	return xmin, xmax, 0.4, float64(len(d.rows)) + 0.6
+}
+
+// ticks puts the labels of the rows on the y axis.
+func (d dotRows) ticks() plot.Ticker {
+	var ticks plot.ConstantTicks
+	for i, row := range d.rows {
+		ticks = append(ticks, plot.Tick{Value: d.height(i), Label: row.label})
+	}
+	return ticks
+}

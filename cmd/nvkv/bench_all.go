@@ -1,0 +1,66 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nvkv/bench"
+	"nvkv/bench/ycsb"
+)
+
+func newBenchAllCmd() *cobra.Command {
+	p, out := defaultPlanFlags(), &benchOutput{title: "nvkv bench all"}
+	p.records, p.threads, p.plan.Operations = []uint{1_000_000}, []int{1, 2}, 1_000_000
+	p.plan.LoadLimit, p.plan.PhaseLimit, p.plan.Warmup = 10*time.Second, 3*time.Second, 200*time.Millisecond
+	sizes := []uint{10_000, 100_000}
+	cmd := &cobra.Command{
+		Use:   "all",
+		Short: "Measure everything, unattended",
+		Long: `Measures the floors of the medium, the core workloads of YCSB with each number of
+threads, single operations, and, for the growth with the size of the store, the
+workloads a, c and e at each of --sizes. It takes about 20 minutes.`,
+		Example: `  nvkv bench all --json new.json --csv new.csv --html new.html --plots docs/img
+  nvkv bench all --dir /var/tmp --records 200000 --html ext4.html`,
+		Args: wantArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			tasks, err := allTasks(p, sizes)
+			if err != nil {
+				return err
+			}
+			return out.run(cmd, tasks, p.repeat)
+		},
+	}
+	p.register(cmd)
+	cmd.Flags().UintSliceVar(&sizes, "sizes", sizes, "`N` records of the smaller stores")
+	out.register(cmd)
+	return cmd
+}
+
+func allTasks(p *planFlags, sizes []uint) ([]bench.Task, error) {
+	core, err := bench.CoreWorkloads(ycsb.CoreNames...)
+	if err != nil {
+		return nil, err
+	}
+	few, err := bench.CoreWorkloads("a", "c", "e")
+	if err != nil {
+		return nil, err
+	}
+	all, err := p.tasks(func(plan bench.Plan) ([]bench.Task, error) { return plan.YCSB(core) })
+	if err != nil {
+		return nil, err
+	}
+	single := *p
+	single.threads = []int{1}
+	micro, err := single.tasks(bench.Plan.Micro)
+	if err != nil {
+		return nil, err
+	}
+	single.records = sizes
+	growth, err := single.tasks(func(plan bench.Plan) ([]bench.Task, error) { return plan.YCSB(few) })
+	if err != nil {
+		return nil, err
+	}
+	all = append(append(all, micro...), growth...)
+	return append(all, p.plan.Floors()...), nil
+}
