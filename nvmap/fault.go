@@ -1,18 +1,25 @@
 package nvmap
 
-import "runtime/debug"
+import (
+	"errors"
+	"runtime/debug"
+)
+
+// errNotThere is behind a FaultError that came from a memory fault.
+var errNotThere = errors.New("the page cannot be reached: its medium failed, or the file was truncated or has no blocks there")
+
+// addressed is what the runtime panics with at a memory fault.
+type addressed interface{ Addr() uintptr }
 
 // faulted turns what recover returned into a FaultError if it is a memory fault
-// inside one of the regions. Any other panic goes on.
-func faulted(r any, op string, regions ...*region) *FaultError {
-	if f, ok := r.(interface{ Addr() uintptr }); ok {
-		for _, g := range regions {
-			if o, in := g.contains(f.Addr()); in {
-				return &FaultError{Off: Off(o), Op: op, Err: r.(error)}
-			}
+// inside r. Any other panic goes on.
+func faulted(p any, op string, r *region) *FaultError {
+	if f, ok := p.(addressed); ok {
+		if o, in := r.contains(f.Addr()); in {
+			return &FaultError{Off: Off(o), Op: op, Err: errNotThere}
 		}
 	}
-	panic(r)
+	panic(p)
 }
 
 // copyGuarded fills dst with the bytes of r at from. A fault, from a failing

@@ -53,11 +53,24 @@ func (d *shmDevice) Write(off Off, p []byte) (err error) {
 	defer func() {
 		debug.SetPanicOnFault(old)
 		if r := recover(); r != nil {
-			err = faulted(r, "write", d.alias, d.view)
+			err = d.fault(r, off, len(p))
 		}
 	}()
 	d.mover.store(unsafe.Add(d.alias.base, off), unsafe.Pointer(unsafe.SliceData(p)), uintptr(len(p)))
 	return nil
+}
+
+// fault says where a store of n bytes at off faulted: at its source, if that is
+// a view of this device, or at its destination, where a masked store reports the
+// pair of words around its bytes.
+func (d *shmDevice) fault(r any, off Off, n int) error {
+	if f, ok := r.(addressed); ok {
+		if at, in := d.alias.contains(f.Addr()); in {
+			at := min(max(Off(at), off), off+Off(n)-1)
+			return &FaultError{Off: at, Op: "write", Err: errNotThere}
+		}
+	}
+	return faulted(r, "read", d.view)
 }
 
 func (d *shmDevice) Fence() error {

@@ -1,0 +1,444 @@
+package nvmap_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"nvkv/nvmap"
+)
+
+// helper names what a copy of this test binary should do instead of testing.
+const helper = "NVMAP_TEST_HELPER"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(helper) {
+	case "":
+		os.Exit(m.Run())
+	case "narrow":
+		narrowHelper()
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "socket")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	loop := filepath.Join(dir, "loop")
+	if err := os.Symlink(loop, loop); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path string
+		o    nvmap.OpenOptions
+		want string
+		is   error
+	}{
+		{path: dir, want: "directory"},
+		{path: pipe, want: "named pipe"},
+		{path: pipe, o: nvmap.OpenOptions{ReadOnly: true}, want: "named pipe"},
+		{path: socket, want: "socket"},
+		{path: "/dev/null", want: "character device"},
+		{path: loop, want: "loop"},
+		{path: "", want: "no path"},
+		{path: filepath.Join(dir, "absent"), want: "absent", is: fs.ErrNotExist},
+		{path: filepath.Join(dir, "absent"), o: nvmap.OpenOptions{ReadOnly: true, Create: true}, want: "absent", is: fs.ErrNotExist},
+		{path: filepath.Join(dir, "no", "such"), o: nvmap.OpenOptions{Create: true}, want: "such", is: fs.ErrNotExist},
+		{path: filepath.Join(dir, "x"), o: nvmap.OpenOptions{Kind: "dax", Create: true}, want: `"dax"`, is: errors.ErrUnsupported},
+		{path: filepath.Join(dir, "x"), o: nvmap.OpenOptions{Kind: "tape", Create: true}, want: `"tape"`},
+		{path: filepath.Join(dir, "x"), o: nvmap.OpenOptions{Kind: "shm", Mover: "tape", Create: true}, want: `"tape"`},
+	} {
+		d, err := nvmap.OpenDevice(c.path, c.o)
+		if err == nil {
+			d.Close()
+			t.Errorf("%q with %+v opened", c.path, c.o)
+			continue
+		}
+		if !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), c.path) {
+			t.Errorf("%q: %v; want it to say %q and where", c.path, err, c.want)
+		}
+		if c.is != nil && !errors.Is(err, c.is) {
+			t.Errorf("%q: %v is not %v", c.path, err, c.is)
+		}
+	}
+}
+
+func TestLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	d := open(t, path, "file", nvmap.OpenOptions{Kind: "file", Create: true})
+	for _, o := range []nvmap.OpenOptions{{}, {ReadOnly: true}} {
+		_, err := nvmap.OpenDevice(path, o)
+		if !errors.Is(err, nvmap.ErrLocked) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%+v beside a writer: %v", o, err)
+		}
+		if want := fmt.Sprintf("process %d", os.Getpid()); err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want it to name %s", err, want)
+		}
+	}
+	open(t, path, "file", nvmap.OpenOptions{Kind: "file", NoLock: true}).Close()
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, path, "file", nvmap.OpenOptions{Kind: "file", ReadOnly: true})
+	open(t, path, "file", nvmap.OpenOptions{Kind: "file", ReadOnly: true})
+	if _, err := nvmap.OpenDevice(path, nvmap.OpenOptions{}); !errors.Is(err, nvmap.ErrLocked) {
+		t.Errorf("a writer beside readers: %v", err)
+	}
+}
+
+func TestReadOnly(t *testing.T) {
+	for _, dir := range []string{t.TempDir(), shmDir(t)} {
+		path := filepath.Join(dir, "store")
+		if err := os.WriteFile(path, []byte("something foreign"), 0o400); err != nil {
+			t.Fatal(err)
+		}
+		d, err := nvmap.OpenDevice(path, nvmap.OpenOptions{ReadOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, err := range map[string]error{
+			"Write":    d.Write(0, []byte("x")),
+			"Grow":     d.Grow(1 << 20),
+			"Discard":  d.Discard(0, 4096),
+			"Allocate": d.Allocate(0, 4096),
+		} {
+			if !errors.Is(err, nvmap.ErrReadOnly) || !strings.Contains(err.Error(), path) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if err := d.Fence(); err != nil {
+			t.Errorf("nothing was written, so there is nothing to fence: %v", err)
+		}
+		p := make([]byte, 20)
+		if err := d.Read(0, p); err != nil || string(p) != "something foreign\x00\x00\x00" {
+			t.Errorf("read %q, %v", p, err)
+		}
+		if !bytes.Equal(d.Mapping()[:20], p) {
+			t.Errorf("mapped %q", d.Mapping()[:20])
+		}
+		d.Close()
+	}
+}
+
+// What is not ours keeps its size and bytes until somebody grows it.
+func TestOpenChangesNothing(t *testing.T) {
+	path := filepath.Join(shmDir(t), "foreign")
+	const text = "not a store, and not of a whole page"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, path, "shm", nvmap.OpenOptions{Create: true})
+	if d.Size() != nvmap.PageBytes {
+		t.Errorf("size %d: the page that holds the end is readable", d.Size())
+	}
+	if err := d.Write(nvmap.Off(len(text)), []byte("x")); err == nil {
+		t.Error("a write beyond the end of the file would be lost")
+	}
+	d.Close()
+	if got, err := os.ReadFile(path); err != nil || string(got) != text {
+		t.Errorf("opening changed it to %q, %v", got, err)
+	}
+}
+
+func TestStoreOutlivesClose(t *testing.T) {
+	for kind, dir := range map[string]string{"file": t.TempDir(), "shm": shmDir(t)} {
+		path := filepath.Join(dir, "store")
+		d := open(t, path, kind, nvmap.OpenOptions{Kind: kind, Create: true})
+		if err := d.Grow(3 * nvmap.PageBytes); err != nil {
+			t.Fatal(err)
+		}
+		size := d.Size()
+		write(t, d, 5000, "still here")
+		fence(t, d)
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		d = open(t, path, kind, nvmap.OpenOptions{Kind: kind})
+		if d.Size() != size || string(d.Mapping()[5000:5010]) != "still here" {
+			t.Errorf("%s: %d bytes, %q", kind, d.Size(), d.Mapping()[5000:5010])
+		}
+	}
+}
+
+// A file that shrinks behind us is an error where it is read or written, and no
+// signal.
+func TestTruncatedBehindUs(t *testing.T) {
+	for kind, dir := range map[string]string{"file": t.TempDir(), "shm": shmDir(t)} {
+		t.Run(kind, func(t *testing.T) {
+			path := filepath.Join(dir, "store")
+			d := open(t, path, kind, nvmap.OpenOptions{Kind: kind, Create: true})
+			if err := d.Grow(16 * nvmap.PageBytes); err != nil {
+				t.Fatal(err)
+			}
+			m, err := nvmap.NewMap(d, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Truncate(path, 4*nvmap.PageBytes); err != nil {
+				t.Fatal(err)
+			}
+			const gone = 10 * nvmap.PageBytes
+			wantFault := func(what string, err error) {
+				t.Helper()
+				var fault *nvmap.FaultError
+				if !errors.As(err, &fault) || fault.Off < gone || fault.Off >= gone+nvmap.PageBytes {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			wantFault("Read", d.Read(gone, make([]byte, 8)))
+			_, err = m.Frame(gone / nvmap.PageBytes)
+			wantFault("Frame", err)
+			if kind == "shm" { // a file takes it, and grows again
+				wantFault("Write", d.Write(gone+8, make([]byte, 8)))
+			}
+			wantFault("guarded view", readView(m, gone, 8))
+		})
+	}
+}
+
+// readView reads a view as a store does that wants errors instead of faults.
+func readView(m *nvmap.Map, off nvmap.Off, n int) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = m.Faulted(r, "read")
+		}
+	}()
+	_ = bytes.Clone(m.View(off, n))
+	return nil
+}
+
+func TestFaultedPassesOtherPanics(t *testing.T) {
+	m := newMap(t, nvmap.NewMem(1<<20), nvmap.PageBytes)
+	defer func() {
+		if r := recover(); r != "mine" {
+			t.Errorf("recovered %v", r)
+		}
+	}()
+	_ = m.Faulted("mine", "read")
+}
+
+func TestMoversByName(t *testing.T) {
+	for _, mover := range []string{"nt", "store+clwb", "copy"} {
+		path := filepath.Join(shmDir(t), "store")
+		d, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Create: true, Mover: mover})
+		if err != nil {
+			t.Logf("%s: %v", mover, err)
+			continue
+		}
+		if got := d.Info().Mover; got != mover {
+			t.Errorf("asked for %q, got %q", mover, got)
+		}
+		if err := d.Grow(1); err != nil {
+			t.Fatal(err)
+		}
+		write(t, d, 3, "moved")
+		fence(t, d)
+		if got := string(d.Mapping()[3:8]); got != "moved" {
+			t.Errorf("%s: %q", mover, got)
+		}
+		d.Close()
+	}
+}
+
+// smallDisk mounts a tmpfs of n bytes.
+func smallDisk(t *testing.T, n int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", n)); err != nil {
+		t.Skipf("NOT TESTED: growth on a full disk needs the right to mount: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// A full disk is an error of Grow, never a fault of what comes after.
+func TestFullDisk(t *testing.T) {
+	for _, kind := range []string{"shm", "file"} {
+		t.Run(kind, func(t *testing.T) {
+			dir := smallDisk(t, 1<<20)
+			d := open(t, filepath.Join(dir, "store"), kind, nvmap.OpenOptions{Kind: kind, Create: true})
+			if err := d.Grow(512 << 10); err != nil {
+				t.Fatal(err)
+			}
+			fill := bytes.Repeat([]byte{1}, 512<<10)
+			write(t, d, 0, string(fill))
+			fence(t, d)
+			for range 2 {
+				err := d.Grow(2 << 20)
+				if !errors.Is(err, nvmap.ErrFull) || !errors.Is(err, unix.ENOSPC) {
+					t.Fatalf("growing beyond the disk: %v", err)
+				}
+			}
+			if d.Size() != 512<<10 {
+				t.Errorf("size %d after growth that failed", d.Size())
+			}
+			got := make([]byte, len(fill))
+			if err := d.Read(0, got); err != nil || !bytes.Equal(got, fill) {
+				t.Errorf("what was there stays: %v", err)
+			}
+			// The failed attempt gave back what it had taken.
+			if err := d.Grow(900 << 10); err != nil {
+				t.Errorf("what the disk has left: %v", err)
+			}
+			write(t, d, 800<<10, "fits")
+			fence(t, d)
+			if string(d.Mapping()[800<<10:800<<10+4]) != "fits" {
+				t.Error("new bytes are mapped")
+			}
+			if kind == "shm" {
+				testFullHole(t, d, dir)
+			}
+		})
+	}
+}
+
+// testFullHole fills the disk with the blocks of a hole: the hole must not be
+// usable again, and say so.
+func testFullHole(t *testing.T, d nvmap.Device, dir string) {
+	if err := d.Discard(0, 512<<10); err != nil {
+		t.Fatal(err)
+	}
+	hog := filepath.Join(dir, "hog")
+	for n := 0; ; n += 4096 {
+		f, err := os.OpenFile(hog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = f.Write(make([]byte, 4096))
+		f.Close()
+		if errors.Is(err, unix.ENOSPC) {
+			break
+		}
+		if err != nil || n > 2<<20 {
+			t.Fatalf("filling the disk: %v after %d bytes", err, n)
+		}
+	}
+	if err := d.Allocate(0, 512<<10); !errors.Is(err, nvmap.ErrFull) {
+		t.Errorf("allocating on a full disk: %v", err)
+	}
+	var fault *nvmap.FaultError
+	if err := d.Write(4096, []byte("x")); !errors.As(err, &fault) || fault.Off != 4096 {
+		t.Errorf("writing into the hole: %v", err)
+	}
+	if err := os.Remove(hog); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Allocate(0, 512<<10); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+	write(t, d, 4096, "x")
+}
+
+// Where the system grants little address space, the bound is what it grants.
+func TestNarrowAddressSpace(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector needs the address space for itself")
+	}
+	path := filepath.Join(shmDir(t), "store")
+	cmd := exec.Command(os.Args[0], path)
+	cmd.Env = append(os.Environ(), helper+"=narrow")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Logf("%s", out)
+}
+
+// narrowHelper opens a device and a map in an address space of 16 GiB.
+func narrowHelper() {
+	check := func(err error) {
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	limit := unix.Rlimit{Cur: 16 << 30, Max: 16 << 30}
+	check(unix.Setrlimit(unix.RLIMIT_AS, &limit))
+	d, err := nvmap.OpenDevice(os.Args[1], nvmap.OpenOptions{Create: true})
+	check(err)
+	m, err := nvmap.NewMap(d, nil)
+	check(err)
+	check(m.Grow(1 << 20))
+	check(m.Write(1<<20-8, []byte("the end!")))
+	check(m.Fence())
+	if got := string(m.View(1<<20-8, 8)); got != "the end!" {
+		check(fmt.Errorf("read %q", got))
+	}
+	if most := m.Stats().MaxBytes; most >= 16<<30 || most < 1<<30 {
+		check(fmt.Errorf("a bound of %d bytes in 16 GiB of address space", most))
+	}
+	if err := m.Grow(12 << 30); !errors.Is(err, nvmap.ErrFull) {
+		check(fmt.Errorf("growing beyond the address space: %v", err))
+	}
+	fmt.Printf("granted: device %d bytes, map %d bytes\n", d.Info().MaxBytes, m.Stats().MaxBytes)
+	check(m.Close())
+}
+
+// BenchmarkWriteFence is a durable write through a map: what a commit pays.
+func BenchmarkWriteFence(b *testing.B) {
+	for kind, dir := range map[string]string{"shm": shmDir(b), "file": b.TempDir()} {
+		d := open(b, filepath.Join(dir, "store"), kind, nvmap.OpenOptions{Kind: kind, Create: true})
+		const span = 256 << 20
+		m := newMap(b, d, span)
+		for _, n := range []int{64, 128, 150, 152, 256, 1024, 4096} {
+			b.Run(fmt.Sprintf("%s/%d", kind, n), func(b *testing.B) {
+				b.SetBytes(int64(n))
+				p := make([]byte, n)
+				off, step := 0, (n+7)&^7
+				for b.Loop() {
+					if off += step; off > span-n {
+						off = 0
+					}
+					if err := m.Write(nvmap.Off(off), p); err != nil {
+						b.Fatal(err)
+					}
+					if err := m.Fence(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+		m.Close()
+	}
+}
+
+// The source of a write may be a view of the same device, and fail.
+func TestWriteFromFailingView(t *testing.T) {
+	path := filepath.Join(shmDir(t), "store")
+	d := open(t, path, "shm", nvmap.OpenOptions{Create: true})
+	if err := d.Grow(16 * nvmap.PageBytes); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 4*nvmap.PageBytes); err != nil {
+		t.Fatal(err)
+	}
+	const gone = 10 * nvmap.PageBytes
+	var fault *nvmap.FaultError
+	err := d.Write(0, d.Mapping()[gone:gone+100])
+	if !errors.As(err, &fault) || fault.Op != "read" || fault.Off < gone || fault.Off >= gone+100 {
+		t.Errorf("copying what is gone: %v", err)
+	}
+}
