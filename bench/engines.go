@@ -19,6 +19,10 @@ const MapEngine = "map"
 
 var errNotFound = compat.ErrNotFound
 
+// IsReal reports whether the engine keeps anything: noop and map do not count
+// as rivals.
+func IsReal(engine string) bool { return engine != NoopEngine && engine != MapEngine }
+
 // openEngine opens one of compat's engines or of this package's own.
 func openEngine(name, dir string, relaxed bool) (compat.Engine, error) {
 	switch name {

@@ -147,7 +147,7 @@ func (p Plan) Micro() ([]Task, error) {
 		steps = append(steps, Step{Kind: StepBatch, Name: fmt.Sprintf("batch-%d", size), Batch: size, Properties: updates})
 	}
 	main, err := p.perEngine("micro", func(engine string) []Job {
-		if engine == NoopEngine || engine == MapEngine {
+		if !IsReal(engine) {
 			return []Job{p.job(engine, steps...)} // nothing to reopen
 		}
 		return append([]Job{p.job(engine, steps...)}, p.afterwards(engine, len(steps))...)

@@ -76,7 +76,7 @@ func (row Row) Ratio() (float64, string) {
 	home, ok := row.Runs[Home]
 	best, name := 0.0, ""
 	for _, engine := range sortedKeys(row.Runs) {
-		if run := row.Runs[engine]; engine != Home && engine != NoopEngine && engine != MapEngine && run.OpsPerS > best {
+		if run := row.Runs[engine]; engine != Home && IsReal(engine) && run.OpsPerS > best {
 			best, name = run.OpsPerS, engine
 		}
 	}

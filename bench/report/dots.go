@@ -13,7 +13,13 @@ import (
 // common axis, a line through the dot for its spread, and a note at the right.
 type dotRows struct {
 	rows  []dotRow
+	key   []keyEntry // drawn above the rows, where there is no other key
 	theme theme
+}
+
+type keyEntry struct {
+	name  string
+	color color.Color
 }
 
 type dotRow struct {
@@ -30,6 +36,7 @@ type dot struct {
 // Plot implements plot.Plotter.
 func (d dotRows) Plot(c draw.Canvas, p *plot.Plot) {
 	x, y := p.Transforms(&c)
+	d.drawKey(c, p.X.Tick.Label, y(float64(len(d.rows))+1))
 	for i, row := range d.rows {
 		at := y(d.height(i))
 		d.connect(c, x, at, row)
@@ -42,6 +49,17 @@ func (d dotRows) Plot(c draw.Canvas, p *plot.Plot) {
 			style.XAlign, style.YAlign = draw.XRight, draw.YCenter
 			c.FillText(style, vg.Point{X: c.Max.X, Y: at}, row.note)
 		}
+	}
+}
+
+// drawKey says which colour is whose, in a line at the given height.
+func (d dotRows) drawKey(c draw.Canvas, style draw.TextStyle, at vg.Length) {
+	style.XAlign, style.YAlign = draw.XLeft, draw.YCenter
+	left := c.Min.X + 2*dotRadius
+	for _, e := range d.key {
+		c.DrawGlyph(draw.GlyphStyle{Color: e.color, Radius: dotRadius, Shape: draw.CircleGlyph{}}, vg.Point{X: left, Y: at})
+		c.FillText(style, vg.Point{X: left + 2*dotRadius, Y: at}, e.name)
+		left += 2*dotRadius + style.Width(e.name) + 2*textSize
 	}
 }
 
@@ -73,7 +91,11 @@ func (d dotRows) DataRange() (xmin, xmax, ymin, ymax float64) {
 	if noted {
 		xmax *= math.Pow(xmax/xmin, 0.12)
 	}
-	return xmin, xmax, 0.4, float64(len(d.rows)) + 0.6
+	top := float64(len(d.rows)) + 0.6
+	if len(d.key) > 0 {
+		top++
+	}
+	return xmin, xmax, 0.4, top
 }
 
 // ticks puts the labels of the rows on the y axis.

@@ -37,7 +37,7 @@ func newPainter(r *bench.Report, t theme) *painter {
 // threads and the largest store.
 func (f *painter) throughput() (figure, bool) {
 	rows := slices.DeleteFunc(f.mainRows(), func(r bench.Row) bool { return isReopen(r.Workload) })
-	return f.dotFigure("Throughput, operations per second (log scale, right is better)", rows, bench.Count, false,
+	return f.dotFigure("operations per second, log scale: right is better", rows, bench.Count,
 		func(run bench.Run) dot {
 			return dot{value: run.OpsPerS, least: orElse(run.OpsPerSMin, run.OpsPerS), most: orElse(run.OpsPerSMax, run.OpsPerS)}
 		}, func(row bench.Row) string {
@@ -51,8 +51,8 @@ func (f *painter) throughput() (figure, bool) {
 // writeAmplification is that of the workloads that write.
 func (f *painter) writeAmplification() (figure, bool) {
 	rows := slices.DeleteFunc(f.mainRows(), func(r bench.Row) bool { return isDelete(r.Workload) })
-	return f.dotFigure("Bytes to the medium per byte written (log scale, left is better)", rows,
-		func(v float64) string { return bench.Ratio(v) + "x" }, true,
+	return f.dotFigure("bytes to the medium per byte written, log scale: left is better", rows,
+		func(v float64) string { return bench.Ratio(v) + "x" },
 		func(run bench.Run) dot { return dot{value: run.WriteAmp, least: run.WriteAmp, most: run.WriteAmp} },
 		func(bench.Row) string { return "" })
 }
@@ -84,7 +84,7 @@ func (f *painter) mainRows() []bench.Row {
 	})
 }
 
-func (f *painter) dotFigure(title string, rows []bench.Row, format func(float64) string, legendLeft bool,
+func (f *painter) dotFigure(title string, rows []bench.Row, format func(float64) string,
 	pick func(bench.Run) dot, note func(bench.Row) string) (figure, bool) {
 	d := dotRows{theme: f.theme}
 	for _, row := range rows {
@@ -103,29 +103,17 @@ func (f *painter) dotFigure(title string, rows []bench.Row, format func(float64)
 	if len(d.rows) == 0 {
 		return figure{}, false
 	}
+	for _, engine := range f.engines {
+		if f.theme.alone {
+			d.key = append(d.key, keyEntry{engine, f.colors[engine]})
+		}
+	}
 	p := f.theme.newPlot(title, "", "")
 	p.Add(d)
 	p.Y.Tick.Marker = d.ticks()
 	p.Y.Tick.Length = 0
 	logAxis(&p.X, format)
-	f.legend(p)
-	p.Legend.Left, p.Legend.Top = legendLeft, false
-	p.Legend.YOffs = -2.6 * textSize
-	return figure{p, 640, vg.Length(100 + 24*len(d.rows))}, true
-}
-
-// legend names the engines below the plot's title.
-func (f *painter) legend(p *plot.Plot) {
-	for _, engine := range f.engines {
-		p.Legend.Add(engine, thumbnail{f.colors[engine]})
-	}
-}
-
-// thumbnail is a dot in an engine's colour.
-type thumbnail struct{ color color.Color }
-
-func (t thumbnail) Thumbnail(c *draw.Canvas) {
-	c.DrawGlyph(draw.GlyphStyle{Color: t.color, Radius: dotRadius, Shape: draw.CircleGlyph{}}, c.Center())
+	return figure{p, 480, vg.Length(80 + 22*len(d.rows))}, true
 }
 
 // small is the size of a figure of which there are several side by side.
@@ -172,7 +160,7 @@ func (f *painter) latencies() ([]figure, error) {
 			return nil, err
 		}
 		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, percentileTicks()
-		p.X.Min, p.X.Max = 1, 1e5
+		p.X.Min, p.X.Max = 1, 1.2e5
 		logAxis(&p.Y, func(ns float64) string { return bench.Duration(int64(math.Round(ns))) })
 		figures = append(figures, small(p))
 	}
@@ -195,7 +183,7 @@ func percentiles(runs []bench.Run) plotter.XYs {
 
 func percentileTicks() plot.ConstantTicks {
 	var ticks plot.ConstantTicks
-	for _, p := range []float64{0, 50, 90, 99, 99.9, 99.99, 99.999} {
+	for _, p := range []float64{50, 90, 99, 99.9, 99.99, 99.999} {
 		ticks = append(ticks, plot.Tick{Value: 100 / (100 - p), Label: fmt.Sprint(p)})
 	}
 	return ticks

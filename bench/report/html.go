@@ -90,8 +90,10 @@ func WriteHTML(w io.Writer, r *bench.Report) error {
 func newPageRow(row bench.Row, engines []string) pageRow {
 	pr := pageRow{Row: row}
 	best := 0.0
-	for _, run := range row.Runs {
-		best = max(best, run.OpsPerS)
+	for engine, run := range row.Runs {
+		if bench.IsReal(engine) {
+			best = max(best, run.OpsPerS)
+		}
 	}
 	for _, e := range engines {
 		run, ok := row.Runs[e]

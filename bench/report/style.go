@@ -55,14 +55,16 @@ var (
 	gridStandIn = rgb(0x040506)
 )
 
-// theme is how a plot is drawn.
+// theme is how a plot is drawn. A plot that stands alone says itself which
+// colour is whose.
 type theme struct {
 	ink, grid, ground color.Color
+	alone             bool
 }
 
 var (
 	onPage  = theme{ink: inkStandIn, grid: gridStandIn, ground: color.Transparent}
-	onPaper = theme{ink: rgb(0x222222), grid: rgb(0xDDDDDD), ground: color.White}
+	onPaper = theme{ink: rgb(0x222222), grid: rgb(0xDDDDDD), ground: color.White, alone: true}
 )
 
 const (
@@ -89,8 +91,6 @@ func (t theme) newPlot(title, x, y string) *plot.Plot {
 		axis.LineStyle.Color, axis.LineStyle.Width = t.ink, hairline
 		axis.Tick.LineStyle.Color, axis.Tick.LineStyle.Width = t.ink, hairline
 	}
-	p.Legend.TextStyle.Font, p.Legend.TextStyle.Color = sans(textSize), t.ink
-	p.Legend.Top, p.Legend.Padding = true, 2
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Vertical.Width = t.grid, hairline
 	grid.Horizontal.Color, grid.Horizontal.Width = t.grid, hairline
@@ -147,9 +147,9 @@ func inlineSVG(p *plot.Plot, w, h vg.Length) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	start := strings.Index(text, "<svg")
-	end := strings.Index(text, ">")
-	if end = start + strings.Index(text[start:], ">"); start < 0 || end < start {
+	start := max(0, strings.Index(text, "<svg"))
+	end := start + strings.Index(text[start:], ">")
+	if end < start {
 		return "", fmt.Errorf("report: the plotting library wrote no SVG element")
 	}
 	head := fmt.Sprintf(`<svg class="plot" role="img" aria-label=%q viewBox="0 0 %g %g" style="max-width:%gpt" xmlns="http://www.w3.org/2000/svg"`,
@@ -161,7 +161,7 @@ func inlineSVG(p *plot.Plot, w, h vg.Length) (string, error) {
 
 func svg(p *plot.Plot, w, h vg.Length) (string, error) {
 	canvas := vgsvg.New(w, h)
-	p.Draw(draw.New(canvas))
+	p.Draw(inset(draw.New(canvas)))
 	var out bytes.Buffer
 	if _, err := canvas.WriteTo(&out); err != nil {
 		return "", err
@@ -169,10 +169,15 @@ func svg(p *plot.Plot, w, h vg.Length) (string, error) {
 	return out.String(), nil
 }
 
+// inset keeps what is drawn at the edges, labels above all, from being cut.
+func inset(c draw.Canvas) draw.Canvas {
+	return draw.Crop(c, 4, -16, 4, -6)
+}
+
 // png draws p for screens of twice the usual density.
 func png(p *plot.Plot, w, h vg.Length) ([]byte, error) {
 	canvas := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(w, h), vgimg.UseDPI(144))}
-	p.Draw(draw.New(canvas))
+	p.Draw(inset(draw.New(canvas)))
 	var out bytes.Buffer
 	_, err := canvas.WriteTo(&out)
 	return out.Bytes(), err
