@@ -1,0 +1,101 @@
+// Package nvmap gives a program byte-addressable non-volatile memory as pages
+// and records: what is on the medium is read in place, what changes often is
+// changed in DRAM, and what must last goes through one narrow seam.
+//
+// It knows nothing of keys or allocation and is of use without them.
+//
+// # Terminology
+//
+//   - device: where bytes persist, behind the interface [Device]
+//   - page: 4 KiB of it, numbered by [PageID]
+//   - view: bytes of a device read in place, through its read-only mapping
+//   - mirror: DRAM with an address for every byte of the device
+//   - frame: the copy of a page in the mirror; clean if the device has the same
+//     bytes, else dirty
+//   - state word: 64 bits per page that say where its newest bytes are, and which
+//     version of them
+//   - written: handed to the device; fenced: durable
+//   - mover: the instructions that carry bytes to memory
+//
+// # Devices
+//
+// [OpenDevice] detects the kind from the path; [NewMem] and [NewSim] make the
+// others.
+//
+//	kind   for                       write               fence        volatile
+//	mem    tests, scratch stores     copy                nothing      with the process
+//	shm    tmpfs, hugetlbfs: NVM     non-temporal copy   SFENCE       with the power
+//	       emulated in memory        (arm64: DC CVAP)    (arm64: DSB)
+//	file   any other file system     pwrite, coalesced   fdatasync    no
+//	sim    crash tests, over any     recorded            recorded     as beneath
+//
+// [Info] says of each what it promises, in words that a user can be shown.
+//
+// # Writing
+//
+// Write, then Fence, is the whole persistence model:
+//
+//   - W1. After a Fence that began after a Write returned has returned nil, the
+//     bytes of that Write stay.
+//   - W2. Until then any of them may be on the medium or not, in any order; only
+//     an aligned 8-byte word is never divided.
+//   - W3. Bytes beside a write are never changed by it.
+//   - W4. Growth is durable when Grow returns, and so are the file and its name.
+//     Blocks come first, then the size, then the mapping: a full medium is
+//     [ErrFull] from Grow, and never a fault later.
+//   - W5. After a failed Write or Fence nobody knows what is durable, and fencing
+//     again does not repair it. Whoever goes on reads back or writes again.
+//
+// On a file a write shows in the mapping no later than the next fence returns;
+// on all other devices at once.
+//
+// # Reading
+//
+// The mapping is read-only to the whole program: a stray store faults. The store
+// routine of shm has a second mapping of the same pages for itself.
+//
+// A page is read under its version: [Map.ReadBegin], read [Map.Page],
+// [Map.ReadValid]. Readers take no lock, write nothing and never wait for an
+// eviction or for growth. The invariants they rest on:
+//
+//   - M1. No address changes while a map is open, and none is reused for another
+//     store while somebody can still reach the map.
+//   - M2. Versions only grow. State words are never reset, not even when the page
+//     is discarded and used anew: an old version would validate by accident.
+//   - M3. The frame bit is set after the frame is complete, and cleared before its
+//     memory is given back.
+//   - M4. Whatever changes bytes under a reader changes the version before it
+//     starts (BeginChange, Drop, FreshFrame). Moving a page between device and
+//     frame changes no byte, and the version only when memory goes.
+//   - M5. A dirty frame is never given back. It becomes clean only when somebody
+//     who fenced its bytes says so.
+//
+// # Memory
+//
+// Reserved are, for a device that can grow to n bytes: n for each of its
+// mappings, n for the mirror and n/512 for the state words, all once, at opening.
+// Of this only addresses exist until something is used: a map of 1 TiB is open at
+// a cost of a few pages. Frames are committed when first touched and given back
+// in runs by [Map.Drop]. Where the system refuses an address range, half of it is
+// asked for; what was granted is Info.MaxBytes.
+//
+// Closing replaces mappings by addresses that fault. They return to the system
+// when the garbage collector finds that device and map are unreachable.
+//
+// A memory fault in a mapping, from a failing medium or a file that was truncated
+// behind us, is a [FaultError] from Read, Write and Frame. Who reads views and
+// pages directly calls runtime/debug.SetPanicOnFault and gives what it recovers
+// to [Map.Faulted].
+//
+// # Crash tests
+//
+// Everything that lasts passes through Write and Fence, so [Sim] can rebuild what
+// a power failure may leave at any instant: see [Sim.Images].
+//
+// # Turned down
+//
+// A page-fault handler that moves pages (userfaultfd, SIGSEGV): a fault blocks a
+// thread while it holds its P, and a handler goroutine then waits for the
+// collector, which waits for the thread. Atomics and locks in device memory: not
+// every medium has them. Pointers on the medium: offsets only, and 0 is nil.
+package nvmap
