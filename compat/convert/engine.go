@@ -1,0 +1,121 @@
+package convert
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	"nvkv/compat"
+)
+
+// Bounds of a batch, whichever is met first.
+const (
+	batchEntries = 4096
+	batchBytes   = 1 << 20
+)
+
+func pebbleFormat() Format {
+	f := engineFormat("pebble")
+	f.Directory = true
+	f.IsStore = isPebble
+	return f
+}
+
+// isPebble looks for the file by which pebble finds its manifest.
+func isPebble(path string) bool {
+	for _, pattern := range []string{"marker.manifest.*", "CURRENT"} {
+		if found, _ := filepath.Glob(filepath.Join(path, pattern)); len(found) > 0 { // the pattern is well formed
+			return true
+		}
+	}
+	return false
+}
+
+// engineFormat is the format of an engine without buckets.
+func engineFormat(name string) Format {
+	return Format{
+		Name: name,
+		Open: func(l Location) (Source, error) {
+			if _, err := os.Stat(l.Path); err != nil {
+				return nil, err
+			}
+			e, err := compat.OpenPath(name, l.Path, compat.Options{ReadOnly: true, RawKeys: true})
+			if err != nil {
+				return nil, err
+			}
+			return engineSource{e}, nil
+		},
+		Create: func(l Location, _ bool) (Sink, error) {
+			// Relaxed, because nothing counts before Finish, which flushes.
+			e, err := compat.OpenPath(name, l.Path, compat.Options{Relaxed: true, RawKeys: true})
+			if err != nil {
+				return nil, err
+			}
+			return &engineSink{engine: e}, nil
+		},
+	}
+}
+
+// engineSource reads one snapshot.
+type engineSource struct{ engine compat.Engine }
+
+func (s engineSource) Each(ctx context.Context, fn func(key, value []byte) error) error {
+	var failed error
+	err := s.engine.Scan(nil, -1, func(key, value []byte) bool {
+		if failed = ctx.Err(); failed == nil {
+			failed = fn(key, value)
+		}
+		return failed == nil
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}
+
+func (s engineSource) Count() int64 { return -1 }
+
+func (s engineSource) Close() error { return s.engine.Close() }
+
+// engineSink writes in batches.
+type engineSink struct {
+	engine compat.Engine
+	ops    []compat.Op
+	buf    []byte // keys and values of ops
+}
+
+func (s *engineSink) Put(key, value []byte) error {
+	if len(s.ops) == batchEntries || len(s.ops) > 0 && len(s.buf)+len(key)+len(value) > batchBytes {
+		if err := s.write(); err != nil {
+			return err
+		}
+	}
+	s.ops = append(s.ops, compat.Op{Key: s.keep(key), Value: s.keep(value)})
+	return nil
+}
+
+// keep copies p to the buffer. When that grows, earlier operations go on
+// pointing to the old one.
+func (s *engineSink) keep(p []byte) []byte {
+	start := len(s.buf)
+	s.buf = append(s.buf, p...)
+	return s.buf[start:len(s.buf):len(s.buf)]
+}
+
+func (s *engineSink) write() error {
+	err := s.engine.WriteBatch(s.ops)
+	s.ops, s.buf = s.ops[:0], s.buf[:0]
+	return err
+}
+
+func (s *engineSink) Finish() error {
+	if err := s.write(); err != nil {
+		return err
+	}
+	if err := s.engine.Flush(); err != nil {
+		return err
+	}
+	return s.engine.Close()
+}
+
+func (s *engineSink) Abort() { s.engine.Close() } // the store is thrown away
