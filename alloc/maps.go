@@ -1,0 +1,158 @@
+package alloc
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+)
+
+// MapImage is the map of one slab as a freeze saw it, ready to be written.
+type MapImage struct {
+	slab  int
+	place uint8
+	carve uint32
+	live  []uint64
+}
+
+// FreezeMaps copies the live maps that changed since the last freeze. It is
+// part of a checkpoint's one instant (R8): the caller holds the writer's turn.
+// WriteMaps may then run beside writers.
+func (r *Region) FreezeMaps() []MapImage {
+	var out []MapImage
+	for i := range r.slabs {
+		s := &r.slabs[i]
+		if !s.dirty {
+			continue
+		}
+		s.dirty = false
+		s.place ^= 1
+		out = append(out, MapImage{i, s.place, s.carve, append([]uint64(nil), s.live...)})
+	}
+	return out
+}
+
+// ThawMaps takes frozen maps back whose checkpoint will not flip: the next
+// freeze copies those slabs again.
+func (r *Region) ThawMaps(images []MapImage) {
+	for _, im := range images {
+		s := &r.slabs[im.slab]
+		s.dirty = true
+		if s.place == im.place {
+			s.place ^= 1 // the older place again, whatever was written there
+		}
+	}
+}
+
+// WriteMaps stores frozen maps, each in the older of its slab's two places,
+// tagged with the generation of the superblock that will make them count
+// (R10). It does not fence. It is safe beside everything but another WriteMaps.
+func (r *Region) WriteMaps(images []MapImage, generation uint64) error {
+	b := make([]byte, r.geo.mapBytes)
+	for _, im := range images {
+		clear(b)
+		n := r.encodeMap(b, im, generation)
+		if err := r.m.Write(r.geo.mapOff(im.slab, int(im.place)), b[:n]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// encodeMap writes generation 6 bytes, words 2, carve 4, checksum 4, bits.
+func (r *Region) encodeMap(b []byte, im MapImage, generation uint64) int {
+	le := binary.LittleEndian
+	le.PutUint64(b[0:], generation&(1<<48-1)|uint64(len(im.live))<<48)
+	le.PutUint32(b[8:], im.carve)
+	n := mapHeaderSize
+	for _, w := range im.live {
+		le.PutUint64(b[n:], w)
+		n += 8
+	}
+	le.PutUint32(b[12:], r.mapSum(b[:n], im.slab))
+	return n
+}
+
+// mapSum covers everything but itself, and the store and slab it belongs to.
+func (r *Region) mapSum(b []byte, slab int) uint32 {
+	var seed [24]byte
+	copy(seed[:], r.super.id[:])
+	binary.LittleEndian.PutUint64(seed[16:], uint64(slab))
+	sum := crc32.Checksum(seed[:], castagnoli)
+	sum = crc32.Update(sum, castagnoli, b[:12])
+	return crc32.Update(sum, castagnoli, b[mapHeaderSize:])
+}
+
+// LoadMaps takes what is used and live from the maps of the newest generation
+// not above that of the superblock. It returns the slabs whose map cannot be
+// told: a place of theirs holds neither zeros nor a good map, so the other one
+// may be stale. The caller decides those by what the index reaches.
+func (r *Region) LoadMaps() (ambiguous []int, err error) {
+	buf := make([]byte, 2*r.geo.mapBytes)
+	for i := range r.slabs {
+		s := &r.slabs[i]
+		if s.kind == KindFree || r.geo.isMeta(i) {
+			continue
+		}
+		if err := r.m.Device().Read(r.geo.mapOff(i, 0), buf); err != nil {
+			return nil, err
+		}
+		if !r.loadMap(i, buf) {
+			ambiguous = append(ambiguous, i)
+		}
+	}
+	return ambiguous, nil
+}
+
+func (r *Region) loadMap(i int, buf []byte) bool {
+	s := &r.slabs[i]
+	le := binary.LittleEndian
+	best, found, clean := uint64(0), -1, true
+	for place := range 2 {
+		b := buf[place*r.geo.mapBytes : (place+1)*r.geo.mapBytes]
+		head := le.Uint64(b)
+		if head == 0 {
+			continue // never written: words is never 0 in a map
+		}
+		n := mapHeaderSize + 8*int(head>>48)
+		if n > len(b) || le.Uint32(b[12:]) != r.mapSum(b[:n], i) {
+			clean = false
+			continue
+		}
+		generation := head & (1<<48 - 1)
+		if generation > r.super.generation || le.Uint32(b[8:]) != s.carve || int(head>>48) != len(s.live) {
+			continue // of a checkpoint that did not flip, or of another carving
+		}
+		if found < 0 || generation > best {
+			best, found = generation, place
+		}
+	}
+	if !clean {
+		return false
+	}
+	if found >= 0 {
+		s.place = uint8(found)
+		s.setMap(buf[found*r.geo.mapBytes+mapHeaderSize:])
+	}
+	return true
+}
+
+func (s *slab) setMap(b []byte) {
+	for w := range s.live {
+		v := binary.LittleEndian.Uint64(b[8*w:])
+		if rest := int(s.slots) - 64*w; rest < 64 {
+			v &= 1<<rest - 1
+		}
+		s.live[w], s.used[w] = v, v
+	}
+	s.recount()
+}
+
+func (s *slab) recount() {
+	s.usedN, s.liveN = popcount(s.used), popcount(s.live)
+}
+
+func popcount(b []uint64) (n int32) {
+	for _, w := range b {
+		n += int32(onesCount(w))
+	}
+	return n
+}

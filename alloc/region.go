@@ -1,0 +1,444 @@
+package alloc
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+
+	"nvkv/nvmap"
+)
+
+// Options of a new store; an existing one keeps what it was created with.
+type Options struct {
+	SlabBytes  int // 0: 64 KiB; a power of two from 4 KiB to 1 MiB
+	GroupSlabs int // slabs in a group with its metadata; 0: 64
+	// Payload of the first superblock.
+	Payload []byte
+}
+
+// Defaults of Options.
+const (
+	DefaultSlabBytes  = 64 << 10
+	DefaultGroupSlabs = 64
+)
+
+// reserveSlabs are kept for whoever frees space: a full store still accepts
+// deletes, path copies and the checkpoint that frees.
+const reserveSlabs = 4
+
+// Region is a device cut into slabs. It is not safe for concurrent use, with
+// the exceptions that its methods name: kv calls it under the writer's turn.
+type Region struct {
+	m     *nvmap.Map
+	geo   geometry
+	table classTable
+	super superblock
+
+	slabs     []slab
+	lists     []lists
+	freeSlabs int
+	reserve   int
+	freeHint  int
+	interval  uint64 // checkpoint interval that marks written now carry
+	headBad   []*CorruptError
+	readOnly  bool
+
+	usedBytes, liveBytes int64
+}
+
+// Format makes an empty store on a device that holds none. A1: the magic word
+// says "creating" until all else is fenced, so that a crash leaves a device
+// that Absent calls absent, or an empty store.
+func Format(m *nvmap.Map, o Options) error {
+	geo, err := makeGeometry(orDefault(o.SlabBytes, DefaultSlabBytes), orDefault(o.GroupSlabs, DefaultGroupSlabs))
+	if err != nil {
+		return err
+	}
+	if len(o.Payload) > PayloadBytes {
+		return fmt.Errorf("alloc: superblock payload of %d bytes, at most %d", len(o.Payload), PayloadBytes)
+	}
+	id, err := newStoreID()
+	if err != nil {
+		return err
+	}
+	if err := m.Grow(geo.sizeOf(geo.metaSlabs + reserveSlabs + 4)); err != nil {
+		return fmt.Errorf("create: %w", err)
+	}
+	if err := writeWord(m, headMagicOff, magicCreating); err != nil {
+		return err
+	}
+	zero := make([]byte, geo.superBytes-8)
+	if err := errors.Join(m.Write(8, zero), m.Fence()); err != nil {
+		return err
+	}
+	sb := superblock{id: id, slabBytes: geo.slabBytes, groupSlabs: geo.groupSlabs, payload: o.Payload}
+	for sb.generation = 0; sb.generation < 2; sb.generation++ {
+		if err := writeSuper(m, &sb); err != nil {
+			return err
+		}
+	}
+	if err := writeWord(m, headSizeOff, packSize(0)); err != nil {
+		return err
+	}
+	return writeWord(m, headMagicOff, magicStore)
+}
+
+func orDefault(n, d int) int {
+	if n == 0 {
+		return d
+	}
+	return n
+}
+
+// writeWord stores one word and fences it.
+func writeWord(m *nvmap.Map, o Off, w uint64) error {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], w)
+	if err := m.Write(o, b[:]); err != nil {
+		return err
+	}
+	return m.Fence()
+}
+
+// Open reads the superblock and what every slab was last carved into. No slot
+// is used yet: the caller says which are, with LoadMaps and SetLive, and calls
+// Ready before it allocates. It writes nothing.
+func Open(m *nvmap.Map) (*Region, error) {
+	sb, err := readSuper(m)
+	if err != nil {
+		return nil, err
+	}
+	geo, err := makeGeometry(sb.slabBytes, sb.groupSlabs)
+	if err != nil {
+		return nil, fmt.Errorf("%w: superblock: %v", ErrCorrupt, err)
+	}
+	r := &Region{m: m, geo: geo, table: makeClassTable(geo.slabBytes), super: *sb, reserve: reserveSlabs}
+	r.lists = make([]lists, len(r.table.size)+int(kindCount-KindPage))
+	for i := range r.lists {
+		r.lists[i] = emptyLists()
+	}
+	n, err := r.readSize()
+	if err != nil {
+		return nil, err
+	}
+	return r, r.readGroups(n)
+}
+
+func (r *Region) readSize() (slabs int, err error) {
+	var b [8]byte
+	if err := r.m.Device().Read(headSizeOff, b[:]); err != nil {
+		return 0, err
+	}
+	n, ok := unpackSize(binary.LittleEndian.Uint64(b[:]))
+	if !ok || int64(n) > r.m.Device().Info().MaxBytes/int64(r.geo.slabBytes) {
+		return 0, &CorruptError{headSizeOff, "size word"}
+	}
+	if have := r.geo.slabsIn(r.m.Size()); have < n {
+		return 0, &CorruptError{Off(r.m.Size()), fmt.Sprintf("end of file: it is cut, %d bytes were in use", r.geo.sizeOf(n))}
+	}
+	return n, nil
+}
+
+// readGroups reads the descriptors of the first n slabs.
+func (r *Region) readGroups(n int) error {
+	r.slabs = make([]slab, n)
+	desc := make([]byte, groupHeaderSize+r.geo.groupSlabs*descBytes)
+	for first := 0; first < n; first += r.geo.groupSlabs {
+		group := first / r.geo.groupSlabs
+		if err := r.m.Device().Read(r.geo.groupOff(group), desc); err != nil {
+			return err
+		}
+		if string(desc[:groupHeaderSize]) != string(groupHeader(r.super.id, group)) {
+			// Its content follows from the size word: worth a word, not a refusal.
+			r.headBad = append(r.headBad, &CorruptError{r.geo.groupOff(group), "group header"})
+		}
+		for i := first; i < min(n, first+r.geo.groupSlabs); i++ {
+			d := desc[groupHeaderSize+(i-first)*descBytes:]
+			if err := r.readDesc(i, d[:descBytes]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// readDesc takes a slab's identity from its descriptor line. Each word of it
+// changes in one store; the identity stands twice against rot.
+func (r *Region) readDesc(i int, d []byte) error {
+	s := &r.slabs[i]
+	s.bucket = none
+	le := binary.LittleEndian
+	w := le.Uint64(d[descIdentity:])
+	if w == 0 && le.Uint64(d[descCopy:]) == 0 {
+		return nil // never carved
+	}
+	k, c, carve, ok := unpackIdentity(w)
+	if !ok {
+		k, c, carve, ok = unpackIdentity(le.Uint64(d[descCopy:]))
+		r.headBad = append(r.headBad, &CorruptError{r.geo.descOff(i), "slab identity, first copy"})
+	}
+	size := r.table.slotBytes(k, c)
+	if !ok && w == 0 {
+		return nil // carved by a commit that did not end: the copy alone arrived, torn
+	}
+	if !ok || size == 0 || r.geo.isMeta(i) {
+		return &CorruptError{r.geo.descOff(i), "slab identity"}
+	}
+	s.kind, s.class, s.carve = k, c, carve
+	s.slots = int32(r.geo.slabBytes / size)
+	s.used, s.live = makeBits(s.slots)
+	return nil
+}
+
+// Ready ends recovery: slabs without a used slot become free, the others are
+// listed by their free space, and allocation may begin.
+func (r *Region) Ready() {
+	r.freeSlabs = 0
+	r.usedBytes, r.liveBytes = 0, 0
+	for i := range r.slabs {
+		s := &r.slabs[i]
+		switch {
+		case r.geo.isMeta(i):
+		case s.kind == KindFree:
+			r.freeSlabs++
+		case s.usedN == 0:
+			s.kind = KindFree
+			r.freeSlabs++
+		default:
+			size := int64(r.slotBytesOf(s))
+			r.usedBytes += size * int64(s.usedN)
+			r.liveBytes += size * int64(s.liveN)
+			r.enlist(int32(i))
+		}
+	}
+}
+
+func (r *Region) slotBytesOf(s *slab) int { return r.table.slotBytes(s.kind, s.class) }
+
+// ID returns the store's random id.
+func (r *Region) ID() StoreID { return r.super.id }
+
+// Generation returns the number of the newest superblock.
+func (r *Region) Generation() uint64 { return r.super.generation }
+
+// Payload returns what the newest superblock carries. The caller must not
+// change it.
+func (r *Region) Payload() []byte { return r.super.payload }
+
+// SlabBytes returns the size of a slab.
+func (r *Region) SlabBytes() int { return r.geo.slabBytes }
+
+// WriteSuper stores payload under the next generation. When it returns nil
+// both copies are durable and nothing that only the last generation names is
+// needed any more.
+func (r *Region) WriteSuper(payload []byte) error {
+	if len(payload) > PayloadBytes {
+		return fmt.Errorf("alloc: superblock payload of %d bytes, at most %d", len(payload), PayloadBytes)
+	}
+	next := r.super
+	next.generation++
+	next.payload = append([]byte(nil), payload...)
+	if err := writeSuper(r.m, &next); err != nil {
+		return err
+	}
+	r.super = next
+	return nil
+}
+
+// RewriteSuper stores the newest superblock again, unchanged and in place: the
+// copy that was read may not be durable, when a killed process left it (R12).
+func (r *Region) RewriteSuper() error { return writeSuper(r.m, &r.super) }
+
+// SetReadOnly keeps the region from writing: what is allocated then exists in
+// DRAM only, as a recovery into private frames wants it (R14).
+func (r *Region) SetReadOnly(on bool) { r.readOnly = on }
+
+// SlabOf returns the number of the slab that holds o, which must lie behind
+// the superblocks.
+func (r *Region) SlabOf(o Off) int { return r.geo.slabOf(o) }
+
+// SetInterval sets the checkpoint interval that marks carry from now on. It
+// must grow. Every slab's mark is written again with its next record.
+func (r *Region) SetInterval(n uint64) { r.interval = n }
+
+// Touch makes the slab of o carry the mark of this interval, and writes its
+// identity again with it, once an interval and opening: what a former opening
+// wrote may be visible without being durable. It does not fence: mark and
+// identity ride on the fence of the record that they announce (R5).
+func (r *Region) Touch(o Off) error {
+	i := int32(r.geo.slabOf(o))
+	if r.slabs[i].touched == r.interval {
+		return nil
+	}
+	if err := r.writeDesc(i, r.interval); err != nil {
+		return err
+	}
+	r.slabs[i].touched = r.interval
+	return nil
+}
+
+func (r *Region) writeDesc(i int32, mark uint64) error {
+	if r.readOnly {
+		return nil
+	}
+	s := &r.slabs[i]
+	var b [descUsed]byte
+	le := binary.LittleEndian
+	id := packIdentity(s.kind, s.class, s.carve)
+	le.PutUint64(b[descIdentity:], id)
+	le.PutUint64(b[descMark:], packMark(mark))
+	le.PutUint64(b[descCopy:], id)
+	return r.m.Write(r.geo.descOff(int(i)), b[:])
+}
+
+// grow makes at least n more slabs free. It grows by 4 % so that a small store
+// stays small and a large one grows seldom. A5: a group's header and emptied
+// descriptors are fenced before the size word that makes it exist, and that is
+// fenced before the first slab in it is carved.
+func (r *Region) grow(n int) error {
+	old := len(r.slabs)
+	want := old + max(n, 8, old/25)
+	maxSlabs := r.geo.slabsIn(r.m.Device().Info().MaxBytes)
+	least := r.withMeta(old, n)
+	if r.readOnly {
+		return fmt.Errorf("%w: a store opened read-only does not grow", ErrFull)
+	}
+	if least > maxSlabs {
+		return fmt.Errorf("%w: the device ends at %d bytes", ErrFull, r.m.Device().Info().MaxBytes)
+	}
+	want = min(r.withMeta(old, want-old), maxSlabs)
+	err := r.m.Grow(r.geo.sizeOf(want))
+	if err != nil && want > least {
+		want = least // a device nearly full may have room for what is asked
+		err = r.m.Grow(r.geo.sizeOf(want))
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.formatGroups(old, want); err != nil {
+		return err
+	}
+	if err := writeWord(r.m, headSizeOff, packSize(want)); err != nil {
+		return err
+	}
+	for i := old; i < want; i++ {
+		r.slabs = append(r.slabs, slab{bucket: none})
+		if !r.geo.isMeta(i) {
+			r.freeSlabs++
+		}
+	}
+	return nil
+}
+
+// withMeta returns how many slabs there must be for n usable ones beyond old.
+func (r *Region) withMeta(old, n int) int {
+	for n > 0 {
+		if !r.geo.isMeta(old) {
+			n--
+		}
+		old++
+	}
+	return old
+}
+
+// formatGroups writes the metadata of the groups that begin in [from, to).
+func (r *Region) formatGroups(from, to int) error {
+	first := roundUp(from, r.geo.groupSlabs)
+	for i := first; i < to; i += r.geo.groupSlabs {
+		meta := make([]byte, r.geo.metaSlabs*r.geo.slabBytes)
+		o := r.geo.slabOff(i)
+		if err := r.m.Device().Read(o, meta); err != nil {
+			return err
+		}
+		if !allZero(meta) { // a device that held something else before
+			if err := r.m.Write(o, make([]byte, len(meta))); err != nil {
+				return err
+			}
+		}
+		if err := r.m.Write(o, groupHeader(r.super.id, i/r.geo.groupSlabs)); err != nil {
+			return err
+		}
+	}
+	return r.m.Fence()
+}
+
+// SlabInfo is a slab as recovery and checks see it.
+type SlabInfo struct {
+	Index     int
+	Off       Off
+	Kind      Kind
+	Class     ClassID
+	SlotBytes int
+	Slots     int
+	Used      int
+	Live      int
+	Carve     uint32
+	Mark      uint64 // checkpoint interval of the last record header; as on the medium
+	MarkBad   bool   // the mark has rotted: treat the slab as marked
+}
+
+// Slabs yields every carved slab in address order.
+func (r *Region) Slabs() iter.Seq[SlabInfo] {
+	return func(yield func(SlabInfo) bool) {
+		for i := range r.slabs {
+			if r.slabs[i].kind == KindFree || r.geo.isMeta(i) {
+				continue
+			}
+			if !yield(r.info(i)) {
+				return
+			}
+		}
+	}
+}
+
+func (r *Region) info(i int) SlabInfo {
+	s := &r.slabs[i]
+	info := SlabInfo{Index: i, Off: r.geo.slabOff(i), Kind: s.kind, Class: s.class, SlotBytes: r.slotBytesOf(s),
+		Slots: int(s.slots), Used: int(s.usedN), Live: int(s.liveN), Carve: s.carve}
+	var b [8]byte
+	if err := r.m.Device().Read(r.geo.descOff(i)+descMark, b[:]); err != nil {
+		info.MarkBad = true
+		return info
+	}
+	var ok bool
+	w := binary.LittleEndian.Uint64(b[:])
+	info.Mark, ok = unpackMark(w)
+	info.MarkBad = !ok && w != 0
+	return info
+}
+
+// Described is what a slab's descriptor on the medium says of an offset.
+type Described struct {
+	Kind      Kind
+	Carve     uint32
+	SlotBytes int
+}
+
+// Describe reads the descriptor of the slab of o from the device's mapping, so
+// that readers need nothing in DRAM that the writer changes. It is safe beside
+// everything. It returns false where o is not the beginning of a slot of a
+// carved slab; while a slab is carved anew, what it returns may be either.
+func (r *Region) Describe(o Off) (d Described, ok bool) {
+	if o < Off(r.geo.superBytes) {
+		return d, false
+	}
+	i := r.geo.slabOf(o)
+	b := r.m.View(r.geo.descOff(i), 8)
+	if b == nil || r.geo.isMeta(i) {
+		return d, false
+	}
+	k, c, carve, ok := unpackIdentity(binary.LittleEndian.Uint64(b))
+	if !ok {
+		b = r.m.View(r.geo.descOff(i)+descCopy, 8)
+		if k, c, carve, ok = unpackIdentity(binary.LittleEndian.Uint64(b)); !ok {
+			return d, false
+		}
+	}
+	d = Described{k, carve, r.table.slotBytes(k, c)}
+	if d.SlotBytes == 0 {
+		return d, false
+	}
+	within := int(o - r.geo.slabOff(i))
+	return d, within%d.SlotBytes == 0 && within+d.SlotBytes <= r.geo.slabBytes
+}

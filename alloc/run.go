@@ -1,0 +1,184 @@
+package alloc
+
+import (
+	"fmt"
+
+	"nvkv/nvmap"
+)
+
+// Extent is a run of whole pages.
+type Extent struct {
+	Off   Off
+	Bytes int64 // a multiple of nvmap.PageBytes
+}
+
+// AllocRuns hands out pages for n bytes in as few extents as it can, at most
+// maxExtents: whole free slabs side by side, then pages of a shared slab for
+// the rest. An extent never crosses a group. Nothing is taken when it fails.
+func (r *Region) AllocRuns(n int64, maxExtents int) ([]Extent, error) {
+	var out []Extent
+	pages := (n + nvmap.PageBytes - 1) / nvmap.PageBytes
+	perSlab := int64(r.geo.slabBytes / nvmap.PageBytes)
+	fail := func(err error) ([]Extent, error) {
+		for _, e := range out {
+			r.FreeRun(e)
+		}
+		return nil, err
+	}
+	for pages > 0 {
+		if len(out) == maxExtents {
+			return fail(fmt.Errorf("%w: no %d extents hold %d bytes", ErrFull, maxExtents, n))
+		}
+		var e Extent
+		var err error
+		if pages >= perSlab {
+			e, err = r.allocSlabs(int(pages / perSlab))
+		} else {
+			e, err = r.allocPages(int32(pages))
+		}
+		if err != nil {
+			return fail(err)
+		}
+		out = append(out, e)
+		pages -= e.Bytes / nvmap.PageBytes
+	}
+	return out, nil
+}
+
+// allocSlabs takes up to n free slabs side by side, the longest stretch that
+// it finds up to that.
+func (r *Region) allocSlabs(n int) (Extent, error) {
+	if r.freeSlabs-n < r.reserve {
+		if err := r.grow(min(n, r.geo.groupSlabs)); err != nil && r.freeSlabs <= r.reserve {
+			return Extent{}, err
+		}
+	}
+	first, length := r.freeStretch(min(n, r.freeSlabs-r.reserve))
+	if length == 0 {
+		return Extent{}, fmt.Errorf("%w: no free slab beyond the reserve", ErrFull)
+	}
+	for i := first; i < first+length; i++ {
+		if err := r.carve(int32(i), KindRun, 0); err != nil {
+			return Extent{}, err
+		}
+		s := &r.slabs[i]
+		for p := range s.slots {
+			r.use(s, p)
+		}
+	}
+	return Extent{r.geo.slabOff(first), int64(length) * int64(r.geo.slabBytes)}, nil
+}
+
+// freeStretch finds the first stretch of want free slabs, or the longest.
+func (r *Region) freeStretch(want int) (first, length int) {
+	run := 0
+	for i := range r.slabs {
+		if !r.isFree(i) {
+			run = 0
+			continue
+		}
+		if run++; run > length {
+			first, length = i-run+1, run
+			if length >= want {
+				return first, max(want, 0)
+			}
+		}
+	}
+	return first, length
+}
+
+// allocPages takes n pages side by side inside one slab.
+func (r *Region) allocPages(n int32) (Extent, error) {
+	l := &r.lists[r.listOf(KindRun, 0)]
+	for b := buckets - 1; b >= 0; b-- {
+		for i, tried := l.head[b], 0; i != none && tried < 8; i, tried = r.slabs[i].next, tried+1 {
+			if first := r.slabs[i].freePages(n); first != none {
+				return r.takePages(i, first, n), nil
+			}
+		}
+	}
+	i, err := r.takeFree(false)
+	if err == nil {
+		err = r.carve(i, KindRun, 0)
+	}
+	if err != nil {
+		return Extent{}, err
+	}
+	return r.takePages(i, 0, n), nil
+}
+
+func (s *slab) freePages(n int32) int32 {
+	run := int32(0)
+	for p := range s.slots {
+		if has(s.used, p) {
+			run = 0
+		} else if run++; run == n {
+			return p - n + 1
+		}
+	}
+	return none
+}
+
+func (r *Region) takePages(i, first, n int32) Extent {
+	s := &r.slabs[i]
+	for p := first; p < first+n; p++ {
+		r.use(s, p)
+	}
+	r.relist(i)
+	return Extent{r.geo.slabOff(int(i)) + Off(first)*nvmap.PageBytes, int64(n) * nvmap.PageBytes}
+}
+
+// eachPage calls fn for the pages of e.
+func (e Extent) eachPage(fn func(Off)) {
+	for o := e.Off; o < e.Off+Off(e.Bytes); o += nvmap.PageBytes {
+		fn(o)
+	}
+}
+
+// FreeRun takes the pages of an extent back; see Free.
+func (r *Region) FreeRun(e Extent) { e.eachPage(r.Free) }
+
+// SetLiveRun and ClearLiveRun are SetLive and ClearLive for the pages of e.
+func (r *Region) SetLiveRun(e Extent) { e.eachPage(r.SetLive) }
+
+// ClearLiveRun says that the index does not reach the pages of e any more.
+func (r *Region) ClearLiveRun(e Extent) { e.eachPage(r.ClearLive) }
+
+// ClaimRun is Claim for the pages of an extent, which it checks first: e comes
+// from the medium. It claims all pages or none.
+func (r *Region) ClaimRun(e Extent) error {
+	if err := r.CheckExtent(e); err != nil {
+		return err
+	}
+	var err error
+	end := e.Off
+	e.eachPage(func(o Off) {
+		if err == nil {
+			if err = r.Claim(o, KindRun); err == nil {
+				end = o + nvmap.PageBytes
+			}
+		}
+	})
+	if err != nil {
+		Extent{e.Off, int64(end - e.Off)}.eachPage(r.Unclaim)
+	}
+	return err
+}
+
+// UnclaimRun is the inverse of ClaimRun.
+func (r *Region) UnclaimRun(e Extent) {
+	if r.CheckExtent(e) == nil {
+		e.eachPage(r.Unclaim)
+	}
+}
+
+// CheckExtent says whether e is a run of whole pages inside one group.
+func (r *Region) CheckExtent(e Extent) error {
+	lo, hi := Off(r.geo.superBytes), r.geo.slabOff(len(r.slabs))
+	bad := e.Bytes <= 0 || e.Bytes%nvmap.PageBytes != 0 || e.Off%nvmap.PageBytes != 0 ||
+		e.Off < lo || e.Off >= hi || Off(e.Bytes) > hi-e.Off
+	if bad {
+		return fmt.Errorf("%w: extent of %d bytes at %#x", ErrCorrupt, e.Bytes, uint64(e.Off))
+	}
+	return nil
+}

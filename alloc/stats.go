@@ -1,0 +1,88 @@
+package alloc
+
+import (
+	"fmt"
+	"math/bits"
+)
+
+func onesCount(w uint64) int { return bits.OnesCount64(w) }
+
+// Stats is how a region's space is used, in bytes unless it says otherwise.
+type Stats struct {
+	DeviceBytes int64 // size of the region with its metadata
+	FreeBytes   int64 // in free slabs; free slots in others are not in it
+	UsedBytes   int64 // in slots, pages, blocks and runs that are handed out
+	LiveBytes   int64 // the part of UsedBytes that the index reaches
+	Slabs       int   // slabs, metadata excluded
+	FreeSlabs   int
+	Reserve     int // free slabs that only those who give space back may take
+}
+
+// Stats returns the counters as they stand.
+func (r *Region) Stats() Stats {
+	s := Stats{
+		DeviceBytes: r.geo.sizeOf(len(r.slabs)),
+		FreeBytes:   int64(r.freeSlabs) * int64(r.geo.slabBytes),
+		UsedBytes:   r.usedBytes, LiveBytes: r.liveBytes,
+		FreeSlabs: r.freeSlabs, Reserve: r.reserve,
+	}
+	for i := range r.slabs {
+		if !r.geo.isMeta(i) {
+			s.Slabs++
+		}
+	}
+	return s
+}
+
+// Check verifies the region's own books: counts against bitmaps, live within
+// used, lists against fill, metadata on the medium against DRAM. It calls
+// report for every finding and returns how many there were.
+func (r *Region) Check(report func(Off, string)) int {
+	found := 0
+	bad := func(o Off, format string, args ...any) {
+		found++
+		report(o, fmt.Sprintf(format, args...))
+	}
+	for _, e := range r.headBad {
+		bad(e.Off, "%s does not match", e.What)
+	}
+	free := 0
+	for i := range r.slabs {
+		s := &r.slabs[i]
+		switch {
+		case r.geo.isMeta(i):
+		case s.kind == KindFree:
+			free++
+		default:
+			r.checkSlab(i, bad)
+		}
+	}
+	if free != r.freeSlabs {
+		bad(0, "%d free slabs, counted %d", free, r.freeSlabs)
+	}
+	return found
+}
+
+func (r *Region) checkSlab(i int, bad func(Off, string, ...any)) {
+	s := &r.slabs[i]
+	o := r.geo.slabOff(i)
+	if n := popcount(s.used); n != s.usedN {
+		bad(o, "slab of kind %v: %d used slots, counted %d", s.kind, n, s.usedN)
+	}
+	if n := popcount(s.live); n != s.liveN {
+		bad(o, "slab of kind %v: %d live slots, counted %d", s.kind, n, s.liveN)
+	}
+	for w := range s.live {
+		if x := s.live[w] &^ s.used[w]; x != 0 {
+			bad(o, "slab of kind %v: slots %#x from %d are live but free", s.kind, x, 64*w)
+		}
+	}
+	listed := s.bucket != none
+	current := r.lists[r.listOf(s.kind, s.class)].cur == int32(i)
+	if want := s.usedN < s.slots && !current; listed != want {
+		bad(o, "slab of kind %v with %d of %d slots used: listed %v", s.kind, s.usedN, s.slots, listed)
+	}
+	if listed && s.bucket != s.freeBucket() {
+		bad(o, "slab of kind %v on list %d, belongs on %d", s.kind, s.bucket, s.freeBucket())
+	}
+}

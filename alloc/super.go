@@ -1,0 +1,201 @@
+package alloc
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"nvkv/nvmap"
+)
+
+// Errors of a Region, for errors.Is. ErrFull is nvmap.ErrFull.
+var (
+	ErrNotStore = errors.New("nvkv: not a store")
+	ErrVersion  = errors.New("nvkv: store has another format version")
+	ErrCorrupt  = errors.New("nvkv: corrupt")
+	ErrFull     = nvmap.ErrFull
+)
+
+// StoreID is drawn at random when a store is created. It seeds the checksums
+// of what is in it, so that nothing of a former store on the same device passes.
+type StoreID [16]byte
+
+func (id StoreID) String() string { return hex.EncodeToString(id[:]) }
+
+// Seed returns the part of the id that goes into checksums.
+func (id StoreID) Seed() uint64 { return binary.LittleEndian.Uint64(id[:]) }
+
+// superblock is the decoded form of a slot.
+type superblock struct {
+	generation uint64
+	id         StoreID
+	slabBytes  int
+	groupSlabs int
+	incompat   uint32 // features that a reader must know
+	compat     uint32 // features that a reader may ignore
+	payload    []byte
+}
+
+// encode returns a whole slot. Layout: magic 8, checksum 4, version 4,
+// incompat 4, compat 4, id 16, generation 8, slab bytes 4, slabs per group 4,
+// payload length 4, zero to 80, payload.
+func (s *superblock) encode() []byte {
+	b := make([]byte, nvmap.PageBytes)
+	le := binary.LittleEndian
+	le.PutUint64(b[0:], superMagic)
+	le.PutUint32(b[12:], FormatVersion)
+	le.PutUint32(b[16:], s.incompat)
+	le.PutUint32(b[20:], s.compat)
+	copy(b[24:40], s.id[:])
+	le.PutUint64(b[40:], s.generation)
+	le.PutUint32(b[48:], uint32(s.slabBytes))
+	le.PutUint32(b[52:], uint32(s.groupSlabs))
+	le.PutUint32(b[56:], uint32(len(s.payload)))
+	copy(b[superHeaderSize:], s.payload)
+	le.PutUint32(b[8:], superSum(b))
+	return b
+}
+
+func superSum(b []byte) uint32 {
+	sum := crc32.Checksum(b[12:], castagnoli)
+	return crc32.Update(sum, castagnoli, b[:8])
+}
+
+// decodeSuper returns nil when b is no valid slot. version is what a slot
+// with a good checksum says of itself.
+func decodeSuper(b []byte) (s *superblock, version uint32) {
+	le := binary.LittleEndian
+	if le.Uint64(b) != superMagic || le.Uint32(b[8:]) != superSum(b) {
+		return nil, 0
+	}
+	version = le.Uint32(b[12:])
+	n := le.Uint32(b[56:])
+	if n > PayloadBytes {
+		return nil, version
+	}
+	s = &superblock{
+		incompat: le.Uint32(b[16:]), compat: le.Uint32(b[20:]),
+		generation: le.Uint64(b[40:]),
+		slabBytes:  int(le.Uint32(b[48:])),
+		groupSlabs: int(le.Uint32(b[52:])),
+		payload:    append([]byte(nil), b[superHeaderSize:superHeaderSize+n]...),
+	}
+	copy(s.id[:], b[24:40])
+	return s, version
+}
+
+// slotOff returns where copy c (0 or 1) of a generation lies.
+func slotOff(generation uint64, c int) Off {
+	return Off(1+2*(generation&1)+uint64(c)) * nvmap.PageBytes
+}
+
+// writeSuper stores s as the next generation. A2: the second copy is written
+// after the first is fenced, so a crash spoils at most one of the two.
+func writeSuper(m *nvmap.Map, s *superblock) error {
+	b := s.encode()
+	for c := range 2 {
+		if err := m.Write(slotOff(s.generation, c), b); err != nil {
+			return err
+		}
+		if err := m.Fence(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readHead returns the magic word of the head page and whether all of the
+// superblock area is zero.
+func readHead(m *nvmap.Map) (magic uint64, zero bool, err error) {
+	if m.Size() < (1+superSlots)*nvmap.PageBytes {
+		n := m.Size()
+		b := make([]byte, n)
+		if err := m.Device().Read(0, b); err != nil {
+			return 0, false, err
+		}
+		if n >= 8 {
+			magic = binary.LittleEndian.Uint64(b)
+		}
+		return magic, allZero(b), nil
+	}
+	b := make([]byte, (1+superSlots)*nvmap.PageBytes)
+	if err := m.Device().Read(0, b); err != nil {
+		return 0, false, err
+	}
+	return binary.LittleEndian.Uint64(b), allZero(b), nil
+}
+
+func allZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Absent says whether the device holds no store and nothing else either: it is
+// empty, all zero where a store begins, or formatting did not end.
+func Absent(m *nvmap.Map) (bool, error) {
+	magic, zero, err := readHead(m)
+	return err == nil && (zero || magic == magicCreating), err
+}
+
+// readSuper returns the newest superblock. A2 and A3: each pair has a good
+// copy whatever a crash did, so a pair without one has rotted, and the store
+// with it: the generation that it held may be the one that counts.
+func readSuper(m *nvmap.Map) (*superblock, error) {
+	magic, _, err := readHead(m)
+	if err != nil {
+		return nil, err
+	}
+	if m.Size() < (1+superSlots)*nvmap.PageBytes {
+		if magic == magicStore {
+			return nil, &CorruptError{Off(m.Size()), "end of file: it is cut inside the superblocks"}
+		}
+		return nil, fmt.Errorf("%w: no store begins in these %d bytes", ErrNotStore, m.Size())
+	}
+	var newest *superblock
+	good := [2]bool{}
+	var version uint32
+	b := make([]byte, nvmap.PageBytes)
+	for pair := range uint64(2) {
+		for c := range 2 {
+			if err := m.Device().Read(slotOff(pair, c), b); err != nil {
+				return nil, err
+			}
+			s, v := decodeSuper(b)
+			version = max(version, v)
+			if s == nil || s.generation&1 != pair {
+				continue
+			}
+			good[pair] = true
+			if newest == nil || s.generation > newest.generation {
+				newest = s
+			}
+		}
+	}
+	switch {
+	case magic != magicStore && newest == nil:
+		return nil, fmt.Errorf("%w: the first bytes are %#016x", ErrNotStore, magic)
+	case magic != magicStore:
+		return nil, &CorruptError{headMagicOff, "magic number"}
+	case version > FormatVersion:
+		return nil, fmt.Errorf("%w: %d, this program knows %d", ErrVersion, version, FormatVersion)
+	case !good[0]:
+		return nil, &CorruptError{slotOff(0, 0), "superblock, both copies of a generation"}
+	case !good[1]:
+		return nil, &CorruptError{slotOff(1, 0), "superblock, both copies of a generation"}
+	case newest.incompat != 0:
+		return nil, fmt.Errorf("%w: unknown features %#x", ErrVersion, newest.incompat)
+	}
+	return newest, nil
+}
+
+func newStoreID() (id StoreID, err error) {
+	_, err = rand.Read(id[:])
+	return id, err
+}

@@ -1,0 +1,248 @@
+package kv
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"nvkv/alloc"
+	"nvkv/nvmap"
+)
+
+// checkpoints is the state of checkpointing.
+type checkpoints struct {
+	mu      sync.Mutex // held while one is taken; guards base and current
+	base    state      // what the newest superblock says
+	current *holder    // pins the pages of the last checkpoint
+
+	wake   chan struct{}
+	stop   chan struct{}
+	exited chan struct{}
+
+	// freezing is the checkpoint under way, for Check.
+	freezing atomic.Pointer[frozen]
+
+	stats struct { // under DB.publish
+		taken      int64
+		last       time.Duration
+		total      time.Duration
+		generation uint64
+	}
+}
+
+// list returns what waits for the flip; f may be nil.
+func (f *frozen) list() []nvmap.Off {
+	if f == nil {
+		return nil
+	}
+	return f.held
+}
+
+// Checkpoint writes what changed in the index since the last one, beside
+// readers and writers, so that a recovery has less to do and the space behind
+// deletes comes back. It may be called at any time.
+func (db *DB) Checkpoint(ctx context.Context) (err error) {
+	s, err := db.enter()
+	if err != nil {
+		return err
+	}
+	defer s.leave()
+	if err := db.writable(); err != nil {
+		return err
+	}
+	return db.checkpoint(ctx)
+}
+
+// frozen is what a checkpoint describes.
+type frozen struct {
+	holder *holder
+	state  state
+	maps   []alloc.MapImage
+	held   []nvmap.Off // tombstones and run lists that this checkpoint makes unnecessary
+	bytes  int64
+}
+
+func (db *DB) checkpoint(ctx context.Context) (err error) {
+	c := &db.checkpoints
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer db.guarded("checkpoint", panicOnFault(true), &err)
+	began := time.Now()
+	f := db.freeze()
+	if err := db.writeFrozen(ctx, f); err != nil {
+		return db.thaw(f, err)
+	}
+	if err := db.r.WriteSuper(f.state.encode()); err != nil {
+		return db.fail(err)
+	}
+	c.base = f.state
+	db.flipped(f, time.Since(began))
+	db.opt.Logger.Debug("checkpoint", "took", time.Since(began), "keys", f.state.keys)
+	return nil
+}
+
+// freeze takes the one instant that a checkpoint describes (R8): root, number,
+// maps and lists are cut together, between two transactions.
+func (db *DB) freeze() *frozen {
+	db.turn.hold()
+	defer db.turn.give()
+	db.publish.Lock()
+	defer db.publish.Unlock()
+	h := db.openHolder(false)
+	st := db.checkpoints.base
+	f := &frozen{holder: h, maps: db.r.FreezeMaps(), held: db.tombs, bytes: db.sinceCheckpoint}
+	f.state = state{
+		run: db.run, interval: st.interval + 1, last: db.visible,
+		root: db.ix.root, height: uint8(db.ix.height), hasLong: db.ix.hasLong,
+		epoch: h.epoch, keys: db.keys, leaves: int64(db.ix.leaves),
+	}
+	db.checkpoints.freezing.Store(f)
+	db.tombs = nil
+	db.sinceCheckpoint = 0
+	db.behind.Store(false)
+	db.r.SetInterval(f.state.interval)
+	db.frozenLast = f.state.last
+	return f
+}
+
+// thaw undoes a freeze that led to nothing: the last checkpoint still counts.
+// The marks of the new interval do no harm, they are not below the old one.
+func (db *DB) thaw(f *frozen, cause error) error {
+	db.turn.hold()
+	db.publish.Lock()
+	db.holders.drop(f.holder)
+	db.tombs = append(db.tombs, f.held...)
+	db.checkpoints.freezing.Store(nil)
+	db.sinceCheckpoint += f.bytes
+	db.r.ThawMaps(f.maps)
+	db.publish.Unlock()
+	db.turn.give()
+	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
+		return cause
+	}
+	return db.fail(cause)
+}
+
+// writeFrozen writes the pages born since the last checkpoint, each to the
+// place that it got when it was born, then the maps, and fences (I4: nothing
+// of the last checkpoint is written over).
+func (db *DB) writeFrozen(ctx context.Context, f *frozen) error {
+	since := uint64(0)
+	if db.checkpoints.current != nil {
+		since = db.checkpoints.current.epoch + 1
+	}
+	err := db.ix.walk(f.holder.root, &visitor{
+		page: func(id nvmap.PageID, pg *page) (bool, error) {
+			if pageBirth(pg) < since {
+				return false, nil // nothing younger is below it
+			}
+			if err := ctx.Err(); err != nil {
+				return false, err
+			}
+			db.seal(pg[:], pgSum)
+			return true, db.writeBack(id, 0, nvmap.PageBytes)
+		},
+		vals: func(n uint64, b *vblock) error {
+			if vbBirthOf(b) < since {
+				return nil
+			}
+			db.seal(b[:], vbSum)
+			o := child{vals: n}.valsOff()
+			at := int(o % nvmap.PageBytes)
+			return db.writeBack(o.Page(), at, at+alloc.BlockBytes)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := db.r.WriteMaps(f.maps, db.r.Generation()+1); err != nil {
+		return err
+	}
+	return db.m.Fence()
+}
+
+// seal fills in a checksum. The page is frozen, but a writer may be copying it.
+func (db *DB) seal(b []byte, at int) {
+	sum := crc32.Checksum(b[4:], castagnoli)
+	db.publish.Lock()
+	binary.LittleEndian.PutUint32(b[at:], sum)
+	db.publish.Unlock()
+}
+
+func (db *DB) writeBack(id nvmap.PageID, from, to int) error {
+	return db.m.WriteBack(id, from, to)
+}
+
+// flipped frees what only the checkpoint before pinned: its superseded pages,
+// and the tombstones that were on the list at the freeze (R6, R8, R9).
+func (db *DB) flipped(f *frozen, took time.Duration) {
+	db.turn.hold()
+	defer db.turn.give()
+	db.lockReaders()
+	defer db.unlockReaders()
+	db.publish.Lock()
+	defer db.publish.Unlock()
+	if old := db.checkpoints.current; old != nil {
+		db.holders.drop(old)
+	}
+	db.checkpoints.current = f.holder
+	for _, o := range f.held {
+		db.r.Free(o)
+	}
+	db.checkpoints.freezing.Store(nil)
+	db.reclaim()
+	st := &db.checkpoints.stats
+	st.taken++
+	st.last = took
+	st.total += took
+	st.generation = db.r.Generation()
+}
+
+// checkpointIfWritten takes one unless a recovery would find nothing to do.
+func (db *DB) checkpointIfWritten() error {
+	if db.sinceCheckpoint == 0 && len(db.checkpoints.base.ended) == 0 {
+		return nil
+	}
+	return db.checkpoint(context.Background())
+}
+
+func (db *DB) startCheckpointer() {
+	c := &db.checkpoints
+	c.wake, c.stop, c.exited = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(c.exited)
+		for {
+			select {
+			case <-c.stop:
+				return
+			case <-c.wake:
+			}
+			if db.failure.Load() != nil {
+				continue
+			}
+			if err := db.checkpoint(context.Background()); err != nil {
+				db.opt.Logger.Error("checkpoint", "error", err)
+			}
+		}
+	}()
+}
+
+func (db *DB) stopCheckpointer() {
+	if db.checkpoints.stop == nil {
+		return
+	}
+	close(db.checkpoints.stop)
+	<-db.checkpoints.exited
+	db.checkpoints.stop = nil
+}
+
+func (db *DB) wakeCheckpointer() {
+	select {
+	case db.checkpoints.wake <- struct{}{}:
+	default:
+	}
+}

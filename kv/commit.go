@@ -1,0 +1,466 @@
+package kv
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"nvkv/alloc"
+	"nvkv/nvmap"
+)
+
+// entry is one operation on its way to the medium.
+type entry struct {
+	kind    byte
+	image   []byte // room for a header, then the body
+	key     []byte // in image
+	sum     uint32 // checksum of the body, computed before the turn
+	order   int    // where it stood among operations on the same key
+	expiry  int64
+	spill   bool   // the value goes to runs
+	bare    bool   // the key too
+	list    []byte // body of a spilled record: the key unless bare, then the run list
+	extents []alloc.Extent
+	off     nvmap.Off
+	rec     int // bytes in the slot
+}
+
+func (e *entry) value() []byte { return e.image[maxRecHeader+len(e.key):] }
+
+// prepare does what needs no turn: the checksum of the body.
+func (db *DB) prepare(e *entry) {
+	body := e.image[maxRecHeader:]
+	e.sum = bodySum(body)
+	e.spill = len(body)+maxRecHeader > db.r.LargestSlot()
+}
+
+func (e *entry) flags(multi bool) (f byte) {
+	if multi {
+		f |= flagMulti
+	}
+	if e.expiry != 0 {
+		f |= flagExpiry
+	}
+	if e.spill {
+		f |= flagSpill
+		if e.bare {
+			f |= flagSpillKey
+		}
+	}
+	return f
+}
+
+// inRuns returns what of a spilled entry lies in runs.
+func (e *entry) inRuns() []byte {
+	if e.bare {
+		return e.image[maxRecHeader:]
+	}
+	return e.value()
+}
+
+// ref is what the index stores for e.
+func (e *entry) ref() ref {
+	r := e.off
+	if e.spill {
+		r |= refSpill
+	}
+	if e.expiry != 0 {
+		r |= refTTL
+	}
+	return r
+}
+
+// commit makes the entries durable and visible together, with one fence. Keys
+// are distinct and, if there are several, sorted. The caller holds the turn.
+//
+// I1. Nothing that can fail for want of space comes after the first write.
+// I2. No record of a transaction is written before all of the one before are
+// fenced: commits are serial, and each ends fenced or fails the store.
+// I3. The index shows a record only after its fence.
+func (db *DB) commit(es []entry) error {
+	if err := db.writable(); err != nil {
+		return err
+	}
+	es, err := db.dropAbsent(es)
+	if len(es) == 0 || err != nil {
+		return err
+	}
+	urgent := onlyDeletes(es)
+	if err := db.reserveFor(es, urgent); err != nil {
+		return err
+	}
+	if err := db.place(es, urgent); err != nil {
+		return err
+	}
+	if err := db.store(es); err != nil {
+		return db.fail(err)
+	}
+	// The descent overlaps the drain of the stores: the fence waits for them,
+	// loads do not.
+	single := len(es) == 1
+	if single {
+		if err := db.ix.find(es[0].key, &db.way); err != nil {
+			return db.fail(err)
+		}
+	}
+	if err := db.m.Fence(); err != nil {
+		return db.fail(err)
+	}
+	if single {
+		err = db.publishOne(&es[0])
+	} else {
+		err = db.publishAll(es)
+	}
+	if err != nil {
+		return db.fail(err)
+	}
+	db.count(es)
+	return nil
+}
+
+func onlyDeletes(es []entry) bool {
+	for i := range es {
+		if es[i].kind != kindDelete {
+			return false
+		}
+	}
+	return true
+}
+
+// dropAbsent takes out deletes of keys that are not there: they need no record.
+// If such a key was deleted before, that was fenced before it was published.
+func (db *DB) dropAbsent(es []entry) ([]entry, error) {
+	out := es[:0]
+	for i := range es {
+		if es[i].kind == kindDelete {
+			if err := db.ix.find(es[i].key, &db.way); err != nil {
+				return nil, err
+			}
+			if !db.way.found {
+				continue
+			}
+		}
+		out = append(out, es[i])
+	}
+	return out, nil
+}
+
+// reserveFor reserves every page and block that publishing es can take: a copy
+// of each leaf and of the way to it, a split of each, neighbours of merges, and
+// overflow pages for long keys.
+func (db *DB) reserveFor(es []entry, urgent bool) error {
+	h := db.ix.height
+	leaves := min(len(es), db.ix.leaves)
+	bytes := 0
+	pages := 4*h + 4
+	for i := range es {
+		bytes += len(es[i].key) + headBytes + slotWidth + vbEntry
+		pages += overflowPages(len(es[i].key))
+		if db.ix.hasLong || len(es[i].key) > maxInline {
+			pages += overflowPages(MaxKeyBytes)
+		}
+	}
+	splits := bytes/(nvmap.PageBytes/4) + len(es)/(leafFanout/4)
+	pages += leaves + leaves/4 + splits
+	blocks := 6 + leaves + splits
+	return db.ix.reserve(pages, blocks, urgent)
+}
+
+// place gives every entry its slot, and its runs. It takes nothing on failure.
+func (db *DB) place(es []entry, urgent bool) error {
+	for i := range es {
+		if err := db.placeOne(&es[i], len(es) > 1, urgent); err != nil {
+			for j := range i {
+				db.unplace(&es[j])
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (db *DB) placeOne(e *entry, multi, urgent bool) error {
+	if e.spill {
+		if err := db.placeRuns(e); err != nil {
+			return err
+		}
+		e.rec = headerBytes(e.flags(multi)) + len(e.list)
+	} else {
+		e.rec = headerBytes(e.flags(multi)) + len(e.image) - maxRecHeader
+	}
+	class, ok := db.r.ClassFor(e.rec)
+	if !ok {
+		return fmt.Errorf("nvkv: record of %d bytes has no class", e.rec)
+	}
+	off, err := db.r.AllocRecord(class, urgent)
+	if err != nil {
+		for _, x := range e.extents {
+			db.r.FreeRun(x)
+		}
+		e.extents = nil
+		return err
+	}
+	e.off = off
+	return nil
+}
+
+// placeRuns allocates runs for the value, and for the key where it is too long
+// to stand beside the run list.
+func (db *DB) placeRuns(e *entry) error {
+	inline := e.key
+	if e.bare = len(inline) > db.r.LargestSlot()/4; e.bare {
+		inline = nil
+	}
+	body := e.inRuns()
+	most := (db.r.LargestSlot() - maxRecHeader - len(inline) - runListHeader) / runEntryBytes
+	list, err := db.r.AllocRuns(int64(len(body)), most)
+	if err != nil {
+		return err
+	}
+	e.extents = list
+	e.list = appendExtents(append([]byte(nil), inline...), bodySum(body), list)
+	return nil
+}
+
+func (db *DB) unplace(e *entry) {
+	db.r.Free(e.off)
+	for _, x := range e.extents {
+		db.r.FreeRun(x)
+	}
+}
+
+// store writes the records, and the marks of their slabs (R5), unfenced.
+func (db *DB) store(es []entry) error {
+	if db.counter == maxCounter {
+		return fmt.Errorf("nvkv: run %d has used up its numbers", db.run)
+	}
+	db.counter++
+	for i := range es {
+		e := &es[i]
+		if e.spill {
+			if err := db.storeRuns(e); err != nil {
+				return err
+			}
+		}
+		if err := db.storeOne(e, i, len(es)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (db *DB) storeOne(e *entry, ordinal, count int) error {
+	if err := db.r.Touch(e.off); err != nil {
+		return err
+	}
+	flags := e.flags(count > 1)
+	h := headerBytes(flags)
+	img := e.image[maxRecHeader-h:]
+	if e.spill {
+		img = append(make([]byte, h, h+len(e.list)), e.list...)
+		e.sum = bodySum(e.list)
+	}
+	le := binary.LittleEndian
+	le.PutUint64(img[recNumber:], uint64(makeNumber(db.run, db.counter)))
+	le.PutUint32(img[recValLen:], uint32(len(e.value())))
+	le.PutUint16(img[recKeyLen:], uint16(len(e.key)))
+	img[recKind], img[recFlags] = e.kind, flags
+	o := recHeader
+	if count > 1 {
+		le.PutUint32(img[o:], uint32(ordinal))
+		le.PutUint32(img[o+4:], uint32(count))
+		o += recMultiBytes
+	}
+	if e.expiry != 0 {
+		le.PutUint64(img[o:], uint64(e.expiry))
+	}
+	carve, _, _ := db.r.Carve(e.off, alloc.KindRecord)
+	le.PutUint32(img[recSum:], recordSum(db.seed, e.sum, img[:h], carve, e.off))
+	return db.m.Write(e.off, img)
+}
+
+// storeRuns writes a spilled body. It is part of the transaction: the run list
+// carries its checksum, and one fence covers both.
+func (db *DB) storeRuns(e *entry) error {
+	body := e.inRuns()
+	for _, x := range e.extents {
+		n := min(int64(len(body)), x.Bytes)
+		if err := db.m.Write(x.Off, body[:n]); err != nil {
+			return err
+		}
+		body = body[n:]
+	}
+	return nil
+}
+
+// publishOne shows a single record. The tree has not changed since db.way was
+// found; the epoch may have, and every change looks at it.
+func (db *DB) publishOne(e *entry) error {
+	db.publish.Lock()
+	defer db.publish.Unlock()
+	if err := db.apply(e, &db.way); err != nil {
+		return err
+	}
+	db.published()
+	return nil
+}
+
+// privateFrom is how many records are shown by a root swap. Fewer are shown
+// one by one under the store-wide counter, during which point reads wait.
+const privateFrom = 32
+
+func (db *DB) publishAll(es []entry) error {
+	db.publish.Lock()
+	defer db.publish.Unlock()
+	private := len(es) >= privateFrom
+	if private {
+		db.ix.beginPrivate()
+	} else {
+		db.showing.Add(1)
+	}
+	var err error
+	for i := range es {
+		if err = db.ix.find(es[i].key, &db.way); err != nil {
+			break
+		}
+		if err = db.apply(&es[i], &db.way); err != nil {
+			break
+		}
+	}
+	switch {
+	case !private:
+		db.showing.Add(1)
+	case err == nil:
+		db.ix.publishPrivate()
+	}
+	if err == nil {
+		db.published()
+	}
+	return err
+}
+
+// published ends a publication: what left the tree may be freed now.
+func (db *DB) published() {
+	db.visible = makeNumber(db.run, db.counter)
+	db.dirtySince = true
+	for _, x := range db.replacedRecords {
+		db.supersede(x)
+	}
+	db.replacedRecords = db.replacedRecords[:0]
+	db.reclaim()
+}
+
+// apply changes the index by one entry.
+func (db *DB) apply(e *entry, p *path) error {
+	if e.kind == kindDelete {
+		old, err := db.ix.remove(p)
+		if err != nil {
+			return err
+		}
+		db.keys--
+		db.tombs = append(db.tombs, e.off) // R6: used, not live, until a checkpoint frozen from now on flips
+		db.replacedRecords = append(db.replacedRecords, old)
+		return nil
+	}
+	db.r.SetLive(e.off)
+	for _, x := range e.extents {
+		db.r.SetLiveRun(x)
+	}
+	if !p.found {
+		db.keys++
+		return db.ix.insert(e.key, e.ref(), p)
+	}
+	old, err := db.ix.update(p, e.ref())
+	if err == nil {
+		db.replacedRecords = append(db.replacedRecords, old)
+	}
+	return err
+}
+
+// count keeps the books of a commit.
+func (db *DB) count(es []entry) {
+	c := &db.counts
+	c.commits++
+	for i := range es {
+		e := &es[i]
+		n := int64(e.rec)
+		for _, x := range e.extents {
+			n += x.Bytes
+		}
+		db.sinceCheckpoint += n
+		c.recordBytes += uint64(n)
+		if e.kind == kindDelete {
+			c.deletes++
+			c.userBytes += uint64(len(e.key))
+		} else {
+			c.puts++
+			c.userBytes += uint64(len(e.image) - maxRecHeader)
+		}
+	}
+	if db.sinceCheckpoint >= db.opt.CheckpointBytes {
+		db.wakeCheckpointer()
+		// R11: a writer two intervals past the last freeze waits for one.
+		db.behind.Store(db.sinceCheckpoint >= 2*db.opt.CheckpointBytes)
+	}
+}
+
+// fail makes the store refuse writes until it is reopened (R15): what the
+// medium holds of the last transaction is not known.
+func (db *DB) fail(cause error) error {
+	err := fmt.Errorf("%w: %w", ErrFailed, cause)
+	db.failure.CompareAndSwap(nil, &err)
+	return err
+}
+
+// writable returns why the store does not take writes, or nil.
+func (db *DB) writable() error {
+	switch {
+	case db.closed.Load():
+		return ErrClosed
+	case db.opt.ReadOnly:
+		return ErrReadOnly
+	}
+	if f := db.failure.Load(); f != nil {
+		return *f
+	}
+	return nil
+}
+
+// submit commits o's entries, alone or with what others queued.
+func (db *DB) submit(o *op) error {
+	if !db.turn.take(o) {
+		return o.err
+	}
+	db.lockReaders()
+	err := db.commitGroup(o)
+	db.unlockReaders()
+	db.turn.give()
+	return err
+}
+
+// commitGroup commits o and its group as one transaction, and tells the group.
+func (db *DB) commitGroup(o *op) error {
+	if len(o.group) == 0 {
+		return db.commit(o.entries)
+	}
+	es := append(db.groupEntries[:0], o.entries...)
+	for _, other := range o.group {
+		es = append(es, other.entries...)
+	}
+	err := db.commit(lastPerKey(es))
+	if err != nil && len(o.group) > 0 && db.failure.Load() == nil {
+		// One of them wants too much: each on its own.
+		err = db.commit(o.entries)
+		for _, other := range o.group {
+			other.err = db.commit(other.entries)
+			other.finish()
+		}
+	} else {
+		for _, other := range o.group {
+			other.err = err
+			other.finish()
+		}
+	}
+	clear(es)
+	db.groupEntries = es[:0]
+	return err
+}

@@ -1,0 +1,328 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"nvkv/alloc"
+	"nvkv/nvmap"
+)
+
+// DB is an open store. It is safe for concurrent use.
+//
+// Lock order: checkpointing, turn, publish. Point reads take none of them.
+type DB struct {
+	opt  Options
+	path string
+	m    *nvmap.Map
+	r    *alloc.Region // under the turn; Describe is free
+	seed uint64
+	ix   index // changed under the turn and publish
+
+	turn    turn
+	publish sync.Mutex    // guards what becomes visible: the index, holders, visible, keys
+	showing atomic.Uint64 // odd while several records become visible one by one
+
+	// Under the turn.
+	run             uint32
+	counter         uint64
+	way             path        // where the commit under way leads
+	tombs           []nvmap.Off // tombstones since the last freeze
+	replacedRecords []ref
+	groupEntries    []entry
+	sinceCheckpoint int64  // bytes of records written since the last freeze
+	frozenLast      number // newest transaction that a checkpoint may contain
+	counts          counts
+
+	// Under publish.
+	holders    holders
+	visible    number // newest transaction that readers see
+	dirtySince bool   // something was published since the epoch began
+	keys       int64
+
+	checkpoints checkpoints
+	behind      atomic.Bool // writers wait for a checkpoint
+	recovered   recovered
+
+	failure atomic.Pointer[error]
+	closed  atomic.Bool
+	closing sync.Mutex
+	done    bool // closing is through; guarded by closing
+	readers [readerStripes]stripe
+	txs     txs
+
+	races raceLock // in race builds, readers and the writer exclude each other
+}
+
+// Open opens the store at path and creates it if there is none. One process
+// may write a store, or several read it; otherwise the error is ErrLocked.
+func Open(path string, opts *Options) (*DB, error) {
+	o := opts.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	if path == "" && o.Device != "mem" {
+		return nil, errors.New("nvkv: open: the path is empty")
+	}
+	dev, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Kind: o.Device, ReadOnly: o.ReadOnly, Create: !o.ReadOnly, MaxBytes: o.MaxBytes})
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	db, err := OpenDevice(dev, opts)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	db.path = path
+	return db, nil
+}
+
+// OpenDevice is Open on a device of the caller's: one wrapped for a test, or of
+// a kind of its own. The store owns the device from here, also on failure.
+func OpenDevice(dev nvmap.Device, opts *Options) (*DB, error) {
+	o := opts.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	m, err := nvmap.NewMap(dev, nil)
+	if err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	db := &DB{opt: o, m: m}
+	if err := db.open(); err != nil {
+		db.stopCheckpointer()
+		return nil, errors.Join(err, m.Close())
+	}
+	return db, nil
+}
+
+func (db *DB) open() (err error) {
+	defer db.guarded("open", panicOnFault(true), &err)
+	began := time.Now()
+	if db.m.Device().Mapping() == nil {
+		return fmt.Errorf("nvkv: a device of kind %q cannot be mapped", db.m.Device().Info().Kind)
+	}
+	absent, err := alloc.Absent(db.m)
+	if err != nil {
+		return err
+	}
+	if absent {
+		if db.opt.ReadOnly {
+			return fmt.Errorf("%w: it is empty, and may not be created read-only", ErrNotStore)
+		}
+		first := state{epoch: 0, interval: 1}
+		if err := alloc.Format(db.m, alloc.Options{SlabBytes: db.opt.SlabBytes, Payload: first.encode()}); err != nil {
+			return err
+		}
+	}
+	if db.r, err = alloc.Open(db.m); err != nil {
+		return err
+	}
+	db.r.SetReadOnly(db.opt.ReadOnly)
+	db.seed = db.r.ID().Seed()
+	db.ix = index{m: db.m, r: db.r, retire: db.retirePage}
+	if err := db.recover(); err != nil {
+		return err
+	}
+	db.recovered.took = time.Since(began)
+	if !db.opt.ReadOnly {
+		db.startCheckpointer()
+	}
+	return nil
+}
+
+func (db *DB) retirePage(o nvmap.Off, birth uint64) {
+	db.r.ClearLive(o)
+	db.holders.retirePage(o, birth)
+}
+
+// Readers are counted so that Close can wait for them: in stripes, picked by
+// where the caller's stack is, so that they rarely share a line.
+const readerStripes = 64
+
+type stripe struct {
+	n atomic.Int64
+	_ [56]byte
+}
+
+// enter counts a call in; the caller calls leave when it is through.
+func (db *DB) enter() (*stripe, error) {
+	var here byte
+	h := uintptr(unsafe.Pointer(&here)) >> 11
+	s := &db.readers[(h^h>>6)%readerStripes]
+	s.n.Add(1)
+	if db.closed.Load() {
+		s.n.Add(-1)
+		return nil, ErrClosed
+	}
+	return s, nil
+}
+
+func (s *stripe) leave() { s.n.Add(-1) }
+
+// guarded turns faults on mapped memory into errors while a call runs, as
+//
+//	defer db.guarded("get", panicOnFault(true), &err)
+//
+// An access to a poisoned line or behind the end of a cut file is ErrMediaFault
+// with the offset. Anything else goes on panicking.
+func (db *DB) guarded(op string, old bool, err *error) {
+	panicOnFault(old)
+	if r := recover(); r != nil {
+		fault := db.m.Faulted(r, op)
+		if fault == nil {
+			panic(r)
+		}
+		*err = fault
+	}
+}
+
+// Get returns a copy of the value of key, or ErrNotFound.
+func (db *DB) Get(key []byte) ([]byte, error) { return db.GetAppend(nil, key) }
+
+// GetAppend appends the value of key to dst and returns the result. It does not
+// allocate when dst has room. On error it returns dst as it was.
+func (db *DB) GetAppend(dst, key []byte) (out []byte, err error) {
+	s, err := db.enter()
+	if err != nil {
+		return dst, err
+	}
+	defer s.leave()
+	defer db.guarded("get", panicOnFault(true), &err)
+	return db.get(dst, key, true)
+}
+
+// Has says whether key is there.
+func (db *DB) Has(key []byte) (bool, error) {
+	s, err := db.enter()
+	if err != nil {
+		return false, err
+	}
+	defer s.leave()
+	defer db.guarded("has", panicOnFault(true), &err)
+	_, err = db.get(nil, key, false)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Put stores a value. When it returns nil the record is durable.
+func (db *DB) Put(key, value []byte) error {
+	if err := checkSizes(len(key), len(value)); err != nil {
+		return err
+	}
+	return db.single(kindPut, key, value)
+}
+
+// Delete removes a key; it need not be there.
+func (db *DB) Delete(key []byte) error {
+	if len(key) > MaxKeyBytes {
+		return nil // such a key cannot be there
+	}
+	return db.single(kindDelete, key, nil)
+}
+
+func (db *DB) single(kind byte, key, value []byte) error {
+	o := getOp()
+	defer putOp(o)
+	o.buf = appendImage(o.buf[:0], key, value)
+	o.one[0] = entry{kind: kind, image: o.buf, key: o.buf[maxRecHeader : maxRecHeader+len(key)]}
+	o.entries = append(o.entries[:0], o.one[0])
+	return db.write(o)
+}
+
+// Write makes all operations of a batch durable and visible at one instant, in
+// order. An empty batch is nil without a fence.
+func (db *DB) Write(b *Batch) error {
+	o := getOp()
+	defer putOp(o)
+	es, err := b.entries(o.entries[:0])
+	if err != nil {
+		return err
+	}
+	o.entries = es
+	if len(es) == 0 {
+		return db.writable()
+	}
+	return db.write(o)
+}
+
+// write commits an op. A store that is full takes a checkpoint, which frees
+// what deletes left behind, and tries once more.
+func (db *DB) write(o *op) (err error) {
+	s, err := db.enter()
+	if err != nil {
+		return err
+	}
+	defer s.leave()
+	if err := db.writable(); err != nil {
+		return err
+	}
+	if db.behind.Load() {
+		if err := db.checkpoint(context.Background()); err != nil {
+			return err
+		}
+	}
+	for i := range o.entries {
+		db.prepare(&o.entries[i])
+	}
+	err = db.submit(o)
+	if errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
+		if db.checkpoint(context.Background()) == nil {
+			o.lead, o.err = false, nil
+			o.group = o.group[:0]
+			err = db.submit(o)
+		}
+	}
+	return err
+}
+
+// Sync makes everything that was written before it durable. Every write is
+// when it returns, so there is nothing to do but to say whether the store
+// still works.
+func (db *DB) Sync() error {
+	if db.closed.Load() {
+		return ErrClosed
+	}
+	if f := db.failure.Load(); f != nil {
+		return *f
+	}
+	return nil
+}
+
+// Info describes the device beneath.
+func (db *DB) Info() nvmap.Info { return db.m.Device().Info() }
+
+// Path returns what Open was given.
+func (db *DB) Path() string { return db.path }
+
+// Close takes a checkpoint and closes the store. Calls that run finish, new
+// ones fail with ErrClosed. Transactions that are still open do not hold it up:
+// their methods fail from now on, and slices that they gave out stay readable
+// until they are rolled back. A second Close returns nil.
+func (db *DB) Close() error {
+	db.closed.Store(true)
+	db.closing.Lock()
+	defer db.closing.Unlock()
+	if db.done {
+		return nil
+	}
+	db.done = true
+	for i := range db.readers {
+		for db.readers[i].n.Load() != 0 {
+			runtime.Gosched()
+		}
+	}
+	db.stopCheckpointer()
+	var err error
+	if !db.opt.ReadOnly && db.failure.Load() == nil {
+		err = db.checkpointIfWritten()
+	}
+	return errors.Join(err, db.txs.lastOut(db.m))
+}

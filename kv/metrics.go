@@ -1,0 +1,97 @@
+package kv
+
+import "time"
+
+// counts are kept by whoever holds the turn.
+type counts struct {
+	puts, deletes, commits uint64
+	userBytes, recordBytes uint64
+}
+
+// Metrics is how a store stands, since it was opened where it counts events.
+type Metrics struct {
+	Keys        int64 `json:"keys"`
+	LiveBytes   int64 `json:"live_bytes"`   // slots, pages and runs that the index reaches
+	UsedBytes   int64 `json:"used_bytes"`   // those and what snapshots, tombstones and reserves hold
+	DeviceBytes int64 `json:"device_bytes"` // size of the store
+	FreeBytes   int64 `json:"free_bytes"`   // in free slabs
+
+	Puts      uint64 `json:"puts"`
+	Deletes   uint64 `json:"deletes"`
+	Commits   uint64 `json:"commits"` // durable groups
+	Fences    uint64 `json:"fences"`
+	UserBytes uint64 `json:"user_bytes"` // keys and values given to writes
+
+	MediaBytes    uint64  `json:"media_bytes"`          // given to the device, all kinds
+	RecordBytes   uint64  `json:"media_record_bytes"`   // of it records and runs
+	IndexBytes    uint64  `json:"media_index_bytes"`    // of it index pages
+	MetadataBytes uint64  `json:"media_metadata_bytes"` // of it marks, maps and superblocks
+	MediaLines    uint64  `json:"media_lines"`          // 64-byte lines touched
+	WriteAmp      float64 `json:"write_amplification"`  // MediaBytes / UserBytes
+
+	FrameBytes int64 `json:"dram_frame_bytes"` // index pages in DRAM
+
+	Snapshots         int           `json:"snapshots"`
+	OldestSnapshotAge time.Duration `json:"oldest_snapshot_age_ns"`
+	PinnedBytes       int64         `json:"pinned_bytes"` // old record versions that snapshots hold
+
+	Checkpoints      int64         `json:"checkpoints"`
+	CheckpointTime   time.Duration `json:"checkpoint_ns"`      // all of them
+	LastCheckpoint   time.Duration `json:"last_checkpoint_ns"` // how long the last one took
+	SinceCheckpoint  int64         `json:"since_checkpoint_bytes"`
+	Tombstones       int           `json:"tombstones"` // waiting for a checkpoint
+	RecoveryTime     time.Duration `json:"recovery_ns"`
+	RecoveryScanned  int64         `json:"recovery_scanned_bytes"`
+	RecordsReplayed  int64         `json:"recovery_records_replayed"`
+	RecordsVoid      int64         `json:"recovery_records_void"`
+	RecoveryDamage   int           `json:"recovery_damage"`
+	IndexHeight      int           `json:"index_height"`
+	IndexLeaves      int           `json:"index_leaves"`
+	LastTransaction  uint64        `json:"last_transaction"` // run << 40 | counter
+	ReadOnly         bool          `json:"read_only"`
+	StoreID          string        `json:"store_id"`
+	FormatGeneration uint64        `json:"generation"`
+}
+
+// Metrics returns the counters. It takes the writer's turn for a moment.
+func (db *DB) Metrics() Metrics {
+	s, err := db.enter()
+	if err != nil {
+		return Metrics{}
+	}
+	defer s.leave()
+	db.turn.hold()
+	defer db.turn.give()
+	db.publish.Lock()
+	defer db.publish.Unlock()
+	space, io := db.r.Stats(), db.m.Stats()
+	c := &db.counts
+	m := Metrics{
+		Keys: db.keys, LiveBytes: space.LiveBytes, UsedBytes: space.UsedBytes, DeviceBytes: space.DeviceBytes, FreeBytes: space.FreeBytes,
+		Puts: c.puts, Deletes: c.deletes, Commits: c.commits, Fences: io.Fences, UserBytes: c.userBytes,
+		MediaBytes: io.WriteBytes + io.WriteBackBytes, RecordBytes: c.recordBytes, IndexBytes: io.WriteBackBytes,
+		MediaLines: io.WriteLines + io.WriteBackLines, FrameBytes: io.FrameBytes,
+		SinceCheckpoint: db.sinceCheckpoint, Tombstones: len(db.tombs),
+		RecoveryTime: db.recovered.took, RecoveryScanned: db.recovered.scanned, RecordsReplayed: db.recovered.replayed,
+		RecordsVoid: db.recovered.void, RecoveryDamage: len(db.recovered.damaged),
+		IndexHeight: db.ix.height, IndexLeaves: db.ix.leaves, LastTransaction: uint64(db.visible),
+		ReadOnly: db.opt.ReadOnly, StoreID: db.r.ID().String(),
+	}
+	m.MetadataBytes = io.WriteBytes - min(io.WriteBytes, c.recordBytes)
+	if m.UserBytes > 0 {
+		m.WriteAmp = float64(m.MediaBytes) / float64(m.UserBytes)
+	}
+	for h := db.holders.oldest; h != nil; h = h.newer {
+		if !h.records {
+			continue
+		}
+		if m.Snapshots++; m.Snapshots == 1 {
+			m.OldestSnapshotAge = time.Since(h.opened)
+		}
+		m.PinnedBytes += h.pinned
+	}
+	cp := &db.checkpoints.stats
+	m.Checkpoints, m.CheckpointTime, m.LastCheckpoint = cp.taken, cp.total, cp.last
+	m.FormatGeneration = cp.generation
+	return m
+}

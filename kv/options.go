@@ -1,0 +1,59 @@
+package kv
+
+import (
+	"fmt"
+	"log/slog"
+)
+
+// Options of Open. The zero value and nil mean all defaults.
+type Options struct {
+	// Device forces a kind: "shm", "file" or "mem"; "" detects it from the path.
+	Device string
+
+	// ReadOnly opens with a shared lock: several processes may read a store
+	// that nobody writes. A store that needs recovery is recovered in DRAM.
+	ReadOnly bool
+
+	// MaxBytes is the size up to which the store may grow, in bytes, and the
+	// address space that is reserved for it. 0: 1 TiB, or what is granted.
+	MaxBytes int64
+
+	// CheckpointBytes is how much may be written between two checkpoints, in
+	// bytes of records. It bounds what a recovery reads. 0: 64 MiB.
+	CheckpointBytes int64
+
+	// Logger takes what happens in the background; nil: nothing is logged.
+	Logger *slog.Logger
+
+	// SlabBytes is the unit of space of a new store: a power of two from 4 KiB
+	// to 1 MiB; 0: 64 KiB. An existing store keeps what it has.
+	SlabBytes int
+}
+
+// DefaultCheckpointBytes is Options.CheckpointBytes when that is 0.
+const DefaultCheckpointBytes = 64 << 20
+
+// withDefaults returns a complete copy.
+func (o *Options) withDefaults() Options {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	if c.CheckpointBytes == 0 {
+		c.CheckpointBytes = DefaultCheckpointBytes
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func (o *Options) validate() error {
+	switch {
+	case o.CheckpointBytes < 0:
+		return fmt.Errorf("nvkv: option CheckpointBytes is %d, less than nothing", o.CheckpointBytes)
+	case o.MaxBytes < 0:
+		return fmt.Errorf("nvkv: option MaxBytes is %d, less than nothing", o.MaxBytes)
+	}
+	return nil
+}

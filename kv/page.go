@@ -1,0 +1,308 @@
+package kv
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"math/bits"
+	"unsafe"
+
+	"nvkv/alloc"
+	"nvkv/nvmap"
+)
+
+// page is an index page: a sorted array of keys, and in inner pages the
+// children between them. Format: docs/format.md, "Index page".
+//
+//	header | heads: 4 bytes a key | slots: 4 bytes a key | children: 10 bytes a key (inner) | free | cells | prefix
+//
+// The prefix is what all keys between the page's fences have in common. A
+// head is the next four bytes as a number, so that most of a search touches
+// only the header and the heads, which lie side by side and are prefetched
+// together. A slot says where the rest of the key is; the rest includes the
+// head's bytes. Entry 0 of an inner page stands for everything below entry 1.
+//
+// A page may be read while it is being changed (lookup.go). Whatever such a
+// reader finds, no method panics or reads outside the page; what it returns
+// then means nothing, and the page's version says so.
+type page = [nvmap.PageBytes]byte
+
+const (
+	pgSum     = 0  // 4: checksum, filled in when the page is written
+	pgKind    = 4  // 1: pageInner or pageLeaf
+	pgLevel   = 5  // 1: 0 for leaves
+	pgCount   = 6  // 2: keys
+	pgBirth   = 8  // 8: epoch in which the page was born
+	pgHeapTop = 16 // 2: lowest byte of the cells
+	pgPrefix  = 18 // 2: bytes of prefix, at the end of the page
+	pgGarbage = 20 // 2: bytes among the cells that no slot names
+	pgSelf    = 24 // 8: the page's own number, against misplaced writes
+	pgHeader  = 32
+
+	pageInner = 1
+	pageLeaf  = 2
+
+	headBytes  = 4
+	slotWidth  = 4
+	childWidth = 10
+
+	maxCount   = (nvmap.PageBytes - pgHeader) / (headBytes + slotWidth)
+	maxPrefix  = 255  // bytes of prefix that a page keeps
+	maxInline  = 900  // a longer key continues in overflow pages
+	longMark   = 0xff // high byte of a slot's length: the cell is a longCell
+	longLen    = longMark << 8
+	longCell   = 8 // key length 2, first overflow page 6
+	leafFanout = (alloc.BlockBytes - vbHeader) / vbEntry
+)
+
+// A leaf's record offsets are not in the page but in a block of their own, so
+// that an update changes 1 KiB and not 4. Format: docs/format.md, "Value block".
+type vblock = [alloc.BlockBytes]byte
+
+const (
+	vbSum    = 0 // 4: checksum
+	vbCount  = 4 // 2: entries that the checksum covers
+	vbBirth  = 8 // 8
+	vbHeader = 16
+	vbEntry  = 6
+)
+
+// child names a page below an inner page, and its value block if it is a leaf.
+type child struct {
+	page nvmap.PageID
+	vals uint64 // number of the block: its offset / alloc.BlockBytes; 0 above leaves
+}
+
+func (c child) valsOff() nvmap.Off { return nvmap.Off(c.vals) * alloc.BlockBytes }
+
+func u16(p *page, o int) int         { return int(binary.LittleEndian.Uint16(p[o&(len(p)-2):])) }
+func put16(p *page, o int, v int)    { binary.LittleEndian.PutUint16(p[o:], uint16(v)) }
+func pageCount(p *page) int          { return min(u16(p, pgCount), maxCount) }
+func pagePrefixLen(p *page) int      { return min(u16(p, pgPrefix), maxPrefix) }
+func pagePrefix(p *page) []byte      { return p[len(p)-pagePrefixLen(p):] }
+func pageLevel(p *page) int          { return int(p[pgLevel]) }
+func pageBirth(p *page) uint64       { return binary.LittleEndian.Uint64(p[pgBirth:]) }
+func setBirth(p *page, e uint64)     { binary.LittleEndian.PutUint64(p[pgBirth:], e) }
+func vbBirthOf(b *vblock) uint64     { return binary.LittleEndian.Uint64(b[vbBirth:]) }
+func setVbBirth(b *vblock, e uint64) { binary.LittleEndian.PutUint64(b[vbBirth:], e) }
+
+// head returns the i-th head. i < maxCount.
+func head(p *page, i int) uint32 {
+	return *(*uint32)(unsafe.Pointer(&p[pgHeader+headBytes*i]))
+}
+
+func setHead(p *page, i int, h uint32) {
+	*(*uint32)(unsafe.Pointer(&p[pgHeader+headBytes*i])) = h
+}
+
+func slotsAt(n int) int            { return pgHeader + headBytes*n }
+func childrenAt(n int) int         { return pgHeader + (headBytes+slotWidth)*n }
+func payload(p *page) int          { return int(p[pgKind]&pageInner) * childWidth }
+func arraysEnd(p *page, n int) int { return pgHeader + (headBytes+slotWidth+payload(p))*n }
+
+// cell returns where the i-th of n keys has its rest, clipped to the page.
+func cell(p *page, n, i int) (off, length int, long bool) {
+	o := slotsAt(n) + slotWidth*i
+	off, length = u16(p, o), u16(p, o+2)
+	if length>>8 == longMark {
+		length, long = longCell, true
+	}
+	if off > len(p)-length {
+		off, length = 0, 0
+	}
+	return off, length, long
+}
+
+func childAt(p *page, n, i int) child {
+	o := childrenAt(n) + childWidth*i
+	if o > len(p)-16 {
+		o = len(p) - 16 // only reachable in a page that is being changed
+	}
+	const mask = 1<<40 - 1
+	return child{nvmap.PageID(binary.LittleEndian.Uint64(p[o:]) & mask), binary.LittleEndian.Uint64(p[o+5:]) & mask}
+}
+
+func setChildAt(p *page, n, i int, c child) {
+	b := p[childrenAt(n)+childWidth*i:][:childWidth]
+	le := binary.LittleEndian
+	le.PutUint32(b[0:], uint32(c.page))
+	b[4] = byte(c.page >> 32)
+	le.PutUint32(b[5:], uint32(c.vals))
+	b[9] = byte(c.vals >> 32)
+}
+
+// valAt returns the i-th record offset of a value block. i < leafFanout.
+func valAt(b *vblock, i int) nvmap.Off {
+	o := vbHeader + vbEntry*i
+	return nvmap.Off(binary.LittleEndian.Uint32(b[o:])) | nvmap.Off(binary.LittleEndian.Uint16(b[o+4:]))<<32
+}
+
+func setValAt(b *vblock, i int, v nvmap.Off) {
+	o := vbHeader + vbEntry*i
+	binary.LittleEndian.PutUint32(b[o:], uint32(v))
+	binary.LittleEndian.PutUint16(b[o+4:], uint16(v>>32))
+}
+
+// headOf returns the head of a key's rest: its first four bytes, zeros behind.
+func headOf(rest []byte) uint32 {
+	if len(rest) >= 4 {
+		return binary.BigEndian.Uint32(rest)
+	}
+	var h uint32
+	for i, c := range rest {
+		h |= uint32(c) << (24 - 8*i)
+	}
+	return h
+}
+
+// lowerHead returns the first entry whose head is at least h. n <= maxCount.
+func lowerHead(p *page, n int, h uint32) int {
+	lo := 0
+	for n > 0 {
+		half := (n + 1) / 2
+		if head(p, lo+half-1) < h {
+			lo += half
+		}
+		n -= half
+	}
+	return lo
+}
+
+// initPage makes p an empty page.
+func initPage(p *page, id nvmap.PageID, level int, birth uint64, prefix []byte) {
+	clear(p[:])
+	p[pgKind], p[pgLevel] = pageInner, byte(level)
+	if level == 0 {
+		p[pgKind] = pageLeaf
+	}
+	setBirth(p, birth)
+	binary.LittleEndian.PutUint64(p[pgSelf:], uint64(id))
+	put16(p, pgPrefix, len(prefix))
+	copy(p[len(p)-len(prefix):], prefix)
+	put16(p, pgHeapTop, len(p)-len(prefix))
+}
+
+// freeBytes returns what a page has left, garbage included.
+func freeBytes(p *page) int {
+	return u16(p, pgHeapTop) - arraysEnd(p, pageCount(p)) + u16(p, pgGarbage)
+}
+
+// usedBytes returns what the entries and the prefix take.
+func usedBytes(p *page) int { return len(p) - pgHeader - freeBytes(p) }
+
+// entryBytes returns what an entry whose cell has n bytes takes.
+func entryBytes(p *page, n int) int { return headBytes + slotWidth + payload(p) + n }
+
+// insertEntry puts a cell in as entry i. The caller made sure that
+// freeBytes(p) suffices; scratch is used when the page must be packed first.
+func insertEntry(p *page, i int, h uint32, c []byte, long bool, ch child, scratch *page) {
+	n := pageCount(p)
+	if u16(p, pgHeapTop)-arraysEnd(p, n) < entryBytes(p, len(c)) {
+		packPage(p, scratch)
+	}
+	w := payload(p)
+	top := u16(p, pgHeapTop) - len(c)
+	copy(p[top:], c)
+	put16(p, pgHeapTop, top)
+	// Open a gap in each array, the last first.
+	if w > 0 {
+		from, to := childrenAt(n), childrenAt(n+1)
+		copy(p[to+w*(i+1):], p[from+w*i:from+w*n])
+		copy(p[to:to+w*i], p[from:from+w*i])
+	}
+	from, to := slotsAt(n), slotsAt(n+1)
+	copy(p[to+slotWidth*(i+1):], p[from+slotWidth*i:from+slotWidth*n])
+	copy(p[to:to+slotWidth*i], p[from:from+slotWidth*i])
+	copy(p[pgHeader+headBytes*(i+1):], p[pgHeader+headBytes*i:pgHeader+headBytes*n])
+	setHead(p, i, h)
+	put16(p, to+slotWidth*i, top)
+	length := len(c)
+	if long {
+		length = longLen
+	}
+	put16(p, to+slotWidth*i+2, length)
+	put16(p, pgCount, n+1)
+	if w > 0 {
+		setChildAt(p, n+1, i, ch)
+	}
+}
+
+// removeEntry takes entry i out.
+func removeEntry(p *page, i int) {
+	n := pageCount(p)
+	_, length, _ := cell(p, n, i)
+	put16(p, pgGarbage, u16(p, pgGarbage)+length)
+	w := payload(p)
+	copy(p[pgHeader+headBytes*i:], p[pgHeader+headBytes*(i+1):pgHeader+headBytes*n])
+	from, to := slotsAt(n), slotsAt(n-1)
+	copy(p[to:], p[from:from+slotWidth*i])
+	copy(p[to+slotWidth*i:], p[from+slotWidth*(i+1):from+slotWidth*n])
+	if w > 0 {
+		from, to := childrenAt(n), childrenAt(n-1)
+		copy(p[to:], p[from:from+w*i])
+		copy(p[to+w*i:], p[from+w*(i+1):from+w*n])
+	}
+	put16(p, pgCount, n-1)
+}
+
+// packPage moves the cells together.
+func packPage(p, scratch *page) {
+	*scratch = *p
+	n := pageCount(p)
+	top := len(p) - pagePrefixLen(p)
+	for i := range n {
+		off, length, _ := cell(scratch, n, i)
+		top -= length
+		copy(p[top:], scratch[off:off+length])
+		put16(p, slotsAt(n)+slotWidth*i, top)
+	}
+	put16(p, pgHeapTop, top)
+	put16(p, pgGarbage, 0)
+}
+
+// sealPage fills in the checksum; pageSealed verifies it and what a reader
+// relies on to stay inside the page.
+func sealPage(p *page) { binary.LittleEndian.PutUint32(p[pgSum:], crc32.Checksum(p[4:], castagnoli)) }
+
+func pageSealed(p *page, id nvmap.PageID) bool {
+	return binary.LittleEndian.Uint32(p[pgSum:]) == crc32.Checksum(p[4:], castagnoli) &&
+		binary.LittleEndian.Uint64(p[pgSelf:]) == uint64(id)
+}
+
+func sealVals(b *vblock) { binary.LittleEndian.PutUint32(b[vbSum:], crc32.Checksum(b[4:], castagnoli)) }
+
+func valsSealed(b *vblock) bool {
+	return binary.LittleEndian.Uint32(b[vbSum:]) == crc32.Checksum(b[4:], castagnoli)
+}
+
+// commonPrefix returns how many bytes a and b share at their beginning.
+func commonPrefix(a, b []byte) int {
+	n := min(len(a), len(b))
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
+			return i + bits.TrailingZeros64(x)/8
+		}
+	}
+	for i < n && a[i] == b[i] {
+		i++
+	}
+	return i
+}
+
+// separator returns the shortest key that is greater than a and not greater
+// than b, given a < b. It aliases b.
+func separator(a, b []byte) []byte { return b[:commonPrefix(a, b)+1] }
+
+// fencePrefix returns what all keys in [low, high) have in common; nil fences
+// are open and leave nothing.
+func fencePrefix(low, high []byte) []byte {
+	if low == nil || high == nil {
+		return nil
+	}
+	return low[:min(commonPrefix(low, high), maxPrefix)]
+}
+
+func compareRest(p *page, off, length int, rest []byte) int {
+	return bytes.Compare(p[off:off+length], rest)
+}

@@ -1,0 +1,218 @@
+package kv
+
+import (
+	"bytes"
+	"hash/crc32"
+	"runtime"
+)
+
+// optimistic is how often a point read tries before it registers as a snapshot
+// does, so that a busy neighbour cannot keep it from ending.
+const optimistic = 3
+
+// get appends the value of key to dst, if it is wanted. The caller has entered.
+func (db *DB) get(dst, key []byte, want bool) ([]byte, error) {
+	if len(key) > MaxKeyBytes {
+		return dst, ErrNotFound
+	}
+	db.rlockReaders()
+	defer db.runlockReaders()
+	for try := 0; try < optimistic; {
+		shown := db.showing.Load()
+		if shown&1 != 0 {
+			runtime.Gosched()
+			continue
+		}
+		out, res, err := db.tryGet(dst, key, want, shown)
+		switch res {
+		case hitFound:
+			return out, nil
+		case hitAbsent:
+			return dst, ErrNotFound
+		case hitError:
+			return dst, err
+		case hitSlow:
+			return db.getRegistered(dst, key, want)
+		}
+		if try++; try > 1 {
+			runtime.Gosched()
+		}
+	}
+	return db.getRegistered(dst, key, want)
+}
+
+// appendValue never returns nil: a stored empty value is not absence.
+func appendValue(dst, value []byte) []byte {
+	if dst == nil {
+		dst = make([]byte, 0, len(value))
+	}
+	return append(dst, value...)
+}
+
+// tryGet reads without a lock. Nothing that it found counts until the leaf's
+// version has been validated: a leaf that did not change names a slot that was
+// not reused.
+func (db *DB) tryGet(dst, key []byte, want bool, shown uint64) ([]byte, outcome, error) {
+	var h hit
+	switch res := db.ix.lookup(key, &h); res {
+	case hitAbsent:
+		if !db.stands(&h, shown) {
+			return dst, hitRetry, nil
+		}
+		return dst, hitAbsent, nil
+	case hitFound:
+	default:
+		return dst, res, h.err
+	}
+	if h.rec&refSpill != 0 {
+		return dst, hitSlow, nil
+	}
+	var rec record
+	err := db.readRecord(refOff(h.rec), &rec)
+	n := len(dst)
+	if err == nil && bytes.Equal(rec.key, key) {
+		if h.rec&refTTL != 0 && rec.expired(now()) {
+			if !db.stands(&h, shown) {
+				return dst, hitRetry, nil
+			}
+			return dst, hitAbsent, nil
+		}
+		if want {
+			dst = appendValue(dst, rec.value)
+		}
+		if !db.stands(&h, shown) {
+			return dst[:n], hitRetry, nil
+		}
+		return dst, hitFound, nil
+	}
+	// Another key's record, or damage: which, the leaf's own key tells.
+	same, res := true, hitFound
+	if !h.sure {
+		same, res = db.ix.holds(&h, key)
+	}
+	if res != hitFound || !db.stands(&h, shown) {
+		return dst, hitRetry, nil
+	}
+	if !same {
+		return dst, hitAbsent, nil
+	}
+	return dst, hitError, &CorruptError{Off: uint64(refOff(h.rec)), Structure: "record", Key: bytes.Clone(key)}
+}
+
+// stands says whether what a lookup found was whole and still is.
+func (db *DB) stands(h *hit, shown uint64) bool {
+	return db.m.ReadValid(h.leaf.page, h.version) && db.showing.Load() == shown
+}
+
+// getRegistered reads in a snapshot of its own.
+func (db *DB) getRegistered(dst, key []byte, want bool) ([]byte, error) {
+	db.publish.Lock()
+	h := db.openHolder(true)
+	db.publish.Unlock()
+	defer db.closeHolder(h)
+	if !want {
+		_, err := db.recordAt(key, h, now())
+		return dst, err
+	}
+	return db.getAt(dst, key, h, now())
+}
+
+// getAt appends the value that key has in a snapshot.
+func (db *DB) getAt(dst, key []byte, h *holder, at int64) ([]byte, error) {
+	rec, err := db.recordAt(key, h, at)
+	if err != nil {
+		return dst, err
+	}
+	if !rec.spilled() {
+		return appendValue(dst, rec.value), nil
+	}
+	_, value, err := db.readRuns(rec, dst)
+	if err != nil {
+		return dst, err
+	}
+	return value, nil
+}
+
+// recordAt returns the record that key has in a snapshot.
+func (db *DB) recordAt(key []byte, h *holder, at int64) (*record, error) {
+	if len(key) > MaxKeyBytes {
+		return nil, ErrNotFound
+	}
+	c := cursor{ix: &db.ix}
+	found, err := c.seek(h.root, key)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, ErrNotFound
+	}
+	rec := new(record)
+	x := c.ref()
+	if err := db.readRecord(refOff(x), rec); err != nil {
+		return nil, &CorruptError{Off: uint64(refOff(x)), Structure: "record", Key: bytes.Clone(key)}
+	}
+	if rec.flags&flagSpillKey == 0 && !bytes.Equal(rec.key, key) {
+		return nil, &CorruptError{Off: uint64(refOff(x)), Structure: "record", Key: bytes.Clone(key)}
+	}
+	if rec.expired(at) {
+		return nil, ErrNotFound
+	}
+	return rec, nil
+}
+
+// readRuns reads what a record has in runs, verifies it, and appends the value
+// to dst. key is the record's key wherever it lies; it may alias the medium.
+func (db *DB) readRuns(rec *record, dst []byte) (key, value []byte, err error) {
+	damaged := &CorruptError{Off: uint64(rec.off), Structure: "runs of a record", Key: rec.key}
+	sum, list := rec.extents()
+	left := rec.spilledBytes()
+	var body []byte
+	into := dst
+	if rec.flags&flagSpillKey != 0 {
+		into = nil
+	}
+	into = growBy(into, left)
+	at := len(into)
+	for _, e := range list {
+		n := min(left, e.Bytes)
+		b := db.m.View(e.Off, int(n))
+		if b == nil {
+			return nil, nil, damaged
+		}
+		into = append(into, b...)
+		left -= n
+	}
+	body = into[at:]
+	if left != 0 || bodySum(body) != sum {
+		return nil, nil, damaged
+	}
+	if rec.flags&flagSpillKey != 0 {
+		return body[:rec.keyLen:rec.keyLen], append(dst, body[rec.keyLen:]...), nil
+	}
+	return rec.key, into, nil
+}
+
+func growBy(b []byte, n int64) []byte {
+	if int64(cap(b)-len(b)) >= n {
+		return b
+	}
+	c := make([]byte, len(b), int64(len(b))+n)
+	copy(c, b)
+	return c
+}
+
+// runsWhole says whether the bytes that a record has in runs are all there.
+func (db *DB) runsWhole(rec *record) bool {
+	sum, list := rec.extents()
+	left, got := rec.spilledBytes(), uint32(0)
+	for _, e := range list {
+		n := min(left, e.Bytes)
+		b := db.m.View(e.Off, int(n))
+		if b == nil {
+			return false
+		}
+		got = crc32.Update(got, castagnoli, b)
+		left -= n
+	}
+	return left == 0 && got == sum
+}

@@ -1,0 +1,97 @@
+package kv
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"nvkv/alloc"
+	"nvkv/nvmap"
+)
+
+// state is what a superblock carries for this package. Format: docs/format.md,
+// "Superblock payload".
+type state struct {
+	run      uint32 // the opening that wrote it
+	interval uint64 // slabs marked in it or later are scanned by a recovery
+	last     number // S: the newest transaction that the index below contains
+	root     nvmap.PageID
+	height   uint8
+	hasLong  bool
+	epoch    uint64 // of the index's newest pages
+	keys     int64
+	leaves   int64
+	ended    []endedRun
+}
+
+// endedRun is what recovery decided of a run since the checkpoint: records
+// above last are void for ever, those up to it are complete (R4).
+type endedRun struct {
+	run  uint32
+	last uint64 // counter
+}
+
+const (
+	stateBytes = 64
+	endedBytes = 12
+	// maxEnded runs fit; recovery ends with a checkpoint well before.
+	maxEnded     = (alloc.PayloadBytes - stateBytes) / endedBytes
+	checkpointAt = 64
+)
+
+func (s *state) encode() []byte {
+	le := binary.LittleEndian
+	b := make([]byte, stateBytes, stateBytes+endedBytes*len(s.ended))
+	le.PutUint32(b[0:], s.run)
+	le.PutUint16(b[4:], uint16(len(s.ended)))
+	b[6] = s.height
+	if s.hasLong {
+		b[7] = 1
+	}
+	le.PutUint64(b[8:], s.interval)
+	le.PutUint64(b[16:], uint64(s.last))
+	le.PutUint64(b[24:], uint64(s.root))
+	le.PutUint64(b[32:], s.epoch)
+	le.PutUint64(b[40:], uint64(s.keys))
+	le.PutUint64(b[48:], uint64(s.leaves))
+	for _, e := range s.ended {
+		b = le.AppendUint32(b, e.run)
+		b = le.AppendUint64(b, e.last)
+	}
+	return b
+}
+
+func decodeState(b []byte) (s state, err error) {
+	le := binary.LittleEndian
+	if len(b) < stateBytes {
+		return s, fmt.Errorf("%w: superblock payload of %d bytes", ErrCorrupt, len(b))
+	}
+	n := int(le.Uint16(b[4:]))
+	if len(b) != stateBytes+endedBytes*n {
+		return s, fmt.Errorf("%w: superblock payload of %d bytes with %d runs", ErrCorrupt, len(b), n)
+	}
+	s = state{
+		run: le.Uint32(b[0:]), height: b[6], hasLong: b[7] != 0,
+		interval: le.Uint64(b[8:]), last: number(le.Uint64(b[16:])),
+		root: nvmap.PageID(le.Uint64(b[24:])), epoch: le.Uint64(b[32:]),
+		keys: int64(le.Uint64(b[40:])), leaves: int64(le.Uint64(b[48:])),
+	}
+	for i := range n {
+		e := b[stateBytes+endedBytes*i:]
+		s.ended = append(s.ended, endedRun{le.Uint32(e), le.Uint64(e[4:])})
+	}
+	return s, nil
+}
+
+// counts says whether recovery has decided that n is part of the store.
+// undecided is the run that wrote the superblock: it is decided now.
+func (s *state) counts(n number) (yes, undecided bool) {
+	if n.run() == s.run {
+		return false, true
+	}
+	for _, e := range s.ended {
+		if e.run == n.run() {
+			return n.counter() <= e.last, false
+		}
+	}
+	return false, false // of no known run
+}
