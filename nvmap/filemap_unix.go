@@ -82,8 +82,10 @@ func (d *fileMap) open(maxBytes int64, writable bool) error {
 	if maxBytes == 0 && heapOnly {
 		maxBytes = heapBytes // a mirror on the Go heap could not follow further
 	}
-	want := max(regionSize(maxBytes, false), regionSize(size, false))
-	if d.view, err = reserve(want, align); err != nil {
+	if maxBytes > 0 || size > maxBytesDefault {
+		maxBytes = max(maxBytes, size) // a bound below what is there would shut it out
+	}
+	if d.view, err = reserve(regionSize(maxBytes, false), align); err != nil {
 		return err
 	}
 	if writable {

@@ -61,13 +61,13 @@ clean:
 	MOVBU ·cleanToPersistence(SB), R7
 	CBZ  R7, cvac
 cvap:
-	WORD $0xd50b7c25 // DC CVAP, R5
+	DC   CVAP, R5
 	ADD  R4, R5
 	CMP  R0, R5
 	BLO  cvap
 	B    wait
 cvac:
-	WORD $0xd50b7a25 // DC CVAC, R5
+	DC   CVAC, R5
 	ADD  R4, R5
 	CMP  R0, R5
 	BLO  cvac

@@ -442,3 +442,21 @@ func TestWriteFromFailingView(t *testing.T) {
 		t.Errorf("copying what is gone: %v", err)
 	}
 }
+
+func TestMaxBytes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	o := nvmap.OpenOptions{Kind: "file", Create: true, MaxBytes: 3 << 20}
+	d := open(t, path, "file", o)
+	if got := d.Info().MaxBytes; got != 4<<20 {
+		t.Errorf("asked for 3 MiB, which is 4 as a power of two, and got %d bytes", got)
+	}
+	if err := d.Grow(4 << 20); err != nil {
+		t.Error(err)
+	}
+	d.Close()
+	o.MaxBytes = 1 << 20
+	d = open(t, path, "file", o)
+	if got := d.Info().MaxBytes; got != 4<<20 || d.Size() != 4<<20 {
+		t.Errorf("a bound below the file's size: %d bytes of at most %d", d.Size(), got)
+	}
+}
