@@ -37,8 +37,8 @@ func testRunner(t *testing.T) *Runner {
 
 func smallPlan(engines ...string) Plan {
 	p := DefaultPlan()
-	p.Engines, p.Records, p.Operations = engines, 2000, 2000
-	p.PhaseLimit, p.LoadLimit, p.ShrinkWait = 200*time.Millisecond, 200*time.Millisecond, 20*time.Millisecond
+	p.Engines, p.Records, p.Operations = engines, 1000, 1000
+	p.PhaseLimit, p.LoadLimit, p.ShrinkWait = 60*time.Millisecond, 60*time.Millisecond, 20*time.Millisecond
 	p.Warmup, p.CheckEvery = time.Millisecond, 4
 	return p
 }

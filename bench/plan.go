@@ -129,6 +129,16 @@ func only(proportion string, more ...string) ycsb.Properties {
 	return p
 }
 
+// Names of the workloads of Micro that reports treat in a way of their own.
+const (
+	nameReopen      = "reopen"
+	nameKilled      = "reopen-killed"
+	nameHalf        = "delete-half"
+	nameRest        = "delete-rest"
+	nameScan        = "scan-all"
+	nameScanOrdered = "scan-ordered"
+)
+
 // BatchSizes are the batches that Micro measures.
 var BatchSizes = []int{1, 10, 100, 1000}
 
@@ -138,7 +148,7 @@ func (p Plan) Micro() ([]Task, error) {
 	updates := only("updateproportion")
 	steps := []Step{
 		{Kind: StepLoad, Name: "load"},
-		{Kind: StepScan, Name: "scan-all"},
+		{Kind: StepScan, Name: nameScan},
 		{Kind: StepRun, Name: "get", Properties: only("readproportion")},
 		{Kind: StepMiss, Name: "miss", Properties: only("readproportion")},
 		{Kind: StepRun, Name: "update", Properties: updates},
@@ -156,7 +166,7 @@ func (p Plan) Micro() ([]Task, error) {
 		return nil, err
 	}
 	ordered, err := p.perEngine("ordered load", func(engine string) []Job {
-		job := p.job(engine, Step{Kind: StepLoad, Name: "load-ordered"}, Step{Kind: StepScan, Name: "scan-ordered"})
+		job := p.job(engine, Step{Kind: StepLoad, Name: "load-ordered"}, Step{Kind: StepScan, Name: nameScanOrdered})
 		job.Properties["insertorder"] = "ordered"
 		return []Job{job}
 	})
@@ -169,12 +179,12 @@ func (p Plan) afterwards(engine string, phases int) []Job {
 	// The doomed session must not run out of work before it is killed.
 	const doomedOps = "2000000"
 	doomed := only("updateproportion", "operationcount", doomedOps)
-	clean := p.job(engine, Step{Kind: StepReopen, Name: "reopen"})
+	clean := p.job(engine, Step{Kind: StepReopen, Name: nameReopen})
 	kill := p.job(engine, Step{Kind: StepDoomed, Name: "doomed", Properties: doomed})
-	recover := p.job(engine, Step{Kind: StepAcked, Name: "reopen-killed", Properties: doomed})
+	recover := p.job(engine, Step{Kind: StepAcked, Name: nameKilled, Properties: doomed})
 	shrink := p.job(engine,
-		Step{Kind: StepDelete, Name: "delete-half", Stride: 2},
-		Step{Kind: StepDelete, Name: "delete-rest", Stride: 2, Offset: 1})
+		Step{Kind: StepDelete, Name: nameHalf, Stride: 2},
+		Step{Kind: StepDelete, Name: nameRest, Stride: 2, Offset: 1})
 	jobs := []Job{clean, kill, recover, shrink}
 	for i := range jobs {
 		jobs[i].Existing = true

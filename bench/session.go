@@ -29,7 +29,12 @@ type session struct {
 }
 
 // runJob carries out job and reports through emit.
-func runJob(ctx context.Context, job *Job, emit func(event)) (err error) {
+func runJob(ctx context.Context, job *Job, emit func(event)) error {
+	return runJobOn(ctx, job, emit, func() (compat.Engine, error) { return openEngine(job.Engine, job.Dir, job.Relaxed) })
+}
+
+// runJobOn is runJob with an engine that open opens.
+func runJobOn(ctx context.Context, job *Job, emit func(event), open func() (compat.Engine, error)) (err error) {
 	base, err := job.workload(Step{})
 	if err != nil {
 		return err
@@ -45,7 +50,7 @@ func runJob(ctx context.Context, job *Job, emit func(event)) (err error) {
 	}
 	debug.FreeOSMemory()
 	s.ownBytes = rssAnon()
-	if err := s.open(); err != nil {
+	if err := s.open(open); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
@@ -72,9 +77,9 @@ func (s *session) measureRecords() {
 
 // open opens the store; of an existing one it reads a record, since an engine
 // that only begins to recover when it is asked has not opened yet.
-func (s *session) open() error {
+func (s *session) open(open func() (compat.Engine, error)) error {
 	start := time.Now()
-	engine, err := openEngine(s.job.Engine, s.job.Dir, s.job.Relaxed)
+	engine, err := open()
 	if err != nil {
 		return fmt.Errorf("open %s in %s: %w", s.job.Engine, s.job.Dir, err)
 	}

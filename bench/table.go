@@ -110,7 +110,7 @@ func writeSummary(w io.Writer, rows []Row, engines []string) error {
 	for _, row := range rows {
 		fmt.Fprintf(t, "%s\t%d\t%s\t%d B\t", row.Label(), row.Threads, Count(float64(row.Records)), row.ValueBytes)
 		for _, engine := range engines {
-			fmt.Fprintf(t, "%s\t", throughput(row.Runs, engine))
+			fmt.Fprintf(t, "%s\t", row.Figure(engine))
 		}
 		if ratio, rival := row.Ratio(); ratio > 0 {
 			fmt.Fprintf(t, "%s = %s x %s\t", Home, Ratio(ratio), rival)
@@ -119,21 +119,34 @@ func writeSummary(w io.Writer, rows []Row, engines []string) error {
 		}
 		fmt.Fprintln(t)
 	}
-	fmt.Fprintln(t, "* the clock ended it before all operations were done\t")
+	fmt.Fprintln(t, "* the clock ended it; the rest was done in batches, not measured\t")
 	return t.Flush()
 }
 
-func throughput(runs map[string]Run, engine string) string {
-	run, ok := runs[engine]
-	if !ok {
+// Figure is what an engine did, in a few letters: operations per second, or
+// how long reopening took. A star marks a phase that the clock ended.
+func (row Row) Figure(engine string) string {
+	run, ok := row.Runs[engine]
+	switch {
+	case !ok:
 		return "-"
+	case row.IsReopen():
+		return Duration(run.P50)
+	case run.Capped && run.Note == restNote:
+		return Count(run.OpsPerS) + "*"
 	}
-	text := Count(run.OpsPerS)
-	if run.Capped && run.Phase == "load" {
-		text += "*"
-	}
-	return text
+	return Count(run.OpsPerS)
 }
+
+// IsReopen reports whether the row is of opening a store: one operation.
+func (row Row) IsReopen() bool { return row.Workload == nameReopen || row.Workload == nameKilled }
+
+// IsDelete reports whether the row is of deleting.
+func (row Row) IsDelete() bool { return row.Workload == nameHalf || row.Workload == nameRest }
+
+// IsScan reports whether the row is of scanning everything, where a latency
+// is that of a whole pass.
+func (row Row) IsScan() bool { return row.Workload == nameScan || row.Workload == nameScanOrdered }
 
 func writeDetails(w io.Writer, runs []Run) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)

@@ -36,7 +36,7 @@ func newPainter(r *bench.Report, t theme) *painter {
 // throughput is every workload's, one row each, for the first number of
 // threads and the largest store.
 func (f *painter) throughput() (figure, bool) {
-	rows := slices.DeleteFunc(f.mainRows(), func(r bench.Row) bool { return isReopen(r.Workload) })
+	rows := slices.DeleteFunc(f.mainRows(), func(r bench.Row) bool { return r.IsReopen() })
 	return f.dotFigure("operations per second, log scale: right is better", rows, bench.Count,
 		func(run bench.Run) dot {
 			return dot{value: run.OpsPerS, least: orElse(run.OpsPerSMin, run.OpsPerS), most: orElse(run.OpsPerSMax, run.OpsPerS)}
@@ -50,15 +50,12 @@ func (f *painter) throughput() (figure, bool) {
 
 // writeAmplification is that of the workloads that write.
 func (f *painter) writeAmplification() (figure, bool) {
-	rows := slices.DeleteFunc(f.mainRows(), func(r bench.Row) bool { return isDelete(r.Workload) })
+	rows := slices.DeleteFunc(f.mainRows(), func(r bench.Row) bool { return r.IsDelete() })
 	return f.dotFigure("bytes to the medium per byte written, log scale: left is better", rows,
 		func(v float64) string { return bench.Ratio(v) + "x" },
 		func(run bench.Run) dot { return dot{value: run.WriteAmp, least: run.WriteAmp, most: run.WriteAmp} },
 		func(bench.Row) string { return "" })
 }
-
-func isReopen(workload string) bool { return workload == "reopen" || workload == "reopen-killed" }
-func isDelete(workload string) bool { return workload == "delete-half" || workload == "delete-rest" }
 
 func orElse(v, otherwise float64) float64 {
 	if v > 0 {
@@ -152,7 +149,7 @@ func byEngine(row bench.Row) map[string][]bench.Run {
 func (f *painter) latencies() ([]figure, error) {
 	var figures []figure
 	for _, row := range f.mainRows() {
-		if isReopen(row.Workload) || row.Workload == "scan-all" || row.Workload == "scan-ordered" {
+		if row.IsReopen() || row.IsScan() {
 			continue
 		}
 		p := f.theme.newPlot(row.Label(), "percentile", "")
@@ -237,7 +234,7 @@ func timeline(runs []bench.Run) plotter.XYs {
 func (f *painter) scaling(label string, by func(bench.Row) float64, axis func(*plot.Plot), same func(bench.Row) bool) ([]figure, error) {
 	groups, order := map[string][]bench.Row{}, []string{}
 	for _, row := range f.report.Rows() {
-		if !same(row) || isReopen(row.Workload) {
+		if !same(row) || row.IsReopen() {
 			continue
 		}
 		if groups[row.Label()] == nil {

@@ -51,8 +51,7 @@ type pageRow struct {
 }
 
 type cell struct {
-	Run  bench.Run
-	Here bool
+	Text string
 	Best bool
 }
 
@@ -97,7 +96,7 @@ func newPageRow(row bench.Row, engines []string) pageRow {
 	}
 	for _, e := range engines {
 		run, ok := row.Runs[e]
-		pr.Cells = append(pr.Cells, cell{Run: run, Here: ok, Best: ok && run.OpsPerS == best})
+		pr.Cells = append(pr.Cells, cell{Text: row.Figure(e), Best: ok && run.OpsPerS == best})
 	}
 	if ratio, rival := row.Ratio(); ratio > 0 {
 		pr.Times, pr.Rival, pr.Won = bench.Ratio(ratio), rival, ratio >= 1
