@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"nvkv/kv"
+)
+
+// demoCost is what the demonstration cost: the transactions that this process
+// made, and the gets.
+type demoCost struct {
+	keys                  int64
+	transactions, records uint64
+	userBytes, mediaBytes uint64
+	fences                uint64
+	gets, scanned         uint64
+
+	putTime, getTime, scanTime time.Duration // of all of them
+}
+
+// add takes in what the engine counted between two moments.
+func (c *demoCost) add(before, after kv.Metrics) {
+	c.records += after.Puts - before.Puts
+	c.fences += after.Fences - before.Fences
+	c.userBytes += after.UserBytes - before.UserBytes
+	c.mediaBytes += after.MediaBytes - before.MediaBytes
+}
+
+func (c *demoCost) print(t io.Writer) {
+	fmt.Fprintf(t, "put\t%s\ta transaction of %.1f records, durable when it returns (%s)\n",
+		each(c.putTime, c.transactions), ratio(c.records, c.transactions), count(c.transactions))
+	fmt.Fprintf(t, "get\t%s\ta record, in random order (%s)\n", each(c.getTime, c.gets), count(c.gets))
+	fmt.Fprintf(t, "scan\t%s\ta record, in order (%s)\n", each(c.scanTime, c.scanned), count(c.scanned))
+	fmt.Fprintf(t, "fences\t%.2f\ta transaction\n", ratio(c.fences, c.transactions))
+	fmt.Fprintf(t, "medium\t%.2f\tbytes written to it for a byte of keys and values\n", ratio(c.mediaBytes, c.userBytes))
+}
+
+// each writes the time of one of n.
+func each(total time.Duration, n uint64) string {
+	return span(total / time.Duration(max(n, 1)))
+}
+
+func ratio(a, b uint64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return float64(a) / float64(b)
+}

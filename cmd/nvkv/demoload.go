@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"nvkv/kv"
+)
+
+// newDemoLoadCmd is the child process that the demonstration kills.
+func newDemoLoadCmd() *cobra.Command {
+	var device string
+	var group int
+	cmd := &cobra.Command{
+		Use:    "demo-load STORE",
+		Short:  "Load the data of the demonstration and acknowledge it on standard output",
+		Hidden: true,
+		Args:   wantArgs("STORE"),
+	}
+	cmd.Flags().StringVar(&device, "device", "", "kind of device")
+	cmd.Flags().IntVar(&group, "group", 1, "characters a transaction")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		chars, err := characters()
+		if err != nil {
+			return err
+		}
+		g := globals{device: device}
+		return g.create(args[0], func(db *kv.DB) error {
+			return loadCharacters(cmd.Context(), db, chars, group, acknowledgeTo(cmd.OutOrStdout()))
+		})
+	}
+	return cmd
+}
+
+// loadCharacters puts chars into db, group of them in a transaction, and calls
+// done with the number of characters of each one that is durable.
+func loadCharacters(ctx context.Context, db *kv.DB, chars []character, group int, done func(n int) error) error {
+	batch := db.NewBatch()
+	for len(chars) > 0 {
+		if err := interrupted(ctx); err != nil {
+			return err
+		}
+		n := min(group, len(chars))
+		batch.Reset()
+		for i := range chars[:n] {
+			chars[i].put(batch)
+		}
+		if err := db.Write(batch); err != nil {
+			return err
+		}
+		if err := done(n); err != nil {
+			return err
+		}
+		chars = chars[n:]
+	}
+	return nil
+}
+
+// acknowledgeTo returns a function that writes a line for each character. One
+// line each also bounds how far the child gets ahead of a parent that reads
+// slowly: when the pipe is full it waits. So it cannot be done before the
+// parent has killed it.
+func acknowledgeTo(w io.Writer) func(n int) error {
+	var acknowledged int
+	var buf []byte
+	return func(n int) error {
+		buf = buf[:0]
+		for range n {
+			acknowledged++
+			buf = strconv.AppendInt(buf, int64(acknowledged), 10)
+			buf = append(buf, '\n')
+		}
+		_, err := w.Write(buf)
+		return err
+	}
+}
+
+// killedLoad runs the child on the store at path and kills it, with a signal
+// that it cannot catch, once it has acknowledged killAt characters. It returns
+// how many it had acknowledged when it was dead.
+func killedLoad(ctx context.Context, path, device string, group, killAt int) (acknowledged int, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	child := exec.CommandContext(ctx, self, "demo-load", path, "--device="+device, "--group="+strconv.Itoa(group))
+	child.Stderr = os.Stderr
+	pipe, err := child.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	if err := child.Start(); err != nil {
+		return 0, err
+	}
+	acknowledged, readErr := readAcknowledged(pipe, killAt, child.Process.Kill)
+	waitErr := child.Wait()
+	if err := interrupted(ctx); err != nil {
+		return 0, err
+	}
+	if readErr != nil {
+		return 0, readErr
+	}
+	if acknowledged < killAt {
+		return 0, fmt.Errorf("the child process ended by itself after %d acknowledgements: %w", acknowledged, waitErr)
+	}
+	return acknowledged, nil
+}
+
+// readAcknowledged reads acknowledgements, calls kill at the one numbered
+// killAt and goes on to the end: what was in the pipe was promised too.
+func readAcknowledged(r io.Reader, killAt int, kill func() error) (last int, err error) {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		n, err := strconv.Atoi(lines.Text())
+		if err != nil {
+			break // the end of a line that the kill cut off promises nothing
+		}
+		if n != last+1 {
+			return last, fmt.Errorf("the child process acknowledged %d after %d", n, last)
+		}
+		if last = n; last == killAt {
+			if err := kill(); err != nil {
+				return last, err
+			}
+		}
+	}
+	return last, lines.Err()
+}

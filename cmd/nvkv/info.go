@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"nvkv/kv"
+	"nvkv/nvmap"
+)
+
+func newInfoCmd(g *globals) *cobra.Command {
+	var json bool
+	cmd := &cobra.Command{
+		Use:   "info STORE",
+		Short: "Say what device a store lies on, what that promises, and what is in it",
+		Example: `  nvkv info store.nv
+  nvkv info store.nv --json`,
+		Args: wantArgs("STORE"),
+	}
+	cmd.Flags().BoolVar(&json, "json", false, "print as JSON")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return g.view(args[0], func(db *kv.DB) error {
+			info, err := storeInfoOf(db, args[0])
+			if err != nil {
+				return err
+			}
+			if json {
+				return writeJSON(cmd.OutOrStdout(), info)
+			}
+			return info.print(cmd.OutOrStdout())
+		})
+	}
+	return cmd
+}
+
+// storeInfo is what --json prints.
+type storeInfo struct {
+	Store       string     `json:"store"`
+	Device      nvmap.Info `json:"device"`
+	Keys        int64      `json:"keys"`
+	LiveBytes   int64      `json:"live_bytes"`
+	DeviceBytes int64      `json:"device_bytes"`
+	Unfinished  *loadMark  `json:"unfinished_load,omitempty"`
+}
+
+func storeInfoOf(db *kv.DB, path string) (*storeInfo, error) {
+	mark, err := readLoadMark(db)
+	if err != nil {
+		return nil, err
+	}
+	m := db.Metrics()
+	return &storeInfo{
+		Store: path, Device: db.Info(), Keys: m.Keys,
+		LiveBytes: m.LiveBytes, DeviceBytes: m.DeviceBytes, Unfinished: mark,
+	}, nil
+}
+
+func (s *storeInfo) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "store\t%s\n", s.Store)
+	printDevice(t, s.Device)
+	fmt.Fprintf(t, "keys\t%s\n", count(s.Keys))
+	fmt.Fprintf(t, "size\t%s, of which %s live\n", size(s.DeviceBytes), size(s.LiveBytes))
+	if m := s.Unfinished; m != nil {
+		fmt.Fprintf(t, "unfinished\tload of %s: %s in, up to line %s; load --resume goes on\n",
+			m.Source, plural(m.Records, "record"), count(m.Line))
+	}
+	return t.Flush()
+}
+
+// printDevice writes what a device is and promises as rows of a table.
+func printDevice(t io.Writer, d nvmap.Info) {
+	fmt.Fprintf(t, "device\t%s: %s\n", d.Kind, d.Why)
+	fmt.Fprintf(t, "fenced is\t%s\n", d.Domain)
+	fmt.Fprintf(t, "power cut\t%s\n", map[bool]string{true: "everything is lost", false: "what was fenced stays"}[d.Volatile])
+	fmt.Fprintf(t, "reads\t%s\n", map[bool]string{true: "in place, from the mapped device", false: "through copies in DRAM"}[d.Mapped])
+	if d.Mover != "" {
+		fmt.Fprintf(t, "writes\t%s, best in units of %s, whole within %s\n", d.Mover, plural(d.Unit, "byte"), plural(d.Sector, "byte"))
+	}
+	if d.Protect != "" {
+		fmt.Fprintf(t, "protection\t%s\n", d.Protect)
+	}
+	fmt.Fprintf(t, "grows to\t%s\n", size(d.MaxBytes))
+	if d.Note != "" {
+		fmt.Fprintf(t, "note\t%s\n", d.Note)
+	}
+}

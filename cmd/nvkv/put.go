@@ -1,0 +1,45 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"nvkv/kv"
+)
+
+func newPutCmd(g *globals) *cobra.Command {
+	var c coding
+	cmd := &cobra.Command{
+		Use:   "put STORE KEY VALUE|-",
+		Short: "Store a value under a key",
+		Long: `Stores VALUE under KEY, in place of the value that is there, and creates the
+store if it is absent. The pair is durable when the command returns.
+
+With - the value is what standard input holds, byte for byte, whatever --hex
+or --base64 say about the key. A key that starts with a dash goes behind --.`,
+		Example: `  nvkv put store.nv colour blue
+  nvkv put store.nv photo - < photo.jpg
+  nvkv put store.nv --hex 00ff 68656c6c6f
+  nvkv put store.nv -- -key value`,
+		Args: wantArgs("STORE", "KEY", "VALUE|-"),
+	}
+	c.addFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		key, err := c.decode("key", args[1])
+		if err != nil {
+			return err
+		}
+		value, err := putValue(cmd, &c, args[2])
+		if err != nil {
+			return err
+		}
+		return g.create(args[0], func(db *kv.DB) error { return db.Put(key, value) })
+	}
+	return cmd
+}
+
+func putValue(cmd *cobra.Command, c *coding, arg string) ([]byte, error) {
+	if arg == "-" {
+		return readStdin(cmd)
+	}
+	return c.decode("value", arg)
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+func newVersionCmd() *cobra.Command {
+	var json bool
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of this program",
+		Example: `  nvkv version
+  nvkv version --json`,
+		Args: wantArgs(),
+	}
+	cmd.Flags().BoolVar(&json, "json", false, "print as JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		v := buildVersion()
+		if json {
+			return writeJSON(cmd.OutOrStdout(), v)
+		}
+		return v.print(cmd.OutOrStdout())
+	}
+	return cmd
+}
+
+// versionInfo is what --json prints.
+type versionInfo struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision,omitempty"`
+	Modified bool   `json:"modified,omitempty"` // the source differed from Revision
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+// buildVersion reads what the go command wrote into the binary.
+func buildVersion() versionInfo {
+	v := versionInfo{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	b, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	if b.Main.Version != "" {
+		v.Version = b.Main.Version
+	}
+	for _, s := range b.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			v.Revision = s.Value
+		case "vcs.modified":
+			v.Modified = s.Value == "true"
+		}
+	}
+	return v
+}
+
+func (v versionInfo) print(w io.Writer) error {
+	rev := ""
+	if v.Revision != "" {
+		rev = " " + v.Revision[:min(len(v.Revision), 12)]
+	}
+	if v.Modified {
+		rev += " (modified)"
+	}
+	_, err := fmt.Fprintf(w, "nvkv %s%s, %s, %s\n", v.Version, rev, v.Go, v.Platform)
+	return err
+}
