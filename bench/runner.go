@@ -56,6 +56,10 @@ func (r *Runner) Run(ctx context.Context, tasks []Task, repetitions int) (*Repor
 		for _, task := range tasks {
 			runs, err := r.task(ctx, dir, task, rep)
 			report.Raw = append(report.Raw, runs...)
+			if cause := context.Cause(ctx); cause != nil {
+				failure = fmt.Errorf("%s, repetition %d: stopped: %w", task.Name, rep, cause)
+				break
+			}
 			if err != nil {
 				failure = fmt.Errorf("%s, repetition %d: %w", task.Name, rep, err)
 				break
@@ -128,7 +132,7 @@ func (r *Runner) session(ctx context.Context, job *Job, rep int) (runs []Run, ac
 	if killed {
 		err = nil
 	}
-	return runs, acked, errors.Join(err, context.Cause(ctx))
+	return runs, acked, err
 }
 
 func (r *Runner) command() []string {

@@ -156,6 +156,7 @@ must be there), and deleting, with the space that is left.`,
 		},
 	}
 	p.register(cmd)
+	cmd.Flags().DurationVar(&p.plan.ShrinkWait, "shrink-wait", p.plan.ShrinkWait, "`DURATION` that an engine has to give space back after deletes")
 	out.register(cmd)
 	return cmd
 }
