@@ -181,8 +181,8 @@ func (c *checker) held() {
 	db := c.db
 	held := map[nvmap.Off]struct{}{}
 	hold := func(o nvmap.Off) { held[o] = struct{}{} }
-	for _, o := range db.tombs {
-		hold(o)
+	for _, x := range db.tombs {
+		c.holdRecord(x, hold)
 	}
 	for _, p := range db.ix.pages {
 		hold(p.Off())
@@ -190,8 +190,8 @@ func (c *checker) held() {
 	for _, o := range db.ix.blocks {
 		hold(o)
 	}
-	for _, o := range db.checkpoints.freezing.Load().list() {
-		hold(o)
+	for _, x := range db.checkpoints.freezing.Load().list() {
+		c.holdRecord(x, hold)
 	}
 	for h := db.holders.oldest; h != nil; h = h.newer {
 		for _, d := range h.deadPages {

@@ -35,7 +35,7 @@ type checkpoints struct {
 }
 
 // list returns what waits for the flip; f may be nil.
-func (f *frozen) list() []nvmap.Off {
+func (f *frozen) list() []ref {
 	if f == nil {
 		return nil
 	}
@@ -62,7 +62,7 @@ type frozen struct {
 	holder *holder
 	state  state
 	maps   []alloc.MapImage
-	held   []nvmap.Off // tombstones and run lists that this checkpoint makes unnecessary
+	held   []ref // tombstones and run lists that this checkpoint makes unnecessary
 	bytes  int64
 }
 
@@ -190,8 +190,8 @@ func (db *DB) flipped(f *frozen, took time.Duration) {
 		db.holders.drop(old)
 	}
 	db.checkpoints.current = f.holder
-	for _, o := range f.held {
-		db.r.Free(o)
+	for _, x := range f.held {
+		db.freeHeld(x)
 	}
 	db.checkpoints.freezing.Store(nil)
 	db.reclaim()

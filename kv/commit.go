@@ -357,7 +357,7 @@ func (db *DB) apply(e *entry, p *path) error {
 			return err
 		}
 		db.keys--
-		db.tombs = append(db.tombs, e.off) // R6: used, not live, until a checkpoint frozen from now on flips
+		db.tombs = append(db.tombs, e.ref()) // R6: used, not live, until a checkpoint frozen from now on flips
 		db.replacedRecords = append(db.replacedRecords, old)
 		return nil
 	}

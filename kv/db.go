@@ -32,8 +32,8 @@ type DB struct {
 	// Under the turn.
 	run             uint32
 	counter         uint64
-	way             path        // where the commit under way leads
-	tombs           []nvmap.Off // tombstones since the last freeze
+	way             path  // where the commit under way leads
+	tombs           []ref // tombstones since the last freeze, and slots held by I5
 	replacedRecords []ref
 	groupEntries    []entry
 	sinceCheckpoint int64  // bytes of records written since the last freeze

@@ -194,6 +194,21 @@ func (db *DB) freeRecord(x ref) {
 	db.r.Free(o)
 }
 
+// freeHeld frees what waited for a checkpoint: a tombstone, with the runs that
+// hold its key if that is long, or a slot that I5 kept.
+func (db *DB) freeHeld(x ref) {
+	if x&refSpill != 0 {
+		var rec record
+		if db.readRecord(refOff(x), &rec) == nil {
+			_, list := rec.extents()
+			for _, e := range list {
+				db.r.FreeRun(e)
+			}
+		}
+	}
+	db.r.Free(refOff(x))
+}
+
 // supersede takes a record out of what the index reaches, and frees it when no
 // snapshot sees it. The caller holds the turn and publish.
 func (db *DB) supersede(x ref) {

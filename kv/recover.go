@@ -346,7 +346,11 @@ func (rc *recovery) apply(c *candidate) error {
 	db.recovered.replayed++
 	rc.bytes += int64(c.bytes)
 	if c.kind == kindDelete {
-		db.tombs = append(db.tombs, c.off)
+		x := c.off
+		if rec.spilled() {
+			x |= refSpill
+		}
+		db.tombs = append(db.tombs, x)
 		if !p.found {
 			return nil
 		}
