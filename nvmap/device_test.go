@@ -2,12 +2,24 @@ package nvmap_test
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
 	"nvkv/nvmap"
 	"nvkv/nvmap/nvmaptest"
 )
+
+// kinds opens a fresh device of each kind that can grow to 64 MiB. Systems add
+// their own.
+var kinds = map[string]func(t *testing.T) nvmap.Device{
+	"mem": func(t *testing.T) nvmap.Device { return nvmap.NewMem(64 << 20) },
+	"sim": func(t *testing.T) nvmap.Device { return nvmap.NewSim(nvmap.NewMem(64 << 20)) },
+}
+
+func TestDevices(t *testing.T) {
+	for name, open := range kinds {
+		t.Run(name, func(t *testing.T) { nvmaptest.TestDevice(t, open) })
+	}
+}
 
 // shmDir returns a directory on tmpfs that goes with the test.
 func shmDir(t testing.TB) string {
@@ -31,27 +43,4 @@ func open(t testing.TB, path, kind string, o nvmap.OpenOptions) nvmap.Device {
 		t.Fatalf("%s opened as %q, not as %q", path, got, kind)
 	}
 	return d
-}
-
-// kinds opens a fresh device of each kind that can grow to 64 MiB.
-var kinds = map[string]func(t *testing.T) nvmap.Device{
-	"mem": func(t *testing.T) nvmap.Device { return nvmap.NewMem(64 << 20) },
-	"sim": func(t *testing.T) nvmap.Device { return nvmap.NewSim(nvmap.NewMem(64 << 20)) },
-	"shm": func(t *testing.T) nvmap.Device {
-		return open(t, filepath.Join(shmDir(t), "store"), "shm", nvmap.OpenOptions{Create: true, MaxBytes: 64 << 20})
-	},
-	"file": func(t *testing.T) nvmap.Device {
-		return open(t, filepath.Join(t.TempDir(), "store"), "file",
-			nvmap.OpenOptions{Kind: "file", Create: true, MaxBytes: 64 << 20})
-	},
-	"sim over file": func(t *testing.T) nvmap.Device {
-		return nvmap.NewSim(open(t, filepath.Join(t.TempDir(), "store"), "file",
-			nvmap.OpenOptions{Kind: "file", Create: true, MaxBytes: 64 << 20}))
-	},
-}
-
-func TestDevices(t *testing.T) {
-	for name, open := range kinds {
-		t.Run(name, func(t *testing.T) { nvmaptest.TestDevice(t, open) })
-	}
 }

@@ -92,6 +92,33 @@
 // Everything that lasts passes through Write and Fence, so [Sim] can rebuild what
 // a power failure may leave at any instant: see [Sim.Images].
 //
+// # Where it stands
+//
+// The package follows what a kernel module for memory-mapped storage (hmmap) and
+// the debate about page caches for non-volatile memory found worth having:
+//
+//   - N1. Pluggable devices: [Device], detected or named.
+//   - N2. Pluggable caching: the owner of a map decides what to write back and
+//     drop; there is no policy here yet.
+//   - N3. Direct access: a clean page is read in the device's mapping, with no
+//     copy and no second buffer.
+//   - N4. Write protection: that mapping is read-only, and the first write moves a
+//     page to a frame.
+//   - N5. Asymmetry and endurance: frames absorb writes, records are written once,
+//     and calls, bytes and lines are counted.
+//   - N6. Hardware movers: chosen by the CPU's features, and by name for
+//     measurements.
+//   - N7. Devices that the CPU cannot map: pages are read into frames, but no such
+//     kind is here yet.
+//   - N8. No atomics in device memory: aligned 8-byte stores are all that is
+//     relied upon.
+//   - N9. Page metadata off the device and lazy: state words in anonymous memory.
+//   - N10. A block may be freed while its page is in use: versions tell readers;
+//     when to reuse is for the allocator above.
+//   - N11. Usable alone: nothing here knows who calls.
+//   - N12. Modes: reading in place with writes through, or with frames, page by
+//     page.
+//
 // # Turned down
 //
 // A page-fault handler that moves pages (userfaultfd, SIGSEGV): a fault blocks a

@@ -91,7 +91,7 @@ func (d *fileDevice) Fence() error {
 func (d *fileDevice) publish() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
+	if d.closed.Load() {
 		return ErrClosed
 	}
 	if err := d.enter(); err != nil {

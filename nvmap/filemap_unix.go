@@ -32,7 +32,7 @@ type fileMap struct {
 	openSize int64        // of the file when opened; reading [openSize, size) gives zeros
 
 	mu      sync.Mutex // guards Grow, Close and publish
-	closed  bool
+	closed  atomic.Bool
 	entered bool // the directory entry is durable
 }
 
@@ -144,7 +144,7 @@ func (d *fileMap) Grow(size int64) error {
 	defer d.mu.Unlock()
 	from := d.end.Load()
 	switch {
-	case d.closed:
+	case d.closed.Load():
 		return ErrClosed
 	case size <= from:
 		return nil
@@ -217,7 +217,7 @@ func (d *fileMap) enter() error {
 // Read goes through the file, not the mapping, so that a file that was
 // truncated behind us is an error and not a fault.
 func (d *fileMap) Read(off Off, p []byte) error {
-	if err := checkRange("read", off, int64(len(p)), d.size.Load()); err != nil {
+	if err := d.check("read", off, int64(len(p)), &d.size); err != nil {
 		return err
 	}
 	n, err := d.f.ReadAt(p, int64(off))
@@ -246,7 +246,16 @@ func (d *fileMap) checkWrite(op string, off Off, n int64) error {
 	if d.ro {
 		return fmt.Errorf("%w: %s", ErrReadOnly, d.path)
 	}
-	return checkRange(op, off, n, d.end.Load())
+	return d.check(op, off, n, &d.end)
+}
+
+// check says why a range below size cannot be used.
+func (d *fileMap) check(op string, off Off, n int64, size *atomic.Int64) error {
+	err := checkRange(op, off, n, size.Load())
+	if err != nil && d.closed.Load() {
+		return ErrClosed
+	}
+	return err
 }
 
 // Discard gives whole blocks back to the file system, where it can take them.
@@ -287,10 +296,9 @@ func (d *fileMap) Allocate(off Off, n int64) error {
 func (d *fileMap) close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
+	if d.closed.Swap(true) {
 		return nil
 	}
-	d.closed = true
 	d.size.Store(0)
 	d.end.Store(0)
 	d.view.seal()

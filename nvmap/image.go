@@ -126,7 +126,7 @@ func (b *Sim) reset(s *Sim) {
 	b.fences.Store(0)
 	b.onWrite.Store(nil)
 	b.onFence.Store(nil)
-	b.closed = false
+	b.closed.Store(false)
 	b.pending = pendingLines{}
 	clear(b.strays)
 	b.seq = 0

@@ -13,7 +13,7 @@ type memDevice struct {
 	r      *region
 	size   atomic.Int64
 	mu     sync.Mutex // guards Grow against Close
-	closed bool
+	closed atomic.Bool
 }
 
 // NewMem returns an empty device in anonymous memory that can grow to maxBytes
@@ -61,7 +61,7 @@ func (d *memDevice) Mapping() []byte { return d.r.slice(0, d.r.bytes) }
 func (d *memDevice) Grow(size int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
+	if d.closed.Load() {
 		return ErrClosed
 	}
 	from := d.size.Load()
@@ -80,7 +80,7 @@ func (d *memDevice) Grow(size int64) error {
 }
 
 func (d *memDevice) Read(off Off, p []byte) error {
-	if err := checkRange("read", off, int64(len(p)), d.size.Load()); err != nil {
+	if err := d.check("read", off, int64(len(p))); err != nil {
 		return err
 	}
 	copy(p, d.r.slice(int64(off), int64(off)+int64(len(p))))
@@ -88,7 +88,7 @@ func (d *memDevice) Read(off Off, p []byte) error {
 }
 
 func (d *memDevice) Write(off Off, p []byte) error {
-	if err := checkRange("write", off, int64(len(p)), d.size.Load()); err != nil {
+	if err := d.check("write", off, int64(len(p))); err != nil {
 		return err
 	}
 	copy(d.r.slice(int64(off), int64(off)+int64(len(p))), p)
@@ -99,7 +99,7 @@ func (d *memDevice) Fence() error { return nil }
 
 // Discard gives whole pages back to the system; they read as zero.
 func (d *memDevice) Discard(off Off, n int64) error {
-	if err := checkRange("discard", off, n, d.size.Load()); err != nil {
+	if err := d.check("discard", off, n); err != nil {
 		return err
 	}
 	if from, to := inward(off, n, PageBytes); from < to {
@@ -109,7 +109,7 @@ func (d *memDevice) Discard(off Off, n int64) error {
 }
 
 func (d *memDevice) Allocate(off Off, n int64) error {
-	return checkRange("allocate", off, n, d.size.Load())
+	return d.check("allocate", off, n)
 }
 
 // Close leaves the size at zero, so that later calls are out of range, and the
@@ -117,10 +117,18 @@ func (d *memDevice) Allocate(off Off, n int64) error {
 func (d *memDevice) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.closed {
-		d.closed = true
+	if !d.closed.Swap(true) {
 		d.size.Store(0)
 		d.r.seal()
 	}
 	return nil
+}
+
+// check says why a range cannot be used.
+func (d *memDevice) check(op string, off Off, n int64) error {
+	err := checkRange(op, off, n, d.size.Load())
+	if err != nil && d.closed.Load() {
+		return ErrClosed
+	}
+	return err
 }

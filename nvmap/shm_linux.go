@@ -1,7 +1,6 @@
 package nvmap
 
 import (
-	"fmt"
 	"runtime/debug"
 	"unsafe"
 )
@@ -43,10 +42,7 @@ func (d *shmDevice) Info() Info {
 // fault on the way, from a failing medium or a file truncated behind us, is an
 // error.
 func (d *shmDevice) Write(off Off, p []byte) (err error) {
-	if d.ro {
-		return fmt.Errorf("%w: %s", ErrReadOnly, d.path)
-	}
-	if err := checkRange("write", off, int64(len(p)), d.end.Load()); err != nil {
+	if err := d.checkWrite("write", off, int64(len(p))); err != nil {
 		return err
 	}
 	old := debug.SetPanicOnFault(true)

@@ -28,10 +28,11 @@ type Sim struct {
 	onWrite atomic.Pointer[func(off Off, n int)]
 	onFence atomic.Pointer[func()]
 
+	closed atomic.Bool
+
 	mu      sync.Mutex // guards what follows, and is held while images are walked through
-	closed  bool
-	limit   int64 // Grow stops here; 0: where base stops
-	keep    bool  // Discard leaves the bytes
+	limit   int64      // Grow stops here; 0: where base stops
+	keep    bool       // Discard leaves the bytes
 	pending pendingLines
 	strays  map[uint64]line // content on the medium where it is not what is visible
 	seq     int             // numbers writes
@@ -111,7 +112,7 @@ func (s *Sim) Grow(size int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.closed:
+	case s.closed.Load():
 		return ErrClosed
 	case size <= s.size.Load():
 		return nil
@@ -131,7 +132,7 @@ func (s *Sim) Grow(size int64) error {
 
 // Read fills p with the visible bytes at off.
 func (s *Sim) Read(off Off, p []byte) error {
-	if err := checkRange("read", off, int64(len(p)), s.size.Load()); err != nil {
+	if err := s.check("read", off, int64(len(p))); err != nil {
 		return err
 	}
 	return s.base.Read(off, p)
@@ -145,10 +146,7 @@ func (s *Sim) Write(off Off, p []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writes.Add(1)
-	if s.closed {
-		return ErrClosed
-	}
-	if err := checkRange("write", off, int64(len(p)), s.size.Load()); err != nil {
+	if err := s.check("write", off, int64(len(p))); err != nil {
 		return err
 	}
 	s.seq++
@@ -173,6 +171,14 @@ func (s *Sim) Write(off Off, p []byte) error {
 		return &FaultError{Off: off, Op: "write", Err: fail}
 	}
 	return err
+}
+
+// check says why a range cannot be used.
+func (s *Sim) check(op string, off Off, n int64) error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	return checkRange(op, off, n, s.size.Load())
 }
 
 // record notes a new version of each line that p touches.
@@ -241,7 +247,7 @@ func (s *Sim) Fence() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fences.Add(1)
-	if s.closed {
+	if s.closed.Load() {
 		return ErrClosed
 	}
 	ignore, fail := s.plan.nextFence()
@@ -279,7 +285,7 @@ func (s *Sim) settle() {
 func (s *Sim) Discard(off Off, n int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := checkRange("discard", off, n, s.size.Load()); err != nil {
+	if err := s.check("discard", off, n); err != nil {
 		return err
 	}
 	from, to := inward(off, n, PageBytes)
@@ -291,7 +297,7 @@ func (s *Sim) Discard(off Off, n int64) error {
 
 // Allocate does nothing: a simulated block is always there.
 func (s *Sim) Allocate(off Off, n int64) error {
-	return checkRange("allocate", off, n, s.size.Load())
+	return s.check("allocate", off, n)
 }
 
 // Corrupt changes bytes on the medium and in sight, as decay does. No counter
@@ -299,7 +305,7 @@ func (s *Sim) Allocate(off Off, n int64) error {
 func (s *Sim) Corrupt(off Off, p []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := checkRange("corrupt", off, int64(len(p)), s.size.Load()); err != nil {
+	if err := s.check("corrupt", off, int64(len(p))); err != nil {
 		return err
 	}
 	return s.put(off, p)
@@ -333,10 +339,9 @@ func (s *Sim) put(off Off, p []byte) error {
 func (s *Sim) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed.Swap(true) {
 		return nil
 	}
-	s.closed = true
 	if s.touched != nil {
 		return nil
 	}

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -417,4 +419,36 @@ func BenchmarkImages(b *testing.B) {
 			}
 		}
 	}
+}
+
+// A store of one word and its copy wants both or none. Writing them under one
+// fence is not enough, and some image shows it.
+func ExampleSim_Images() {
+	s := nvmap.NewSim(nvmap.NewMem(1 << 20))
+	defer s.Close()
+	if err := s.Grow(nvmap.PageBytes); err != nil {
+		fmt.Println(err)
+	}
+	for _, off := range []nvmap.Off{0, 512} {
+		if err := s.Write(off, []byte("both")); err != nil {
+			fmt.Println(err)
+		}
+	}
+	seen := map[string]bool{}
+	for im := range s.Images(1, 100) {
+		d := im.Device() // recover on it, operate, crash it again
+		var a, b [4]byte
+		if err := errors.Join(d.Read(0, a[:]), d.Read(512, b[:])); err != nil {
+			fmt.Println(err)
+		}
+		seen[fmt.Sprintf("%q %q", a, b)] = true
+	}
+	for _, state := range slices.Sorted(maps.Keys(seen)) {
+		fmt.Println(state)
+	}
+	// Output:
+	// "\x00\x00\x00\x00" "\x00\x00\x00\x00"
+	// "\x00\x00\x00\x00" "both"
+	// "both" "\x00\x00\x00\x00"
+	// "both" "both"
 }

@@ -258,7 +258,15 @@ func testClose(t *testing.T, d nvmap.Device) {
 	must(t, d.Grow(nvmap.PageBytes))
 	must(t, d.Close())
 	must(t, d.Close())
-	if d.Write(0, []byte{1}) == nil || d.Read(0, make([]byte, 1)) == nil || d.Grow(1<<20) == nil {
-		t.Error("a closed device refuses")
+	for what, err := range map[string]error{
+		"Write":    d.Write(0, []byte{1}),
+		"Read":     d.Read(0, make([]byte, 1)),
+		"Grow":     d.Grow(1 << 20),
+		"Discard":  d.Discard(0, nvmap.PageBytes),
+		"Allocate": d.Allocate(0, nvmap.PageBytes),
+	} {
+		if !errors.Is(err, nvmap.ErrClosed) {
+			t.Errorf("%s on a closed device: %v", what, err)
+		}
 	}
 }

@@ -1,0 +1,35 @@
+package nvmap_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"nvkv/nvmap"
+)
+
+func init() {
+	kinds["shm"] = func(t *testing.T) nvmap.Device { return openIn(t, shmDir(t), "shm") }
+	kinds["shm on huge pages"] = func(t *testing.T) nvmap.Device { return openIn(t, hugeDir(t), "shm") }
+	kinds["file"] = func(t *testing.T) nvmap.Device { return openIn(t, t.TempDir(), "file") }
+	kinds["sim over file"] = func(t *testing.T) nvmap.Device { return nvmap.NewSim(openIn(t, t.TempDir(), "file")) }
+}
+
+// openIn opens a fresh device of that kind in dir.
+func openIn(t *testing.T, dir, kind string) nvmap.Device {
+	o := nvmap.OpenOptions{Create: true, MaxBytes: 64 << 20}
+	if kind == "file" {
+		o.Kind = kind // the directory for tests may be on tmpfs
+	}
+	return open(t, filepath.Join(dir, "store"), kind, o)
+}
+
+// hugeDir mounts a hugetlbfs if the machine has huge pages set aside.
+func hugeDir(t *testing.T) string {
+	free, err := os.ReadFile("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
+	if err != nil || strings.TrimSpace(string(free)) == "0" {
+		t.Skip("NOT TESTED: no huge pages set aside (sysctl vm.nr_hugepages)")
+	}
+	return mount(t, "hugetlbfs", "pagesize=2M")
+}
