@@ -274,7 +274,7 @@ func (r *bboltReader) Scan(start []byte, n int, fn func(key, value []byte) bool)
 
 func (r *bboltReader) Close() error {
 	if !r.engine.gate.enter() {
-		return nil // the engine's Close ends it
+		return nil // the engine's Close has ended it
 	}
 	defer r.engine.gate.leave()
 	r.ended = true
@@ -282,12 +282,11 @@ func (r *bboltReader) Close() error {
 }
 
 func (r *bboltReader) enter() error {
+	if r.ended {
+		return ErrTxClosed
+	}
 	if !r.engine.gate.enter() {
 		return ErrClosed
-	}
-	if r.ended {
-		r.engine.gate.leave()
-		return ErrTxClosed
 	}
 	return nil
 }

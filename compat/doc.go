@@ -11,7 +11,7 @@
 // # What an adapter adds
 //
 //   - A call after Close, or beside it, answers ErrClosed. Pebble panics there
-//     and bbolt waits for open snapshots for ever, so both sit behind a [gate]:
+//     and bbolt waits for open snapshots for ever, so both sit behind a gate:
 //     one atomic add on the way in and one on the way out.
 //   - Bytes and fences are counted where the engine hands them to the
 //     operating system; see [Stats] for the source of each figure.

@@ -35,8 +35,9 @@ type Engine interface {
 	// Scan calls fn with up to n entries in ascending order from start on
 	// (inclusive; nil is the first key), until fn returns false. A negative n
 	// sets no bound. All entries belong to one instant. The slices are valid
-	// during that call of fn only and must not be written to. fn must not
-	// write to the engine or close it: bbolt may deadlock.
+	// during that call of fn only and must not be written to. fn may read, but
+	// not write to the engine or close it or the snapshot: that may wait for
+	// the scan, which waits for fn.
 	Scan(start []byte, n int, fn func(key, value []byte) bool) error
 
 	// Snapshot returns a view of this instant that later writes do not move.
@@ -62,7 +63,7 @@ type Engine interface {
 }
 
 // A Reader is a snapshot. It is for one goroutine at a time. After its Close
-// its methods return ErrTxClosed, after the engine's Close ErrClosed.
+// its methods return ErrTxClosed; if the engine was closed first, ErrClosed.
 type Reader interface {
 	// Get is Engine.Get at the instant of the snapshot.
 	Get(dst, key []byte) ([]byte, error)

@@ -5,23 +5,23 @@ import (
 	"fmt"
 	"strings"
 
-	"nvkv/nvmap"
+	"nvkv/kv"
 )
 
-// The sentinels that engines answer with, for errors.Is.
+// The sentinels that engines answer with are those of package kv.
 var (
-	ErrNotFound      = errors.New("nvkv: not found")
-	ErrTxClosed      = errors.New("nvkv: transaction closed")
-	ErrKeyTooLarge   = errors.New("nvkv: key too large")
-	ErrValueTooLarge = errors.New("nvkv: value too large")
-	ErrFailed        = errors.New("nvkv: failed")
-	ErrCorrupt       = errors.New("nvkv: corrupt")
-	ErrVersion       = errors.New("nvkv: version")
-	ErrNotStore      = errors.New("nvkv: not a store")
-	ErrClosed        = nvmap.ErrClosed
-	ErrReadOnly      = nvmap.ErrReadOnly
-	ErrFull          = nvmap.ErrFull
-	ErrLocked        = nvmap.ErrLocked
+	ErrNotFound      = kv.ErrNotFound
+	ErrClosed        = kv.ErrClosed
+	ErrReadOnly      = kv.ErrReadOnly
+	ErrTxClosed      = kv.ErrTxClosed
+	ErrKeyTooLarge   = kv.ErrKeyTooLarge
+	ErrValueTooLarge = kv.ErrValueTooLarge
+	ErrFull          = kv.ErrFull
+	ErrLocked        = kv.ErrLocked
+	ErrFailed        = kv.ErrFailed
+	ErrCorrupt       = kv.ErrCorrupt
+	ErrVersion       = kv.ErrVersion
+	ErrNotStore      = kv.ErrNotStore
 )
 
 // ErrEmptyKey is what bbolt and pebble answer to the empty key when they were

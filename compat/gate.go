@@ -53,5 +53,3 @@ func (g *gate) close() bool {
 	<-g.empty
 	return true
 }
-
-func (g *gate) isClosed() bool { return g.state.Load() >= closedBit }

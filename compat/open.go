@@ -18,6 +18,7 @@ type engineKind struct {
 }
 
 var engineKinds = []engineKind{
+	{"nvkv", "store.nvkv", openNvkv},
 	{"bbolt", "store.bbolt", openBbolt},
 	{"pebble", "store.pebble", openPebble},
 }

@@ -3,6 +3,8 @@ package compat
 import (
 	"github.com/cockroachdb/pebble/v2"
 	bolt "go.etcd.io/bbolt"
+
+	"nvkv/kv"
 )
 
 // Options says how to open an engine. The zero value is each engine as its
@@ -11,9 +13,9 @@ import (
 // them; the other engines' functions are not called.
 type Options struct {
 	// Relaxed lets writes return before they are durable, in each engine's own
-	// way: nvkv's Relaxed durability, bbolt's NoSync, pebble's NoSync writes.
-	// A crash may lose the latest writes; with bbolt it may lose the store.
-	// Flush makes what was written durable.
+	// way: bbolt's NoSync, pebble's NoSync writes. A crash may lose the latest
+	// writes; with bbolt it may lose the store. Flush makes what was written
+	// durable. nvkv stays durable.
 	Relaxed bool
 
 	// ReadOnly opens an existing store without changing it. Writes answer
@@ -24,6 +26,9 @@ type Options struct {
 	// programs read the store and theirs can be read. The empty key is then
 	// ErrEmptyKey.
 	RawKeys bool
+
+	// Nvkv changes nvkv's settings. It starts from its defaults.
+	Nvkv func(*kv.Options)
 
 	// Bbolt changes bbolt's settings. It starts from: hash-map freelist, an
 	// initial mapping of 16 GiB (so that writers never wait for readers in

@@ -252,37 +252,26 @@ type pebbleReader struct {
 }
 
 func (r *pebbleReader) Get(dst, key []byte) ([]byte, error) {
-	if err := r.usable(); err != nil {
-		return dst, err
+	if r.ended {
+		return dst, ErrTxClosed
 	}
 	return r.engine.get(r.snapshot, dst, key)
 }
 
 func (r *pebbleReader) Scan(start []byte, n int, fn func(key, value []byte) bool) error {
-	if err := r.usable(); err != nil {
-		return err
+	if r.ended {
+		return ErrTxClosed
 	}
 	return r.engine.scan(r.snapshot, start, n, fn)
 }
 
 func (r *pebbleReader) Close() error {
 	if !r.engine.gate.enter() {
-		return nil // the engine's Close ends it
+		return nil // the engine's Close has ended it
 	}
 	defer r.engine.gate.leave()
 	r.ended = true
 	return r.engine.readers.end(r)
-}
-
-// usable tells a reader closed on its own from one whose engine is closed.
-func (r *pebbleReader) usable() error {
-	if !r.ended {
-		return nil
-	}
-	if r.engine.gate.isClosed() {
-		return ErrClosed
-	}
-	return ErrTxClosed
 }
 
 func (c *keyCoding) pebbleApply(batch *pebble.Batch, op *Op) error {

@@ -1,10 +1,13 @@
 package compat
 
-import "sync"
+import (
+	"errors"
+	"sync"
+)
 
 // openReaders are an engine's snapshots that nobody has closed, each with the
-// function that releases it. Close of the engine ends them: an open read
-// transaction keeps bbolt's Close waiting, and pebble's fails.
+// function that releases it. Close of the engine ends them: with one open
+// bbolt's Close would wait, pebble's fail, and nvkv's leave the store locked.
 type openReaders struct {
 	mu      sync.Mutex
 	release map[Reader]func() error // guarded by mu
@@ -21,27 +24,30 @@ func (o *openReaders) add(r Reader, release func() error) {
 
 // end releases r unless that was done before.
 func (o *openReaders) end(r Reader) error {
-	o.mu.Lock()
-	release := o.release[r]
-	delete(o.release, r)
-	o.mu.Unlock()
-	if release == nil {
-		return nil
+	if release := o.forget(r); release != nil {
+		return release()
 	}
-	return release()
+	return nil
 }
 
-// endAll releases every snapshot and returns the first error. The engine's
-// gate is closed and empty, so none is in use.
+// forget takes r off the list and returns what releases it, or nil if that
+// was done before.
+func (o *openReaders) forget(r Reader) (release func() error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	release = o.release[r]
+	delete(o.release, r)
+	return release
+}
+
+// endAll releases every snapshot. The engine lets no new calls in any more.
 func (o *openReaders) endAll() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var first error
+	var failed []error
 	for _, release := range o.release {
-		if err := release(); err != nil && first == nil {
-			first = err
-		}
+		failed = append(failed, release())
 	}
 	o.release = nil
-	return first
+	return errors.Join(failed...)
 }

@@ -12,10 +12,13 @@ package compat
 //   - pebble: bytes written and syncs requested at its file system seam: log,
 //     tables, blob files, manifest and directories, background work included.
 //
+// A delete counts its key as the user's bytes; nvkv does so only if the key was
+// there, because otherwise it writes nothing.
+//
 // /proc/self/io would tell nothing of an engine that stores through a
 // mapping; a test holds the figures of bbolt and pebble against it.
 type Stats struct {
-	UserBytes  uint64 `json:"user_bytes"`  // keys and values given to successful writes; a delete counts its key
+	UserBytes  uint64 `json:"user_bytes"`  // keys and values of writes that succeeded
 	MediaBytes uint64 `json:"media_bytes"` // bytes handed to the medium
 	Fences     uint64 `json:"fences"`      // fences, fsyncs and fdatasyncs
 }

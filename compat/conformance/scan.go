@@ -130,14 +130,18 @@ func scanManyPages(s *store) {
 
 func scanNestedReads(s *store) {
 	all := numbered(s, 30)
-	outer := 0
-	s.must(s.Scan(nil, -1, func(key, value []byte) bool {
-		s.want(s, string(key), string(value))
-		s.wantScan(s, key, 3, all[outer:min(outer+3, len(all))])
-		outer++
-		return true
-	}))
-	if outer != len(all) {
-		s.Fatalf("%d entries, want %d", outer, len(all))
+	r := s.snapshot()
+	defer r.Close()
+	for _, from := range []reader{s, r} {
+		outer := 0
+		s.must(from.Scan(nil, -1, func(key, value []byte) bool {
+			s.want(from, string(key), string(value))
+			s.wantScan(from, key, 3, all[outer:min(outer+3, len(all))])
+			outer++
+			return true
+		}))
+		if outer != len(all) {
+			s.Fatalf("%d entries, want %d", outer, len(all))
+		}
 	}
 }

@@ -114,10 +114,10 @@ func snapshotAtClose(s *store) {
 	open, closed := s.snapshot(), s.snapshot()
 	s.must(closed.Close())
 	s.must(s.Engine.Close())
-	for _, r := range []compat.Reader{open, closed} {
+	for r, want := range map[compat.Reader]error{open: compat.ErrClosed, closed: compat.ErrTxClosed} {
 		_, err := r.Get(nil, []byte("k"))
-		s.wantErr("Get after the engine's Close", err, compat.ErrClosed)
-		s.wantErr("Scan after the engine's Close", r.Scan(nil, -1, neverCalled(s)), compat.ErrClosed)
+		s.wantErr("Get after the engine's Close", err, want)
+		s.wantErr("Scan after the engine's Close", r.Scan(nil, -1, neverCalled(s)), want)
 		s.must(r.Close())
 	}
 	s.openAgain()

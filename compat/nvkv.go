@@ -1,0 +1,168 @@
+package compat
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"nvkv/kv"
+)
+
+// nvkvEngine is an nvkv store. It needs no gate: a kv.DB answers calls beside
+// and after its Close by itself.
+type nvkvEngine struct {
+	db      *kv.DB
+	path    string
+	batches sync.Pool             // of *kv.Batch
+	readers openReaders
+	closed  atomic.Pointer[Stats] // set by the first Close
+}
+
+func openNvkv(path string, opts Options) (Engine, error) {
+	settings := &kv.Options{ReadOnly: opts.ReadOnly}
+	if opts.Nvkv != nil {
+		opts.Nvkv(settings)
+	}
+	db, err := kv.Open(path, settings)
+	if err != nil {
+		return nil, err
+	}
+	e := &nvkvEngine{db: db, path: path}
+	e.batches.New = func() any { return db.NewBatch() }
+	return e, nil
+}
+
+func (e *nvkvEngine) Get(dst, key []byte) ([]byte, error) { return e.db.GetAppend(dst, key) }
+
+func (e *nvkvEngine) Put(key, value []byte) error { return e.db.Put(key, value) }
+
+func (e *nvkvEngine) Delete(key []byte) error { return e.db.Delete(key) }
+
+func (e *nvkvEngine) WriteBatch(ops []Op) error {
+	batch := e.batches.Get().(*kv.Batch)
+	defer e.recycle(batch)
+	for i := range ops {
+		switch op := &ops[i]; {
+		case !op.Delete:
+			batch.Put(op.Key, op.Value)
+		case len(op.Key) <= MaxKeyBytes: // a longer key is absent anyway
+			batch.Delete(op.Key)
+		}
+	}
+	return e.db.Write(batch)
+}
+
+// pooledBatchBytes bounds the memory that an idle batch holds.
+const pooledBatchBytes = 1 << 20
+
+func (e *nvkvEngine) recycle(batch *kv.Batch) {
+	if batch.Size() > pooledBatchBytes {
+		return
+	}
+	batch.Reset()
+	e.batches.Put(batch)
+}
+
+func (e *nvkvEngine) Scan(start []byte, n int, fn func(key, value []byte) bool) error {
+	return e.db.View(func(tx *kv.Tx) error { return nvkvScan(tx, start, n, fn) })
+}
+
+func (e *nvkvEngine) Snapshot() (Reader, error) {
+	tx, err := e.db.Begin(false)
+	if err != nil {
+		return nil, err
+	}
+	r := &nvkvReader{engine: e, tx: tx, gate: newGate()}
+	e.readers.add(r, func() error { return r.end(ErrClosed) })
+	return r, nil
+}
+
+// Flush takes a checkpoint, which writes the changed index pages.
+func (e *nvkvEngine) Flush() error {
+	if err := e.db.Sync(); err != nil {
+		return err
+	}
+	err := e.db.Checkpoint(context.Background())
+	if errors.Is(err, ErrReadOnly) {
+		return nil // nothing can be owed
+	}
+	return err
+}
+
+func (e *nvkvEngine) SizeOnDisk() (int64, error) {
+	if e.closed.Load() != nil {
+		return 0, ErrClosed
+	}
+	return diskBytes(e.path)
+}
+
+func (e *nvkvEngine) Stats() Stats {
+	if last := e.closed.Load(); last != nil {
+		return *last
+	}
+	m := e.db.Metrics()
+	return Stats{UserBytes: m.UserBytes, MediaBytes: m.MediaBytes, Fences: m.Fences}
+}
+
+// Close ends the snapshots itself, because a store stays locked while a
+// transaction is open.
+func (e *nvkvEngine) Close() error {
+	last := e.Stats()
+	e.closed.CompareAndSwap(nil, &last)
+	return errors.Join(e.db.Close(), e.readers.endAll())
+}
+
+// nvkvReader is a read transaction kept open. A gate of its own lets the
+// engine's Close end it beside a call.
+type nvkvReader struct {
+	engine *nvkvEngine
+	tx     *kv.Tx
+	gate   *gate
+	ended  atomic.Pointer[error] // what calls answer once the gate is closed
+}
+
+func (r *nvkvReader) Get(dst, key []byte) ([]byte, error) {
+	if !r.gate.enter() {
+		return dst, *r.ended.Load()
+	}
+	defer r.gate.leave()
+	value, err := r.tx.Get(key)
+	if err != nil {
+		return dst, err
+	}
+	return append(dst, value...), nil
+}
+
+func (r *nvkvReader) Scan(start []byte, n int, fn func(key, value []byte) bool) error {
+	if !r.gate.enter() {
+		return *r.ended.Load()
+	}
+	defer r.gate.leave()
+	return nvkvScan(r.tx, start, n, fn)
+}
+
+func (r *nvkvReader) Close() error {
+	r.engine.readers.forget(r)
+	return r.end(ErrTxClosed)
+}
+
+// end ends the transaction unless that was done before; calls answer why.
+func (r *nvkvReader) end(why error) error {
+	r.ended.CompareAndSwap(nil, &why)
+	if !r.gate.close() {
+		return nil
+	}
+	return r.tx.Rollback()
+}
+
+func nvkvScan(tx *kv.Tx, start []byte, n int, fn func(key, value []byte) bool) error {
+	if n != 0 {
+		for key, value := range tx.All(start, nil) {
+			if n--; !fn(key, value) || n == 0 {
+				break
+			}
+		}
+	}
+	return tx.Err()
+}
