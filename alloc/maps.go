@@ -50,7 +50,7 @@ func (r *Region) WriteMaps(images []MapImage, generation uint64) error {
 	for _, im := range images {
 		clear(b)
 		n := r.encodeMap(b, im, generation)
-		if err := r.m.Write(r.geo.mapOff(im.slab, int(im.place)), b[:n]); err != nil {
+		if err := r.m.WriteBeside(r.geo.mapOff(im.slab, int(im.place)), b[:n]); err != nil {
 			return err
 		}
 	}

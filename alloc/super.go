@@ -97,7 +97,7 @@ func slotOff(generation uint64, c int) Off {
 func writeSuper(m *nvmap.Map, s *superblock) error {
 	b := s.encode()
 	for c := range 2 {
-		if err := m.Write(slotOff(s.generation, c), b); err != nil {
+		if err := m.WriteBeside(slotOff(s.generation, c), b); err != nil {
 			return err
 		}
 		if err := m.Fence(); err != nil {

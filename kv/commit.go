@@ -14,7 +14,6 @@ type entry struct {
 	image   []byte // room for a header, then the body
 	key     []byte // in image
 	sum     uint32 // checksum of the body, computed before the turn
-	order   int    // where it stood among operations on the same key
 	expiry  int64
 	spill   bool   // the value goes to runs
 	bare    bool   // the key too

@@ -293,6 +293,9 @@ func (ix *index) find(key []byte, p *path) error {
 		}
 		p.steps[level] = step{c.page, i}
 		c = childAt(pg, pageCount(pg), i)
+		if level == 1 && ix.within(c) {
+			ix.prefetchLeaf(ix.m.Page(c.page), c)
+		}
 	}
 }
 

@@ -1,0 +1,208 @@
+package kv
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"nvkv/nvmap"
+)
+
+// The benchmarks use 23-byte keys in hash order and 100-byte values, as YCSB
+// does with small records. NVKV_BENCH_RECORDS sets how many (100,000), and
+// NVKV_BENCH_DIR where; without it /dev/shm: emulated NVM, volatile.
+const benchValueBytes = 100
+
+func benchRecords() int {
+	if n, err := strconv.Atoi(os.Getenv("NVKV_BENCH_RECORDS")); err == nil && n > 0 {
+		return n
+	}
+	return 100_000
+}
+
+func benchKey(dst []byte, i int) []byte {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], uint64(i))
+	h := fnv.New64a()
+	h.Write(b[:])
+	return fmt.Appendf(dst[:0], "user%019d", h.Sum64()&(1<<63-1))
+}
+
+func benchKeys(n int) [][]byte {
+	keys := make([][]byte, n)
+	for i := range keys {
+		keys[i] = benchKey(nil, i)
+	}
+	return keys
+}
+
+func benchDir(b *testing.B) string {
+	if d := os.Getenv("NVKV_BENCH_DIR"); d != "" {
+		dir, err := os.MkdirTemp(d, "nvkv-bench-")
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { os.RemoveAll(dir) })
+		return dir
+	}
+	return testDir(b)
+}
+
+func loadBench(b *testing.B, keys [][]byte) *DB {
+	b.Helper()
+	db, err := Open(filepath.Join(benchDir(b), "s"), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { db.Close() })
+	value := make([]byte, benchValueBytes)
+	for _, k := range keys {
+		if err := db.Put(k, value); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return db
+}
+
+// BenchmarkLoad stores new keys one by one, each durable.
+func BenchmarkLoad(b *testing.B) {
+	keys := benchKeys(benchRecords())
+	value := make([]byte, benchValueBytes)
+	var db *DB
+	i := 0
+	for b.Loop() {
+		if i%len(keys) == 0 {
+			b.StopTimer()
+			if db != nil {
+				db.Close()
+			}
+			db = loadBench(b, nil)
+			b.StartTimer()
+		}
+		if err := db.Put(keys[i%len(keys)], value); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+}
+
+// BenchmarkUpdate replaces the values of random keys.
+func BenchmarkUpdate(b *testing.B) {
+	keys := benchKeys(benchRecords())
+	db := loadBench(b, keys)
+	value := make([]byte, benchValueBytes)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for b.Loop() {
+		if err := db.Put(keys[rng.IntN(len(keys))], value); err != nil {
+			b.Fatal(err)
+		}
+	}
+	m := db.Metrics()
+	b.ReportMetric(m.WriteAmp, "media/user")
+	b.ReportMetric(float64(m.Fences)/float64(m.Commits), "fences/commit")
+}
+
+// BenchmarkGet reads random keys that are there.
+func BenchmarkGet(b *testing.B) {
+	keys := benchKeys(benchRecords())
+	db := loadBench(b, keys)
+	rng := rand.New(rand.NewPCG(1, 2))
+	var dst []byte
+	var err error
+	for b.Loop() {
+		if dst, err = db.GetAppend(dst[:0], keys[rng.IntN(len(keys))]); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkGetMiss looks for keys that are not there.
+func BenchmarkGetMiss(b *testing.B) {
+	keys := benchKeys(2 * benchRecords())
+	db := loadBench(b, keys[:len(keys)/2])
+	rng := rand.New(rand.NewPCG(1, 2))
+	for b.Loop() {
+		if ok, err := db.Has(keys[len(keys)/2+rng.IntN(len(keys)/2)]); ok || err != nil {
+			b.Fatal(ok, err)
+		}
+	}
+}
+
+// BenchmarkScan walks all records; ns/op is for one record.
+func BenchmarkScan(b *testing.B) {
+	keys := benchKeys(benchRecords())
+	db := loadBench(b, keys)
+	sum := byte(0)
+	for n := 0; n < b.N; {
+		err := db.View(func(tx *Tx) error {
+			for k, v := range tx.All(nil, nil) {
+				for _, c := range k {
+					sum += c
+				}
+				for _, c := range v {
+					sum += c
+				}
+				if n++; n >= b.N {
+					break
+				}
+			}
+			return tx.Err()
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	sink = sum
+}
+
+var sink byte
+
+// BenchmarkBatch1000 stores 1,000 records with one fence; ns/op is for one
+// record.
+func BenchmarkBatch1000(b *testing.B) {
+	keys := benchKeys(benchRecords())
+	db := loadBench(b, nil)
+	value := make([]byte, benchValueBytes)
+	batch := db.NewBatch()
+	for i := 0; i < b.N; i++ {
+		batch.Put(keys[i%len(keys)], value)
+		if batch.Len() == 1000 || i == b.N-1 {
+			if err := db.Write(batch); err != nil {
+				b.Fatal(err)
+			}
+			batch.Reset()
+		}
+	}
+}
+
+// BenchmarkFloor is the least that a put can cost: the copy of a record's
+// bytes to the medium, one after the other, and a fence.
+func BenchmarkFloor(b *testing.B) {
+	dev, err := nvmap.OpenDevice(filepath.Join(benchDir(b), "f"), nvmap.OpenOptions{Create: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer dev.Close()
+	const size = 256 << 20
+	if err := dev.Grow(size); err != nil {
+		b.Fatal(err)
+	}
+	rec := make([]byte, 144)
+	off := nvmap.Off(0)
+	for b.Loop() {
+		if err := dev.Write(off, rec); err != nil {
+			b.Fatal(err)
+		}
+		if err := dev.Fence(); err != nil {
+			b.Fatal(err)
+		}
+		if off += 144; off > size-144 {
+			off = 0
+		}
+	}
+}
