@@ -248,7 +248,11 @@ func TestVersionsUnderStress(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	for i := range 30_000 {
+	changes := 30_000
+	if raceEnabled {
+		changes = 5000
+	}
+	for i := range changes {
 		p := nvmap.PageID(rng.IntN(pages))
 		if raceEnabled {
 			locks[p].Lock()
@@ -467,4 +471,28 @@ func ExampleMap() {
 	// Output:
 	// a record
 	// an index page in a dirty frame
+}
+
+// Two goroutines write, and each has its counters.
+func TestWriteBesideCounts(t *testing.T) {
+	m := newMap(t, nvmap.NewMem(1<<20), 16*nvmap.PageBytes)
+	const writes = 2000
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for i := range nvmap.Off(writes) {
+				if err := m.WriteBeside(8*nvmap.PageBytes+i%64*8, nil); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range writes {
+		write(t, m, 4, "123456789")
+	}
+	wg.Wait()
+	stats := m.Stats()
+	if stats.Writes != 3*writes || stats.WriteBytes != 9*writes || stats.WriteLines != writes {
+		t.Errorf("counted %d writes, %d bytes, %d lines", stats.Writes, stats.WriteBytes, stats.WriteLines)
+	}
 }
