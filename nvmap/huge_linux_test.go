@@ -73,7 +73,7 @@ func BenchmarkRandomFrame(b *testing.B) {
 			}
 			x, one := uint64(1), uint64(1)
 			for b.Loop() {
-				x = x*6364136223846793005 + 1442695040888963407 * one
+				x = x*6364136223846793005 + 1442695040888963407*one
 				p := nvmap.PageID(x >> 20 % pages)
 				one = uint64(m.Page(p)[x>>52])
 			}
