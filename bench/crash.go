@@ -81,7 +81,7 @@ func (s *session) verifyAcked(step Step) error {
 	}
 	ns := int64(s.opened)
 	return s.report(step, Run{
-		Phase: "run", Threads: 1, Records: s.base.RecordCount, Ops: 1, Seconds: s.opened.Seconds(), OpsPerS: 1 / s.opened.Seconds(),
+		Phase: "run", Threads: 1, Records: s.base.InsertCount, Ops: 1, Seconds: s.opened.Seconds(), OpsPerS: 1 / s.opened.Seconds(),
 		P50: ns, P99: ns, P999: ns, Max: ns, Checked: uint64(len(latest)),
 		Note: fmt.Sprintf("from open until the first read has answered, after SIGKILL; %d updates were acknowledged before, all there", step.Acked),
 	})

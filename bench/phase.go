@@ -51,7 +51,7 @@ func (p *phase) run(ctx context.Context) (Run, error) {
 	elapsed := p.elapsed()
 	r := Run{
 		Threads: len(p.streams), Seconds: elapsed.Seconds(), CPUSeconds: (cpuTime() - cpu).Seconds(),
-		TargetPerS: p.target, RSSAnonBytes: max(0, peak()-p.ownBytes),
+		TargetPerS: p.target, RSSAnonBytes: max(0, peak()-p.ownBytes-p.sampleBytes()),
 	}
 	if err = errors.Join(err, context.Cause(ctx)); err != nil {
 		return Run{}, err
@@ -200,6 +200,14 @@ func (p *phase) summarize(r *Run, warm uint64, elapsed time.Duration) {
 	if p.target > 0 {
 		_, r.ServiceP99, _, _ = figures(service.all())
 	}
+}
+
+// sampleBytes is the memory that the values kept for checking hold.
+func (p *phase) sampleBytes() (n int64) {
+	for _, w := range p.workers {
+		n += int64(len(w.samples.bytes))
+	}
+	return n
 }
 
 // streamBytes is the memory that the streams hold.

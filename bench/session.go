@@ -39,11 +39,11 @@ func runJobOn(ctx context.Context, job *Job, emit func(event), open func() (comp
 	if err != nil {
 		return err
 	}
-	s := &session{job: job, emit: emit, base: base, phase: job.FirstPhase, ledger: newLedger(base.RecordCount)}
+	s := &session{job: job, emit: emit, base: base, phase: job.FirstPhase, ledger: newLedger(base.InsertStart + base.InsertCount)}
 	s.next = base.InsertStart + base.InsertCount
 	s.measureRecords()
 	if job.Existing {
-		s.live = base.RecordCount
+		s.live = base.InsertCount
 		for i := range s.ledger.unsure {
 			s.ledger.unsure[i] = true // an earlier session wrote them
 		}
@@ -142,7 +142,7 @@ func (s *session) load(ctx context.Context, step Step) error {
 		return err
 	}
 	s.live += w.InsertCount
-	r.Phase, r.Records = "load", s.base.RecordCount
+	r.Phase, r.Records = "load", s.base.InsertCount
 	if r.Capped {
 		r.Note = restNote
 	}
@@ -192,7 +192,7 @@ func (s *session) workloadStep(ctx context.Context, step Step) error {
 	if err != nil {
 		return err
 	}
-	r.Phase, r.Records = "run", s.base.RecordCount
+	r.Phase, r.Records = "run", s.base.InsertCount
 	s.live += r.Kinds[ycsb.Insert.String()].Ops
 	return s.finish(step, p, r)
 }
@@ -217,7 +217,7 @@ func (s *session) deleteStep(ctx context.Context, step Step) error {
 	if err := s.rest(ctx, p); err != nil {
 		return err
 	}
-	r.Phase, r.Records = "run", s.base.RecordCount
+	r.Phase, r.Records = "run", s.base.InsertCount
 	if r.Capped {
 		r.Note = restNote
 	}

@@ -36,7 +36,7 @@ func (s *session) scanAll(ctx context.Context, step Step) error {
 		}
 	}
 	r := Run{
-		Phase: "run", Threads: 1, Records: s.base.RecordCount, Ops: w.entries, Entries: w.entries, ReadBytes: w.readBytes,
+		Phase: "run", Threads: 1, Records: s.base.InsertCount, Ops: w.entries, Entries: w.entries, ReadBytes: w.readBytes,
 		Seconds: last.Seconds(), CPUSeconds: (cpuTime() - cpu).Seconds(), RSSAnonBytes: max(0, rssAnon()-s.ownBytes),
 		OpsPerS: float64(w.entries) / last.Seconds(), Note: "operations are records; latencies are those of whole passes",
 	}
@@ -48,7 +48,7 @@ func (s *session) scanAll(ctx context.Context, step Step) error {
 func (s *session) reportOpen(step Step) error {
 	ns := int64(s.opened)
 	return s.report(step, Run{
-		Phase: "run", Threads: 1, Records: s.base.RecordCount, Ops: 1, Seconds: s.opened.Seconds(), OpsPerS: 1 / s.opened.Seconds(),
+		Phase: "run", Threads: 1, Records: s.base.InsertCount, Ops: 1, Seconds: s.opened.Seconds(), OpsPerS: 1 / s.opened.Seconds(),
 		P50: ns, P99: ns, P999: ns, Max: ns, RSSAnonBytes: max(0, rssAnon()-s.ownBytes),
 		Note: "from open until the first read has answered",
 	})

@@ -128,8 +128,8 @@ func (w *Workload) SweepStream(sp Spec, kind Kind, first, end, step uint64) (*St
 // inserted itself, which are there for certain when the operation runs;
 // threads interleave their new record numbers from FirstNew on.
 func (w *Workload) RunStream(sp Spec) (*Stream, error) {
-	if w.RecordCount == 0 && w.Insert < w.Read+w.Update+w.Insert+w.Scan+w.ReadModifyWrite {
-		return nil, fmt.Errorf("ycsb: recordcount=0: there is nothing to read or update")
+	if w.InsertCount == 0 && w.Insert < w.Read+w.Update+w.Insert+w.Scan+w.ReadModifyWrite {
+		return nil, fmt.Errorf("ycsb: no records are loaded (recordcount, insertcount): there is nothing to read or update")
 	}
 	s, err := w.newStream(sp)
 	if err != nil {
@@ -155,7 +155,7 @@ type generator struct {
 }
 
 func newGenerator(w *Workload, sp Spec) *generator {
-	g := &generator{w: w, sp: sp, loaded: w.RecordCount, own: make([]uint32, w.RecordCount)}
+	g := &generator{w: w, sp: sp, loaded: w.InsertCount, own: make([]uint32, w.InsertCount)}
 	g.rand = rand.New(rand.NewPCG(sp.Seed, uint64(sp.Phase)<<32|uint64(sp.Thread)))
 	var total float64
 	for i, share := range []float64{w.Read, w.Update, w.Insert, w.Scan, w.ReadModifyWrite} {
@@ -221,7 +221,7 @@ func (g *generator) index(k Kind) uint64 {
 
 func (g *generator) record(index uint64) uint64 {
 	if index < g.loaded {
-		return index
+		return g.w.InsertStart + index
 	}
 	return g.sp.FirstNew + (index-g.loaded)*uint64(g.sp.Threads) + uint64(g.sp.Thread-1)
 }

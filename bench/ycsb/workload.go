@@ -47,10 +47,10 @@ const (
 
 // Workload is a checked set of properties. Proportions are relative weights.
 type Workload struct {
-	RecordCount    uint64 // records there are before the run phase
+	RecordCount    uint64 // records of all clients together
 	OperationCount uint64 // operations of the run phase, over all threads
 	InsertStart    uint64 // number of the first record
-	InsertCount    uint64 // records that the load phase inserts
+	InsertCount    uint64 // records that the load phase inserts and the run phase reads
 	ThreadCount    int
 	Target         float64 // operations per second over all threads; 0 = as fast as they come
 	MaxSeconds     float64 // maxexecutiontime; 0 = no limit

@@ -255,6 +255,20 @@ func TestStreamBookkeeping(t *testing.T) {
 	}
 }
 
+// The run phase names no record that the load phase left out.
+func TestRunStaysWithinTheRecordsLoaded(t *testing.T) {
+	for _, d := range []Distribution{Uniform, Zipfian, Latest, HotSpot, Exponential, Sequential} {
+		w := mustParse(t, "recordcount=1000", "insertstart=300", "insertcount=50", "requestdistribution="+string(d))
+		s, err := w.RunStream(Spec{Seed: 1, Phase: 2, Thread: 1, Threads: 1, FirstNew: 350, Ops: 2000})
+		s = mustStream(t, s, err)
+		for i, op := range s.Ops {
+			if op.Record < 300 || op.Record >= 350 {
+				t.Fatalf("%s: operation %d names record %d", d, i, op.Record)
+			}
+		}
+	}
+}
+
 func TestLoadStreamsCoverEveryRecordOnce(t *testing.T) {
 	w := mustParse(t, "recordcount=1000", "insertstart=10")
 	seen := map[string]bool{}
