@@ -53,16 +53,16 @@ func regionSize(asked int64, heap bool) int64 {
 // reserve returns a region of the given size or, where the system refuses that
 // much, of half of it, and so on.
 func reserve(bytes, align int64) (*region, error) {
-	relieve()
+	reclaimed := relieve()
 	for size := bytes; ; size /= 2 {
 		r, err := reserveExactly(size, align)
+		if err != nil && !reclaimed {
+			reclaimed = true
+			reclaim()
+			r, err = reserveExactly(size, align)
+		}
 		if err == nil {
 			return r, nil
-		}
-		if reclaim() {
-			if r, err = reserveExactly(size, align); err == nil {
-				return r, nil
-			}
 		}
 		if size/2 < minRegionBytes {
 			return nil, fmt.Errorf("nvmap: reserving %d bytes of address space: %w", size, err)
@@ -102,29 +102,36 @@ func (r *region) contains(addr uintptr) (int64, bool) {
 // now and then.
 const retiredRegionsMax = 128
 
-var retiredRegions atomic.Int64
+var (
+	retiredRegions atomic.Int64
+	retiredLimit   atomic.Int64 // above it the collector is asked; 0 is retiredRegionsMax
+)
 
-func relieve() {
-	if retiredRegions.Load() > retiredRegionsMax {
-		reclaim()
+// relieve asks the collector if many regions are retired. Those that it cannot
+// free, because somebody holds on to closed stores, are not asked for again until
+// there are twice as many.
+func relieve() bool {
+	if retiredRegions.Load() <= max(retiredLimit.Load(), retiredRegionsMax) {
+		return false
 	}
+	reclaim()
+	retiredLimit.Store(2 * retiredRegions.Load())
+	return true
 }
 
-// reclaim has retired regions of unreachable owners given back, and reports
-// whether there were any to hope for.
-func reclaim() bool {
+// reclaim has retired regions of unreachable owners given back.
+func reclaim() {
 	before := retiredRegions.Load()
 	if before == 0 {
-		return false
+		return
 	}
 	runtime.GC()
 	for range 20 { // cleanups run on a goroutine of their own
 		if retiredRegions.Load() < before {
-			break
+			return
 		}
 		time.Sleep(time.Millisecond)
 	}
-	return true
 }
 
 // retire says that the owner is closed. The region stays as it is until the
