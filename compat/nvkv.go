@@ -14,7 +14,7 @@ import (
 type nvkvEngine struct {
 	db      *kv.DB
 	path    string
-	batches sync.Pool             // of *kv.Batch
+	batches sync.Pool // of *kv.Batch
 	readers openReaders
 	closed  atomic.Pointer[Stats] // set by the first Close
 }
@@ -104,6 +104,9 @@ func (e *nvkvEngine) Stats() Stats {
 	m := e.db.Metrics()
 	return Stats{UserBytes: m.UserBytes, MediaBytes: m.MediaBytes, Fences: m.Fences}
 }
+
+// Len returns the number of keys. The other engines do not know theirs.
+func (e *nvkvEngine) Len() int64 { return e.db.Metrics().Keys }
 
 // Close ends the snapshots itself, because a store stays locked while a
 // transaction is open.

@@ -61,7 +61,7 @@ func writeOne(s *store, w, i int) error {
 // concurrentReadersAndWriters has writers that store under each key only
 // values made from it, and readers that look for any other.
 func concurrentReadersAndWriters(s *store) {
-	const keys, rounds = 16, 60
+	const keys, rounds = 8, 40
 	valueOf := func(key, round int) string {
 		return fmt.Sprintf("%d:%s", key, pattern(20*(round%40), uint64(key)))
 	}

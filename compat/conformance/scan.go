@@ -26,9 +26,11 @@ func byteOrder(s *store) {
 		key := string(pattern(1+i%20, uint64(i)))
 		want[key] = fmt.Sprint(i)
 	}
+	var ops []compat.Op
 	for key, value := range want {
-		s.put(key, value)
+		ops = append(ops, putOp(key, value))
 	}
+	s.write(ops...)
 	s.wantAll(s, want)
 }
 

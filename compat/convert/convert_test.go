@@ -22,7 +22,7 @@ import (
 
 // flat are the locations, below a directory, of stores that hold keys as they
 // are.
-var flat = []string{"bbolt:%s/store.db/bucket", "bbolt:%s/nested.db/outer/in%%2Fner", "pebble:%s/pebble"}
+var flat = []string{"nvkv:%s/store.nvkv", "bbolt:%s/store.db/bucket", "bbolt:%s/nested.db/outer/in%%2Fner", "pebble:%s/pebble"}
 
 // entries returns n entries of any bytes, by key.
 func entries(n int) map[string]string {
@@ -59,7 +59,7 @@ func TestBucketsThereAndBack(t *testing.T) {
 	path := filepath.Join(dir, "nested.db")
 	makeNested(t, path)
 	want := listing(t, path)
-	stops := []string{"bbolt:" + path, "pebble:" + dir + "/flat", "bbolt:" + dir + "/flat.db/bucket", "bbolt:" + dir + "/back.db"}
+	stops := []string{"bbolt:" + path, "nvkv:" + dir + "/flat.nvkv", "pebble:" + dir + "/flat", "bbolt:" + dir + "/flat.db/bucket", "bbolt:" + dir + "/back.db"}
 	var checksums []string
 	for i := 1; i < len(stops); i++ {
 		result := run(t, parse(t, stops[i-1]), parse(t, stops[i]), convert.Options{})
@@ -129,7 +129,7 @@ func list(out *strings.Builder, path string, b *bolt.Bucket) error {
 
 func TestDestinationThatExists(t *testing.T) {
 	want := map[string]string{"new": "1"}
-	for _, to := range []string{"bbolt:%s/store.db", "pebble:%s/pebble"} {
+	for _, to := range []string{"nvkv:%s/store.nvkv", "bbolt:%s/store.db", "pebble:%s/pebble"} {
 		t.Run(to, func(t *testing.T) {
 			source := locate(t, "pebble:%s/from", t.TempDir())
 			if strings.HasPrefix(to, "bbolt") {
@@ -181,7 +181,7 @@ func TestNothingElseIsReplaced(t *testing.T) {
 	fill(t, source, map[string]string{"bucket\x00\x01k": "v"})
 	dir := t.TempDir()
 	check(t, os.WriteFile(filepath.Join(dir, "precious"), []byte("text"), 0o600))
-	for _, to := range []string{"pebble:" + dir, "bbolt:" + dir, "pebble:" + dir + "/precious", "pebble:" + dir + "/no/such"} {
+	for _, to := range []string{"pebble:" + dir, "bbolt:" + dir, "pebble:" + dir + "/precious", "nvkv:" + dir, "nvkv:" + dir + "/no/such", "pebble:" + dir + "/no/such"} {
 		if _, err := convert.Run(t.Context(), source, parse(t, to), convert.Options{Force: true}); err == nil {
 			t.Errorf("%s was replaced", to)
 		}
@@ -190,20 +190,22 @@ func TestNothingElseIsReplaced(t *testing.T) {
 }
 
 func TestLockedStores(t *testing.T) {
-	dir := t.TempDir()
-	source, destination := locate(t, "pebble:%s/from", dir), locate(t, "pebble:%s/to", dir)
-	fill(t, source, map[string]string{"k": "v"})
-	fill(t, destination, map[string]string{"old": "v"})
-	for _, locked := range []convert.Location{source, destination} {
-		e, err := compat.OpenPath("pebble", locked.Path, compat.Options{})
-		check(t, err)
-		if _, err := convert.Run(t.Context(), source, destination, convert.Options{Force: true}); !errors.Is(err, compat.ErrLocked) {
-			t.Errorf("%v is in use: %v, want ErrLocked", locked, err)
+	for _, engine := range []string{"nvkv", "pebble"} {
+		dir := t.TempDir()
+		source, destination := locate(t, engine+":%s/from", dir), locate(t, engine+":%s/to", dir)
+		fill(t, source, map[string]string{"k": "v"})
+		fill(t, destination, map[string]string{"old": "v"})
+		for _, locked := range []convert.Location{source, destination} {
+			e, err := compat.OpenPath(engine, locked.Path, compat.Options{})
+			check(t, err)
+			if _, err := convert.Run(t.Context(), source, destination, convert.Options{Force: true}); !errors.Is(err, compat.ErrLocked) {
+				t.Errorf("%v is in use: %v, want ErrLocked", locked, err)
+			}
+			check(t, e.Close())
 		}
-		check(t, e.Close())
-	}
-	if got := contents(t, destination); !maps.Equal(got, map[string]string{"old": "v"}) {
-		t.Errorf("destination changed to %q", got)
+		if got := contents(t, destination); !maps.Equal(got, map[string]string{"old": "v"}) {
+			t.Errorf("destination changed to %q", got)
+		}
 	}
 }
 
@@ -221,6 +223,10 @@ func TestSourcesThatCannotBeRead(t *testing.T) {
 		{"bbolt:" + nested + "/absent", "absent"},
 		{"bbolt:" + nested + "/a/k", "a/k"},
 		{"bbolt:" + nested + "/a", "in"},
+		{"nvkv:" + dir + "/absent", "absent"},
+		{"nvkv:" + text, text},
+		{"nvkv:" + nested, nested},
+		{"nvkv:" + dir, dir},
 		{"pebble:" + dir + "/absent", "absent"},
 		{"pebble:" + dir + "/empty", "empty"},
 		{"pebble:" + text, text},
@@ -420,7 +426,7 @@ func TestProgress(t *testing.T) {
 		}
 		last[p.Phase] = p
 	}}
-	run(t, from, locate(t, "pebble:%s/to", t.TempDir()), opts)
+	run(t, from, locate(t, "nvkv:%s/to", t.TempDir()), opts)
 	for _, phase := range []string{"copy", "verify"} {
 		if want := (convert.Progress{Phase: phase, Done: 5000, Total: 5000}); last[phase] != want {
 			t.Errorf("last of %s: %v, want %v", phase, last[phase], want)

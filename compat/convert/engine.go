@@ -73,7 +73,13 @@ func (s engineSource) Each(ctx context.Context, fn func(key, value []byte) error
 	return err
 }
 
-func (s engineSource) Count() int64 { return -1 }
+// Count asks the engines that know.
+func (s engineSource) Count() int64 {
+	if counting, ok := s.engine.(interface{ Len() int64 }); ok {
+		return counting.Len()
+	}
+	return -1
+}
 
 func (s engineSource) Close() error { return s.engine.Close() }
 

@@ -60,7 +60,7 @@ type Format struct {
 
 // Formats returns the formats of this package.
 func Formats() []Format {
-	return []Format{bboltFormat(), pebbleFormat()}
+	return []Format{engineFormat("nvkv"), bboltFormat(), pebbleFormat()}
 }
 
 // A Location is a store, or a bucket in one.
