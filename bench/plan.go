@@ -34,7 +34,7 @@ func DefaultPlan() Plan {
 	return Plan{
 		Engines: []string{"nvkv", "bbolt", "pebble"},
 		Records: 100_000, Operations: 300_000, Threads: 1, ValueBytes: 100, Seed: 1,
-		LoadLimit: time.Second, PhaseLimit: 500 * time.Millisecond, ShrinkWait: 2 * time.Second, Warmup: 50 * time.Millisecond, CheckEvery: 64,
+		LoadLimit: time.Second, PhaseLimit: 400 * time.Millisecond, ShrinkWait: 2 * time.Second, Warmup: 50 * time.Millisecond, CheckEvery: 64,
 	}
 }
 
