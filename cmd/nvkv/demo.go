@@ -243,7 +243,9 @@ func (d *demo) finish(ctx context.Context, db *kv.DB) error {
 		return err
 	}
 	d.cost.putTime = time.Since(started)
-	d.cost.add(before, db.Metrics())
+	if err := d.cost.count(ctx, db, before); err != nil {
+		return err
+	}
 	d.chars = d.chars[:len(d.chars)+len(d.left)]
 	d.out.line("The other %s follow from this process.", count(len(d.left)))
 	if err := d.getAll(db); err != nil {

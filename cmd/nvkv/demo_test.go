@@ -35,6 +35,9 @@ func TestDemo(t *testing.T) {
 }
 
 func TestDemoKeep(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a whole demonstration more")
+	}
 	t.Setenv(asProgram, "1")
 	out := must(t, "demo", "--dir", t.TempDir(), "--keep")
 	_, rest, _ := strings.Cut(out, "nvkv scan ")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"time"
@@ -14,18 +15,26 @@ type demoCost struct {
 	keys                  int64
 	transactions, records uint64
 	userBytes, mediaBytes uint64
+	checkpointBytes       uint64
 	fences                uint64
 	gets, scanned         uint64
 
 	putTime, getTime, scanTime time.Duration // of all of them
 }
 
-// add takes in what the engine counted between two moments.
-func (c *demoCost) add(before, after kv.Metrics) {
-	c.records += after.Puts - before.Puts
-	c.fences += after.Fences - before.Fences
-	c.userBytes += after.UserBytes - before.UserBytes
-	c.mediaBytes += after.MediaBytes - before.MediaBytes
+// count takes in what the engine counted since before, and then takes a
+// checkpoint: only with it does the index reach the medium.
+func (c *demoCost) count(ctx context.Context, db *kv.DB, before kv.Metrics) error {
+	m := db.Metrics()
+	c.records = m.Puts - before.Puts
+	c.fences = m.Fences - before.Fences
+	c.userBytes = m.UserBytes - before.UserBytes
+	c.mediaBytes = m.MediaBytes - before.MediaBytes
+	if err := db.Checkpoint(ctx); err != nil {
+		return err
+	}
+	c.checkpointBytes = db.Metrics().MediaBytes - m.MediaBytes
+	return nil
 }
 
 func (c *demoCost) print(t io.Writer) {
@@ -35,6 +44,8 @@ func (c *demoCost) print(t io.Writer) {
 	fmt.Fprintf(t, "scan\t%s\ta record, in order (%s)\n", each(c.scanTime, c.scanned), count(c.scanned))
 	fmt.Fprintf(t, "fences\t%.2f\ta transaction\n", ratio(c.fences, c.transactions))
 	fmt.Fprintf(t, "medium\t%.2f\tbytes written to it for a byte of keys and values\n", ratio(c.mediaBytes, c.userBytes))
+	fmt.Fprintf(t, "index\t%s\twritten by a checkpoint: one on closing, one for every %s put\n",
+		size(c.checkpointBytes), size(int64(kv.DefaultCheckpointBytes)))
 }
 
 // each writes the time of one of n.

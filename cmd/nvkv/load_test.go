@@ -184,7 +184,7 @@ func TestLoadDamagedMark(t *testing.T) {
 // if it had never been.
 func TestLoadKilled(t *testing.T) {
 	store := newStore(t)
-	text := numbered(200_000)
+	text := numbered(60_000)
 	file := newFile(t, "in.txt", text)
 	kills := 0
 	for kills < 5 {
@@ -220,13 +220,13 @@ func TestLoadInterruptedBySignal(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := in.Write([]byte(numbered(100_000))); err != nil { // more than pipe and buffer hold
+	if _, err := in.Write([]byte(numbered(20_000))); err != nil { // more than pipe and buffer hold
 		t.Fatal(err)
 	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	in.Write([]byte(numbered(100_000))) // may meet the closed pipe
+	in.Write([]byte(numbered(20_000))) // may meet the closed pipe
 	in.Close()
 	cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(errOut.String(), "interrupted") || strings.Count(errOut.String(), "\n") != 1 {
