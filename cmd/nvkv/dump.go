@@ -57,8 +57,8 @@ func dump(ctx context.Context, db *kv.DB, out io.Writer, format textrec.Format) 
 		}
 		return tx.Err()
 	})
-	if err != nil {
-		return err
+	if flushErr := w.Flush(); err == nil { // what comes before an error is good
+		err = flushErr
 	}
-	return w.Flush()
+	return err
 }

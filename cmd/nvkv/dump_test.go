@@ -97,3 +97,34 @@ func TestFullOutput(t *testing.T) {
 		}
 	}
 }
+
+// What was read before a damaged record is written all the same.
+func TestDumpDamagedStore(t *testing.T) {
+	store := newStore(t, "a", "first value", "b", "second value", "c", "third value")
+	bytes, err := os.ReadFile(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.LastIndex(string(bytes), "second value")
+	if at < 0 {
+		t.Fatal("the value is not in the file")
+	}
+	bytes[at] ^= 1
+	if err := os.WriteFile(store, bytes, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"scan", store}, {"dump", store, "--format", "lines"}} {
+		r := nvkv(t, args...)
+		if r.code != exitFailed || !strings.Contains(r.errOut, "corrupt") || strings.Count(r.errOut, "\n") != 1 {
+			t.Errorf("nvkv %q: exit %d, stderr %q", args, r.code, r.errOut)
+		}
+		if r.out != "a\tfirst value\n" {
+			t.Errorf("nvkv %q: wrote %q", args, r.out)
+		}
+	}
+	fails(t, exitFailed, []string{store, "corrupt"}, "get", store, "b")
+	r := nvkv(t, "check", store)
+	if r.code != exitFailed || !strings.Contains(r.errOut, "1 issue found") || !strings.Contains(r.out, `"b"`) {
+		t.Errorf("check: exit %d, stdout %q, stderr %q", r.code, r.out, r.errOut)
+	}
+}

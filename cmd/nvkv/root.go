@@ -42,7 +42,7 @@ one line on standard error that says what and where.`,
 		"`KIND` of device the store lies on, such as shm or file (default: found out from the path)")
 	root.AddCommand(
 		newPutCmd(&g), newGetCmd(&g), newDelCmd(&g), newScanCmd(&g),
-		newLoadCmd(&g), newDumpCmd(&g),
+		newLoadCmd(&g), newDumpCmd(&g), newConvertCmd(),
 		newInfoCmd(&g), newStatsCmd(&g), newCheckCmd(&g),
 		newBenchCmd(), newVersionCmd(), newDemoCmd(), newDemoLoadCmd(),
 	)

@@ -102,10 +102,10 @@ func (s *scan) run(ctx context.Context, db *kv.DB, out io.Writer, start, end []b
 		}
 		return tx.Err()
 	})
-	if err != nil {
-		return err
+	if flushErr := w.Flush(); err == nil { // what comes before an error is good
+		err = flushErr
 	}
-	return w.Flush()
+	return err
 }
 
 func (s *scan) print(ctx context.Context, w *textrec.Writer, records iter.Seq2[[]byte, []byte]) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"nvkv/kv"
 )
@@ -38,7 +37,7 @@ func (g *globals) create(path string, fn func(*kv.DB) error) error {
 func (g *globals) with(path string, o *kv.Options, fn func(*kv.DB) error) error {
 	db, err := kv.Open(path, o)
 	if err != nil {
-		return openError(path, err)
+		return err // it names the path
 	}
 	err = fn(db)
 	if closeErr := db.Close(); err == nil {
@@ -48,14 +47,6 @@ func (g *globals) with(path string, o *kv.Options, fn func(*kv.DB) error) error 
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
-}
-
-// openError adds the path to an error of kv.Open that does not name it.
-func openError(path string, err error) error {
-	if strings.Contains(err.Error(), path) {
-		return err
-	}
-	return fmt.Errorf("%s: %w", path, err)
 }
 
 // errInterrupted is what a command returns that ended early on a signal.
