@@ -1,0 +1,455 @@
+package kv
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"nvkv/alloc"
+	"nvkv/internal/layout"
+	"nvkv/nvmap"
+)
+
+const formatDoc = "../docs/format.md"
+
+// TestFormat builds a small store with one of everything, crashes it, opens it
+// again, and decodes what is then on the medium by the tables of
+// docs/format.md alone: the dump must be testdata/format, no byte may be left
+// over, and the keys and values must be those that the store gives.
+func TestFormat(t *testing.T) {
+	before := formatStore(t)
+	want := model{}
+	fillFormat(t, before, want)
+	after, err := OpenDevice(crashed(t, before), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer after.Close()
+	want.compare(t, after)
+	if v := after.Metrics().RecordsVoid; v != 1 {
+		t.Errorf("recovery met %d void records, 1 was prepared", v)
+	}
+
+	medium := bytes.Clone(after.m.View(0, int(after.m.Size())))
+	w := &formatWalk{t: t, doc: layout.Read(t, formatDoc), medium: medium, reached: map[int]bool{}, got: model{}, refs: map[int]string{}, newest: map[string]uint64{}}
+	w.d = layout.NewDump(t, w.doc, medium)
+	w.all()
+	w.d.Unexplained()
+	w.d.Golden(filepath.Join("testdata", "format"))
+	if !maps.Equal(w.got, want) {
+		t.Errorf("the document finds %d keys, the store has %d", len(w.got), len(want))
+	}
+}
+
+// formatStore opens a new store whose id is not drawn at random.
+func formatStore(t *testing.T) *DB {
+	t.Helper()
+	dev := nvmap.NewMem(1 << 24)
+	m, err := nvmap.NewMap(dev, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := state{interval: 1}
+	if err := alloc.Format(m, alloc.Options{SlabBytes: 16 << 10, GroupSlabs: 32, Payload: first.encode()}); err != nil {
+		t.Fatal(err)
+	}
+	head := bytes.Clone(m.View(0, 5*nvmap.PageBytes))
+	layout.SetStoreID(head, [16]byte([]byte("a fixed store id")))
+	if err := dev.Write(0, head); err != nil {
+		t.Fatal(err)
+	}
+	db, err := OpenDevice(dev, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// lost is a key whose record the crash damages: its transaction is void.
+const lost = "void, and lost"
+
+// fillFormat writes one of everything, with a checkpoint in the middle.
+func fillFormat(t *testing.T, db *DB, want model) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put := func(k, v string) {
+		t.Helper()
+		must(db.Put([]byte(k), []byte(v)))
+		want[k] = v
+	}
+	del := func(k string) {
+		t.Helper()
+		must(db.Delete([]byte(k)))
+		delete(want, k)
+	}
+	batch := func(kv ...string) {
+		t.Helper()
+		b := db.NewBatch()
+		for i := 0; i < len(kv); i += 2 {
+			b.Put([]byte(kv[i]), []byte(kv[i+1]))
+			want[kv[i]] = kv[i+1]
+		}
+		must(db.Write(b))
+	}
+	put("", "the empty key")
+	put("apple", "green")
+	put("apple", "red") // its first record's slot is free
+	batch("cherry", "1", "date", "2", "elder", "")
+	del("date")
+	put("large value", strings.Repeat("v", 5000))
+	put(strings.Repeat("long key ", 111), "a chain of one page")
+	put(strings.Repeat("longer key ", 400), strings.Repeat("w", 3000)) // key and value in runs, a chain of two
+	prefix := "shared " + strings.Repeat("prefix ", 36)
+	for i := range 48 { // several leaves, whose keys share a prefix
+		put(fmt.Sprintf("%s%02d %s", prefix, i, strings.Repeat("x", 150)), fmt.Sprint(i))
+	}
+	must(db.Checkpoint(context.Background()))
+	put("fig", "newer than the checkpoint")
+	batch("apple", "yellow", "grape", strings.Repeat("g", 8193)) // three pages
+	del("cherry")
+	batch("void, not lost", "4", lost, "5")
+	delete(want, "void, not lost")
+	delete(want, lost)
+}
+
+// crashed returns a device with what is on that of db, but for one record.
+func crashed(t *testing.T, db *DB) nvmap.Device {
+	t.Helper()
+	medium := bytes.Clone(db.m.View(0, int(db.m.Size())))
+	at := bytes.Index(medium, []byte(lost))
+	if at < 0 {
+		t.Fatalf("%q is not on the medium", lost)
+	}
+	medium[at] ^= 1
+	dev := nvmap.NewMem(1 << 24)
+	if err := dev.Grow(int64(len(medium))); err != nil {
+		t.Fatal(err)
+	}
+	if err := dev.Write(0, medium); err != nil {
+		t.Fatal(err)
+	}
+	return dev
+}
+
+// formatWalk decodes a store as docs/format.md says, with nothing of this
+// package.
+type formatWalk struct {
+	t       *testing.T
+	doc     layout.Doc
+	d       *layout.Dump
+	medium  []byte
+	space   *layout.Space
+	state   layout.Values
+	ended   map[uint64]uint64 // last counter by run
+	reached map[int]bool      // offsets of slots that the index reaches
+	refs    map[int]string    // key by offset of its record
+	got     model
+	newest  map[string]uint64 // number by key
+}
+
+func (w *formatWalk) all() {
+	w.space = w.d.Space()
+	w.payload()
+	w.space.LoadMaps(w.state["maps"])
+	w.page(int(w.state["root"]), int(w.state["height"])-1, 0, "", nil)
+	for i := range w.space.Slabs {
+		w.slots(&w.space.Slabs[i])
+	}
+	for i := range w.space.Slabs {
+		w.owned(&w.space.Slabs[i])
+	}
+}
+
+func (w *formatWalk) payload() {
+	for slot := range 4 {
+		off := 4096*(slot+1) + w.doc.Off(w.t, "Superblock", "payload")
+		w.d.Section("Superblock payload, slot %d", slot)
+		v := w.d.Struct("Superblock payload", off)
+		ended := map[uint64]uint64{}
+		for i := range int(v["ended runs"]) {
+			e := w.d.Struct("Ended run", off+w.doc.Size(w.t, "Superblock payload")+i*w.doc.Size(w.t, "Ended run"))
+			ended[e["run"]] = e["last counter"]
+		}
+		if off == w.space.Payload || w.state == nil {
+			w.state, w.ended = v, ended
+		}
+	}
+}
+
+// checksum compares the sum at off, which covers the n-4 bytes behind it.
+func (w *formatWalk) checksum(what string, off, n int, said uint64) {
+	w.t.Helper()
+	if sum := layout.Sum(w.medium[off+4 : off+n]); uint64(sum) != said {
+		w.t.Errorf("%s at %#x: checksum %#x, should be %#x", what, off, said, sum)
+	}
+}
+
+// page walks the page of a number and what is below; low and high are the
+// separators around it, high nil at the end.
+func (w *formatWalk) page(number, level, values int, low string, high *string) {
+	off := 4096 * number
+	w.reached[off] = true
+	w.d.Section("Index page %d, level %d", number, level)
+	v := w.d.Struct("Index page", off)
+	w.checksum("index page", off, 4096, v["checksum"])
+	if v["self"] != uint64(number) || v["level"] != uint64(level) || (v["kind"] == 2) != (level == 0) {
+		w.t.Fatalf("index page %d: self %d, level %d, kind %d", number, v["self"], v["level"], v["kind"])
+	}
+	prefix := string(w.d.Bytes(off+4096-int(v["prefix bytes"]), int(v["prefix bytes"]), "prefix"))
+	n := int(v["count"])
+	keys := make([]string, n)
+	children := make([]layout.Values, n)
+	for i := range n {
+		keys[i] = w.entry(off, n, i, prefix, v)
+		if level > 0 {
+			children[i] = w.d.Struct("Child", off+32+8*n+10*i)
+		}
+		if i == 0 && level > 0 {
+			keys[i] = low
+		}
+		if keys[i] < low || high != nil && keys[i] >= *high || i > 0 && keys[i] <= keys[i-1] {
+			w.t.Errorf("index page %d: entry %d, %.40q, is out of order", number, i, keys[i])
+		}
+	}
+	w.d.Ignore(off, 4096)
+	if level == 0 {
+		w.values(values, keys)
+		return
+	}
+	for i, c := range children {
+		below := high
+		if i+1 < n {
+			below = &keys[i+1]
+		}
+		w.page(int(c["page"]), level-1, int(c["values"]), keys[i], below)
+	}
+}
+
+// entry prints entry i of n of the page at off, and returns its key.
+func (w *formatWalk) entry(off, n, i int, prefix string, page layout.Values) string {
+	head := w.d.Struct("Head of a key", off+32+4*i)["head"]
+	s := w.d.Struct("Slot of a key", off+32+4*n+4*i)
+	at, length := off+int(s["cell"]), int(s["length"])
+	if s["cell"] < page["heap top"] {
+		w.t.Errorf("cell at %#x lies below the heap top %d", at, page["heap top"])
+	}
+	var key string
+	if length == 0xff00 {
+		c := w.d.Struct("Long cell", at)
+		key = w.chain(int(c["overflow"]), int(c["key bytes"]))
+	} else {
+		key = prefix + string(w.d.Bytes(at, length, "cell"))
+	}
+	if !strings.HasPrefix(key, prefix) {
+		w.t.Fatalf("key %.40q lacks the prefix %.40q", key, prefix)
+	}
+	var rest [4]byte
+	copy(rest[:], key[len(prefix):])
+	if uint64(binary.BigEndian.Uint32(rest[:])) != head && !(page["kind"] == 1 && i == 0 && head == 0) {
+		w.t.Errorf("head %#x of key %.40q", head, key)
+	}
+	return key
+}
+
+// chain prints the overflow pages of a key.
+func (w *formatWalk) chain(number, length int) string {
+	var key []byte
+	for len(key) < length {
+		off := 4096 * number
+		w.reached[off] = true
+		w.d.Section("Overflow page %d", number)
+		v := w.d.Struct("Overflow page", off)
+		w.checksum("overflow page", off, 4096, v["checksum"])
+		if v["self"] != uint64(number) || v["kind"] != 3 || v["count"] == 0 {
+			w.t.Fatalf("overflow page %d: self %d, kind %d, %d bytes", number, v["self"], v["kind"], v["count"])
+		}
+		key = append(key, w.d.Bytes(off+w.doc.Size(w.t, "Overflow page"), int(v["count"]), "key")...)
+		w.d.Ignore(off, 4096)
+		number = int(v["next"])
+	}
+	if number != 0 || len(key) != length {
+		w.t.Errorf("a key of %d bytes has a chain of %d, then page %d", length, len(key), number)
+	}
+	return string(key)
+}
+
+// values prints the value block of a number, and notes whose the records are.
+func (w *formatWalk) values(number int, keys []string) {
+	off := 1024 * number
+	w.reached[off] = true
+	w.d.Section("Value block %d", number)
+	v := w.d.Struct("Value block", off)
+	w.checksum("value block", off, 1024, v["checksum"])
+	for i, key := range keys {
+		r := w.d.Struct("Record reference", off+w.doc.Size(w.t, "Value block")+6*i)["record"]
+		w.reached[int(r&^7)] = true
+		w.refs[int(r&^7)] = key
+		if r&6 != 0 {
+			w.t.Errorf("reference %#x: bits 1 and 2 are set, and nothing has an expiry", r)
+		}
+	}
+	w.d.Ignore(off, 1024)
+}
+
+// slots looks at every slot of a record slab.
+func (w *formatWalk) slots(s *layout.Slab) {
+	if s.Kind != layout.Records {
+		return
+	}
+	for k := range s.Slots(&w.space.Geometry) {
+		w.slot(s, s.Off+k*s.SlotBytes)
+	}
+}
+
+// owned compares what the index reaches with what the map says.
+func (w *formatWalk) owned(s *layout.Slab) {
+	for k := range s.Slots(&w.space.Geometry) {
+		off := s.Off + k*s.SlotBytes
+		if s.Live(k) != w.reached[off] {
+			w.t.Errorf("slot at %#x of kind %d: the map says %v, the index %v", off, s.Kind, s.Live(k), w.reached[off])
+		}
+		w.d.Ignore(off, s.SlotBytes)
+	}
+}
+
+// slot prints a record that the checkpoint names or that is newer.
+func (w *formatWalk) slot(s *layout.Slab, off int) {
+	number := binary.LittleEndian.Uint64(w.medium[off+w.doc.Off(w.t, "Record", "number"):])
+	last, ended := w.ended[number>>40]
+	key, named := w.refs[off]
+	named = named && number <= w.state["last"]
+	switch {
+	case named:
+		w.d.Section("Record at %#x, named by the index", off)
+	case number <= w.state["last"] || s.Mark < w.state["interval"] || !ended:
+		return
+	case number&(1<<40-1) > last:
+		w.d.Section("Record at %#x, void", off)
+		w.record(s, off, false)
+		return
+	default:
+		w.d.Section("Record at %#x, newer than the checkpoint", off)
+	}
+	kind, k, value := w.record(s, off, named)
+	if named && k != key {
+		w.t.Errorf("record at %#x holds key %.40q, the index says %.40q", off, k, key)
+	}
+	w.apply(number, kind, k, value)
+}
+
+// apply keeps the newest version of a key. Slots come in any order; only
+// records that the checkpoint names and newer ones do.
+func (w *formatWalk) apply(number, kind uint64, key, value string) {
+	if number < w.newest[key] {
+		return
+	}
+	w.newest[key] = number
+	if kind == 2 {
+		delete(w.got, key)
+		return
+	}
+	w.got[key] = value
+}
+
+// record prints the record at off, and returns its kind, key and value. Its
+// runs are reached if the index names it.
+func (w *formatWalk) record(s *layout.Slab, off int, named bool) (kind uint64, key, value string) {
+	v := w.d.Struct("Record", off)
+	h := w.doc.Size(w.t, "Record")
+	if v["flags"]&1 != 0 {
+		w.d.Struct("Record group", off+h)
+		h += w.doc.Size(w.t, "Record group")
+	}
+	size := h
+	if v["flags"]&8 == 0 {
+		key = string(w.d.Bytes(off+size, int(v["key bytes"]), "key"))
+		size += len(key)
+	}
+	if v["flags"]&4 == 0 {
+		value = string(w.d.Bytes(off+size, int(v["value bytes"]), "value"))
+		size += len(value)
+	} else {
+		inRuns, n := w.runs(off+size, int(v["value bytes"])+int(v["key bytes"])-len(key), named)
+		size += n
+		if v["flags"]&8 != 0 {
+			key, inRuns = inRuns[:v["key bytes"]], inRuns[v["key bytes"]:]
+		}
+		value = inRuns
+	}
+	if c := w.space.RecordClass(size); c != s.Class {
+		w.t.Errorf("record of %d bytes at %#x lies in class %d, should in %d", size, off, s.Class, c)
+	}
+	tie := binary.LittleEndian.AppendUint64(bytes.Clone(w.medium[off+4:off+h]), uint64(off))
+	tie = binary.LittleEndian.AppendUint32(tie, s.Carve)
+	tie = append(tie, w.space.ID[:8]...)
+	sum := layout.More(layout.Sum(w.medium[off+h:off+size]), tie)
+	if damaged := key != lost && strings.HasSuffix(key, lost[1:]); (uint64(sum) == v["checksum"]) == damaged {
+		w.t.Errorf("record at %#x, key %.40q: checksum %#x, should be %#x", off, key, v["checksum"], sum)
+	}
+	return v["kind"], key, value
+}
+
+// runs prints a run list and what it names, n bytes, and returns them and the
+// size of the list.
+func (w *formatWalk) runs(off, n int, named bool) (string, int) {
+	v := w.d.Struct("Run list", off)
+	size := w.doc.Size(w.t, "Run list")
+	var body []byte
+	for range v["extents"] {
+		e := w.d.Struct("Extent", off+size)
+		size += w.doc.Size(w.t, "Extent")
+		at, bytes := int(e["offset"]), 4096*int(e["pages"])
+		body = append(body, w.d.Bytes(at, min(bytes, n-len(body)), "in the run")...)
+		w.d.Ignore(at, bytes)
+		for p := at; p < at+bytes; p += 4096 {
+			w.reached[p] = named
+		}
+	}
+	if sum := layout.Sum(body); uint64(sum) != v["checksum"] || len(body) != n {
+		w.t.Errorf("run list at %#x: checksum %#x, should be %#x; %d bytes of %d", off, v["checksum"], sum, len(body), n)
+	}
+	return string(body), size
+}
+
+// TestFormatConstants: the document's offsets are the code's.
+func TestFormatConstants(t *testing.T) {
+	doc := layout.Read(t, formatDoc)
+	for _, f := range []struct {
+		table, field string
+		off          int
+	}{
+		{"Record", "checksum", recSum}, {"Record", "number", recNumber}, {"Record", "value bytes", recValLen},
+		{"Record", "key bytes", recKeyLen}, {"Record", "kind", recKind}, {"Record", "flags", recFlags},
+		{"Index page", "checksum", pgSum}, {"Index page", "kind", pgKind}, {"Index page", "level", pgLevel},
+		{"Index page", "count", pgCount}, {"Index page", "birth", pgBirth}, {"Index page", "heap top", pgHeapTop},
+		{"Index page", "prefix bytes", pgPrefix}, {"Index page", "garbage", pgGarbage}, {"Index page", "self", pgSelf},
+		{"Overflow page", "count", pgCount}, {"Overflow page", "next", ovNext}, {"Overflow page", "self", pgSelf},
+		{"Value block", "checksum", vbSum}, {"Value block", "birth", vbBirth},
+	} {
+		if got := doc.Off(t, f.table, f.field); got != f.off {
+			t.Errorf("%s of %s: %d in the document, %d in the code", f.field, f.table, got, f.off)
+		}
+	}
+	for table, size := range map[string]int{
+		"Superblock payload": stateBytes, "Ended run": endedBytes,
+		"Record": recHeader, "Record group": recMultiBytes, "Record expiry": recExpiryBytes,
+		"Run list": runListHeader, "Extent": runEntryBytes,
+		"Index page": pgHeader, "Head of a key": headBytes, "Slot of a key": slotWidth, "Long cell": longCell,
+		"Child": childWidth, "Value block": vbHeader, "Record reference": vbEntry, "Overflow page": pgHeader,
+	} {
+		if got := doc.Size(t, table); got != size {
+			t.Errorf("%s: %d bytes in the document, %d in the code", table, got, size)
+		}
+	}
+}
