@@ -114,6 +114,44 @@ func TestDemoNoticesLoss(t *testing.T) {
 	}
 }
 
+// Where a fence is slow several characters are one transaction, and only whole
+// ones may be there after the kill.
+func TestDemoGroups(t *testing.T) {
+	t.Setenv(asProgram, "1")
+	chars, err := characters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told strings.Builder
+	d := demo{out: newTeller(&told), path: newStore(t), chars: chars, group: 37}
+	if err := d.kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(told.String(), "every 37 a durable transaction") {
+		t.Errorf("the demo does not say so: %s", told.String())
+	}
+	db, err := kv.Open(d.path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := d.verify(t.Context(), db); err != nil {
+		t.Error(err)
+	}
+	if len(d.chars)+len(d.left) != 34_924 || len(d.chars)%37 != 0 {
+		t.Errorf("%d characters there, %d not", len(d.chars), len(d.left))
+	}
+}
+
+// A child that ends by itself is no kill.
+func TestKilledLoadWithoutKill(t *testing.T) {
+	t.Setenv(asProgram, "1")
+	_, err := killedLoad(t.Context(), t.TempDir(), "", 1, 10)
+	if err == nil || !strings.Contains(err.Error(), "ended by itself after 0 acknowledgements: exit status 1; nvkv demo-load: open") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestReadAcknowledged(t *testing.T) {
 	killed := 0
 	kill := func() error { killed++; return nil }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -91,7 +92,8 @@ func killedLoad(ctx context.Context, path, device string, group, killAt int) (ac
 		return 0, err
 	}
 	child := exec.CommandContext(ctx, self, "demo-load", path, "--device="+device, "--group="+strconv.Itoa(group))
-	child.Stderr = os.Stderr
+	var says strings.Builder
+	child.Stderr = &says
 	pipe, err := child.StdoutPipe()
 	if err != nil {
 		return 0, err
@@ -108,7 +110,7 @@ func killedLoad(ctx context.Context, path, device string, group, killAt int) (ac
 		return 0, readErr
 	}
 	if acknowledged < killAt {
-		return 0, fmt.Errorf("the child process ended by itself after %d acknowledgements: %w", acknowledged, waitErr)
+		return 0, fmt.Errorf("the child process ended by itself after %d acknowledgements: %v; %s", acknowledged, waitErr, says.String())
 	}
 	return acknowledged, nil
 }

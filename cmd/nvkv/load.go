@@ -46,6 +46,7 @@ records is verified by their checksum.`,
 	}
 	f := cmd.Flags()
 	f.Var(&o.format, "format", "jsonl, csv, tsv or lines (default: from the end of FILE's name; jsonl for -)")
+	f.Lookup("format").DefValue = "" // the text has it
 	f.StringVar(&o.text.Key, "key", "", "`FIELD` that is the key; any object or row is a record")
 	f.StringVar(&o.text.Value, "value", "", "`FIELD` that is the value (default: the whole object or row as JSON)")
 	f.StringSliceVar(&o.text.Columns, "columns", nil, "`NAMES` of the columns of a csv or tsv file without a header row, parted by commas")

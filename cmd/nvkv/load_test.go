@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"nvkv/cmd/nvkv/internal/textrec"
 	"nvkv/kv"
 )
 
@@ -256,6 +258,46 @@ func TestLoadLockedStore(t *testing.T) {
 	defer db.Close()
 	fails(t, exitFailed, []string{store, "locked"}, "load", store, newFile(t, "in.txt", "a\n"))
 	fails(t, exitFailed, []string{store, "locked"}, "get", store, "a")
+}
+
+// A load that fills the store keeps what is in and goes on when there is room.
+func TestLoadFullStore(t *testing.T) {
+	store := newStore(t)
+	text := numbered(20_000)
+	file := newFile(t, "in.txt", text)
+	err := loadInto(t, store, file, &kv.Options{MaxBytes: 1 << 20})
+	if !errors.Is(err, kv.ErrFull) || !strings.Contains(err.Error(), "--resume goes on") {
+		t.Fatalf("got %v", err)
+	}
+	must(t, "check", store)
+	out := must(t, "load", store, file, "--resume")
+	if !strings.Contains(out, "put before") {
+		t.Errorf("reports %q", out)
+	}
+	if got := must(t, "scan", store); got != text {
+		t.Errorf("%d bytes, want %d", len(got), len(text))
+	}
+}
+
+// loadInto loads file in batches of 100 into a store opened with o.
+func loadInto(t *testing.T, store, file string, o *kv.Options) error {
+	t.Helper()
+	db, err := kv.Open(store, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	records, err := textrec.NewReader(f, textrec.Lines, textrec.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := loader{db: db, in: &input{name: file, records: records}, opt: loadOptions{batch: 100}, warn: os.Stderr}
+	return l.run(t.Context())
 }
 
 // FuzzLoad loads any text as any format: no panic, an exit code that fits, and
