@@ -138,7 +138,8 @@ func (d *Dump) Golden(path string) {
 		d.t.Fatal(err)
 	}
 	if at := difference(got, string(want)); at != "" {
-		d.t.Errorf("%s is not what is written now: %s\nIf the change is meant, it is a change of format: see docs/format.md, Versions, then run with -update.", path, at)
+		d.t.Errorf("%s is not what is written now: %s\n"+
+			"If things only lie elsewhere, run with -update. Else it is a change of format: see docs/format.md, Versions.", path, at)
 	}
 }
 

@@ -1,0 +1,167 @@
+package kv_test
+
+import (
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+
+	"nvkv/kv"
+)
+
+// tempStore opens a store that goes with the example. On /dev/shm instead of a
+// temporary directory it would be emulated NVM.
+func tempStore() (db *kv.DB, remove func()) {
+	dir, err := os.MkdirTemp("", "nvkv-example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	db, err = kv.Open(filepath.Join(dir, "store"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return db, func() {
+		if err := errors.Join(db.Close(), os.RemoveAll(dir)); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+func Example() {
+	db, remove := tempStore()
+	defer remove()
+
+	// Durable when Put returns.
+	if err := db.Put([]byte("blue"), []byte("#0000ff")); err != nil {
+		log.Fatal(err)
+	}
+	v, err := db.Get([]byte("blue"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("blue is %s\n", v)
+
+	_, err = db.Get([]byte("octarine"))
+	fmt.Println(errors.Is(err, kv.ErrNotFound))
+	// Output:
+	// blue is #0000ff
+	// true
+}
+
+// A store outlives the DB that wrote it.
+func ExampleOpen() {
+	dir, err := os.MkdirTemp("", "nvkv-example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "store")
+
+	db, err := kv.Open(path, nil) // creates it
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := db.Put([]byte("written by"), []byte("the first")); err != nil {
+		log.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		log.Fatal(err)
+	}
+
+	db, err = kv.Open(path, &kv.Options{ReadOnly: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	v, err := db.Get([]byte("written by"))
+	fmt.Printf("%s %v\n", v, err)
+	fmt.Println(db.Put([]byte("k"), []byte("v")))
+	// Output:
+	// the first <nil>
+	// nvkv: read-only
+}
+
+// A buffer that is used again and again makes reads free of allocations.
+func ExampleDB_GetAppend() {
+	db, remove := tempStore()
+	defer remove()
+	for _, k := range []string{"red", "green", "blue"} {
+		if err := db.Put([]byte(k), []byte("the colour "+k)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	var buf []byte
+	for _, k := range []string{"green", "blue"} {
+		var err error
+		if buf, err = db.GetAppend(buf[:0], []byte(k)); err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s\n", buf)
+	}
+	// Output:
+	// the colour green
+	// the colour blue
+}
+
+// A batch counts as a whole or not at all, for readers and after a crash.
+func ExampleDB_Write() {
+	db, remove := tempStore()
+	defer remove()
+	if err := db.Put([]byte("from"), []byte("10")); err != nil {
+		log.Fatal(err)
+	}
+
+	b := db.NewBatch()
+	b.Delete([]byte("from"))
+	b.Put([]byte("to"), []byte("10"))
+	if err := db.Write(b); err != nil {
+		log.Fatal(err)
+	}
+
+	for _, k := range []string{"from", "to"} {
+		found, err := db.Has([]byte(k))
+		fmt.Println(k, found, err)
+	}
+	// Output:
+	// from false <nil>
+	// to true <nil>
+}
+
+// A snapshot does not move under later writes.
+func ExampleDB_View() {
+	db, remove := tempStore()
+	defer remove()
+	b := db.NewBatch()
+	for _, k := range []string{"ant", "bear", "bee", "crow"} {
+		b.Put([]byte(k), fmt.Appendf(nil, "%d letters", len(k)))
+	}
+	if err := db.Write(b); err != nil {
+		log.Fatal(err)
+	}
+
+	err := db.View(func(tx *kv.Tx) error {
+		if err := db.Delete([]byte("bee")); err != nil {
+			return err
+		}
+		for k, v := range tx.Prefix([]byte("be")) {
+			fmt.Printf("%s: %s\n", k, v) // good until the next step
+		}
+		for k := range tx.Backward([]byte("b"), nil) {
+			fmt.Printf("backward: %s\n", k)
+		}
+		return tx.Err() // why an iteration ended early, if it did
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	found, err := db.Has([]byte("bee"))
+	fmt.Println("bee is there:", found, err)
+	// Output:
+	// bear: 4 letters
+	// bee: 3 letters
+	// backward: crow
+	// backward: bee
+	// backward: bear
+	// bee is there: false <nil>
+}
