@@ -192,3 +192,18 @@ func TestSessionsThatFail(t *testing.T) {
 		}
 	}
 }
+
+// One engine that fails does not take the figures of the others with it.
+func TestOthersGoOnAfterAFailure(t *testing.T) {
+	plan := smallPlan(MapEngine)
+	steps := []Step{{Kind: StepLoad, Name: "load"}}
+	good := Task{Name: "good", Jobs: []Job{plan.job(MapEngine, steps...)}}
+	bad := Task{Name: "bad", Jobs: []Job{plan.job("nosuch", steps...)}}
+	report, err := testRunner(t).Run(t.Context(), []Task{bad, good}, 2)
+	if err == nil || strings.Count(err.Error(), "bad, repetition 1") != 1 || strings.Contains(err.Error(), "repetition 2") {
+		t.Errorf("the failure is not named once: %v", err)
+	}
+	if len(report.Raw) != 2 || len(report.Runs) != 1 {
+		t.Errorf("%d repetitions of the good one, want 2", len(report.Raw))
+	}
+}

@@ -43,31 +43,34 @@ func DefaultDir() string {
 }
 
 // Run carries out every task once per repetition: all tasks, then all of them
-// again, so that no engine has the good minutes to itself. On an error it
-// returns the report of what was done until then, too.
+// again, so that no engine has the good minutes to itself. A task that fails
+// is not repeated, its steps before the failure count, and the others go on;
+// the error names each. A context that ends stops everything. The report of
+// what was done is returned with an error, too.
 func (r *Runner) Run(ctx context.Context, tasks []Task, repetitions int) (*Report, error) {
 	dir := r.Dir
 	if dir == "" {
 		dir = DefaultDir()
 	}
 	report := &Report{Created: time.Now().UTC().Truncate(time.Second), Machine: DescribeMachine(dir)}
-	var failure error
-	for rep := 1; rep <= repetitions && failure == nil; rep++ {
-		for _, task := range tasks {
+	failures := make([]error, len(tasks))
+	for rep := 1; rep <= repetitions && ctx.Err() == nil; rep++ {
+		for i, task := range tasks {
+			if failures[i] != nil || ctx.Err() != nil {
+				continue
+			}
 			runs, err := r.task(ctx, dir, task, rep)
 			report.Raw = append(report.Raw, runs...)
-			if cause := context.Cause(ctx); cause != nil {
-				failure = fmt.Errorf("%s, repetition %d: stopped: %w", task.Name, rep, cause)
-				break
-			}
-			if err != nil {
-				failure = fmt.Errorf("%s, repetition %d: %w", task.Name, rep, err)
-				break
+			if err != nil && ctx.Err() == nil {
+				failures[i] = fmt.Errorf("%s, repetition %d: %w", task.Name, rep, err)
 			}
 		}
 	}
 	report.Runs = medians(report.Raw)
-	return report, failure
+	if cause := context.Cause(ctx); cause != nil {
+		return report, fmt.Errorf("bench: stopped before the end: %w", cause)
+	}
+	return report, errors.Join(failures...)
 }
 
 func (r *Runner) task(ctx context.Context, dir string, task Task, rep int) (runs []Run, err error) {
