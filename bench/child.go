@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,14 +42,18 @@ func Child(ctx context.Context, in io.Reader, out io.Writer) error {
 type child struct {
 	cmd    *exec.Cmd
 	events *json.Decoder
-	errors tail
+	errors head
 }
 
-// startChild starts a process that carries out job. It dies with ctx.
-func startChild(ctx context.Context, command []string, job *Job) (*child, error) {
+// startChild starts a process that carries out job. It dies with ctx. What it
+// writes to standard error goes to stderr, if there is one.
+func startChild(ctx context.Context, command []string, job *Job, stderr io.Writer) (*child, error) {
 	c := &child{cmd: exec.CommandContext(ctx, command[0], command[1:]...)}
 	c.cmd.SysProcAttr = dieWithParent()
 	c.cmd.Stderr = &c.errors
+	if stderr != nil {
+		c.cmd.Stderr = io.MultiWriter(&c.errors, stderr)
+	}
 	c.cmd.WaitDelay = 5 * time.Second
 	in, err := c.cmd.StdinPipe()
 	if err != nil {
@@ -103,22 +108,20 @@ func (c *child) kill() {
 	c.cmd.Wait()
 }
 
-// tail keeps the end of what is written to it.
-type tail struct{ text []byte }
+// head keeps the beginning of what is written to it: a panic says there what
+// has happened, then where.
+type head struct{ text []byte }
 
-const tailBytes = 4096
+const headBytes = 400
 
-func (t *tail) Write(p []byte) (int, error) {
-	t.text = append(t.text, p...)
-	if over := len(t.text) - tailBytes; over > 0 {
-		t.text = append(t.text[:0], t.text[over:]...)
-	}
+func (h *head) Write(p []byte) (int, error) {
+	h.text = append(h.text, p[:min(len(p), headBytes-len(h.text))]...)
 	return len(p), nil
 }
 
-func (t *tail) quoted() string {
-	if len(t.text) == 0 {
+func (h *head) quoted() string {
+	if len(h.text) == 0 {
 		return ""
 	}
-	return fmt.Sprintf(": %s", t.text)
+	return fmt.Sprintf(": %s", bytes.TrimSpace(h.text))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 )
@@ -17,6 +18,10 @@ type Runner struct {
 	// Dir is where stores are made, each in a directory of its own, which is
 	// removed behind it. "" = DefaultDir().
 	Dir string
+
+	// Stderr, if set, gets all that sessions write to standard error; errors
+	// quote only its beginning.
+	Stderr io.Writer
 
 	// Progress, if set, is called while sessions work.
 	Progress func(Progress)
@@ -104,7 +109,7 @@ const killAfter = 300 * time.Millisecond
 // session carries out one job in a process of its own. A doomed one is killed
 // in its work; acked is then what it had acknowledged.
 func (r *Runner) session(ctx context.Context, job *Job, rep int) (runs []Run, acked uint64, err error) {
-	c, err := startChild(ctx, r.command(), job)
+	c, err := startChild(ctx, r.command(), job, r.Stderr)
 	if err != nil {
 		return nil, 0, err
 	}

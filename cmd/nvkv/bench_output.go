@@ -34,7 +34,7 @@ func (o *benchOutput) register(cmd *cobra.Command) {
 	f.StringVar(&o.csv, "csv", "", "write a line per run to `FILE`; - in place of the table")
 	f.StringVar(&o.html, "html", "", "write one self-contained page with plots to `FILE`")
 	f.StringVar(&o.plots, "plots", "", "write the two main plots to `DIR`, as SVG and PNG")
-	f.BoolVarP(&o.verbose, "verbose", "v", false, "a line on standard error for every run of every repetition")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "a line on standard error for every run of every repetition, and all that a failing session says")
 }
 
 // run carries the tasks out and hands the figures on. What was measured before
@@ -45,6 +45,9 @@ func (o *benchOutput) run(cmd *cobra.Command, tasks []bench.Task, repeat int) er
 	}
 	bar := newBenchBar(cmd.ErrOrStderr(), tasks, repeat)
 	r := &bench.Runner{Dir: o.dir, Progress: bar.progress}
+	if o.verbose {
+		r.Stderr = cmd.ErrOrStderr()
+	}
 	r.Finished = func(run bench.Run) {
 		bar.finished()
 		if o.verbose {
