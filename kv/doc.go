@@ -1,6 +1,6 @@
-// Package kv is an ordered, transactional key-value store for memory that keeps
-// its bytes: NVDIMMs, CXL memory, what a file system maps directly, and plain
-// files where there is none of that.
+// Package kv is an ordered, transactional key-value store for byte-addressable
+// memory that keeps its contents, read in place and written once. It runs on
+// tmpfs, where it is such memory emulated, and on plain files.
 //
 //	db, err := kv.Open("/dev/shm/inventory", nil)
 //	err = db.Put([]byte("apples"), []byte("7"))
@@ -46,10 +46,9 @@
 // checkpoint, every 64 MiB of records and at Close, writes the pages that changed
 // to new places and then a superblock that names the new root.
 //
-// Opening a store reads the last superblock and those slabs that were written
-// since, and applies the records that it finds there and that count. That takes
-// time in proportion to what was written since the checkpoint, not to the size of
-// the store.
+// Opening a store reads the last superblock, the metadata of every slab (under
+// 1 % of the store) and the slabs that were written since the last checkpoint,
+// and applies the records that it finds there and that count.
 //
 //	Put ── checksum ── turn ── slot ── record, mark ── fence ── index ── free old
 //	                                                   │
