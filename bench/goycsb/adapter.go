@@ -76,6 +76,7 @@ type nothing struct {
 
 func (n *nothing) Get(dst, _ []byte) ([]byte, error) { return append(dst, n.value...), nil }
 func (n *nothing) Put(_, _ []byte) error             { return nil }
+func (n *nothing) Flush() error                      { return nil }
 func (n *nothing) Close() error                      { return nil }
 
 func (n *nothing) Scan(start []byte, count int, fn func(key, value []byte) bool) error {

@@ -52,47 +52,66 @@ func run(ctx context.Context, args []string) error {
 	return compare(ctx, o, strings.Split(engines, ","), repeat, tolerance)
 }
 
-func compare(ctx context.Context, o order, engines []string, repeat int, tolerance float64) error {
-	theirs, err := driveAll(ctx, o, append([]string{noop}, engines...), repeat)
-	if err != nil {
-		return err
-	}
-	own, err := measureAll(ctx, o, engines, repeat)
-	if err != nil {
-		return err
-	}
-	return judge(os.Stdout, engines, append([]string{"load"}, o.Workloads...), theirs, own, tolerance)
-}
-
 // times are nanoseconds per operation, by engine and workload.
 type times map[string]map[string]float64
 
-// driveAll lets go-ycsb drive each engine in processes and directories of its
-// own, in turn, and returns the medians.
-func driveAll(ctx context.Context, o order, engines []string, repeat int) (times, error) {
-	all := map[string]map[string][]float64{}
-	for range repeat {
-		for _, engine := range engines {
-			got, err := driveOnce(ctx, o, engine)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", engine, err)
+// repetitions are the times of each repetition.
+type repetitions []times
+
+// medians joins repetitions.
+func (r repetitions) medians() times {
+	lists := map[string]map[string][]float64{}
+	for _, t := range r {
+		for engine, byWorkload := range t {
+			if lists[engine] == nil {
+				lists[engine] = map[string][]float64{}
 			}
-			if all[engine] == nil {
-				all[engine] = map[string][]float64{}
-			}
-			for workload, ns := range got {
-				all[engine][workload] = append(all[engine][workload], ns)
+			for workload, ns := range byWorkload {
+				lists[engine][workload] = append(lists[engine][workload], ns)
 			}
 		}
 	}
-	medians := times{}
-	for engine, byWorkload := range all {
-		medians[engine] = map[string]float64{}
+	joined := times{}
+	for engine, byWorkload := range lists {
+		joined[engine] = map[string]float64{}
 		for workload, list := range byWorkload {
-			medians[engine][workload] = middle(list)
+			joined[engine][workload] = middle(list)
 		}
 	}
-	return medians, nil
+	return joined
+}
+
+// compare lets the two benchmarks take turns, so that both meet the same
+// moods of the machine.
+func compare(ctx context.Context, o order, engines []string, repeat int, tolerance float64) error {
+	var theirs, own repetitions
+	for range repeat {
+		t, err := driveAll(ctx, o, append([]string{noop}, engines...))
+		if err != nil {
+			return err
+		}
+		m, err := measureAll(ctx, o, engines)
+		if err != nil {
+			return err
+		}
+		theirs, own = append(theirs, t), append(own, m)
+	}
+	workloads := append([]string{"load"}, o.Workloads...)
+	return judge(os.Stdout, engines, workloads, theirs.medians(), own.medians(), tolerance)
+}
+
+// driveAll lets go-ycsb drive each engine in a process and a directory of its
+// own.
+func driveAll(ctx context.Context, o order, engines []string) (times, error) {
+	all := times{}
+	for _, engine := range engines {
+		got, err := driveOnce(ctx, o, engine)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", engine, err)
+		}
+		all[engine] = got
+	}
+	return all, nil
 }
 
 func driveOnce(ctx context.Context, o order, engine string) (map[string]float64, error) {
@@ -124,7 +143,7 @@ func driveOnce(ctx context.Context, o order, engine string) (map[string]float64,
 
 // measureAll lets this project's benchmark do the same. The cost of its loop
 // is already taken off.
-func measureAll(ctx context.Context, o order, engines []string, repeat int) (times, error) {
+func measureAll(ctx context.Context, o order, engines []string) (times, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -140,7 +159,7 @@ func measureAll(ctx context.Context, o order, engines []string, repeat int) (tim
 	if err != nil {
 		return nil, err
 	}
-	report, err := (&bench.Runner{Command: []string{self, "session"}, Dir: o.Dir}).Run(ctx, tasks, repeat)
+	report, err := (&bench.Runner{Command: []string{self, "session"}, Dir: o.Dir}).Run(ctx, tasks, 1)
 	if err != nil {
 		return nil, err
 	}
