@@ -39,10 +39,14 @@ type Region struct {
 	lists     []lists
 	freeSlabs int
 	reserve   int
+	freeIndex int // free slabs in extents where index slabs gather
 	freeHint  int
-	interval  uint64 // checkpoint interval that marks written now carry
-	headBad   []*CorruptError
-	readOnly  bool
+
+	extents    []extent
+	lastExtent int
+	interval   uint64 // checkpoint interval that marks written now carry
+	headBad    []*CorruptError
+	readOnly   bool
 
 	usedBytes, liveBytes int64
 }
@@ -176,7 +180,9 @@ func (r *Region) readDesc(i int, d []byte) error {
 	k, c, carve, ok := unpackIdentity(w)
 	if !ok {
 		k, c, carve, ok = unpackIdentity(le.Uint64(d[descCopy:]))
-		r.headBad = append(r.headBad, &CorruptError{r.geo.descOff(i), "slab identity, first copy"})
+		if w != 0 { // zero: the first carving was torn, and its copy arrived
+			r.headBad = append(r.headBad, &CorruptError{r.geo.descOff(i), "slab identity, first copy"})
+		}
 	}
 	size := r.table.slotBytes(k, c)
 	if !ok && w == 0 {
@@ -194,17 +200,19 @@ func (r *Region) readDesc(i int, d []byte) error {
 // Ready ends recovery: slabs without a used slot become free, the others are
 // listed by their free space, and allocation may begin.
 func (r *Region) Ready() {
-	r.freeSlabs = 0
+	r.freeSlabs, r.freeIndex, r.extents = 0, 0, nil
 	r.usedBytes, r.liveBytes = 0, 0
 	for i := range r.slabs {
-		s := &r.slabs[i]
-		switch {
-		case r.geo.isMeta(i):
+		if r.geo.isMeta(i) {
+			continue
+		}
+		r.addSlab(i)
+		switch s := &r.slabs[i]; {
 		case s.kind == KindFree:
-			r.freeSlabs++
+			r.countFree(int32(i), +1)
 		case s.usedN == 0:
 			s.kind = KindFree
-			r.freeSlabs++
+			r.countFree(int32(i), +1)
 		default:
 			size := int64(r.slotBytesOf(s))
 			r.usedBytes += size * int64(s.usedN)
@@ -212,6 +220,7 @@ func (r *Region) Ready() {
 			r.enlist(int32(i))
 		}
 	}
+	r.gatherAll()
 }
 
 func (r *Region) slotBytesOf(s *slab) int { return r.table.slotBytes(s.kind, s.class) }
@@ -325,7 +334,8 @@ func (r *Region) grow(n int) error {
 	for i := old; i < want; i++ {
 		r.slabs = append(r.slabs, slab{bucket: none})
 		if !r.geo.isMeta(i) {
-			r.freeSlabs++
+			r.addSlab(i)
+			r.countFree(int32(i), +1)
 		}
 	}
 	return nil

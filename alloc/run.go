@@ -48,7 +48,7 @@ func (r *Region) AllocRuns(n int64, maxExtents int) ([]Extent, error) {
 // allocSlabs takes up to n free slabs side by side, the longest stretch that
 // it finds up to that.
 func (r *Region) allocSlabs(n int) (Extent, error) {
-	if r.freeSlabs-n < r.reserve {
+	if r.freeSlabs-r.freeIndex-n < r.reserve {
 		if err := r.grow(min(n, r.geo.groupSlabs)); err != nil && r.freeSlabs <= r.reserve {
 			return Extent{}, err
 		}
@@ -97,7 +97,7 @@ func (r *Region) allocPages(n int32) (Extent, error) {
 			}
 		}
 	}
-	i, err := r.takeFree(false)
+	i, err := r.takeFree(KindRun, false)
 	if err == nil {
 		err = r.carve(i, KindRun, 0)
 	}

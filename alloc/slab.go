@@ -138,7 +138,7 @@ func (r *Region) pick(k Kind, c ClassID, urgent bool) error {
 		r.makeCurrent(l, i)
 		return nil
 	}
-	i, err := r.takeFree(urgent)
+	i, err := r.takeFree(k, urgent)
 	if err == nil {
 		if err = r.carve(i, k, c); err == nil {
 			r.makeCurrent(l, i)
@@ -170,10 +170,15 @@ func (r *Region) makeCurrent(l *lists, i int32) {
 // takeFree returns a free slab, growing the device where there is none beyond
 // the reserve. Only urgent callers, those that give space back or cannot fail,
 // may dip into the reserve.
-func (r *Region) takeFree(urgent bool) (int32, error) {
-	if r.freeSlabs <= r.reserve {
+func (r *Region) takeFree(k Kind, urgent bool) (int32, error) {
+	if isIndex(k) && r.freeSlabs > r.reserve {
+		if i := r.indexSlab(); i != none {
+			return i, nil
+		}
+	}
+	if r.freeSlabs-r.freeIndex <= r.reserve {
 		err := r.grow(1)
-		if err != nil && !(urgent && r.freeSlabs > 0) {
+		if err != nil && r.freeSlabs <= r.reserve && !(urgent && r.freeSlabs > 0) {
 			return none, err
 		}
 	}
@@ -181,16 +186,17 @@ func (r *Region) takeFree(urgent bool) (int32, error) {
 }
 
 // nextFreeSlab walks on from where the last one was found: a next-fit order
-// spreads wear over the device.
+// spreads wear over the device. Extents where index slabs gather come last.
 func (r *Region) nextFreeSlab() int32 {
 	n := len(r.slabs)
+	anywhere := r.freeSlabs == r.freeIndex
 	for range n {
 		if r.freeHint >= n {
 			r.freeHint = 0
 		}
 		i := r.freeHint
 		r.freeHint++
-		if r.isFree(i) {
+		if r.isFree(i) && (anywhere || !r.extents[r.extentOf(i)].index) {
 			return int32(i)
 		}
 	}
@@ -214,7 +220,7 @@ func (r *Region) carve(i int32, k Kind, c ClassID) error {
 	s.usedN, s.liveN, s.cursor, s.touched = 0, 0, 0, 0
 	s.bucket, s.dirty = none, true
 	s.used, s.live = makeBits(s.slots)
-	r.freeSlabs--
+	r.countFree(i, -1)
 	if k == KindRecord {
 		return nil
 	}
@@ -237,5 +243,5 @@ func (r *Region) emptied(i int32) {
 	}
 	r.delist(i)
 	s.kind = KindFree
-	r.freeSlabs++
+	r.countFree(i, +1)
 }

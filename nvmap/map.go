@@ -152,6 +152,13 @@ func (m *Map) openTo(size int64) error {
 	return nil
 }
 
+// PreferHuge asks for huge pages behind the frames of [off, off+n), which must
+// be open: for stretches whose pages will nearly all have frames. The first of
+// them then commits the whole huge page.
+func (m *Map) PreferHuge(off Off, n int64) {
+	m.mirror.preferHuge(int64(off), min(int64(off)+n, m.opened))
+}
+
 func (m *Map) word(p PageID) *uint64 {
 	return (*uint64)(unsafe.Add(m.state, (p&m.mask)*8))
 }
