@@ -3,7 +3,9 @@ package conformance
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"nvkv/compat"
 )
@@ -15,6 +17,7 @@ var batchCases = []testCase{
 	{"BatchLarge", batchLarge},
 	{"BatchAllOrNone", batchAllOrNone},
 	{"BatchAtOneInstant", batchAtOneInstant},
+	{"BatchSeenByGets", batchSeenByGets},
 }
 
 func batchEmpty(s *store) {
@@ -90,52 +93,76 @@ func batchAllOrNone(s *store) {
 	s.wantAll(s, want)
 }
 
-// batchAtOneInstant lets readers look for a batch of which only a part is
+// instantWidth is the number of keys that each batch of batchAtOneInstant and
+// batchSeenByGets writes.
+const instantWidth = 5
+
+// batchAtOneInstant lets scans look for a batch of which only a part is
 // visible.
 func batchAtOneInstant(s *store) {
-	const rounds, width = 150, 5
+	besideBatches(s, func() {
+		seen := make(map[string]int)
+		err := s.Scan(nil, -1, func(_, value []byte) bool {
+			seen[string(value)]++
+			return true
+		})
+		if err != nil {
+			s.Errorf("Scan beside writes: %v", err)
+		}
+		for value, n := range seen {
+			if n != instantWidth {
+				s.Errorf("%d of %d entries of batch %s are visible", n, instantWidth, value)
+			}
+		}
+	})
+}
+
+// batchSeenByGets reads the keys one by one, up and down. Once one of them
+// shows a batch, all that are read after it must show it or a later one.
+func batchSeenByGets(s *store) {
+	besideBatches(s, func() {
+		last := -1
+		for i := range 2 * instantWidth {
+			key := min(i, 2*instantWidth-1-i)
+			value, err := s.Get(nil, fmt.Append(nil, "key-", key))
+			if err != nil {
+				s.Errorf("Get beside writes: %v", err)
+				return
+			}
+			round, err := strconv.Atoi(string(value))
+			if err != nil || round < last {
+				s.Errorf("key %d shows batch %s after another showed batch %d", key, value, last)
+			}
+			last = round
+		}
+	})
+}
+
+// besideBatches calls look from two goroutines while batches are written, all
+// to the same keys and each with its number as the values.
+func besideBatches(s *store, look func()) {
+	const rounds = 150
 	batch := func(round int) []compat.Op {
-		ops := make([]compat.Op, width)
+		ops := make([]compat.Op, instantWidth)
 		for i := range ops {
 			ops[i] = putOp(fmt.Sprint("key-", i), fmt.Sprint(round))
 		}
 		return ops
 	}
 	s.write(batch(0)...)
-	done := make(chan struct{})
+	var writing atomic.Bool
+	writing.Store(true)
 	var readers sync.WaitGroup
 	for range 2 {
 		readers.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-					checkWhole(s, width)
-				}
+			for writing.Load() {
+				look()
 			}
 		})
 	}
 	for round := 1; round <= rounds; round++ {
 		s.write(batch(round)...)
 	}
-	close(done)
+	writing.Store(false)
 	readers.Wait()
-}
-
-// checkWhole reports a scan in which the values of one batch differ.
-func checkWhole(s *store, width int) {
-	seen := make(map[string]int)
-	err := s.Scan(nil, -1, func(_, value []byte) bool {
-		seen[string(value)]++
-		return true
-	})
-	if err != nil {
-		s.Errorf("Scan beside writes: %v", err)
-	}
-	for value, n := range seen {
-		if n != width {
-			s.Errorf("%d of %d entries of batch %s are visible", n, width, value)
-		}
-	}
 }

@@ -13,6 +13,7 @@ var concurrentCases = []testCase{
 	{"ConcurrentWriters", concurrentWriters},
 	{"ConcurrentReadersAndWriters", concurrentReadersAndWriters},
 	{"ConcurrentSnapshots", concurrentSnapshots},
+	{"Linearizable", linearizable},
 	{"CloseWhileBusy", closeWhileBusy},
 }
 

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"nvkv/compat"
@@ -32,6 +33,8 @@ var faults = map[string]struct {
 	"batch reversed":             {"BatchOrder", func(e compat.Engine) compat.Engine { return batchReversed{e} }},
 	"batch torn by an error":     {"BatchAllOrNone", func(e compat.Engine) compat.Engine { return batchTorn{e} }},
 	"batch seen in part":         {"BatchAtOneInstant", func(e compat.Engine) compat.Engine { return batchTorn{e} }},
+	"batch got in part":          {"BatchSeenByGets", func(e compat.Engine) compat.Engine { return batchTorn{e} }},
+	"stale reads":                {"Linearizable", func(e compat.Engine) compat.Engine { return &staleReads{Engine: e} }},
 	"snapshot moves":             {"SnapshotUnmoved", func(e compat.Engine) compat.Engine { return snapshotMoves{e} }},
 	"writes kept in memory":      {"KilledProcess", func(e compat.Engine) compat.Engine { return &buffersKept{Engine: e} }},
 	"second close fails":         {"UseAfterClose", func(e compat.Engine) compat.Engine { return &closeFails{Engine: e} }},
@@ -204,6 +207,32 @@ func (e snapshotMoves) Snapshot() (compat.Reader, error) { return movingReader(e
 type movingReader struct{ compat.Engine }
 
 func (movingReader) Close() error { return nil }
+
+// staleReads answers every second Get with what the one before it on the same
+// key found.
+type staleReads struct {
+	compat.Engine
+	mu   sync.Mutex
+	last map[string][]byte
+}
+
+func (e *staleReads) Get(dst, key []byte) ([]byte, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if old, ok := e.last[string(key)]; ok {
+		delete(e.last, string(key))
+		return append(dst, old...), nil
+	}
+	value, err := e.Engine.Get(nil, key)
+	if err != nil {
+		return dst, err
+	}
+	if e.last == nil {
+		e.last = make(map[string][]byte)
+	}
+	e.last[string(key)] = value
+	return append(dst, value...), nil
+}
 
 type closeFails struct {
 	compat.Engine

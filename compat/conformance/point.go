@@ -23,6 +23,7 @@ var pointCases = []testCase{
 	{"KeyTooLarge", keyTooLarge},
 	{"ValueSizes", valueSizes},
 	{"ValueShrinksAndGrows", valueShrinksAndGrows},
+	{"ValueOf64MiB", valueOf64MiB},
 }
 
 func emptyStore(s *store) {
@@ -247,4 +248,19 @@ func valueShrinksAndGrows(s *store) {
 		s.want(s, key, want[key])
 	}
 	s.wantAll(s, want)
+}
+
+func valueOf64MiB(s *store) {
+	huge := string(pattern(64<<20, 1))
+	s.put("before", "v")
+	s.put("k", huge)
+	s.want(s, "k", huge)
+	s.reopen()
+	s.wantAll(s, map[string]string{"before": "v", "k": huge})
+	s.put("k", "small")
+	s.want(s, "k", "small")
+	s.write(putOp("k", huge[1:]), putOp("after", "v"))
+	s.want(s, "k", huge[1:])
+	s.del("k")
+	s.wantAll(s, map[string]string{"before": "v", "after": "v"})
 }
