@@ -82,27 +82,34 @@ func (r *Region) mapSum(b []byte, slab int) uint32 {
 }
 
 // LoadMaps takes what is used and live from the maps of the newest generation
-// not above that of the superblock. It returns the slabs whose map cannot be
-// told: a place of theirs holds neither zeros nor a good map, so the other one
-// may be stale. The caller decides those by what the index reaches.
-func (r *Region) LoadMaps() (ambiguous []int, err error) {
+// not above that of the last checkpoint. It returns the slabs whose map cannot
+// be told: a place of theirs holds neither zeros nor a good map, so the other
+// one may be stale. The caller decides those by what the index reaches.
+func (r *Region) LoadMaps(checkpoint uint64) (ambiguous []int, err error) {
 	buf := make([]byte, 2*r.geo.mapBytes)
 	for i := range r.slabs {
-		s := &r.slabs[i]
-		if s.kind == KindFree || r.geo.isMeta(i) {
+		if r.geo.isMeta(i) {
 			continue
 		}
 		if err := r.m.Device().Read(r.geo.mapOff(i, 0), buf); err != nil {
 			return nil, err
 		}
-		if !r.loadMap(i, buf) {
+		if !r.loadMap(i, buf, checkpoint) {
 			ambiguous = append(ambiguous, i)
 		}
 	}
 	return ambiguous, nil
 }
 
-func (r *Region) loadMap(i int, buf []byte) bool {
+// loadMap reads both places of a slab's map. A6: a map of a checkpoint that did
+// not flip is left alone now, and made obsolete by the next checkpoint, which
+// writes the map of that slab whether it changed or not: once superblocks of
+// later generations exist, nothing else would tell it from a map that counts.
+// For the same reason the newest map that may count decides, and where it is of
+// another carving, the slab was carved since and nothing in it is live. That
+// carving may yet be lost, when a killed process left it: so this map too is
+// made obsolete.
+func (r *Region) loadMap(i int, buf []byte, checkpoint uint64) bool {
 	s := &r.slabs[i]
 	le := binary.LittleEndian
 	best, found, clean := uint64(0), -1, true
@@ -118,8 +125,9 @@ func (r *Region) loadMap(i int, buf []byte) bool {
 			continue
 		}
 		generation := head & (1<<48 - 1)
-		if generation > r.super.generation || le.Uint32(b[8:]) != s.carve || int(head>>48) != len(s.live) {
-			continue // of a checkpoint that did not flip, or of another carving
+		if generation > checkpoint {
+			s.dirty = true
+			continue
 		}
 		if found < 0 || generation > best {
 			best, found = generation, place
@@ -128,10 +136,16 @@ func (r *Region) loadMap(i int, buf []byte) bool {
 	if !clean {
 		return false
 	}
-	if found >= 0 {
-		s.place = uint8(found)
-		s.setMap(buf[found*r.geo.mapBytes+mapHeaderSize:])
+	if found < 0 {
+		return true
 	}
+	s.place = uint8(found)
+	b := buf[found*r.geo.mapBytes:]
+	if le.Uint32(b[8:]) != s.carve || int(le.Uint16(b[6:])) != len(s.live) {
+		s.dirty = true
+		return true
+	}
+	s.setMap(b[mapHeaderSize:])
 	return true
 }
 

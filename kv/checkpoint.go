@@ -99,6 +99,7 @@ func (db *DB) freeze() *frozen {
 		run: db.run, interval: st.interval + 1, last: db.visible,
 		root: db.ix.root, height: uint8(db.ix.height), hasLong: db.ix.hasLong,
 		epoch: h.epoch, keys: db.keys, leaves: int64(db.ix.leaves),
+		maps: db.r.Generation() + 1,
 	}
 	db.checkpoints.freezing.Store(f)
 	db.tombs = nil
@@ -159,7 +160,7 @@ func (db *DB) writeFrozen(ctx context.Context, f *frozen) error {
 	if err != nil {
 		return err
 	}
-	if err := db.r.WriteMaps(f.maps, db.r.Generation()+1); err != nil {
+	if err := db.r.WriteMaps(f.maps, f.state.maps); err != nil {
 		return err
 	}
 	return db.m.Fence()

@@ -173,6 +173,8 @@ func (db *DB) reclaim() {
 // freeRecord frees a record's slot and its runs. I5: the slot of a run list
 // that a checkpoint names stays allocated until the next one flips: a recovery
 // reads the list to learn which runs the record that replaced it set free.
+// I6: where the runs hold the key too, they stay allocated as long: a recovery
+// cannot replay, nor set aside, a record whose key it cannot read.
 func (db *DB) freeRecord(x ref) {
 	o := refOff(x)
 	if x&refSpill == 0 {
@@ -182,6 +184,10 @@ func (db *DB) freeRecord(x ref) {
 	var rec record
 	if db.readRecord(o, &rec) != nil {
 		return // damaged: slot and runs stay allocated, Check names them
+	}
+	if rec.flags&flagSpillKey != 0 {
+		db.tombs = append(db.tombs, x) // I6
+		return
 	}
 	_, list := rec.extents()
 	for _, e := range list {

@@ -38,9 +38,8 @@ type recovery struct {
 	db        *DB
 	st        state
 	found     []candidate
-	highest   number                 // newest transaction of the run that died; 0 if it wrote none
-	void      bool                   // the highest did not end
-	contested map[nvmap.Off]struct{} // slots that a candidate took from what the checkpoint's maps call used
+	highest   number // newest transaction of the run that died; 0 if it wrote none
+	void      bool   // the highest did not end
 	displaced []ref
 	runs      []alloc.Extent // runs of displaced records
 	bytes     int64
@@ -51,7 +50,7 @@ func (db *DB) recover() error {
 	if err != nil {
 		return err
 	}
-	rc := &recovery{db: db, st: st, contested: map[nvmap.Off]struct{}{}}
+	rc := &recovery{db: db, st: st}
 	db.r.SetInterval(st.interval)
 	if err := rc.loadCheckpoint(); err != nil {
 		return err
@@ -75,8 +74,9 @@ func (rc *recovery) loadCheckpoint() error {
 	db, st := rc.db, &rc.st
 	db.ix.epoch = st.epoch + 1
 	db.visible, db.frozenLast = st.last, st.last
-	if st.root == 0 {
-		return nil // none was taken yet
+	ambiguous, err := db.r.LoadMaps(st.maps)
+	if err != nil || st.root == 0 {
+		return err // without a root none was taken yet: all maps are obsolete
 	}
 	db.ix.root, db.ix.height = st.root, int(st.height)
 	db.ix.hasLong, db.ix.leaves = st.hasLong, int(st.leaves)
@@ -91,9 +91,8 @@ func (rc *recovery) loadCheckpoint() error {
 	}
 	db.checkpoints.current = &holder{root: st.root, epoch: st.epoch, number: st.last}
 	db.holders.push(db.checkpoints.current)
-	ambiguous, err := db.r.LoadMaps()
-	if err != nil || len(ambiguous) == 0 {
-		return err
+	if len(ambiguous) == 0 {
+		return nil
 	}
 	return rc.decideMaps(ambiguous)
 }
@@ -199,7 +198,24 @@ func (rc *recovery) whole(t []candidate) bool {
 		}
 		if c.flags&flagSpill != 0 {
 			var rec record
-			if rc.db.readRecord(c.off, &rec) != nil || !rc.db.runsWhole(&rec) {
+			if rc.db.readRecord(c.off, &rec) != nil || !rc.carvedRuns(&rec) || !rc.db.runsWhole(&rec) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// carvedRuns says whether the slabs below a record's runs are known as such:
+// that they were carved rides on the same fence.
+func (rc *recovery) carvedRuns(rec *record) bool {
+	_, list := rec.extents()
+	for _, e := range list {
+		if rc.db.r.CheckExtent(e) != nil {
+			return false
+		}
+		for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
+			if _, _, ok := rc.db.r.Carve(o, alloc.KindRun); !ok {
 				return false
 			}
 		}
@@ -251,7 +267,7 @@ func (rc *recovery) rewrite(c *candidate) error {
 		}
 		_, list := rec.extents()
 		for _, e := range list {
-			if err := db.m.Write(e.Off, bytes.Clone(db.m.View(e.Off, int(e.Bytes)))); err != nil {
+			if err := rc.rewriteRun(e); err != nil {
 				return err
 			}
 		}
@@ -259,12 +275,23 @@ func (rc *recovery) rewrite(c *candidate) error {
 	return db.m.Write(c.off, bytes.Clone(db.m.View(c.off, int(c.bytes))))
 }
 
+// rewriteRun writes a run again, and what the slabs below it were carved into.
+func (rc *recovery) rewriteRun(e alloc.Extent) error {
+	db := rc.db
+	for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
+		if err := db.r.Touch(o); err != nil {
+			return err
+		}
+	}
+	return db.m.Write(e.Off, bytes.Clone(db.m.View(e.Off, int(e.Bytes))))
+}
+
 // claim makes every record that counts used before anything is allocated.
 func (rc *recovery) claim() {
 	for i := range rc.found {
 		c := &rc.found[i]
 		if rc.db.r.IsUsed(c.off) {
-			rc.contested[c.off] = struct{}{}
+			// taken from what the checkpoint's maps call used
 		} else if err := rc.db.r.Claim(c.off, alloc.KindRecord); err != nil {
 			rc.damage(c.off, "record slot", nil)
 		}
@@ -401,27 +428,35 @@ func (rc *recovery) live(o nvmap.Off, rec *record) {
 	}
 }
 
+// eachUsed calls fn for the pages of a run that are in use as such: their slabs
+// may have been carved into something else since the run was freed.
 func (rc *recovery) eachUsed(e alloc.Extent, fn func(nvmap.Off)) {
 	for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
-		if rc.db.r.IsUsed(o) {
+		if _, _, run := rc.db.r.Carve(o, alloc.KindRun); run && rc.db.r.IsUsed(o) {
 			fn(o)
 		}
 	}
 }
 
-// displace takes the record that key had out of what the index reaches. A slot
-// that the checkpoint gave to key and that holds another key's newer record by
-// now stays with that one.
+// displace takes the record that key had out of what the index reaches. The
+// slot may have been freed and taken since the checkpoint, by another key's
+// record or by a tombstone, and its slab carved anew: then it stays theirs.
 func (rc *recovery) displace(x ref, key []byte) {
 	db := rc.db
 	o := refOff(x)
-	var rec record
-	readable := db.readRecord(o, &rec) == nil
-	if _, ok := rc.contested[o]; ok && !(readable && rec.flags&flagSpillKey == 0 && bytes.Equal(rec.key, key)) {
+	if _, _, ok := db.r.Carve(o, alloc.KindRecord); !ok || !db.r.IsUsed(o) {
 		return
 	}
-	if !db.r.IsUsed(o) {
-		return
+	var rec record
+	readable := db.readRecord(o, &rec) == nil
+	if readable && rc.replays(&rec) {
+		if rec.kind == kindDelete {
+			db.r.ClearLive(o) // R6: used, not live
+			return
+		}
+		if !rc.hasKey(&rec, key) {
+			return
+		}
 	}
 	db.r.ClearLive(o)
 	rc.displaced = append(rc.displaced, x)
@@ -432,30 +467,82 @@ func (rc *recovery) displace(x ref, key []byte) {
 	for _, e := range list {
 		if db.r.CheckExtent(e) == nil {
 			rc.eachUsed(e, db.r.ClearLive)
-			rc.runs = append(rc.runs, e)
+			if rec.flags&flagSpillKey == 0 { // else I6
+				rc.runs = append(rc.runs, e)
+			}
 		}
 	}
+}
+
+// replays says whether a record is one that this recovery applies.
+func (rc *recovery) replays(rec *record) bool {
+	yes, undecided := rc.st.counts(rec.number)
+	if undecided {
+		yes = rec.number.counter() <= rc.lastCounter()
+	}
+	return yes && rec.number > rc.st.last
+}
+
+// hasKey says whether a record is one of key, wherever its key lies.
+func (rc *recovery) hasKey(rec *record, key []byte) bool {
+	k := rec.key
+	if rec.flags&flagSpillKey != 0 {
+		k, _, _ = rc.db.readRuns(rec, nil)
+	}
+	return bytes.Equal(k, key)
 }
 
 // free gives back what replay displaced and nothing else took.
 func (rc *recovery) free() {
 	db := rc.db
+	kept := rc.keepRuns()
 	freeIf := func(o nvmap.Off) {
-		if db.r.IsUsed(o) && !db.r.IsLive(o) {
+		if _, keep := kept[o]; !keep && db.r.IsUsed(o) && !db.r.IsLive(o) {
 			db.r.Free(o)
 		}
 	}
 	for _, x := range rc.displaced {
 		var rec record
-		if x&refSpill != 0 && db.readRecord(refOff(x), &rec) == nil && rec.number <= db.frozenLast {
-			db.tombs = append(db.tombs, refOff(x)) // I5
-			continue
+		if x&refSpill != 0 && db.r.IsUsed(refOff(x)) && !db.r.IsLive(refOff(x)) && db.readRecord(refOff(x), &rec) == nil {
+			if rec.flags&flagSpillKey != 0 {
+				db.tombs = append(db.tombs, x) // I6
+				continue
+			}
+			if rec.number <= db.frozenLast {
+				db.tombs = append(db.tombs, refOff(x)) // I5
+				continue
+			}
 		}
 		freeIf(refOff(x))
 	}
 	for _, e := range rc.runs {
 		rc.eachUsed(e, freeIf)
 	}
+}
+
+// keepRuns settles whose the pages are that a displaced record and a newer one
+// both name: those of records that the index reaches are live, and those that
+// wait for a checkpoint are returned.
+func (rc *recovery) keepRuns() map[nvmap.Off]struct{} {
+	db := rc.db
+	kept := map[nvmap.Off]struct{}{}
+	for _, c := range rc.found {
+		var rec record
+		if c.flags&flagSpill == 0 || db.readRecord(c.off, &rec) != nil {
+			continue
+		}
+		_, list := rec.extents()
+		for _, e := range list {
+			switch {
+			case db.r.CheckExtent(e) != nil:
+			case db.r.IsLive(c.off):
+				rc.eachUsed(e, db.r.SetLive)
+			case c.kind == kindDelete || c.flags&flagSpillKey != 0: // R6, I6
+				rc.eachUsed(e, func(o nvmap.Off) { kept[o] = struct{}{} })
+			}
+		}
+	}
+	return kept
 }
 
 // beginRun makes this opening a run of its own: the next recovery must not

@@ -20,6 +20,7 @@ type state struct {
 	epoch    uint64 // of the index's newest pages
 	keys     int64
 	leaves   int64
+	maps     uint64 // generation that the maps of the checkpoint carry
 	ended    []endedRun
 }
 
@@ -53,6 +54,7 @@ func (s *state) encode() []byte {
 	le.PutUint64(b[32:], s.epoch)
 	le.PutUint64(b[40:], uint64(s.keys))
 	le.PutUint64(b[48:], uint64(s.leaves))
+	le.PutUint64(b[56:], s.maps)
 	for _, e := range s.ended {
 		b = le.AppendUint32(b, e.run)
 		b = le.AppendUint64(b, e.last)
@@ -74,6 +76,7 @@ func decodeState(b []byte) (s state, err error) {
 		interval: le.Uint64(b[8:]), last: number(le.Uint64(b[16:])),
 		root: nvmap.PageID(le.Uint64(b[24:])), epoch: le.Uint64(b[32:]),
 		keys: int64(le.Uint64(b[40:])), leaves: int64(le.Uint64(b[48:])),
+		maps: le.Uint64(b[56:]),
 	}
 	for i := range n {
 		e := b[stateBytes+endedBytes*i:]

@@ -1,0 +1,550 @@
+package kv
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"nvkv/nvmap"
+)
+
+// The crash suite runs random operations on a simulated medium and opens what
+// a power failure could have left, at every fence, between writes and after
+// every acknowledgement. It goes on from there: an image is recovered, used,
+// and crashed again, and recovery itself is crashed.
+//
+// The oracle: a store that was opened holds what was acknowledged, or that and
+// the whole of the one operation in flight. Once an opening has decided which,
+// its answer is the next one's acknowledged state. Check is clean, the store
+// takes writes, and another opening finds the same.
+
+// crashDevice lets several openings follow each other on one simulated medium.
+type crashDevice struct{ *nvmap.Sim }
+
+// Close keeps the medium for the next opening.
+func (crashDevice) Close() error { return nil }
+
+// crashMediumBytes bounds a simulated medium.
+const crashMediumBytes = 8 << 20
+
+// crasher holds what all sessions of one run share.
+type crasher struct {
+	rng    *rand.Rand
+	opt    Options
+	images []int // how many images a fence gets, by depth
+	ops    []int // how many operations a session has, by depth
+	chain  int   // one image in so many is used and crashed again, one has its recovery crashed
+	quiet  bool  // no checkpoints and no clean closing: chains without them
+	opened int   // images that were opened
+	value  int   // numbers values, so that no two are equal
+	began  time.Time
+}
+
+func newCrasher(seed uint64) *crasher {
+	return &crasher{
+		rng:    rand.New(rand.NewPCG(seed, 2)),
+		opt:    Options{SlabBytes: 4096, CheckpointBytes: 1 << 30},
+		images: []int{5, 2, 2},
+		chain:  24,
+		ops:    []int{1000, 5, 3},
+		began:  time.Now(),
+	}
+}
+
+// session is one opening of a medium and what must be in it.
+type session struct {
+	c     *crasher
+	dev   *nvmap.Sim
+	db    *DB
+	acked model
+	next  model // with the operation in flight; nil between operations
+	depth int
+	done  []string // what was done, for the report
+	err   error    // first failure that a hook met
+}
+
+func (c *crasher) options() *Options { o := c.opt; return &o }
+
+// start makes a new store on a new medium.
+func (c *crasher) start() (*session, error) {
+	dev := nvmap.NewSim(nvmap.NewMem(crashMediumBytes))
+	s := &session{c: c, dev: dev, acked: model{}}
+	return s, s.open()
+}
+
+// open opens the session's medium.
+func (s *session) open() (err error) {
+	defer rescue(&err)
+	s.db, err = OpenDevice(crashDevice{s.dev}, s.c.options())
+	return err
+}
+
+// rescue turns a panic into an error.
+func rescue(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+	}
+}
+
+// abandon drops a store as a crash does: nothing more is written.
+func abandon(db *DB) {
+	if db == nil {
+		return
+	}
+	db.closed.Store(true)
+	db.stopCheckpointer()
+	_ = db.m.Close()
+}
+
+// change is one key's part of an operation; a nil value deletes.
+type change struct {
+	key   string
+	value *string
+}
+
+func (ch change) String() string {
+	if ch.value == nil {
+		return "delete " + shortKey(ch.key)
+	}
+	return fmt.Sprintf("put %s=%.8s(%d)", shortKey(ch.key), *ch.value, len(*ch.value))
+}
+
+func shortKey(k string) string { return fmt.Sprintf("%.4q(%d)", k, len(k)) }
+
+// with returns m with changes applied in order.
+func (m model) with(changes []change) model {
+	out := make(model, len(m)+len(changes))
+	for k, v := range m {
+		out[k] = v
+	}
+	for _, ch := range changes {
+		if ch.value == nil {
+			delete(out, ch.key)
+		} else {
+			out[ch.key] = *ch.value
+		}
+	}
+	return out
+}
+
+// crashKeys are few, so that they meet; the last two are in runs and overflow
+// pages.
+var crashKeys = []string{"", "a", "b", "c", "d", "e", "f", strings.Repeat("k", 300), strings.Repeat("l", 1200)}
+
+func (c *crasher) key() string {
+	if c.rng.IntN(8) > 0 {
+		return crashKeys[c.rng.IntN(len(crashKeys)-2)]
+	}
+	return crashKeys[c.rng.IntN(len(crashKeys))]
+}
+
+// crashSizes are values of two classes, one with a few slots to a slab, and
+// one that lies in runs.
+var crashSizes = []int{12, 14, 20, 700, 40, 18, 5000}
+
+func (c *crasher) change() change {
+	k := c.key()
+	if c.rng.IntN(4) == 0 {
+		return change{key: k}
+	}
+	c.value++
+	v := fmt.Sprintf("%d.", c.value)
+	v += strings.Repeat("v", crashSizes[c.rng.IntN(len(crashSizes))])
+	return change{k, &v}
+}
+
+func (c *crasher) changes(n int) []change {
+	out := make([]change, n)
+	for i := range out {
+		out[i] = c.change()
+	}
+	return out
+}
+
+// run does n random operations, with crashes all along.
+func (s *session) run(n int) error {
+	s.dev.OnFence(func() { s.crash(s.c.images[s.depth]) })
+	s.dev.OnWrite(func(nvmap.Off, int) {
+		if s.c.rng.IntN(16) == 0 {
+			s.crash(1)
+		}
+	})
+	for range n {
+		if err := s.step(); err != nil {
+			return s.explain(err)
+		}
+	}
+	return nil
+}
+
+// explain adds what led to an error.
+func (s *session) explain(err error) error {
+	last := s.done[max(0, len(s.done)-12):]
+	return fmt.Errorf("depth %d, after %d operations, the last of them %s: %w", s.depth, len(s.done), strings.Join(last, "; "), err)
+}
+
+func (s *session) step() error {
+	var err error
+	switch r := s.c.rng.IntN(100); {
+	case r < 60:
+		err = s.write(s.c.changes(1), false)
+	case r < 78:
+		err = s.write(s.c.changes(2+s.c.rng.IntN(4)), false)
+	case r < 88:
+		err = s.write(s.c.changes(2+s.c.rng.IntN(3)), true)
+	case r < 90:
+		err = s.failedFence()
+	case s.c.quiet:
+		err = s.write(s.c.changes(1), false)
+	case r < 96:
+		s.done = append(s.done, "checkpoint")
+		err = guarded(func() error { return s.db.Checkpoint(context.Background()) })
+	default:
+		err = s.reopen(s.c.rng.IntN(2) == 0)
+	}
+	if err = firstErr(s.err, err); err != nil {
+		return err
+	}
+	if s.c.rng.IntN(4) == 0 {
+		s.crash(1)
+	}
+	return s.err
+}
+
+func firstErr(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write makes changes as one put or delete, as a batch, or as a group of
+// callers who wait for the turn together.
+func (s *session) write(changes []change, group bool) error {
+	s.done = append(s.done, fmt.Sprintf("%v group=%v", changes, group))
+	s.next = s.acked.with(changes)
+	err := guarded(func() error { return commitChanges(s.db, changes, group) })
+	if err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	s.acked, s.next = s.next, nil
+	return nil
+}
+
+func guarded(f func() error) (err error) {
+	defer rescue(&err)
+	return f()
+}
+
+func commitChanges(db *DB, changes []change, group bool) error {
+	switch {
+	case group:
+		return commitGroup(db, changes)
+	case len(changes) == 1 && changes[0].value == nil:
+		return db.Delete([]byte(changes[0].key))
+	case len(changes) == 1:
+		return db.Put([]byte(changes[0].key), []byte(*changes[0].value))
+	}
+	return db.Write(batchOf(changes))
+}
+
+func batchOf(changes []change) *Batch {
+	b := &Batch{}
+	for _, ch := range changes {
+		if ch.value == nil {
+			b.Delete([]byte(ch.key))
+		} else {
+			b.Put([]byte(ch.key), []byte(*ch.value))
+		}
+	}
+	return b
+}
+
+// commitGroup commits each change as an operation of its own caller, all of
+// whom the turn has brought together.
+func commitGroup(db *DB, changes []change) error {
+	ops := make([]*op, len(changes))
+	for i := range changes {
+		o := &op{wake: make(chan struct{}, 1)}
+		es, err := batchOf(changes[i : i+1]).entries(nil)
+		if err != nil {
+			return err
+		}
+		o.entries = es
+		for j := range o.entries {
+			db.prepare(&o.entries[j])
+		}
+		ops[i] = o
+	}
+	ops[0].group = ops[1:]
+	db.turn.hold()
+	db.lockReaders()
+	err := db.commitGroup(ops[0])
+	db.unlockReaders()
+	db.turn.give()
+	for _, o := range ops[1:] {
+		err = firstErr(err, o.err)
+	}
+	return err
+}
+
+// reopen ends this opening and begins another, after Close or without it: the
+// process was killed and the machine lives.
+func (s *session) reopen(cleanly bool) error {
+	s.done = append(s.done, fmt.Sprint("reopen cleanly=", cleanly))
+	err := guarded(func() error {
+		if cleanly {
+			return s.db.Close()
+		}
+		abandon(s.db)
+		return nil
+	})
+	if err = firstErr(s.err, err); err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	if err := s.open(); err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	return holds(s.db, s.acked)
+}
+
+// failedFence has the next write fail at its fence, and opens the store again on
+// the living machine: what the dead process wrote is visible, and will be lost
+// at the next power failure unless it is written again (R12, R15).
+func (s *session) failedFence() error {
+	changes := s.c.changes(1 + s.c.rng.IntN(3))
+	s.done = append(s.done, fmt.Sprintf("%v, its fence fails", changes))
+	s.next = s.acked.with(changes)
+	s.dev.FailFence(1, fmt.Errorf("injected"))
+	err := guarded(func() error { return commitChanges(s.db, changes, false) })
+	s.dev.FailFence(0, nil)
+	if s.err != nil {
+		return s.err
+	}
+	if err == nil { // deletes of absent keys fence nothing
+		s.acked, s.next = s.next, nil
+		return nil
+	}
+	abandon(s.db)
+	if err := s.open(); err != nil {
+		return fmt.Errorf("open after a failed fence: %w", err)
+	}
+	if s.acked, err = s.decide(s.db); err != nil {
+		return err
+	}
+	s.next = nil
+	return nil
+}
+
+// crash opens up to limit images of what a power failure would leave now.
+func (s *session) crash(limit int) {
+	if s.err != nil {
+		return
+	}
+	for im := range s.dev.Images(s.c.rng.Uint64(), limit) {
+		s.c.opened++
+		if err := s.try(im.Device()); err != nil {
+			s.err = fmt.Errorf("%v: %w", im, err)
+			return
+		}
+	}
+}
+
+// decide returns which of the legal states a store holds.
+func (s *session) decide(db *DB) (model, error) {
+	got, err := contents(db)
+	if err != nil {
+		return nil, err
+	}
+	if diff := difference(got, s.acked); diff != "" {
+		if s.next == nil {
+			return nil, fmt.Errorf("not what was acknowledged: %s", diff)
+		}
+		if d := difference(got, s.next); d != "" {
+			return nil, fmt.Errorf("neither what was acknowledged (%s) nor that and what was in flight (%s)", diff, d)
+		}
+	}
+	return got, clean(db)
+}
+
+// try recovers an image and goes on with it.
+func (s *session) try(dev *nvmap.Sim) error {
+	deeper := s.depth+1 < len(s.c.images)
+	var inside error
+	if deeper && s.c.rng.IntN(s.c.chain) == 0 {
+		dev.OnFence(func() { inside = firstErr(inside, s.crashRecovery(dev)) })
+	}
+	child := &session{c: s.c, dev: dev, depth: s.depth + 1}
+	err := child.open()
+	dev.OnFence(func() {})
+	defer func() { abandon(child.db) }()
+	if err = firstErr(inside, err); err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	if child.acked, err = s.decide(child.db); err != nil {
+		return err
+	}
+	if deeper && s.c.rng.IntN(s.c.chain) == 0 {
+		if err := child.run(s.c.ops[child.depth]); err != nil {
+			return err
+		}
+	}
+	return child.goesOn()
+}
+
+// crashRecovery opens images of a recovery that is under way.
+func (s *session) crashRecovery(dev *nvmap.Sim) error {
+	for im := range dev.Images(s.c.rng.Uint64(), 2) {
+		s.c.opened++
+		again := &session{c: s.c, dev: im.Device()}
+		err := again.open()
+		if err == nil {
+			_, err = s.decide(again.db)
+		}
+		abandon(again.db)
+		if err != nil {
+			return fmt.Errorf("recovery crashed: %v: %w", im, err)
+		}
+	}
+	return nil
+}
+
+// goesOn says whether a recovered store takes writes and is found again.
+func (s *session) goesOn() error {
+	s.dev.OnFence(func() {})
+	s.dev.OnWrite(func(nvmap.Off, int) {})
+	err := s.write(s.c.changes(1), false)
+	if err == nil {
+		err = s.reopen(s.c.rng.IntN(2) == 0)
+	}
+	if err == nil && s.c.rng.IntN(4) == 0 {
+		err = clean(s.db)
+	}
+	if err != nil {
+		return s.explain(err)
+	}
+	return nil
+}
+
+// contents reads a store by iteration and by Get, which must agree.
+func contents(db *DB) (m model, err error) {
+	defer rescue(&err)
+	m = model{}
+	tx, err := db.Begin(false)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range tx.All(nil, nil) {
+		m[string(k)] = string(v)
+	}
+	if err := firstErr(tx.Err(), tx.Rollback()); err != nil {
+		return nil, fmt.Errorf("iterate: %w", err)
+	}
+	for _, k := range crashKeys {
+		v, err := db.Get([]byte(k))
+		want, ok := m[k]
+		if ok != (err == nil) || ok && want != string(v) {
+			return nil, fmt.Errorf("Get(%s) = %.12q, %v; iteration found %v %.12q", shortKey(k), v, err, ok, want)
+		}
+	}
+	return m, nil
+}
+
+// difference describes the first key in which two models differ.
+func difference(got, want model) string {
+	for _, k := range slices.Concat(got.keys(), want.keys()) {
+		g, have := got[k]
+		w, must := want[k]
+		if have != must || g != w {
+			return fmt.Sprintf("%s: found %v %.12q, want %v %.12q", shortKey(k), have, g, must, w)
+		}
+	}
+	return ""
+}
+
+// holds fails unless a store has exactly these contents.
+func holds(db *DB, want model) error {
+	got, err := contents(db)
+	if err != nil {
+		return err
+	}
+	if d := difference(got, want); d != "" {
+		return fmt.Errorf("found again otherwise: %s", d)
+	}
+	return nil
+}
+
+// clean runs Check and returns its first findings as an error.
+func clean(db *DB) (err error) {
+	defer rescue(&err)
+	var found []string
+	err = db.Check(context.Background(), func(i CheckIssue) { found = append(found, i.String()) })
+	if err == nil && len(found) > 0 {
+		err = fmt.Errorf("check: %d findings: %s", len(found), strings.Join(found[:min(3, len(found))], " | "))
+	}
+	return err
+}
+
+// runCrashes runs the whole of one seed.
+func runCrashes(c *crasher) (err error) {
+	s, err := c.start()
+	if err == nil {
+		err = s.run(c.ops[0])
+	}
+	if s.db != nil {
+		abandon(s.db)
+	}
+	return firstErr(err, s.dev.Close())
+}
+
+// TestCrashAtEveryFence is the suite in its default size: a thousand random
+// operations, every fence of which is crashed at. NVKV_CRASH=long runs it over
+// many seeds and with many more images.
+func TestCrashAtEveryFence(t *testing.T) {
+	seeds, operations := 4, 250
+	long := os.Getenv("NVKV_CRASH") == "long"
+	if long {
+		seeds, operations = 200, 1000
+	}
+	for seed := range uint64(seeds) {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
+			c := newCrasher(seed)
+			c.quiet = seed%2 == 1
+			c.ops[0] = operations
+			if long {
+				c.images = []int{40, 6, 3}
+			}
+			err := runCrashes(c)
+			t.Logf("%d images of %d operations recovered in %v", c.opened, c.ops[0], time.Since(c.began).Round(time.Millisecond))
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestCrashCreation crashes the creation of a store at each fence and write:
+// what is left opens as an empty store.
+func TestCrashCreation(t *testing.T) {
+	c := newCrasher(1)
+	s := &session{c: c, dev: nvmap.NewSim(nvmap.NewMem(crashMediumBytes)), acked: model{}, depth: 1}
+	s.dev.OnFence(func() { s.crash(20) })
+	s.dev.OnWrite(func(nvmap.Off, int) { s.crash(8) })
+	if err := firstErr(s.open(), s.err); err != nil {
+		t.Fatal(err)
+	}
+	abandon(s.db)
+	t.Logf("%d images", c.opened)
+	if c.opened < 50 {
+		t.Errorf("only %d images", c.opened)
+	}
+}
