@@ -1,0 +1,389 @@
+package alloc
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"nvkv/nvmap"
+)
+
+const (
+	tinyBytes = 1 << 20 // what a device of these tests can grow to
+	tinySlab  = 4096
+	tinyGroup = 8
+)
+
+// imageLimit is how many states of the medium are tried at each fence.
+func imageLimit() int {
+	if testing.Short() {
+		return 8
+	}
+	return 60
+}
+
+var tiny = Options{SlabBytes: tinySlab, GroupSlabs: tinyGroup, Payload: []byte("0")}
+
+// mapOf returns the map of a device.
+func mapOf(t *testing.T, dev nvmap.Device) *nvmap.Map {
+	t.Helper()
+	m, err := nvmap.NewMap(dev, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+// crashing is a simulated medium that is crashed at every write and fence.
+type crashing struct {
+	*nvmap.Sim
+	images int
+	err    error
+}
+
+// watch has check look at states that a crash may leave, from now on.
+func watch(s *nvmap.Sim, check func(*nvmap.Map) error) *crashing {
+	c := &crashing{Sim: s}
+	try := func() {
+		for im := range s.Images(uint64(c.images), imageLimit()) {
+			if c.err != nil {
+				return
+			}
+			c.images++
+			m, err := nvmap.NewMap(im.Device(), nil)
+			if err == nil {
+				err = errors.Join(check(m), m.Close())
+			}
+			if err != nil {
+				c.err = fmt.Errorf("%v: %w", im, err)
+			}
+		}
+	}
+	s.OnFence(try)
+	s.OnWrite(func(nvmap.Off, int) { try() })
+	return c
+}
+
+// verdict fails the test if a crash left what must not be.
+func (c *crashing) verdict(t *testing.T) {
+	t.Helper()
+	if c.err != nil {
+		t.Error(c.err)
+	}
+	if c.images < imageLimit() {
+		t.Errorf("only %d images were looked at", c.images)
+	}
+	t.Logf("%d images", c.images)
+}
+
+// TestA1CrashWhileCreating: a crash while a store is created leaves a device
+// that counts as absent, and can be formatted, or an empty store.
+func TestA1CrashWhileCreating(t *testing.T) {
+	s := nvmap.NewSim(nvmap.NewMem(tinyBytes))
+	m := mapOf(t, s)
+	c := watch(s, func(m *nvmap.Map) error {
+		absent, err := Absent(m)
+		if err != nil {
+			return err
+		}
+		if absent {
+			if err := Format(m, tiny); err != nil {
+				return err
+			}
+		}
+		r, err := Open(m)
+		if err != nil {
+			return err
+		}
+		if string(r.Payload()) != "0" || len(r.slabs) != 0 {
+			return fmt.Errorf("payload %q, %d slabs", r.Payload(), len(r.slabs))
+		}
+		return nil
+	})
+	if err := Format(m, tiny); err != nil {
+		t.Fatal(err)
+	}
+	c.verdict(t)
+	if absent, err := Absent(m); absent || err != nil {
+		t.Errorf("after Format: absent %v, %v", absent, err)
+	}
+}
+
+// TestA2CrashWhileFlipping: a crash leaves the superblock before or the new one,
+// and writing on from there is as safe.
+func TestA2CrashWhileFlipping(t *testing.T) {
+	s := nvmap.NewSim(nvmap.NewMem(tinyBytes))
+	m := mapOf(t, s)
+	if err := Format(m, tiny); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Open(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := 0
+	c := watch(s, func(m *nvmap.Map) error {
+		r, err := Open(m)
+		if err != nil {
+			return err
+		}
+		before, after := fmt.Sprint(step-1), fmt.Sprint(step)
+		if p := string(r.Payload()); p != before && p != after {
+			return fmt.Errorf("payload %q, neither %s nor %s", p, before, after)
+		}
+		return crashAgain(m, before, string(r.Payload()))
+	})
+	for step = 1; step <= 5; step++ {
+		if err := r.WriteSuper(fmt.Append(nil, step)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.verdict(t)
+}
+
+// crashAgain is the opening after a crash: it writes the superblock that it
+// found again (R12), then one of its own, and is crashed in both. What a killed
+// process left may still be lost until the first is through.
+func crashAgain(m *nvmap.Map, before, found string) (err error) {
+	r, err := Open(m)
+	if err != nil {
+		return err
+	}
+	s := m.Device().(*nvmap.Sim)
+	legal := []string{before, found}
+	s.OnFence(func() {
+		for im := range s.Images(1, 8) {
+			if e := hasPayload(im, legal); e != nil && err == nil {
+				err = fmt.Errorf("second crash, %v: %w", im, e)
+			}
+		}
+	})
+	defer s.OnFence(func() {})
+	if e := r.RewriteSuper(); e != nil {
+		return e
+	}
+	legal = []string{found, "next"}
+	if e := r.WriteSuper([]byte("next")); e != nil {
+		return e
+	}
+	return err
+}
+
+func hasPayload(im *nvmap.Image, legal []string) error {
+	m, err := nvmap.NewMap(im.Device(), nil)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	r, err := Open(m)
+	if err == nil && !slices.Contains(legal, string(r.Payload())) {
+		err = fmt.Errorf("payload %q, none of %q", r.Payload(), legal)
+	}
+	return err
+}
+
+// TestA3RottenSuperblocks: one rotten copy is made good by the other; two of a
+// pair are corruption, also where the other pair is whole.
+func TestA3RottenSuperblocks(t *testing.T) {
+	for pair := range uint64(2) {
+		s := nvmap.NewSim(nvmap.NewMem(tinyBytes))
+		m := mapOf(t, s)
+		if err := Format(m, tiny); err != nil {
+			t.Fatal(err)
+		}
+		for c := range 2 {
+			if err := s.Corrupt(slotOff(pair, c)+500, []byte{1}); err != nil {
+				t.Fatal(err)
+			}
+			r, err := Open(m)
+			switch {
+			case c == 0 && (err != nil || r.Generation() != 1):
+				t.Errorf("pair %d with one bad copy: %v", pair, err)
+			case c == 1 && !errors.Is(err, ErrCorrupt):
+				t.Errorf("pair %d with two bad copies: %v", pair, err)
+			}
+		}
+	}
+}
+
+// TestA4CrashWhileCarving: a crash between a carving and its fence leaves the
+// slab as it was or as it is, never between the two.
+func TestA4CrashWhileCarving(t *testing.T) {
+	s := nvmap.NewSim(nvmap.NewMem(tinyBytes))
+	m := mapOf(t, s)
+	r := mustOpen(t, m)
+	type identity struct {
+		kind  Kind
+		class ClassID
+		carve uint32
+	}
+	legal := map[identity]bool{}
+	i := 0
+	carveAs := func(c ClassID) Off {
+		t.Helper()
+		o := must(r.AllocRecord(c, false))
+		i = r.SlabOf(o)
+		legal[identity{KindRecord, c, r.slabs[i].carve}] = true
+		if err := errors.Join(r.Touch(o), m.Write(o, []byte("a record"))); err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	o := carveAs(1)
+	if err := m.Fence(); err != nil {
+		t.Fatal(err)
+	}
+	c := watch(s, func(m *nvmap.Map) error {
+		after, err := Open(m)
+		if err != nil {
+			return err
+		}
+		got := after.slabs[i]
+		if !legal[identity{got.kind, got.class, got.carve}] {
+			return fmt.Errorf("slab %d is of kind %v, class %d, carving %d", i, got.kind, got.class, got.carve)
+		}
+		return nil
+	})
+	for class := range ClassID(12) {
+		r.Free(o)
+		clear(legal)
+		legal[identity{r.slabs[i].kind, r.slabs[i].class, r.slabs[i].carve}] = true
+		legal[identity{KindRecord, onMedium(t, m, r, i), r.slabs[i].carve}] = true
+		r.dropCurrent()
+		r.freeHint = i
+		o = carveAs(class)
+		if err := m.Fence(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.verdict(t)
+}
+
+// onMedium returns the class that a slab's descriptor states.
+func onMedium(t *testing.T, m *nvmap.Map, r *Region, i int) ClassID {
+	t.Helper()
+	_, class, _, ok := unpackIdentity(binary.LittleEndian.Uint64(m.View(r.geo.descOff(i), 8)))
+	if !ok {
+		t.Fatalf("slab %d has no identity", i)
+	}
+	return class
+}
+
+// dropCurrent makes every slab that is being filled an ordinary one.
+func (r *Region) dropCurrent() {
+	for l := range r.lists {
+		if i := r.lists[l].cur; i != none {
+			r.lists[l].cur = none
+			r.afterFree(i)
+		}
+	}
+}
+
+// TestA5CrashWhileGrowing: the slabs that a crash leaves are whole groups with
+// headers and without identities, also on a device that held something else.
+func TestA5CrashWhileGrowing(t *testing.T) {
+	base := nvmap.NewMem(tinyBytes)
+	if err := base.Grow(tinyBytes / 4); err != nil {
+		t.Fatal(err)
+	}
+	const area = (1 + superSlots) * nvmap.PageBytes
+	if err := base.Write(area, bytes.Repeat([]byte{0xa5}, tinyBytes/4-area)); err != nil {
+		t.Fatal(err)
+	}
+	s := nvmap.NewSim(base)
+	m := mapOf(t, s)
+	r := mustOpen(t, m)
+	c := watch(s, func(m *nvmap.Map) error {
+		after, err := Open(m)
+		if err != nil {
+			return err
+		}
+		if n := len(after.headBad); n > 0 {
+			return fmt.Errorf("%d findings, the first %w", n, after.headBad[0])
+		}
+		for slab := range after.Slabs() {
+			return fmt.Errorf("slab %d is carved: %v", slab.Index, slab.Kind)
+		}
+		return nil
+	})
+	for range 4 {
+		if err := r.grow(2 * tinyGroup); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.verdict(t)
+}
+
+// TestA6MapOfLostCheckpoint: the map of a checkpoint that did not flip counts
+// neither at the next opening nor when later superblocks have its generation.
+func TestA6MapOfLostCheckpoint(t *testing.T) {
+	m := mapOf(t, nvmap.NewMem(tinyBytes))
+	r := mustOpen(t, m)
+	kept, gone := must(r.AllocRecord(0, false)), must(r.AllocRecord(0, false))
+	r.SetLive(kept)
+	r.SetLive(gone)
+	if err := r.Touch(kept); err != nil {
+		t.Fatal(err)
+	}
+	flip := func(r *Region) uint64 {
+		t.Helper()
+		g := r.Generation() + 1
+		if err := errors.Join(r.WriteMaps(r.FreezeMaps(), g), m.Fence(), r.WriteSuper(nil)); err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	opened := func(checkpoint uint64, live bool) *Region {
+		t.Helper()
+		r, err := Open(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ambiguous, err := r.LoadMaps(checkpoint); len(ambiguous) > 0 || err != nil {
+			t.Fatalf("ambiguous %v, %v", ambiguous, err)
+		}
+		r.Ready()
+		if !r.IsLive(kept) || r.IsLive(gone) != live {
+			t.Errorf("generation %d, checkpoint %d: live %v and %v, want true and %v", r.Generation(), checkpoint, r.IsLive(kept), r.IsLive(gone), live)
+		}
+		return r
+	}
+	checkpoint := flip(r)
+	r.ClearLive(gone)
+	if err := r.WriteMaps(r.FreezeMaps(), r.Generation()+1); err != nil { // and then the power went
+		t.Fatal(err)
+	}
+	for range 3 { // openings write superblocks of their own
+		if err := opened(checkpoint, true).WriteSuper(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkpoint = flip(opened(checkpoint, true)) // nothing changed, and yet
+	opened(checkpoint, true)
+}
+
+// mustOpen formats a map with tiny slabs and opens it for use.
+func mustOpen(t *testing.T, m *nvmap.Map) *Region {
+	t.Helper()
+	if err := Format(m, tiny); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Open(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetInterval(1)
+	r.Ready()
+	return r
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
