@@ -36,6 +36,7 @@ var csvColumns = []struct {
 	{"space_amplification", func(r Run) string { return float(r.SpaceAmp) }},
 	{"rss_anon_bytes", func(r Run) string { return fmt.Sprint(r.RSSAnonBytes) }},
 	{"cpu_seconds", func(r Run) string { return float(r.CPUSeconds) }},
+	{"other_cores", func(r Run) string { return float(r.OtherCores) }},
 	{"flush_seconds", func(r Run) string { return float(r.FlushSeconds) }},
 	{"harness_ns_per_op", func(r Run) string { return float(r.HarnessNs) }},
 	{"checked", func(r Run) string { return fmt.Sprint(r.Checked) }},

@@ -207,3 +207,13 @@ func TestOthersGoOnAfterAFailure(t *testing.T) {
 		t.Errorf("%d repetitions of the good one, want 2", len(report.Raw))
 	}
 }
+
+func TestDisturbedFiguresAreMarked(t *testing.T) {
+	row := Row{Workload: "a", Runs: map[string]Run{"nvkv": {OpsPerS: 10, OtherCores: 1}, "bbolt": {OpsPerS: 10, OtherCores: 0.1}}}
+	if got := row.Figure("nvkv"); got != "10!" {
+		t.Errorf("a disturbed figure is shown as %q", got)
+	}
+	if got := row.Figure("bbolt"); got != "10" {
+		t.Errorf("an undisturbed figure is shown as %q", got)
+	}
+}

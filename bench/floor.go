@@ -150,7 +150,7 @@ func (f *floors) measure(name string, bytes, fences int, op func() error) error 
 	if limit == 0 {
 		limit = time.Second
 	}
-	cpu, start := cpuTime(), time.Now()
+	load, start := startLoad(), time.Now()
 	ops := 0
 	for ; time.Since(start) < limit; ops += floorBlock {
 		for range floorBlock {
@@ -165,9 +165,10 @@ func (f *floors) measure(name string, bytes, fences int, op func() error) error 
 	elapsed := time.Since(start)
 	r := Run{
 		Engine: FloorEngine, Workload: name, Phase: "floor", Threads: 1, Ops: uint64(ops),
-		OpsPerS: float64(ops) / elapsed.Seconds(), Seconds: elapsed.Seconds(), CPUSeconds: (cpuTime() - cpu).Seconds(),
+		OpsPerS: float64(ops) / elapsed.Seconds(), Seconds: elapsed.Seconds(),
 		UserBytes: uint64(ops * bytes), MediaBytes: uint64(ops * bytes), Fences: uint64(ops * fences), ValueBytes: bytes,
 	}
+	load.into(&r)
 	var one latencies
 	for start, n := time.Now(), 0; n < floorClocks && time.Since(start) < limit; n++ {
 		began := time.Now()

@@ -43,16 +43,17 @@ func (p *phase) run(ctx context.Context) (Run, error) {
 	}
 	warm := p.executed()
 	runtime.GC() // no phase pays for the garbage of another
-	before, cpu := p.engine.Stats(), cpuTime()
+	before, load := p.engine.Stats(), startLoad()
 	peak := p.watch(ctx)
 	start := time.Now()
 	p.pace(start)
 	err := p.each(func(w *worker) error { return p.work(w, start) })
 	elapsed := p.elapsed()
 	r := Run{
-		Threads: len(p.streams), Seconds: elapsed.Seconds(), CPUSeconds: (cpuTime() - cpu).Seconds(),
+		Threads: len(p.streams), Seconds: elapsed.Seconds(),
 		TargetPerS: p.target, RSSAnonBytes: max(0, peak()-p.ownBytes-p.sampleBytes()),
 	}
+	load.into(&r)
 	if err = errors.Join(err, context.Cause(ctx)); err != nil {
 		return Run{}, err
 	}

@@ -44,6 +44,7 @@ type Run struct {
 
 	Seconds      float64            `json:"seconds"`
 	CPUSeconds   float64            `json:"cpu_seconds"`
+	OtherCores   float64            `json:"other_cores,omitempty"` // cores that other processes were using meanwhile
 	ValueBytes   int                `json:"value_bytes"`
 	WriteAmp     float64            `json:"write_amplification,omitempty"` // media bytes per user byte
 	SpaceAmp     float64            `json:"space_amplification,omitempty"` // disk bytes per byte of live keys and values

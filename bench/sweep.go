@@ -18,7 +18,7 @@ func (s *session) scanAll(ctx context.Context, step Step) error {
 	w := &worker{engine: s.engine}
 	s.emit(event{Progress: &Progress{Engine: s.job.Engine, Step: step.Name, Total: s.live}})
 	var passes latencies
-	cpu, start := cpuTime(), time.Now()
+	load, start := startLoad(), time.Now()
 	last := time.Duration(0)
 	for pass := 0; pass < scanPassesMax && (pass == 0 || s.job.PhaseLimit == 0 || last < s.job.PhaseLimit); pass++ {
 		met := w.entries
@@ -37,9 +37,10 @@ func (s *session) scanAll(ctx context.Context, step Step) error {
 	}
 	r := Run{
 		Phase: "run", Threads: 1, Records: s.base.InsertCount, Ops: w.entries, Entries: w.entries, ReadBytes: w.readBytes,
-		Seconds: last.Seconds(), CPUSeconds: (cpuTime() - cpu).Seconds(), RSSAnonBytes: max(0, rssAnon()-s.ownBytes),
+		Seconds: last.Seconds(), RSSAnonBytes: max(0, rssAnon()-s.ownBytes),
 		OpsPerS: float64(w.entries) / last.Seconds(), Note: "operations are records; latencies are those of whole passes",
 	}
+	load.into(&r)
 	passes.into(&r)
 	return s.report(step, r)
 }

@@ -119,12 +119,19 @@ func writeSummary(w io.Writer, rows []Row, engines []string) error {
 		}
 		fmt.Fprintln(t)
 	}
-	fmt.Fprintln(t, "* the clock ended it; the rest was done in batches, not measured\t")
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprint(w, footnotes)
+	return err
 }
 
+var footnotes = fmt.Sprintf("* the clock ended it; the rest was done in batches, not measured\n"+
+	"! other processes were using more than %v cores meanwhile\n", noisyCores)
+
 // Figure is what an engine did, in a few letters: operations per second, or
-// how long reopening took. A star marks a phase that the clock ended.
+// how long reopening took. A star marks a phase that the clock ended, an
+// exclamation mark one that other processes disturbed.
 func (row Row) Figure(engine string) string {
 	run, ok := row.Runs[engine]
 	switch {
@@ -133,9 +140,17 @@ func (row Row) Figure(engine string) string {
 	case row.IsReopen():
 		return Duration(run.P50)
 	case run.Capped && run.Note == restNote:
-		return Count(run.OpsPerS) + "*"
+		return Count(run.OpsPerS) + run.mark() + "*"
 	}
-	return Count(run.OpsPerS)
+	return Count(run.OpsPerS) + run.mark()
+}
+
+// mark is what a disturbed figure carries.
+func (r Run) mark() string {
+	if r.Noisy() {
+		return "!"
+	}
+	return ""
 }
 
 // IsReopen reports whether the row is of opening a store: one operation.

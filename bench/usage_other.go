@@ -8,6 +8,7 @@ import "time"
 
 func rssAnon() int64                                 { return 0 }
 func cpuTime() time.Duration                         { return 0 }
+func machineTime() time.Duration                     { return 0 }
 func memoryMiB() int64                               { return 0 }
 func kernelRelease() string                          { return "" }
 func fileSystem(string) (name string, volatile bool) { return "unknown", false }
