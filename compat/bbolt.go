@@ -3,6 +3,7 @@ package compat
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -50,7 +51,7 @@ type bboltEngine struct {
 
 func openBbolt(path string, opts Options) (Engine, error) {
 	settings := bboltSettings(opts)
-	db, err := bolt.Open(path, 0o666, settings)
+	db, err := openGuarded(path, settings)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, bboltError(err))
 	}
@@ -69,6 +70,19 @@ func openBbolt(path string, opts Options) (Engine, error) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, bboltError(err)), db.Close())
 	}
 	return e, nil
+}
+
+// openGuarded opens a file and turns the panics and memory faults by which
+// bbolt answers to a damaged one into an error. Reading one later is not
+// guarded: see DamageMayPanic.
+func openGuarded(path string, settings *bolt.Options) (db *bolt.DB, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = &engineError{"bbolt", ErrCorrupt, fmt.Errorf("panic: %v", reason)}
+		}
+	}()
+	return bolt.Open(path, 0o666, settings)
 }
 
 func bboltSettings(opts Options) *bolt.Options {
@@ -241,7 +255,7 @@ func (e *bboltEngine) Close() error {
 
 // Exceptions: see [Exceptions].
 func (e *bboltEngine) Exceptions() []Exception {
-	return append(relaxedExceptions(e.relaxed), KeyOver32KiB)
+	return append(relaxedExceptions(e.relaxed), KeyOver32KiB, DamageMayPanic)
 }
 
 // bboltReader is a read transaction kept open.

@@ -1,8 +1,8 @@
 package compat
 
 // An Exception names a difference between an engine and the interface that an
-// adapter cannot remove without changing what the engine is. The conformance
-// suite checks that the difference is there, so that the list stays true.
+// adapter cannot remove without changing what the engine is. Where it can, the
+// conformance suite demands the difference, so that the list stays true.
 type Exception string
 
 const (
@@ -13,6 +13,10 @@ const (
 	// latest writes in a crash, and bbolt the whole file, because NoSync orders
 	// nothing.
 	LatestMayBeLost Exception = "latest-may-be-lost"
+
+	// DamageMayPanic: bbolt has no checksums on data pages, so that reading a
+	// damaged file may panic, fault or give wrong data. Opening one is guarded.
+	DamageMayPanic Exception = "damage-may-panic"
 )
 
 // Exceptions returns what an open engine is excused from. An engine that has

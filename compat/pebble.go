@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -25,12 +26,18 @@ var pebbleErrors = errorMap{
 	{pebble.ErrClosed, ErrClosed},
 	{pebble.ErrReadOnly, ErrReadOnly},
 	{pebble.ErrBatchTooLarge, ErrValueTooLarge},
-	{pebble.ErrCorruption, ErrCorrupt},
 	{syscall.ENOSPC, ErrFull},
 	{pebble.ErrDBDoesNotExist, fs.ErrNotExist},
 }
 
-func pebbleError(err error) error { return pebbleErrors.convert("pebble", err) }
+func pebbleError(err error) error {
+	// Pebble marks corruption in a way that the standard errors.Is does not
+	// see, and a batch too large is marked as well.
+	if pebble.IsCorruptionError(err) && !errors.Is(err, pebble.ErrBatchTooLarge) {
+		return &engineError{"pebble", ErrCorrupt, err}
+	}
+	return pebbleErrors.convert("pebble", err)
+}
 
 // pebbleEngine is a pebble directory.
 type pebbleEngine struct {
@@ -44,6 +51,7 @@ type pebbleEngine struct {
 	gate     *gate
 	readers  openReaders
 	user     atomic.Uint64 // bytes
+	failed   atomic.Bool   // a commit could not be logged
 }
 
 func openPebble(path string, opts Options) (Engine, error) {
@@ -119,7 +127,9 @@ func pebbleSettings(opts Options, files vfs.FS) *pebble.Options {
 		LBaseMaxBytes:               64 << 20,
 		FormatMajorVersion:          pebble.FormatNewest,
 		CompactionConcurrencyRange:  compactionRange,
-		Logger:                      quietLogger{},
+		Logger:                      pebbleLogger{},
+		// The default ends the process; the call that met the damage reports it.
+		EventListener: &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}},
 	}
 	for i := range settings.Levels {
 		settings.Levels[i].FilterPolicy = bloom.FilterPolicy(pebbleBloomBits)
@@ -149,7 +159,7 @@ func (e *pebbleEngine) Put(key, value []byte) error {
 	if err != nil {
 		return pebbleError(err)
 	}
-	return e.count(uint64(len(key)+len(value)), e.db.Set(stored, value, e.write))
+	return e.commit(uint64(len(key)+len(value)), func() error { return e.db.Set(stored, value, e.write) })
 }
 
 func (e *pebbleEngine) Delete(key []byte) error {
@@ -157,7 +167,7 @@ func (e *pebbleEngine) Delete(key []byte) error {
 		return ErrClosed
 	}
 	defer e.gate.leave()
-	return e.count(uint64(len(key)), e.db.Delete(e.keys.stored(key), e.write))
+	return e.commit(uint64(len(key)), func() error { return e.db.Delete(e.keys.stored(key), e.write) })
 }
 
 func (e *pebbleEngine) WriteBatch(ops []Op) error {
@@ -175,16 +185,7 @@ func (e *pebbleEngine) WriteBatch(ops []Op) error {
 			return pebbleError(err)
 		}
 	}
-	return e.count(userBytes(ops), batch.Commit(e.write))
-}
-
-// count adds the user's bytes of a write that ended in err, if it succeeded.
-func (e *pebbleEngine) count(user uint64, err error) error {
-	if err != nil {
-		return pebbleError(err)
-	}
-	e.user.Add(user)
-	return nil
+	return e.commit(userBytes(ops), func() error { return batch.Commit(e.write) })
 }
 
 func (e *pebbleEngine) Scan(start []byte, n int, fn func(key, value []byte) bool) error {
@@ -315,8 +316,11 @@ func (e *pebbleEngine) scan(from pebble.Reader, start []byte, n int, fn func(key
 	if err != nil {
 		return pebbleError(err)
 	}
-	err = e.keys.pebbleWalk(iter, n, fn)
-	return pebbleError(errors.Join(err, iter.Close()))
+	if err := e.keys.pebbleWalk(iter, n, fn); err != nil {
+		iter.Close() // which returns the same error
+		return pebbleError(err)
+	}
+	return pebbleError(iter.Close())
 }
 
 func (c *keyCoding) pebbleWalk(iter *pebble.Iterator, n int, fn func(key, value []byte) bool) error {
@@ -332,13 +336,47 @@ func (c *keyCoding) pebbleWalk(iter *pebble.Iterator, n int, fn func(key, value 
 	return iter.Error()
 }
 
-// quietLogger drops what pebble reports of its daily work. Fatalf is called
-// when the log cannot be written, after which pebble cannot go on; it must not
-// return.
-type quietLogger struct{}
+// pebbleLogger drops what pebble reports of its daily work.
+type pebbleLogger struct{}
 
-func (quietLogger) Infof(string, ...any)  {}
-func (quietLogger) Errorf(string, ...any) {}
-func (quietLogger) Fatalf(format string, args ...any) {
+func (pebbleLogger) Infof(string, ...any)  {}
+func (pebbleLogger) Errorf(string, ...any) {}
+
+// Fatalf must not return. Pebble calls it when a commit could not be logged,
+// on the goroutine of the caller, who gets the error by way of a panic. It
+// calls it in other places when it finds itself broken, and there it is right
+// to end the process.
+func (pebbleLogger) Fatalf(format string, args ...any) {
+	if strings.HasPrefix(format, "pebble: fatal commit error") && len(args) == 1 {
+		if err, ok := args[0].(error); ok {
+			panic(commitFailure{err})
+		}
+	}
 	pebble.DefaultLogger.Fatalf(format, args...)
+}
+
+// commitFailure is the panic of a commit that could not be logged.
+type commitFailure struct{ err error }
+
+// commit runs a write, which adds so many bytes of the user's. After one that
+// could not be logged, pebble takes no further.
+func (e *pebbleEngine) commit(user uint64, write func() error) (err error) {
+	if e.failed.Load() {
+		return ErrFailed
+	}
+	defer func() {
+		switch reason := recover().(type) {
+		case nil:
+		case commitFailure:
+			e.failed.Store(true)
+			err = &engineError{"pebble", ErrFailed, reason.err}
+		default:
+			panic(reason)
+		}
+	}()
+	if err := write(); err != nil {
+		return pebbleError(err)
+	}
+	e.user.Add(user)
+	return nil
 }
