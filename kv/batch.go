@@ -5,35 +5,62 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+	"time"
 )
 
 // Batch collects operations that DB.Write makes durable and visible together.
 // The last operation on a key wins. A batch may be written more than once and
 // is for one goroutine.
 type Batch struct {
-	ops []batchOp
-	buf []byte
+	ops    []batchOp
+	buf    []byte
+	ranges int // DeleteRange operations
 }
 
-// batchOp names bytes of Batch.buf: room for a header, the key, the value.
+// batchOp names bytes of Batch.buf: room for a header, the key, the value; of
+// a range its start and its end.
 type batchOp struct {
 	kind             byte
+	open             bool // a range without end
 	at, keyLen, size int
+	ttl              time.Duration // 0: none
 }
+
+const opDeleteRange = kindCount // of a batch only, no record has it
 
 // NewBatch returns an empty batch.
 func (db *DB) NewBatch() *Batch { return &Batch{} }
 
 // Put adds the storing of a value. key and value are copied.
-func (b *Batch) Put(key, value []byte) { b.add(kindPut, key, value) }
+func (b *Batch) Put(key, value []byte) { b.add(batchOp{kind: kindPut}, key, value) }
+
+// PutTTL adds the storing of a value that is absent once ttl has passed since
+// the Write that stored it; see DB.PutTTL. A ttl of 0 or less is Delete.
+func (b *Batch) PutTTL(key, value []byte, ttl time.Duration) {
+	if ttl <= 0 {
+		b.Delete(key)
+		return
+	}
+	b.add(batchOp{kind: kindPut, ttl: ttl}, key, value)
+}
 
 // Delete adds the removal of a key, which need not be there.
-func (b *Batch) Delete(key []byte) { b.add(kindDelete, key, nil) }
+func (b *Batch) Delete(key []byte) { b.add(batchOp{kind: kindDelete}, key, nil) }
 
-func (b *Batch) add(kind byte, key, value []byte) {
-	at := len(b.buf)
+// DeleteRange adds the removal of the keys of [start, end), also of those that
+// the batch itself put before; what it puts later stays. A nil end is open. A
+// batch with ranges is written as a writable transaction is: it waits for its
+// turn alone and is not combined with other writers.
+func (b *Batch) DeleteRange(start, end []byte) {
+	b.add(batchOp{kind: opDeleteRange, open: end == nil}, start, end)
+	b.ranges++
+}
+
+func (b *Batch) add(o batchOp, key, value []byte) {
+	o.at, o.keyLen = len(b.buf), len(key)
 	b.buf = appendImage(b.buf, key, value)
-	b.ops = append(b.ops, batchOp{kind, at, len(key), len(b.buf) - at})
+	o.size = len(b.buf) - o.at
+	b.ops = append(b.ops, o)
 }
 
 // Len returns the number of operations.
@@ -43,20 +70,53 @@ func (b *Batch) Len() int { return len(b.ops) }
 func (b *Batch) Size() int { return len(b.buf) - len(b.ops)*maxRecHeader }
 
 // Reset empties the batch and keeps its memory.
-func (b *Batch) Reset() { b.ops, b.buf = b.ops[:0], b.buf[:0] }
+func (b *Batch) Reset() { b.ops, b.buf, b.ranges = b.ops[:0], b.buf[:0], 0 }
 
-// Replay calls put or del for each operation in order; a nil function skips
-// them. The slices are valid until the batch is changed.
-func (b *Batch) Replay(put func(key, value []byte), del func(key []byte)) {
+// Replay calls put, del or delRange for each operation in order; a nil function
+// skips its kind. ttl is 0 for a value that does not expire, and a nil end is
+// an open one. The slices are valid until the batch is changed.
+func (b *Batch) Replay(put func(key, value []byte, ttl time.Duration), del func(key []byte), delRange func(start, end []byte)) {
 	for _, o := range b.ops {
 		e := b.entry(o)
 		switch {
 		case o.kind == kindPut && put != nil:
-			put(e.key, e.image[maxRecHeader+len(e.key):])
+			put(e.key, e.value(), o.ttl)
 		case o.kind == kindDelete && del != nil:
 			del(e.key)
+		case o.kind == opDeleteRange && delRange != nil:
+			delRange(e.key, o.end(e.value()))
 		}
 	}
+}
+
+// end returns the end of a range, nil where it is open.
+func (o *batchOp) end(bytes []byte) []byte {
+	if o.open {
+		return nil
+	}
+	return bytes
+}
+
+// replayInto does everything again in a transaction.
+func (b *Batch) replayInto(tx *Tx) error {
+	for _, o := range b.ops {
+		e := b.entry(o)
+		var err error
+		switch {
+		case o.kind == opDeleteRange:
+			err = tx.DeleteRange(e.key, o.end(e.value()))
+		case o.kind == kindDelete:
+			err = tx.Delete(e.key)
+		case o.ttl > 0:
+			err = tx.PutTTL(e.key, e.value(), o.ttl)
+		default:
+			err = tx.Put(e.key, e.value())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *Batch) entry(o batchOp) entry {
@@ -72,12 +132,20 @@ func appendImage(dst, key, value []byte) []byte {
 	return append(dst, value...)
 }
 
-// entries sorts the operations by key and keeps the last of each (R1).
+// entries sorts the operations by key and keeps the last of each (R1). Times to
+// live begin now. The batch has no ranges.
 func (b *Batch) entries(dst []entry) ([]entry, error) {
+	at := now()
 	for _, o := range b.ops {
 		e := b.entry(o)
+		if o.kind == kindDelete && o.keyLen > MaxKeyBytes {
+			continue // such a key cannot be there
+		}
 		if err := checkSizes(o.keyLen, o.size-maxRecHeader-o.keyLen); err != nil {
 			return nil, err
+		}
+		if o.ttl > 0 {
+			e.expiry = expiryAfter(at, o.ttl)
 		}
 		dst = append(dst, e)
 	}

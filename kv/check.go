@@ -119,6 +119,9 @@ func (c *checker) record(x ref, key []byte) {
 	if rec.spilled() != (x&refSpill != 0) {
 		c.issue(o, "record", key, "index and record disagree on where the value is")
 	}
+	if (rec.expiry != 0) != (x&refTTL != 0) {
+		c.issue(o, "record", key, "index and record disagree on whether it expires")
+	}
 	if rec.spilled() && !db.runsWhole(&rec) {
 		c.issue(o, "runs of a record", key, "checksum does not match")
 		return
@@ -136,8 +139,10 @@ func (c *checker) record(x ref, key []byte) {
 // and used.
 func (c *checker) ownership() error {
 	db := c.db
-	db.turn.hold()
-	defer db.turn.give()
+	if !db.nested() { // whose turn it is already
+		db.turn.hold()
+		defer db.turn.give()
+	}
 	db.publish.Lock()
 	defer db.publish.Unlock()
 	db.reclaim()

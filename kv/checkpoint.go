@@ -51,10 +51,10 @@ func (db *DB) Checkpoint(ctx context.Context) (err error) {
 		return err
 	}
 	defer s.leave()
-	if err := db.writable(); err != nil {
+	if err := db.mayWait(); err != nil {
 		return err
 	}
-	return db.checkpoint(ctx)
+	return db.makeRoom(ctx)
 }
 
 // frozen is what a checkpoint describes.
@@ -224,6 +224,9 @@ func (db *DB) startCheckpointer() {
 			}
 			if db.failure.Load() != nil {
 				continue
+			}
+			if err := db.collectExpired(context.Background(), sweepPerFlip); err != nil {
+				db.opt.Logger.Warn("collecting what has expired", "error", err)
 			}
 			if err := db.checkpoint(context.Background()); err != nil {
 				db.opt.Logger.Error("checkpoint", "error", err)

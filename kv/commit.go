@@ -126,19 +126,27 @@ func onlyDeletes(es []entry) bool {
 }
 
 // dropAbsent takes out deletes of keys that are not there: they need no record.
-// If such a key was deleted before, that was fenced before it was published.
+// If such a key was deleted before, that was fenced before it was published. It
+// leaves es as it is: a commit that finds the store full is tried again.
 func (db *DB) dropAbsent(es []entry) ([]entry, error) {
-	out := es[:0]
+	out := es
+	dropped := false
 	for i := range es {
 		if es[i].kind == kindDelete {
 			if err := db.ix.find(es[i].key, &db.way); err != nil {
 				return nil, err
 			}
 			if !db.way.found {
+				if !dropped {
+					dropped = true
+					out = append(make([]entry, 0, len(es)-1), es[:i]...)
+				}
 				continue
 			}
 		}
-		out = append(out, es[i])
+		if dropped {
+			out = append(out, es[i])
+		}
 	}
 	return out, nil
 }
@@ -364,6 +372,7 @@ func (db *DB) apply(e *entry, p *path) error {
 	for _, x := range e.extents {
 		db.r.SetLiveRun(x)
 	}
+	db.sweep.next = earlier(db.sweep.next, e.expiry)
 	if !p.found {
 		db.keys++
 		return db.ix.insert(e.key, e.ref(), p)

@@ -39,6 +39,7 @@ type DB struct {
 	sinceCheckpoint int64  // bytes of records written since the last freeze
 	frozenLast      number // newest transaction that a checkpoint may contain
 	counts          counts
+	sweep           sweep
 
 	// Under publish.
 	holders    holders
@@ -217,7 +218,7 @@ func (db *DB) Put(key, value []byte) error {
 	if err := checkSizes(len(key), len(value)); err != nil {
 		return err
 	}
-	return db.single(kindPut, key, value)
+	return db.single(kindPut, key, value, 0)
 }
 
 // Delete removes a key; it need not be there.
@@ -225,14 +226,14 @@ func (db *DB) Delete(key []byte) error {
 	if len(key) > MaxKeyBytes {
 		return nil // such a key cannot be there
 	}
-	return db.single(kindDelete, key, nil)
+	return db.single(kindDelete, key, nil, 0)
 }
 
-func (db *DB) single(kind byte, key, value []byte) error {
+func (db *DB) single(kind byte, key, value []byte, expiry int64) error {
 	o := getOp()
 	defer putOp(o)
 	o.buf = appendImage(o.buf[:0], key, value)
-	o.one[0] = entry{kind: kind, image: o.buf, key: o.buf[maxRecHeader : maxRecHeader+len(key)]}
+	o.one[0] = entry{kind: kind, image: o.buf, key: o.buf[maxRecHeader : maxRecHeader+len(key)], expiry: expiry}
 	o.entries = append(o.entries[:0], o.one[0])
 	return db.write(o)
 }
@@ -240,6 +241,9 @@ func (db *DB) single(kind byte, key, value []byte) error {
 // Write makes all operations of a batch durable and visible at one instant, in
 // order. An empty batch is nil without a fence.
 func (db *DB) Write(b *Batch) error {
+	if b.ranges > 0 {
+		return db.Update(func(tx *Tx) error { return b.replayInto(tx) })
+	}
 	o := getOp()
 	defer putOp(o)
 	es, err := b.entries(o.entries[:0])
@@ -261,7 +265,7 @@ func (db *DB) write(o *op) (err error) {
 		return err
 	}
 	defer s.leave()
-	if err := db.writable(); err != nil {
+	if err := db.mayWait(); err != nil {
 		return err
 	}
 	if db.behind.Load() {
@@ -274,7 +278,7 @@ func (db *DB) write(o *op) (err error) {
 	}
 	err = db.submit(o)
 	if errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
-		if db.checkpoint(context.Background()) == nil {
+		if db.makeRoom(context.Background()) == nil {
 			o.lead, o.err = false, nil
 			o.group = o.group[:0]
 			err = db.submit(o)
@@ -314,6 +318,7 @@ func (db *DB) Close() error {
 		return nil
 	}
 	db.done = true
+	db.revokeWriter() // others that wait for its turn are calls that run
 	for i := range db.readers {
 		for db.readers[i].n.Load() != 0 {
 			runtime.Gosched()

@@ -126,6 +126,7 @@ type ref = nvmap.Off
 const (
 	refSpill = 1 << 0 // the record owns runs
 	refTTL   = 1 << 1 // the record may expire
+	refHeld  = 1 << 2 // not in the index: it left without a newer record (R7)
 	refBits  = 7
 )
 
@@ -175,7 +176,13 @@ func (db *DB) reclaim() {
 // reads the list to learn which runs the record that replaced it set free.
 // I6: where the runs hold the key too, they stay allocated as long: a recovery
 // cannot replay, nor set aside, a record whose key it cannot read.
+// R7: nothing newer masks an expired record that was collected, so it stays as
+// it is until a checkpoint frozen from now on flips.
 func (db *DB) freeRecord(x ref) {
+	if x&refHeld != 0 {
+		db.tombs = append(db.tombs, x&^refHeld)
+		return
+	}
 	o := refOff(x)
 	if x&refSpill == 0 {
 		db.r.Free(o)

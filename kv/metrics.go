@@ -18,6 +18,7 @@ type Metrics struct {
 
 	Puts      uint64 `json:"puts"`
 	Deletes   uint64 `json:"deletes"`
+	Expired   uint64 `json:"expired"` // collected; those that are not yet count as keys
 	Commits   uint64 `json:"commits"` // durable groups
 	Fences    uint64 `json:"fences"`
 	UserBytes uint64 `json:"user_bytes"` // keys and values given to writes
@@ -60,15 +61,17 @@ func (db *DB) Metrics() Metrics {
 		return Metrics{}
 	}
 	defer s.leave()
-	db.turn.hold()
-	defer db.turn.give()
+	if !db.nested() { // whose turn it is already
+		db.turn.hold()
+		defer db.turn.give()
+	}
 	db.publish.Lock()
 	defer db.publish.Unlock()
 	space, io := db.r.Stats(), db.m.Stats()
 	c := &db.counts
 	m := Metrics{
 		Keys: db.keys, LiveBytes: space.LiveBytes, UsedBytes: space.UsedBytes, DeviceBytes: space.DeviceBytes, FreeBytes: space.FreeBytes,
-		Puts: c.puts, Deletes: c.deletes, Commits: c.commits, Fences: io.Fences, UserBytes: c.userBytes,
+		Puts: c.puts, Deletes: c.deletes, Expired: db.sweep.collected, Commits: c.commits, Fences: io.Fences, UserBytes: c.userBytes,
 		MediaBytes: io.WriteBytes + io.WriteBackBytes, RecordBytes: c.recordBytes, IndexBytes: io.WriteBackBytes,
 		MediaLines: io.WriteLines + io.WriteBackLines, FrameBytes: io.FrameBytes,
 		SinceCheckpoint: db.sinceCheckpoint, Tombstones: len(db.tombs),

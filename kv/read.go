@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"hash/crc32"
 	"runtime"
+
+	"nvkv/nvmap"
 )
 
 // optimistic is how often a point read tries before it registers as a snapshot
@@ -111,7 +113,7 @@ func (db *DB) getRegistered(dst, key []byte, want bool) ([]byte, error) {
 	db.publish.Unlock()
 	defer db.closeHolder(h)
 	if !want {
-		_, err := db.recordAt(key, h, now())
+		_, err := db.recordAt(key, h.root, now())
 		return dst, err
 	}
 	return db.getAt(dst, key, h, now())
@@ -119,7 +121,7 @@ func (db *DB) getRegistered(dst, key []byte, want bool) ([]byte, error) {
 
 // getAt appends the value that key has in a snapshot.
 func (db *DB) getAt(dst, key []byte, h *holder, at int64) ([]byte, error) {
-	rec, err := db.recordAt(key, h, at)
+	rec, err := db.recordAt(key, h.root, at)
 	if err != nil {
 		return dst, err
 	}
@@ -133,13 +135,13 @@ func (db *DB) getAt(dst, key []byte, h *holder, at int64) ([]byte, error) {
 	return value, nil
 }
 
-// recordAt returns the record that key has in a snapshot.
-func (db *DB) recordAt(key []byte, h *holder, at int64) (*record, error) {
+// recordAt returns the record that key has below a root that stands still.
+func (db *DB) recordAt(key []byte, root nvmap.PageID, at int64) (*record, error) {
 	if len(key) > MaxKeyBytes {
 		return nil, ErrNotFound
 	}
 	c := cursor{ix: &db.ix}
-	found, err := c.seek(h.root, key)
+	found, err := c.seek(root, key)
 	if err != nil {
 		return nil, err
 	}

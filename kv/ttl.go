@@ -1,0 +1,204 @@
+package kv
+
+import (
+	"context"
+	"math"
+	"time"
+)
+
+// Expiry frees nothing by itself (R7): a read takes an expired record for
+// absent. A sweep over the index collects what has expired: it takes the key
+// out of the index without a tombstone, and the record's slot stays allocated
+// until a checkpoint that was frozen later has flipped. Until then a recovery
+// may find the record again; it is expired then as well, and masks the older
+// versions of its key.
+//
+// The sweep goes round the value blocks, whose entries say which records may
+// expire, and reads only those. It runs before checkpoints, a bounded stretch
+// at a time, and rests while nothing can have expired.
+
+const (
+	sweepLeaves   = 16   // visited while the turn is held
+	sweepRemovals = 128  // likewise
+	sweepPerFlip  = 4096 // leaves visited before a checkpoint of the background
+)
+
+// sweep is how far the collecting has come. Under the turn.
+type sweep struct {
+	resting   bool   // the last round is through
+	from      []byte // where the round under way goes on
+	next      int64  // earliest expiry of what it passed and of what was put since it began; 0: none
+	collected uint64
+}
+
+// PutTTL stores a value that is absent once ttl has passed from now by the wall
+// clock. A later Put of the key clears the expiry; a ttl of 0 or less is Delete.
+// A transaction judges expiry by when it began, so what it sees does not shrink.
+func (db *DB) PutTTL(key, value []byte, ttl time.Duration) error {
+	if ttl <= 0 {
+		return db.Delete(key)
+	}
+	if err := checkSizes(len(key), len(value)); err != nil {
+		return err
+	}
+	return db.single(kindPut, key, value, expiryAfter(now(), ttl))
+}
+
+// expiryAfter returns when a time to live ends, in Unix nanoseconds.
+func expiryAfter(at int64, ttl time.Duration) int64 {
+	if int64(ttl) > math.MaxInt64-at {
+		return math.MaxInt64
+	}
+	return at + int64(ttl)
+}
+
+// earlier returns the earlier of two expiries, of which 0 is never.
+func earlier(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// collectExpired goes on with the sweep for about so many leaves, or to the end
+// of its round.
+func (db *DB) collectExpired(ctx context.Context, leaves int) (err error) {
+	defer db.guarded("collect", panicOnFault(true), &err)
+	for at := now(); leaves > 0; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := db.collectSome(at, min(leaves, sweepLeaves))
+		if n == 0 || err != nil {
+			return err
+		}
+		leaves -= n
+	}
+	return nil
+}
+
+// collectSome visits some leaves and returns how many; 0 when there is nothing
+// to do.
+func (db *DB) collectSome(at int64, leaves int) (visited int, err error) {
+	db.turn.hold()
+	defer db.turn.give()
+	if err := db.writable(); err != nil {
+		return 0, err
+	}
+	db.lockReaders()
+	defer db.unlockReaders()
+	sw := &db.sweep
+	if sw.resting {
+		if sw.next == 0 || sw.next > at {
+			return 0, nil
+		}
+		*sw = sweep{collected: sw.collected}
+	}
+	keys, visited, err := db.expiredKeys(at, leaves)
+	if err != nil {
+		sw.resting = true // what cannot be read is not swept
+		return 0, err
+	}
+	for _, k := range keys {
+		if err := db.collect(k); err != nil {
+			return 0, err
+		}
+	}
+	return visited, nil
+}
+
+// expiredKeys goes on with the round and returns the keys that it found expired.
+func (db *DB) expiredKeys(at int64, leaves int) (keys [][]byte, visited int, err error) {
+	sw := &db.sweep
+	c := cursor{ix: &db.ix}
+	_, err = c.seek(db.ix.root, sw.from)
+	visited = 1
+	for ; err == nil && c.valid && len(keys) < sweepRemovals; err = c.next() {
+		if c.at() == 0 {
+			if visited++; visited > leaves {
+				break
+			}
+		}
+		if c.ref()&refTTL == 0 {
+			continue
+		}
+		expiry, ok := db.expiryOf(c.ref())
+		switch {
+		case !ok:
+		case expiry > at:
+			sw.next = earlier(sw.next, expiry)
+		default:
+			key, _, err := db.ix.fullKey(c.leaf, pageCount(c.leaf), c.at())
+			if err != nil {
+				return nil, 0, err
+			}
+			keys = append(keys, key)
+		}
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if sw.resting = !c.valid; !sw.resting {
+		sw.from, _, err = db.ix.fullKey(c.leaf, pageCount(c.leaf), c.at())
+	}
+	return keys, visited, err
+}
+
+// expiryOf returns when the record at x expires; false where it is damaged.
+func (db *DB) expiryOf(x ref) (int64, bool) {
+	var rec record
+	if db.readRecord(refOff(x), &rec) != nil {
+		return 0, false
+	}
+	return rec.expiry, true
+}
+
+// collect takes an expired key out of the index. It writes no record.
+func (db *DB) collect(key []byte) error {
+	es := [1]entry{{key: key}}
+	if err := db.reserveFor(es[:], true); err != nil {
+		return err
+	}
+	if err := db.ix.find(key, &db.way); err != nil || !db.way.found {
+		return err
+	}
+	db.publish.Lock()
+	defer db.publish.Unlock()
+	old, err := db.ix.remove(&db.way)
+	if err != nil {
+		return db.fail(err)
+	}
+	db.keys--
+	db.sweep.collected++
+	db.dirtySince = true
+	db.expire(old)
+	db.reclaim()
+	return nil
+}
+
+// expire takes an expired record out of what the index reaches. It goes to the
+// snapshots that see it, and then waits for a checkpoint (R7).
+func (db *DB) expire(x ref) {
+	db.r.ClearLive(refOff(x))
+	var rec record
+	if db.readRecord(refOff(x), &rec) != nil {
+		return // damaged meanwhile: its slot stays allocated, Check names it
+	}
+	bytes := int64(rec.size)
+	if x&refSpill != 0 {
+		_, list := rec.extents()
+		for _, e := range list {
+			db.r.ClearLiveRun(e)
+			bytes += e.Bytes
+		}
+	}
+	db.holders.deadRecord(db.holders.newest, deadRecord{x | refHeld, rec.number, bytes})
+}
+
+// makeRoom frees what can be freed: what has expired, and what deletes left.
+func (db *DB) makeRoom(ctx context.Context) error {
+	if err := db.collectExpired(ctx, math.MaxInt); err != nil {
+		db.opt.Logger.Warn("collecting what has expired", "error", err)
+	}
+	return db.checkpoint(ctx)
+}

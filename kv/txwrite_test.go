@@ -1,0 +1,514 @@
+package kv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"nvkv/nvmap"
+)
+
+// openMem opens a store in memory of the process: enough where nothing crashes.
+func openMem(t testing.TB) *DB {
+	t.Helper()
+	return openTest(t, "", &Options{Device: "mem"})
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantErr(t testing.TB, what string, got, want error) {
+	t.Helper()
+	if !errors.Is(got, want) {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+// wantGet compares a value; want "" with ok false is absence.
+func wantGet(t testing.TB, get func([]byte) ([]byte, error), key, want string, ok bool) {
+	t.Helper()
+	v, err := get([]byte(key))
+	if !ok {
+		if !errors.Is(err, ErrNotFound) {
+			t.Errorf("Get(%q) = %q, %v; want ErrNotFound", key, v, err)
+		}
+		return
+	}
+	if err != nil || string(v) != want {
+		t.Errorf("Get(%q) = %q, %v; want %q", key, v, err, want)
+	}
+}
+
+func TestUpdateCommits(t *testing.T) {
+	path := filepath.Join(testDir(t), "s")
+	db := openTest(t, path, nil)
+	must(t, db.Put([]byte("a"), []byte("old")))
+	must(t, db.Put([]byte("b"), []byte("old")))
+	before := db.Metrics()
+	calls := 0
+	must(t, db.Update(func(tx *Tx) error {
+		calls++
+		must(t, tx.Put([]byte("a"), []byte("new")))
+		must(t, tx.Delete([]byte("b")))
+		must(t, tx.Put([]byte("c"), nil))
+		wantGet(t, tx.Get, "a", "new", true)
+		wantGet(t, tx.Get, "b", "", false)
+		wantGet(t, tx.Get, "c", "", true)
+		// Nobody else sees any of it yet.
+		wantGet(t, db.Get, "a", "old", true)
+		return db.View(func(other *Tx) error {
+			wantGet(t, other.Get, "b", "old", true)
+			wantGet(t, other.Get, "c", "", false)
+			return nil
+		})
+	}))
+	if calls != 1 {
+		t.Errorf("fn ran %d times", calls)
+	}
+	if m := db.Metrics(); m.Fences-before.Fences != 1 || m.Commits-before.Commits != 1 {
+		t.Errorf("%d fences and %d commits, want 1 and 1", m.Fences-before.Fences, m.Commits-before.Commits)
+	}
+	model{"a": "new", "c": ""}.compare(t, db)
+	must(t, db.Close())
+	model{"a": "new", "c": ""}.compare(t, openTest(t, path, nil))
+}
+
+func TestUpdateRollsBack(t *testing.T) {
+	db := openMem(t)
+	must(t, db.Put([]byte("a"), []byte("1")))
+	boom := errors.New("boom")
+	change := func(tx *Tx) {
+		must(t, tx.Put([]byte("a"), []byte("2")))
+		must(t, tx.Put([]byte("b"), []byte("2")))
+		must(t, tx.DeleteRange(nil, nil))
+	}
+	fences := db.Metrics().Fences
+	if err := db.Update(func(tx *Tx) error { change(tx); return boom }); err != boom {
+		t.Errorf("Update returned %v, want fn's own error", err)
+	}
+	func() {
+		defer func() {
+			if r := recover(); r != boom {
+				t.Errorf("recovered %v, want the panic of fn", r)
+			}
+		}()
+		_ = db.Update(func(tx *Tx) error { change(tx); panic(boom) })
+	}()
+	done := make(chan struct{})
+	go func() { // as t.FailNow does inside fn
+		defer close(done)
+		_ = db.Update(func(tx *Tx) error { change(tx); runtime.Goexit(); return nil })
+	}()
+	<-done
+	tx, err := db.Begin(true)
+	must(t, err)
+	change(tx)
+	must(t, tx.Rollback())
+	must(t, tx.Rollback())
+	if n := db.Metrics().Fences; n != fences {
+		t.Errorf("%d fences for what was rolled back", n-fences)
+	}
+	model{"a": "1"}.compare(t, db)
+	must(t, db.Put([]byte("b"), nil)) // the turn was given back
+}
+
+func TestUpdateEmptyCostsNoFence(t *testing.T) {
+	db := openMem(t)
+	before := db.Metrics()
+	must(t, db.Update(func(tx *Tx) error { return nil }))
+	must(t, db.Update(func(tx *Tx) error { return tx.Delete([]byte("absent")) }))
+	must(t, db.Update(func(tx *Tx) error {
+		return errors.Join(tx.Put([]byte("a"), nil), tx.Delete([]byte("a")))
+	}))
+	if m := db.Metrics(); m.Fences != before.Fences || m.Commits != before.Commits {
+		t.Errorf("%d fences, %d commits for nothing", m.Fences-before.Fences, m.Commits-before.Commits)
+	}
+}
+
+// TestTxOneRecordPerKey is R1 for transactions: however often a key was put,
+// one record is written, the last.
+func TestTxOneRecordPerKey(t *testing.T) {
+	db := openMem(t)
+	before := db.Metrics()
+	must(t, db.Update(func(tx *Tx) error {
+		for i := range 100 {
+			must(t, tx.Put([]byte("k"), fmt.Append(nil, i)))
+		}
+		return tx.Put([]byte("l"), []byte("x"))
+	}))
+	if n := db.Metrics().Puts - before.Puts; n != 2 {
+		t.Errorf("%d records written, want 2", n)
+	}
+	model{"k": "99", "l": "x"}.compare(t, db)
+}
+
+// TestTxSlicesStay holds slices across everything that happens in a Tx.
+func TestTxSlicesStay(t *testing.T) {
+	db := openMem(t)
+	big := bytes.Repeat([]byte("big"), 100_000)
+	must(t, db.Put([]byte("a"), []byte("base")))
+	must(t, db.Put([]byte("big"), big))
+	must(t, db.Update(func(tx *Tx) error {
+		base, err := tx.Get([]byte("a"))
+		must(t, err)
+		bigBase, err := tx.Get([]byte("big"))
+		must(t, err)
+		key, value := []byte("a"), []byte("first")
+		must(t, tx.Put(key, value))
+		copy(value, "XXXXX") // the caller's buffer is the caller's again
+		first, err := tx.Get([]byte("a"))
+		must(t, err)
+		must(t, tx.Put([]byte("a"), []byte("other")))
+		must(t, tx.Delete([]byte("big")))
+		must(t, tx.Put([]byte("b"), bytes.Repeat([]byte("x"), 1000)))
+		if string(base) != "base" || string(first) != "first" || !bytes.Equal(bigBase, big) {
+			t.Errorf("slices changed: %q, %q", base, first)
+		}
+		if got := append(first, "!!"...); string(got) != "first!!" {
+			t.Error(got)
+		}
+		wantGet(t, tx.Get, "a", "other", true)
+		return nil
+	}))
+	model{"a": "other", "b": string(bytes.Repeat([]byte("x"), 1000))}.compare(t, db)
+}
+
+func TestTxMisuse(t *testing.T) {
+	db := openMem(t)
+	must(t, db.Put([]byte("a"), []byte("1")))
+	methods := func(tx *Tx) map[string]error {
+		_, getErr := tx.Get([]byte("a"))
+		_, hasErr := tx.Has([]byte("a"))
+		c := tx.Cursor()
+		if c.First() || c.Valid() || c.Key() != nil {
+			t.Error("a cursor stands on a key of a Tx that ended")
+		}
+		return map[string]error{
+			"Get": getErr, "Has": hasErr, "Cursor": c.Close(),
+			"Put": tx.Put(nil, nil), "PutTTL": tx.PutTTL(nil, nil, time.Hour), "PutTTL of 0": tx.PutTTL(nil, nil, 0),
+			"Delete": tx.Delete(nil), "DeleteRange": tx.DeleteRange(nil, nil),
+		}
+	}
+	all := func(what string, errs map[string]error, want error) {
+		t.Helper()
+		for m, err := range errs {
+			wantErr(t, m+" "+what, err, want)
+		}
+	}
+	for _, writable := range []bool{false, true} {
+		for _, end := range []func(*Tx) error{(*Tx).Commit, (*Tx).Rollback} {
+			tx, err := db.Begin(writable)
+			must(t, err)
+			c := tx.Cursor()
+			if !c.First() {
+				t.Error("no first key")
+			}
+			must(t, end(tx))
+			all("after the end", methods(tx), ErrTxClosed)
+			if c.Valid() || c.Value() != nil || c.Next() || !errors.Is(c.Err(), ErrTxClosed) {
+				t.Errorf("a cursor outlives its Tx: %v", c.Err())
+			}
+			wantErr(t, "Commit after the end", tx.Commit(), ErrTxClosed)
+			must(t, tx.Rollback())
+			for range tx.All(nil, nil) {
+				t.Error("All yields after the end")
+			}
+			wantErr(t, "All after the end", tx.Err(), ErrTxClosed)
+		}
+	}
+	tx, err := db.Begin(false)
+	must(t, err)
+	for m, err := range map[string]error{
+		"Put": tx.Put(nil, nil), "PutTTL": tx.PutTTL(nil, nil, time.Hour), "Delete": tx.Delete(nil), "DeleteRange": tx.DeleteRange(nil, nil),
+	} {
+		wantErr(t, m+" in a read-only Tx", err, ErrReadOnly)
+	}
+	must(t, tx.Rollback())
+
+	must(t, db.Update(func(tx *Tx) error {
+		long := make([]byte, MaxKeyBytes+1)
+		wantErr(t, "Put of a long key", tx.Put(long, nil), ErrKeyTooLarge)
+		wantErr(t, "Delete of a long key", tx.Delete(long), nil)
+		wantGet(t, tx.Get, string(long), "", false)
+		if tx.Commit() == nil || tx.Rollback() == nil {
+			t.Error("a Tx of Update may be ended by hand")
+		}
+		return tx.Put([]byte("b"), nil)
+	}))
+	model{"a": "1", "b": ""}.compare(t, db)
+	must(t, db.Close())
+	_, err = db.Begin(true)
+	wantErr(t, "Begin after Close", err, ErrClosed)
+	wantErr(t, "Update after Close", db.Update(func(*Tx) error { t.Error("fn ran"); return nil }), ErrClosed)
+	wantErr(t, "DeleteRange after Close", db.DeleteRange(nil, nil), ErrClosed)
+}
+
+// TestUpdateNested calls everything that waits for the turn from inside Update.
+func TestUpdateNested(t *testing.T) {
+	db, other := openMem(t), openMem(t)
+	ranges := db.NewBatch()
+	ranges.DeleteRange(nil, nil)
+	puts := db.NewBatch()
+	puts.Put([]byte("x"), nil)
+	nested := func() {
+		for m, err := range map[string]error{
+			"Put": db.Put([]byte("x"), nil), "PutTTL": db.PutTTL([]byte("x"), nil, time.Hour), "Delete": db.Delete([]byte("x")),
+			"DeleteRange": db.DeleteRange(nil, nil), "Write": db.Write(puts), "Write of a range": db.Write(ranges),
+			"Update":     db.Update(func(*Tx) error { t.Error("fn ran"); return nil }),
+			"Checkpoint": db.Checkpoint(context.Background()),
+		} {
+			wantErr(t, m+" inside Update", err, ErrNested)
+		}
+		_, err := db.Begin(true)
+		wantErr(t, "Begin inside Update", err, ErrNested)
+	}
+	must(t, db.Update(func(tx *Tx) error {
+		must(t, tx.Put([]byte("a"), []byte("1")))
+		nested()
+		if m := db.Metrics(); m.Keys != 0 {
+			t.Errorf("Metrics inside Update: %d keys", m.Keys)
+		}
+		mustCheck(t, db)
+		// Another store's Update inside: each knows its own.
+		must(t, other.Update(func(tx *Tx) error {
+			nested()
+			wantErr(t, "Put of the inner store", other.Put(nil, nil), ErrNested)
+			return tx.Put([]byte("b"), nil)
+		}))
+		// Another goroutine may wait, and this one must not wait for it.
+		go func() { _ = db.Put([]byte("later"), nil) }()
+		return other.Put([]byte("c"), nil)
+	}))
+	for i := 0; ; i++ {
+		if ok, _ := db.Has([]byte("later")); ok {
+			break
+		}
+		if i == 1000 {
+			t.Fatal("the waiting Put never came through")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	model{"a": "1", "later": ""}.compare(t, db)
+	model{"b": "", "c": ""}.compare(t, other)
+}
+
+// TestUpdateNestedBesideOthers makes the nested call while Updates of another
+// store wait for this one: those wait for good reason and are let through.
+func TestUpdateNestedBesideOthers(t *testing.T) {
+	db, busy := openMem(t), openMem(t)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				// Innocent: waits inside an Update of busy for a turn of db.
+				must(t, busy.Update(func(*Tx) error { return db.Put([]byte("n"), nil) }))
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	for range 20 {
+		must(t, db.Update(func(tx *Tx) error {
+			time.Sleep(2 * time.Millisecond)
+			wantErr(t, "nested Put", db.Put(nil, nil), ErrNested)
+			return nil
+		}))
+	}
+	close(stop)
+	wg.Wait()
+}
+
+// TestUpdateSerializable has goroutines increment counters, each reading what
+// the one before wrote; Puts and batches are between them.
+func TestUpdateSerializable(t *testing.T) {
+	db := openMem(t)
+	const workers, rounds, counters = 6, 150, 3
+	key := func(i int) []byte { return fmt.Append(nil, "counter", i%counters) }
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := range rounds {
+				must(t, db.Update(func(tx *Tx) error {
+					sum := 0
+					for _, v := range tx.Prefix([]byte("counter")) {
+						n, err := strconv.Atoi(string(v))
+						must(t, err)
+						sum += n
+					}
+					seen, err := tx.Get([]byte("sum"))
+					if err != nil && !errors.Is(err, ErrNotFound) {
+						return err
+					}
+					if had, _ := strconv.Atoi(string(seen)); had != sum {
+						t.Errorf("sum is %d, counters say %d", had, sum)
+					}
+					v, _ := tx.Get(key(w + i))
+					n, _ := strconv.Atoi(string(v))
+					return errors.Join(
+						tx.Put(key(w+i), fmt.Append(nil, n+1)),
+						tx.Put([]byte("sum"), fmt.Append(nil, sum+1)),
+					)
+				}))
+				must(t, db.Put(fmt.Append(nil, "noise", w), fmt.Append(nil, i)))
+			}
+		})
+	}
+	wg.Wait()
+	wantGet(t, db.Get, "sum", strconv.Itoa(workers*rounds), true)
+}
+
+func TestTxCloseDoesNotWait(t *testing.T) {
+	path := filepath.Join(testDir(t), "s")
+	db := openTest(t, path, nil)
+	must(t, db.Put([]byte("a"), []byte("1")))
+	tx, err := db.Begin(true)
+	must(t, err)
+	kept, err := tx.Get([]byte("a"))
+	must(t, err)
+	must(t, tx.Put([]byte("a"), []byte("2")))
+	c := tx.Cursor()
+	if !c.First() {
+		t.Fatal(c.Err())
+	}
+	waiting := make(chan error, 2)
+	go func() { waiting <- db.Put([]byte("b"), nil) }()
+	go func() {
+		_, err := db.Begin(true)
+		waiting <- err
+	}()
+	time.Sleep(5 * time.Millisecond)
+	closed := make(chan error, 1)
+	go func() { closed <- db.Close() }()
+	select {
+	case err := <-closed:
+		must(t, err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("Close waits for an open writable Tx")
+	}
+	for range 2 {
+		wantErr(t, "a writer that waited", <-waiting, ErrClosed)
+	}
+	_, err = tx.Get([]byte("a"))
+	wantErr(t, "Get after Close", err, ErrClosed)
+	wantErr(t, "Put after Close", tx.Put([]byte("c"), nil), ErrClosed)
+	if c.Next(); !errors.Is(c.Err(), ErrClosed) {
+		t.Errorf("cursor after Close: %v", c.Err())
+	}
+	if string(kept) != "1" {
+		t.Errorf("slice after Close: %q", kept)
+	}
+	wantErr(t, "Commit after Close", tx.Commit(), ErrClosed)
+	wantErr(t, "Get after Commit", tx.Put(nil, nil), ErrTxClosed)
+	must(t, tx.Rollback())
+	model{"a": "1"}.compare(t, openTest(t, path, nil))
+}
+
+// TestUpdateClosedInside closes the store in the middle of fn.
+func TestUpdateClosedInside(t *testing.T) {
+	path := filepath.Join(testDir(t), "s")
+	db := openTest(t, path, nil)
+	err := db.Update(func(tx *Tx) error {
+		must(t, tx.Put([]byte("a"), nil))
+		must(t, db.Close())
+		return nil
+	})
+	wantErr(t, "Update", err, ErrClosed)
+	model{}.compare(t, openTest(t, path, nil))
+}
+
+// TestTxFull fills a store with one transaction after the other: one that does
+// not fit is ErrFull and leaves nothing, and deletes give the space back.
+func TestTxFull(t *testing.T) {
+	path := filepath.Join(testDir(t), "s")
+	db := openTest(t, path, &Options{MaxBytes: 4 << 20, SlabBytes: 4096})
+	m := model{}
+	value := bytes.Repeat([]byte("v"), 900)
+	put := func(tx *Tx, i int) error {
+		for j := range 50 {
+			if err := tx.Put(fmt.Appendf(nil, "%04d-%02d", i, j), value); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	i, full := 0, false
+	for ; !full && i < 1000; i++ {
+		switch err := db.Update(func(tx *Tx) error { return put(tx, i) }); {
+		case err == nil:
+			for j := range 50 {
+				m[fmt.Sprintf("%04d-%02d", i, j)] = string(value)
+			}
+		case errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed):
+			full = true
+		default:
+			t.Fatal(err)
+		}
+	}
+	if !full {
+		t.Fatal("never full")
+	}
+	m.compare(t, db)
+	mustCheck(t, db)
+	for j := range 10 {
+		start, end := fmt.Appendf(nil, "%04d", j), fmt.Appendf(nil, "%04d", j+1)
+		must(t, db.DeleteRange(start, end))
+		for k := range 50 {
+			delete(m, fmt.Sprintf("%04d-%02d", j, k))
+		}
+	}
+	// No checkpoint was taken since: the commit takes it, and tries again.
+	must(t, db.Update(func(tx *Tx) error { return put(tx, 5) }))
+	for j := range 50 {
+		m[fmt.Sprintf("%04d-%02d", 5, j)] = string(value)
+	}
+	m.compare(t, db)
+}
+
+// failingFence is a device whose fences fail once it is told so.
+type failingFence struct {
+	nvmap.Device
+	fail atomic.Bool
+}
+
+var errFence = errors.New("lost the medium")
+
+func (d *failingFence) Fence() error {
+	if d.fail.Load() {
+		return errFence
+	}
+	return d.Device.Fence()
+}
+
+// TestTxFailedFence: after a fence that failed Update says ErrFailed, readers
+// go on with what was there before, and further Updates are refused.
+func TestTxFailedFence(t *testing.T) {
+	dev := &failingFence{Device: nvmap.NewMem(64 << 20)}
+	db, err := OpenDevice(dev, nil)
+	must(t, err)
+	must(t, db.Put([]byte("a"), []byte("1")))
+	dev.fail.Store(true)
+	err = db.Update(func(tx *Tx) error { return tx.Put([]byte("a"), []byte("2")) })
+	wantErr(t, "Update over a failing fence", err, ErrFailed)
+	wantErr(t, "its cause", err, errFence)
+	wantGet(t, db.Get, "a", "1", true)
+	err = db.Update(func(*Tx) error { t.Error("fn ran"); return nil })
+	wantErr(t, "Update afterwards", err, ErrFailed)
+	must(t, db.Close())
+}
