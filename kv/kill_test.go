@@ -28,17 +28,20 @@ const (
 	killSeedEnv = "NVKV_KILL_SEED"
 )
 
-// TestMain makes the test binary the child of the kill test when it is asked to.
+// TestMain makes the test binary the child of a test when it is asked to.
 func TestMain(m *testing.M) {
-	switch path := os.Getenv(killPathEnv); path {
-	case "":
+	if path := os.Getenv(lockPathEnv); path != "" {
+		lockChild(path)
+		return
+	}
+	path := os.Getenv(killPathEnv)
+	if path == "" {
 		os.Exit(m.Run())
-	default:
-		seed, _ := strconv.ParseUint(os.Getenv(killSeedEnv), 10, 64)
-		if err := killChild(path, seed); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
+	}
+	seed, _ := strconv.ParseUint(os.Getenv(killSeedEnv), 10, 64)
+	if err := killChild(path, seed); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }
 

@@ -1,0 +1,477 @@
+package kv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"nvkv/nvmap"
+)
+
+// Bad input: what is not a store, is a damaged one, or is somebody else's gets
+// an error that says so, or correct service. Never a panic, never wrong data.
+
+// tellsWhy says whether err is one of those that opening bad input may return.
+func tellsWhy(err error) bool {
+	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotStore) || errors.Is(err, ErrVersion)
+}
+
+func TestOpenNoStore(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	random := make([]byte, 100_000)
+	for i := range random {
+		random[i] = byte(rng.Uint32())
+	}
+	text := []byte(strings.Repeat("There is no store in this file.\n", 4000))
+	cases := map[string][]byte{
+		"random": random, "random page": random[:4096], "random odd": random[:12345], "one byte": {1}, "seven bytes": []byte("1234567"),
+		"text": text, "short text": text[:32], "zeros then text": append(make([]byte, 30000), text...),
+	}
+	for name, b := range cases {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(testDir(t), "s")
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range []*Options{nil, {ReadOnly: true}} {
+				db, err := Open(path, o)
+				if err == nil {
+					db.Close()
+				}
+				// A head of zeros is an empty device: creating a store there is right.
+				if name == "zeros then text" && o == nil {
+					if err != nil {
+						t.Errorf("zeros: %v", err)
+					}
+					return
+				}
+				if !errors.Is(err, ErrNotStore) || !strings.Contains(err.Error(), path) {
+					t.Errorf("options %v: %v", o, err)
+				}
+			}
+			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, b) {
+				t.Errorf("the file was changed, %v", err)
+			}
+		})
+	}
+}
+
+func TestOpenPaths(t *testing.T) {
+	dir := testDir(t)
+	if _, err := Open(dir, nil); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("a directory: %v", err)
+	}
+	if _, err := Open(filepath.Join(dir, "no", "such"), nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no directory: %v", err)
+	}
+	if _, err := Open("", nil); err == nil {
+		t.Error("the empty path opened")
+	}
+	if _, err := Open(filepath.Join(dir, "absent"), &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("absent and read-only: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "absent")); err == nil {
+		t.Error("a read-only opening created a file")
+	}
+	empty := filepath.Join(dir, "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db := openTest(t, empty, nil) // an empty file becomes a store
+	if err := db.Put([]byte("k"), []byte("v")); err != nil {
+		t.Error(err)
+	}
+}
+
+// smallStore returns the bytes of a store, what is in it, and every value that
+// a key ever had. It was closed, or it died with records since a checkpoint.
+func smallStore(t *testing.T, closed bool) (image []byte, m model, ever map[string][]string) {
+	t.Helper()
+	path := filepath.Join(testDir(t), "s")
+	db, err := Open(path, &Options{SlabBytes: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(7, 7))
+	m, ever = model{}, map[string][]string{}
+	for n := range 600 {
+		k := fmt.Sprintf("key%03d", rng.IntN(150))
+		if n%50 == 0 {
+			k = strings.Repeat("long", 300) + k
+		}
+		v := fmt.Sprintf("%d:%s", n, strings.Repeat("v", rng.IntN(100)))
+		if n%40 == 0 {
+			v += strings.Repeat("w", 6000)
+		}
+		if n%7 == 0 {
+			if err := db.Delete([]byte(k)); err != nil {
+				t.Fatal(err)
+			}
+			delete(m, k)
+			continue
+		}
+		if err := db.Put([]byte(k), []byte(v)); err != nil {
+			t.Fatal(err)
+		}
+		m[k] = v
+		ever[k] = append(ever[k], v)
+		if n == 300 {
+			if err := db.Checkpoint(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if closed {
+		err = db.Close()
+	} else {
+		abandon(db)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if image, err = os.ReadFile(path); err != nil {
+		t.Fatal(err)
+	}
+	return image, m, ever
+}
+
+// openImage opens the bytes of a store in memory.
+func openImage(t *testing.T, image []byte) (*DB, error) {
+	t.Helper()
+	dev := nvmap.NewMem(32 << 20)
+	if err := dev.Grow(int64(len(image))); err != nil {
+		t.Fatal(err)
+	}
+	if err := dev.Write(0, image); err != nil {
+		t.Fatal(err)
+	}
+	return OpenDevice(dev, &Options{SlabBytes: 4096})
+}
+
+// TestTruncated cuts a store at every page.
+func TestTruncated(t *testing.T) {
+	for _, closed := range []bool{true, false} {
+		image, m, _ := smallStore(t, closed)
+		refused := 0
+		for size := 0; size < len(image); size += nvmap.PageBytes {
+			db, err := openImage(t, image[:size])
+			switch {
+			case size == 0:
+				if err != nil {
+					t.Errorf("empty: %v", err)
+				}
+			case err == nil:
+				if got, err := contents(db); err != nil || difference(got, m) != "" {
+					t.Errorf("cut at %d: it opened, %v, %s", size, err, difference(got, m))
+				}
+			case !tellsWhy(err):
+				t.Errorf("cut at %d: %v", size, err)
+			default:
+				refused++
+			}
+			if db != nil {
+				abandon(db)
+			}
+		}
+		t.Logf("closed=%v: %d of %d cuts refused", closed, refused, len(image)/nvmap.PageBytes)
+	}
+}
+
+// TestBitFlips flips single bits. A store that was closed then answers every
+// key right or with ErrCorrupt, or does not open. In one that died, a flip can
+// undo what was written since the last checkpoint, as a torn write does: a key
+// then may have an earlier value, but never another key's or a broken one.
+func TestBitFlips(t *testing.T) {
+	const seed = 3
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for _, closed := range []bool{true, false} {
+		image, m, ever := smallStore(t, closed)
+		if !closed {
+			ever = withAbsence(ever)
+		} else {
+			ever = onlyNow(m)
+		}
+		used := len(bytes.TrimRight(image, "\x00"))
+		refused, found, right := 0, 0, 0
+		for flip := range 500 {
+			at, bit := rng.IntN(used), rng.IntN(8)
+			image[at] ^= 1 << bit
+			db, err := openImage(t, image)
+			switch {
+			case err != nil && !tellsWhy(err):
+				t.Errorf("seed %d flip %d at %#x bit %d: %v", seed, flip, at, bit, err)
+			case err != nil:
+				refused++
+			default:
+				n, err := judgeDamaged(db, m, ever)
+				if err != nil {
+					t.Errorf("seed %d flip %d at %#x bit %d, closed=%v: %v", seed, flip, at, bit, closed, err)
+				}
+				if n > 0 {
+					found++
+				} else {
+					right++
+				}
+				abandon(db)
+			}
+			image[at] ^= 1 << bit
+		}
+		t.Logf("closed=%v: %d did not open, %d named damage, %d served everything right", closed, refused, found, right)
+		if refused == 0 || found == 0 || right == 0 {
+			t.Error("one of these never happened: the test does not test")
+		}
+	}
+}
+
+// withAbsence adds that each key may be absent.
+func withAbsence(ever map[string][]string) map[string][]string {
+	out := map[string][]string{}
+	for k, vs := range ever {
+		out[k] = append([]string{absentValue}, vs...)
+	}
+	return out
+}
+
+// onlyNow allows each key of m its value.
+func onlyNow(m model) map[string][]string {
+	out := map[string][]string{}
+	for k, v := range m {
+		out[k] = []string{v}
+	}
+	return out
+}
+
+// absentValue stands for absence among the values that a key may have.
+const absentValue = "\x00absent"
+
+// judgeDamaged reads, checks and writes a store in which something is damaged.
+// It returns how much it was told of damage, and an error for whatever no
+// damage excuses.
+func judgeDamaged(db *DB, m model, may map[string][]string) (damage int, err error) {
+	defer rescue(&err)
+	read := func() error {
+		for k, values := range may {
+			got := absentValue
+			v, err := db.Get([]byte(k))
+			switch {
+			case err == nil:
+				got = string(v)
+			case errors.Is(err, ErrCorrupt):
+				damage++
+				continue
+			case !errors.Is(err, ErrNotFound):
+				return fmt.Errorf("Get(%s): %w", shortKey(k), err)
+			}
+			if !contains(values, got) {
+				return fmt.Errorf("Get(%s) = %.40q, which it never was", shortKey(k), got)
+			}
+		}
+		return nil
+	}
+	if err := read(); err != nil {
+		return damage, err
+	}
+	tx, err := db.Begin(false)
+	if err != nil {
+		return damage, err
+	}
+	for k, v := range tx.All(nil, nil) {
+		if !contains(may[string(k)], string(v)) {
+			return damage, fmt.Errorf("iteration: %s = %.40q, which it never was", shortKey(string(k)), v)
+		}
+	}
+	if err := tx.Err(); err != nil && !errors.Is(err, ErrCorrupt) {
+		return damage, fmt.Errorf("iteration: %w", err)
+	}
+	if err := tx.Rollback(); err != nil {
+		return damage, err
+	}
+	err = db.Check(context.Background(), func(CheckIssue) { damage++ })
+	if err != nil && !errors.Is(err, ErrCorrupt) {
+		return damage, fmt.Errorf("check: %w", err)
+	}
+	// Writing may be refused, but must not spoil what was right.
+	for i := range 30 {
+		k := fmt.Appendf(nil, "new%d", i)
+		err := firstErr(db.Put(k, make([]byte, 50*i)), db.Delete(k))
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			return damage, fmt.Errorf("write: %w", err)
+		}
+	}
+	if err := db.Checkpoint(context.Background()); err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFailed) {
+		return damage, fmt.Errorf("checkpoint: %w", err)
+	}
+	return damage, read()
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+const lockPathEnv = "NVKV_LOCK_PATH"
+
+// lockChild opens a store that another process has, and says how it went.
+func lockChild(path string) {
+	for _, o := range []*Options{nil, {ReadOnly: true}} {
+		db, err := Open(path, o)
+		switch {
+		case err == nil:
+			fmt.Println("opened")
+			_ = db.Close()
+		case errors.Is(err, ErrLocked):
+			fmt.Println("locked")
+		default:
+			fmt.Println(err)
+		}
+	}
+}
+
+func fromChild(t *testing.T, path string) string {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), lockPathEnv+"="+path)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("child: %v: %s", err, out)
+	}
+	return string(out)
+}
+
+func TestLocked(t *testing.T) {
+	for _, device := range []string{"", "file"} {
+		path := filepath.Join(testDir(t), "s")
+		db := openTest(t, path, &Options{Device: device})
+		if err := db.Put([]byte("k"), []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range []*Options{{Device: device}, {Device: device, ReadOnly: true}} {
+			if _, err := Open(path, o); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), path) {
+				t.Errorf("device %q: opened twice in one process, read-only %v: %v", device, o.ReadOnly, err)
+			}
+		}
+		if got := fromChild(t, path); got != "locked\nlocked\n" {
+			t.Errorf("device %q, beside a writer: %s", device, got)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := fromChild(t, path); got != "opened\nopened\n" {
+			t.Errorf("device %q, after Close: %s", device, got)
+		}
+		r := openTest(t, path, &Options{Device: device, ReadOnly: true})
+		if got := fromChild(t, path); got != "locked\nopened\n" {
+			t.Errorf("device %q, beside a reader: %s", device, got)
+		}
+		if v, err := r.Get([]byte("k")); err != nil || string(v) != "v" {
+			t.Errorf("Get = %q, %v", v, err)
+		}
+	}
+}
+
+// TestReadOnly reads a store that died, several times at once, from a file that
+// may not be written, and finds it unchanged.
+func TestReadOnly(t *testing.T) {
+	image, m, _ := smallStore(t, false)
+	path := filepath.Join(testDir(t), "s")
+	if err := os.WriteFile(path, image, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	var dbs []*DB
+	for range 3 {
+		dbs = append(dbs, openTest(t, path, &Options{ReadOnly: true}))
+	}
+	for _, db := range dbs {
+		m.compare(t, db)
+		refused := map[string]error{
+			"Put": db.Put([]byte("k"), nil), "Delete": db.Delete([]byte("key001")),
+			"Write": db.Write(batchOf([]change{{key: "a"}})), "Checkpoint": db.Checkpoint(context.Background()),
+		}
+		for name, err := range refused {
+			if !errors.Is(err, ErrReadOnly) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	for _, db := range dbs {
+		mustCheck(t, db)
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, image) {
+		t.Errorf("reading changed the file, %v", err)
+	}
+	if os.Getuid() == 0 {
+		t.Log("root may write any file: that opening it for writing fails is not tested")
+		return
+	}
+	if _, err := Open(path, nil); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("opened a file for writing that may not be written: %v", err)
+	}
+}
+
+// TestLimits stores the smallest and the largest, and finds them again.
+func TestLimits(t *testing.T) {
+	path := filepath.Join(testDir(t), "s")
+	db := openTest(t, path, nil)
+	big := make([]byte, 64<<20)
+	for i := range big {
+		big[i] = byte(i * i >> 8)
+	}
+	m := model{
+		"":                                  "",
+		"empty value":                       "",
+		strings.Repeat("k", MaxKeyBytes):    "the longest key",
+		strings.Repeat("k", MaxKeyBytes-1):  "",
+		strings.Repeat("\xff", MaxKeyBytes): strings.Repeat("v", 100_000),
+		"big":                               string(big),
+	}
+	for k, v := range m {
+		if err := db.Put([]byte(k), []byte(v)); err != nil {
+			t.Fatalf("Put(%s, %d bytes): %v", shortKey(k), len(v), err)
+		}
+	}
+	m.compare(t, db)
+	long := make([]byte, MaxKeyBytes+1)
+	if err := db.Put(long, nil); !errors.Is(err, ErrKeyTooLarge) {
+		t.Errorf("Put of a key of %d bytes: %v", len(long), err)
+	}
+	b := db.NewBatch()
+	b.Put([]byte("half a batch"), nil)
+	b.Put(long, nil)
+	if err := db.Write(b); !errors.Is(err, ErrKeyTooLarge) {
+		t.Errorf("batch with a key of %d bytes: %v", len(long), err)
+	}
+	if _, err := db.Get(long); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Get of a key of %d bytes: %v", len(long), err)
+	}
+	if ok, err := db.Has(long); ok || err != nil {
+		t.Errorf("Has of a key of %d bytes: %v, %v", len(long), ok, err)
+	}
+	abandon(db)
+	db = openTest(t, path, nil) // from the records
+	m.compare(t, db)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = openTest(t, path, nil) // from the checkpoint
+	m.compare(t, db)
+	for k := range m {
+		if err := db.Delete([]byte(k)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	model{}.compare(t, db)
+}
