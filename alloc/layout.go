@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math/bits"
 
 	"nvkv/nvmap"
 )
@@ -56,7 +57,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // with. All its results are multiples of slabBytes except the metadata ones.
 type geometry struct {
 	slabBytes  int // power of two, at least a page
-	groupSlabs int // slabs in a group, metadata included
+	groupSlabs int // slabs in a group, metadata included; a power of two
+	slabShift  int // log2 of the two: readers divide by them
+	groupShift int
 	metaSlabs  int // slabs of a group that hold its metadata
 	superBytes int // bytes before the first group
 	mapBytes   int // one map place
@@ -66,10 +69,11 @@ func makeGeometry(slabBytes, groupSlabs int) (geometry, error) {
 	if slabBytes < nvmap.PageBytes || slabBytes > 1<<20 || slabBytes&(slabBytes-1) != 0 {
 		return geometry{}, fmt.Errorf("alloc: slab size %d: not a power of two from %d to 1 MiB", slabBytes, nvmap.PageBytes)
 	}
-	if groupSlabs < 8 || groupSlabs > 1<<16 {
-		return geometry{}, fmt.Errorf("alloc: %d slabs in a group: not from 8 to 65536", groupSlabs)
+	if groupSlabs < 8 || groupSlabs > 1<<16 || groupSlabs&(groupSlabs-1) != 0 {
+		return geometry{}, fmt.Errorf("alloc: %d slabs in a group: not a power of two from 8 to 65536", groupSlabs)
 	}
-	g := geometry{slabBytes: slabBytes, groupSlabs: groupSlabs}
+	g := geometry{slabBytes: slabBytes, groupSlabs: groupSlabs,
+		slabShift: bits.TrailingZeros(uint(slabBytes)), groupShift: bits.TrailingZeros(uint(groupSlabs))}
 	g.mapBytes = roundUp(mapHeaderSize+slabBytes/minSlotBytes/8, 16)
 	meta := groupHeaderSize + groupSlabs*(descBytes+2*g.mapBytes)
 	g.metaSlabs = (meta + slabBytes - 1) / slabBytes
@@ -83,19 +87,19 @@ func makeGeometry(slabBytes, groupSlabs int) (geometry, error) {
 func (g *geometry) groupBytes() int64 { return int64(g.groupSlabs) * int64(g.slabBytes) }
 
 // slabOff returns where slab i begins.
-func (g *geometry) slabOff(i int) Off { return Off(g.superBytes) + Off(i)*Off(g.slabBytes) }
+func (g *geometry) slabOff(i int) Off { return Off(g.superBytes) + Off(i)<<g.slabShift }
 
 // slabOf returns the slab that holds o; o must lie behind the superblocks.
-func (g *geometry) slabOf(o Off) int { return int((o - Off(g.superBytes)) / Off(g.slabBytes)) }
+func (g *geometry) slabOf(o Off) int { return int((o - Off(g.superBytes)) >> g.slabShift) }
 
 // groupOff returns where the metadata of the group of slab i begins.
 func (g *geometry) groupOff(group int) Off { return g.slabOff(group * g.groupSlabs) }
 
 // isMeta says whether slab i holds its group's metadata.
-func (g *geometry) isMeta(i int) bool { return i%g.groupSlabs < g.metaSlabs }
+func (g *geometry) isMeta(i int) bool { return i&(g.groupSlabs-1) < g.metaSlabs }
 
 func (g *geometry) descOff(i int) Off {
-	return g.groupOff(i/g.groupSlabs) + groupHeaderSize + Off(i%g.groupSlabs)*descBytes
+	return g.groupOff(i>>g.groupShift) + groupHeaderSize + Off(i&(g.groupSlabs-1))*descBytes
 }
 
 func (g *geometry) mapOff(i, place int) Off {

@@ -449,6 +449,6 @@ func (r *Region) Describe(o Off) (d Described, ok bool) {
 	if d.SlotBytes == 0 {
 		return d, false
 	}
-	within := int(o - r.geo.slabOff(i))
-	return d, within%d.SlotBytes == 0 && within+d.SlotBytes <= r.geo.slabBytes
+	within := uint32(o - r.geo.slabOff(i)) // under 1 MiB
+	return d, within%uint32(d.SlotBytes) == 0 && int(within)+d.SlotBytes <= r.geo.slabBytes
 }

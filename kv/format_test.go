@@ -36,7 +36,7 @@ func TestFormat(t *testing.T) {
 	}
 
 	medium := bytes.Clone(after.m.View(0, int(after.m.Size())))
-	w := &formatWalk{t: t, doc: layout.Read(t, formatDoc), medium: medium, reached: map[int]bool{}, got: model{}, refs: map[int]string{}, newest: map[string]uint64{}}
+	w := &formatWalk{t: t, doc: layout.Read(t, formatDoc), medium: medium, reached: map[int]bool{}, got: model{}, refs: map[int]formatRef{}, newest: map[string]uint64{}}
 	w.d = layout.NewDump(t, w.doc, medium)
 	w.all()
 	w.d.Unexplained()
@@ -107,6 +107,8 @@ func fillFormat(t *testing.T, db *DB, want model) {
 	put("apple", "red") // its first record's slot is free
 	batch("cherry", "1", "date", "2", "elder", "")
 	del("date")
+	must(db.single(kindPut, []byte("expiring"), []byte("in 2100"), 4102444800e9))
+	want["expiring"] = "in 2100"
 	put("large value", strings.Repeat("v", 5000))
 	put(strings.Repeat("long key ", 111), "a chain of one page")
 	put(strings.Repeat("longer key ", 400), strings.Repeat("w", 3000)) // key and value in runs, a chain of two
@@ -142,6 +144,12 @@ func crashed(t *testing.T, db *DB) nvmap.Device {
 	return dev
 }
 
+// formatRef is what the index says of a record.
+type formatRef struct {
+	key  string
+	bits uint64 // low bits of the reference
+}
+
 // formatWalk decodes a store as docs/format.md says, with nothing of this
 // package.
 type formatWalk struct {
@@ -153,7 +161,7 @@ type formatWalk struct {
 	state   layout.Values
 	ended   map[uint64]uint64 // last counter by run
 	reached map[int]bool      // offsets of slots that the index reaches
-	refs    map[int]string    // key by offset of its record
+	refs    map[int]formatRef // by offset of the record
 	got     model
 	newest  map[string]uint64 // number by key
 }
@@ -294,10 +302,7 @@ func (w *formatWalk) values(number int, keys []string) {
 	for i, key := range keys {
 		r := w.d.Struct("Record reference", off+w.doc.Size(w.t, "Value block")+6*i)["record"]
 		w.reached[int(r&^7)] = true
-		w.refs[int(r&^7)] = key
-		if r&6 != 0 {
-			w.t.Errorf("reference %#x: bits 1 and 2 are set, and nothing has an expiry", r)
-		}
+		w.refs[int(r&^7)] = formatRef{key, r & 7}
 	}
 	w.d.Ignore(off, 1024)
 }
@@ -327,10 +332,10 @@ func (w *formatWalk) owned(s *layout.Slab) {
 func (w *formatWalk) slot(s *layout.Slab, off int) {
 	number := binary.LittleEndian.Uint64(w.medium[off+w.doc.Off(w.t, "Record", "number"):])
 	last, ended := w.ended[number>>40]
-	key, named := w.refs[off]
-	named = named && number <= w.state["last"]
+	by, reached := w.refs[off]
+	reached = reached && number <= w.state["last"]
 	switch {
-	case named:
+	case reached:
 		w.d.Section("Record at %#x, named by the index", off)
 	case number <= w.state["last"] || s.Mark < w.state["interval"] || !ended:
 		return
@@ -341,35 +346,45 @@ func (w *formatWalk) slot(s *layout.Slab, off int) {
 	default:
 		w.d.Section("Record at %#x, newer than the checkpoint", off)
 	}
-	kind, k, value := w.record(s, off, named)
-	if named && k != key {
-		w.t.Errorf("record at %#x holds key %.40q, the index says %.40q", off, k, key)
+	r := w.record(s, off, reached)
+	if bits := r.flags>>2&1 | r.flags&2; reached && (r.key != by.key || bits != by.bits) {
+		w.t.Errorf("record at %#x: key %.40q, flags %#x; the index says %.40q, %#x", off, r.key, r.flags, by.key, by.bits)
 	}
-	w.apply(number, kind, k, value)
+	w.apply(number, r)
 }
 
 // apply keeps the newest version of a key. Slots come in any order; only
 // records that the checkpoint names and newer ones do.
-func (w *formatWalk) apply(number, kind uint64, key, value string) {
-	if number < w.newest[key] {
+func (w *formatWalk) apply(number uint64, r formatRecord) {
+	if number < w.newest[r.key] {
 		return
 	}
-	w.newest[key] = number
-	if kind == 2 {
-		delete(w.got, key)
+	w.newest[r.key] = number
+	if r.kind == 2 {
+		delete(w.got, r.key)
 		return
 	}
-	w.got[key] = value
+	w.got[r.key] = r.value
 }
 
-// record prints the record at off, and returns its kind, key and value. Its
-// runs are reached if the index names it.
-func (w *formatWalk) record(s *layout.Slab, off int, named bool) (kind uint64, key, value string) {
+// formatRecord is a record as the document has it.
+type formatRecord struct {
+	kind, flags uint64
+	key, value  string
+}
+
+// record prints the record at off. Its runs are reached if the index names it.
+func (w *formatWalk) record(s *layout.Slab, off int, reached bool) formatRecord {
+	var key, value string
 	v := w.d.Struct("Record", off)
 	h := w.doc.Size(w.t, "Record")
 	if v["flags"]&1 != 0 {
 		w.d.Struct("Record group", off+h)
 		h += w.doc.Size(w.t, "Record group")
+	}
+	if v["flags"]&2 != 0 {
+		w.d.Struct("Record expiry", off+h)
+		h += w.doc.Size(w.t, "Record expiry")
 	}
 	size := h
 	if v["flags"]&8 == 0 {
@@ -380,7 +395,7 @@ func (w *formatWalk) record(s *layout.Slab, off int, named bool) (kind uint64, k
 		value = string(w.d.Bytes(off+size, int(v["value bytes"]), "value"))
 		size += len(value)
 	} else {
-		inRuns, n := w.runs(off+size, int(v["value bytes"])+int(v["key bytes"])-len(key), named)
+		inRuns, n := w.runs(off+size, int(v["value bytes"])+int(v["key bytes"])-len(key), reached)
 		size += n
 		if v["flags"]&8 != 0 {
 			key, inRuns = inRuns[:v["key bytes"]], inRuns[v["key bytes"]:]
@@ -390,19 +405,22 @@ func (w *formatWalk) record(s *layout.Slab, off int, named bool) (kind uint64, k
 	if c := w.space.RecordClass(size); c != s.Class {
 		w.t.Errorf("record of %d bytes at %#x lies in class %d, should in %d", size, off, s.Class, c)
 	}
-	tie := binary.LittleEndian.AppendUint64(bytes.Clone(w.medium[off+4:off+h]), uint64(off))
-	tie = binary.LittleEndian.AppendUint32(tie, s.Carve)
-	tie = append(tie, w.space.ID[:8]...)
-	sum := layout.More(layout.Sum(w.medium[off+h:off+size]), tie)
+	// The tag of the record's place, as the document has it.
+	x := binary.LittleEndian.Uint64(w.space.ID[:]) ^ uint64(off)*0x9e3779b97f4a7c15 ^ uint64(s.Carve)*0xc2b2ae3d27d4eb4f
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	sum := layout.More(layout.Sum(w.medium[off+h:off+size]), w.medium[off+4:off+h]) ^ uint32(x>>32)
 	if damaged := key != lost && strings.HasSuffix(key, lost[1:]); (uint64(sum) == v["checksum"]) == damaged {
 		w.t.Errorf("record at %#x, key %.40q: checksum %#x, should be %#x", off, key, v["checksum"], sum)
 	}
-	return v["kind"], key, value
+	return formatRecord{v["kind"], v["flags"], key, value}
 }
 
 // runs prints a run list and what it names, n bytes, and returns them and the
 // size of the list.
-func (w *formatWalk) runs(off, n int, named bool) (string, int) {
+func (w *formatWalk) runs(off, n int, reached bool) (string, int) {
 	v := w.d.Struct("Run list", off)
 	size := w.doc.Size(w.t, "Run list")
 	var body []byte
@@ -413,7 +431,7 @@ func (w *formatWalk) runs(off, n int, named bool) (string, int) {
 		body = append(body, w.d.Bytes(at, min(bytes, n-len(body)), "in the run")...)
 		w.d.Ignore(at, bytes)
 		for p := at; p < at+bytes; p += 4096 {
-			w.reached[p] = named
+			w.reached[p] = reached
 		}
 	}
 	if sum := layout.Sum(body); uint64(sum) != v["checksum"] || len(body) != n {

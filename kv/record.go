@@ -163,15 +163,21 @@ func (r *record) parseBody(b []byte, h int) bool {
 
 // recordSum is the checksum of a record whose bytes behind the header are body:
 // of the body first, which is computed before the writer's turn, then of the
-// header and of what ties the record to its place.
+// header, tied to the record's place.
 func recordSum(seed uint64, bodySum uint32, header []byte, carve uint32, off nvmap.Off) uint32 {
-	var b [maxRecHeader + 20]byte
-	n := copy(b[:], header[recNumber:])
-	le := binary.LittleEndian
-	le.PutUint64(b[n:], uint64(off))
-	le.PutUint32(b[n+8:], carve)
-	le.PutUint64(b[n+12:], seed)
-	return crc32.Update(bodySum, castagnoli, b[:n+20])
+	return crc32.Update(bodySum, castagnoli, header[recNumber:]) ^ placeTag(seed, carve, off)
+}
+
+// placeTag is what a record's checksum owes to where it lies: the store, the
+// slab's carve number and the offset. The same bytes elsewhere do not pass. It
+// is mixed as the finalizer of MurmurHash3 does (Appleby, 2008).
+func placeTag(seed uint64, carve uint32, off nvmap.Off) uint32 {
+	x := seed ^ uint64(off)*0x9e3779b97f4a7c15 ^ uint64(carve)*0xc2b2ae3d27d4eb4f
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return uint32(x >> 32)
 }
 
 func bodySum(body []byte) uint32 { return crc32.Checksum(body, castagnoli) }
