@@ -18,7 +18,8 @@
 //   - Atomicity: a [Batch] is there after a crash as a whole or not at all, and
 //     readers see all of it from one instant on.
 //   - Isolation: a [Tx] sees the store as it was when it began, for as long as it
-//     is open, and holds nobody up.
+//     is open. A read-only one ([DB.View]) holds nobody up. A writable one
+//     ([DB.Update]) sees its own changes too, and is the only writer until it ends.
 //   - Honesty: what has rotted is [ErrCorrupt] or [ErrMediaFault] with the place,
 //     never another value. A full store is [ErrFull] and still takes deletes. After
 //     a failed write or fence the store refuses further writes with [ErrFailed]
@@ -40,6 +41,10 @@
 // is no log, and no byte of a value is written twice. A batch is several records
 // under one number and one fence, and so are the calls of several goroutines that
 // met.
+//
+// The changes of a writable Tx stay in DRAM until it is committed, as a batch is.
+// A value may carry an expiry ([DB.PutTTL]), judged by the wall clock; what has
+// expired is absent, and is collected before checkpoints.
 //
 // The index is a B+-tree of 4 KiB pages. It is read in place and changed in
 // DRAM, in copies of pages that a snapshot or a checkpoint still looks at. A
@@ -63,8 +68,8 @@
 // A DB may be used from any number of goroutines. Writers take turns; those that
 // wait are committed together by the next one. Point reads take no lock and write
 // no shared memory but a counter of calls under way: they read under the versions
-// of the pages they pass, and again if one of them changed. A Tx and a Batch are
-// for one goroutine each.
+// of the pages they pass, and again if one of them changed. A Tx, a Cursor and a
+// Batch are for one goroutine each.
 //
 // # Cost
 //

@@ -6,6 +6,8 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"strconv"
+	"time"
 
 	"nvkv/kv"
 )
@@ -164,4 +166,90 @@ func ExampleDB_View() {
 	// backward: bee
 	// backward: bear
 	// bee is there: false <nil>
+}
+
+// What fn reads is what it changes: nobody writes in between.
+func ExampleDB_Update() {
+	db, remove := tempStore()
+	defer remove()
+	if err := db.Put([]byte("stock/apples"), []byte("7")); err != nil {
+		log.Fatal(err)
+	}
+
+	take := func(n int) error {
+		return db.Update(func(tx *kv.Tx) error {
+			v, err := tx.Get([]byte("stock/apples"))
+			if err != nil {
+				return err
+			}
+			have, err := strconv.Atoi(string(v))
+			if err != nil {
+				return err
+			}
+			if have < n {
+				return fmt.Errorf("%d apples asked for, there are %d", n, have) // nothing is changed
+			}
+			if err := tx.Put([]byte("stock/apples"), strconv.AppendInt(nil, int64(have-n), 10)); err != nil {
+				return err
+			}
+			return tx.Put([]byte("sold/apples"), strconv.AppendInt(nil, int64(n), 10))
+		})
+	}
+	fmt.Println(take(5))
+	fmt.Println(take(5))
+	// Output:
+	// <nil>
+	// 5 apples asked for, there are 2
+}
+
+// A cursor moves in both directions and starts anywhere.
+func ExampleTx_Cursor() {
+	db, remove := tempStore()
+	defer remove()
+	b := db.NewBatch()
+	for i := range 5 {
+		b.Put(fmt.Appendf(nil, "2026-01-%02d", 5*i+1), fmt.Appendf(nil, "%d visitors", 100*i))
+	}
+	if err := db.Write(b); err != nil {
+		log.Fatal(err)
+	}
+	err := db.View(func(tx *kv.Tx) error {
+		c := tx.Cursor()
+		defer c.Close()
+		for ok := c.Seek([]byte("2026-01-10")); ok; ok = c.Next() {
+			fmt.Printf("%s: %s\n", c.Key(), c.Value())
+		}
+		if c.SeekLT([]byte("2026-01-10")) {
+			fmt.Printf("the day before: %s\n", c.Key())
+		}
+		return c.Err()
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// 2026-01-11: 200 visitors
+	// 2026-01-16: 300 visitors
+	// 2026-01-21: 400 visitors
+	// the day before: 2026-01-06
+}
+
+// A session that is forgotten after a while.
+func ExampleDB_PutTTL() {
+	db, remove := tempStore()
+	defer remove()
+	if err := db.PutTTL([]byte("session"), []byte("alice"), 30*time.Minute); err != nil {
+		log.Fatal(err)
+	}
+	if err := db.PutTTL([]byte("blink"), []byte("bob"), time.Nanosecond); err != nil {
+		log.Fatal(err)
+	}
+	time.Sleep(time.Millisecond)
+	for _, k := range []string{"session", "blink"} {
+		found, err := db.Has([]byte(k))
+		fmt.Println(k, found, err)
+	}
+	// Output:
+	// session true <nil>
+	// blink false <nil>
 }
