@@ -2,6 +2,7 @@ package kv
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"nvkv/alloc"
@@ -282,7 +283,21 @@ func (db *DB) storeOne(e *entry, ordinal, count int) error {
 	}
 	carve, _, _ := db.r.Carve(e.off, alloc.KindRecord)
 	le.PutUint32(img[recSum:], recordSum(db.seed, e.sum, img[:h], carve, e.off))
-	return db.m.Write(e.off, img)
+	return db.m.Write(e.off, padded(img))
+}
+
+// padded extends a record to whole 8-byte words, which are cheaper to store
+// than an odd tail. What follows a body in memory is spare room or that of the
+// next header, whose first bytes are not filled in before its turn: zeros do no
+// harm there.
+func padded(img []byte) []byte {
+	n := (len(img) + 7) &^ 7
+	if n > cap(img) {
+		return img
+	}
+	out := img[:n]
+	clear(out[len(img):])
+	return out
 }
 
 // storeRuns writes a spilled body. It is part of the transaction: the run list
@@ -438,12 +453,21 @@ func (db *DB) submit(o *op) error {
 	if !db.turn.take(o) {
 		return o.err
 	}
+	done := false
+	defer func() {
+		if !done { // a panic, or a fault: what it left behind is not known
+			_ = db.fail(errInterrupted)
+		}
+		db.unlockReaders()
+		db.turn.give()
+	}()
 	db.lockReaders()
 	err := db.commitGroup(o)
-	db.unlockReaders()
-	db.turn.give()
+	done = true
 	return err
 }
+
+var errInterrupted = errors.New("nvkv: a commit was interrupted")
 
 // commitGroup commits o and its group as one transaction, and tells the group.
 func (db *DB) commitGroup(o *op) error {
