@@ -5,6 +5,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 
 	"nvkv/compat"
 )
@@ -160,56 +163,93 @@ func sizeOnDisk(s *store) {
 	}
 }
 
+// stepsVariable makes RandomHistory longer: it is the number of its steps.
+const stepsVariable = "CONFORMANCE_STEPS"
+
 // randomHistory drives the engine and a map with the same operations.
 func randomHistory(s *store) {
-	const seed, steps = 7, 2500
-	s.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
-	model := make(map[string]string)
-	for step := range steps {
-		key := fmt.Sprint(rng.IntN(120))
-		switch p := rng.IntN(1000); {
-		case p < 5:
-			s.reopen()
-		case p < 15:
-			s.must(s.Flush())
-		case p < 150:
-			s.del(key)
-			delete(model, key)
-		case p < 200:
-			randomBatch(s, rng, model)
-		case p < 600:
-			model[key] = string(pattern(rng.IntN(1<<rng.IntN(13)), uint64(step)))
-			s.put(key, model[key])
-		case p < 900:
-			if value, ok := model[key]; ok {
-				s.want(s, key, value)
-			} else {
-				s.wantAbsent(s, key)
-			}
-		default:
-			all := sorted(model)
-			from := rng.IntN(len(all) + 1)
-			n := rng.IntN(30)
-			if from < len(all) {
-				s.wantScan(s, []byte(all[from].key), n, all[from:min(from+n, len(all))])
-			}
-		}
+	const seed = 7
+	steps := 2500
+	if text := os.Getenv(stepsVariable); text != "" {
+		var err error
+		steps, err = strconv.Atoi(text)
+		s.must(err)
 	}
-	s.wantAll(s, model)
+	s.Logf("seed %d, %d steps", seed, steps)
+	h := &history{store: s, rng: rand.New(rand.NewPCG(seed, 0)), keys: 120 + steps/20, model: make(map[string]string)}
+	for step := range steps {
+		h.step(step)
+	}
+	s.wantAll(s, h.model)
 }
 
-func randomBatch(s *store, rng *rand.Rand, model map[string]string) {
+// A history is an engine and what it should hold.
+type history struct {
+	*store
+	rng   *rand.Rand
+	keys  int // that there may be
+	model map[string]string
+}
+
+func (h *history) key() string { return fmt.Sprint(h.rng.IntN(h.keys)) }
+
+// value returns one of up to 4 KiB, mostly short.
+func (h *history) value() string {
+	return string(pattern(h.rng.IntN(1<<h.rng.IntN(13)), h.rng.Uint64()))
+}
+
+func (h *history) step(i int) {
+	h.Helper()
+	key := h.key()
+	switch p := h.rng.IntN(1000); {
+	case p < 3 && i%100 < 50: // so that a history has stretches without
+		h.reopen()
+	case p < 6:
+		h.must(h.Flush())
+	case p < 150:
+		h.del(key)
+		delete(h.model, key)
+	case p < 200:
+		h.batch()
+	case p < 600:
+		h.model[key] = h.value()
+		h.put(key, h.model[key])
+	case p < 980:
+		h.get(key)
+	default:
+		h.scanFrom(key)
+	}
+}
+
+func (h *history) get(key string) {
+	h.Helper()
+	if value, ok := h.model[key]; ok {
+		h.want(h, key, value)
+		return
+	}
+	h.wantAbsent(h, key)
+}
+
+func (h *history) scanFrom(key string) {
+	h.Helper()
+	all := sorted(h.model)
+	from, _ := slices.BinarySearchFunc(all, key, func(e entry, key string) int { return strings.Compare(e.key, key) })
+	n := h.rng.IntN(30)
+	h.wantScan(h, []byte(key), n, all[from:min(from+n, len(all))])
+}
+
+func (h *history) batch() {
+	h.Helper()
 	var ops []compat.Op
-	for range rng.IntN(30) {
-		key := fmt.Sprint(rng.IntN(120))
-		if rng.IntN(3) == 0 {
+	for range h.rng.IntN(30) {
+		key := h.key()
+		if h.rng.IntN(3) == 0 {
 			ops = append(ops, deleteOp(key))
-			delete(model, key)
+			delete(h.model, key)
 			continue
 		}
-		model[key] = string(pattern(rng.IntN(300), rng.Uint64()))
-		ops = append(ops, putOp(key, model[key]))
+		h.model[key] = h.value()
+		ops = append(ops, putOp(key, h.model[key]))
 	}
-	s.write(ops...)
+	h.write(ops...)
 }
