@@ -129,18 +129,20 @@ func (o *overlay) insert(before *[maxTower]*node) *node {
 	return n
 }
 
-// copyImage makes an image in a chunk, or in memory of its own where it is large.
+// copyImage makes an image in a chunk, or in memory of its own where it is
+// large. There is room behind it up to a whole word: see padded.
 func (o *overlay) copyImage(key, value []byte) []byte {
 	size := maxRecHeader + len(key) + len(value)
-	if size > chunkBytesMax/4 {
-		return appendImage(make([]byte, 0, size), key, value)
+	room := (size + 7) &^ 7
+	if room > chunkBytesMax/4 {
+		return appendImage(make([]byte, 0, room), key, value)
 	}
-	if cap(o.chunk)-len(o.chunk) < size {
-		o.chunk = make([]byte, 0, max(size, min(max(chunkBytesMin, 2*cap(o.chunk)), chunkBytesMax)))
+	if cap(o.chunk)-len(o.chunk) < room {
+		o.chunk = make([]byte, 0, max(room, min(max(chunkBytesMin, 2*cap(o.chunk)), chunkBytesMax)))
 	}
 	at := len(o.chunk)
-	o.chunk = appendImage(o.chunk, key, value)
-	return o.chunk[at:len(o.chunk):len(o.chunk)]
+	o.chunk = appendImage(o.chunk, key, value)[:at+room]
+	return o.chunk[at : at+size : at+room]
 }
 
 // entries returns all changes as a commit takes them.

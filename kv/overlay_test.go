@@ -1,0 +1,92 @@
+package kv
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// TestOverlay compares an overlay with a sorted list of keys, and all its links
+// with each other.
+func TestOverlay(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	var o overlay
+	want := map[string]string{}
+	for i := range 5000 {
+		k, v := fmt.Append(nil, rng.IntN(2000)), bytes.Repeat([]byte{byte(i)}, rng.IntN(40))
+		if i%500 == 0 {
+			v = make([]byte, chunkBytesMax) // has memory of its own
+		}
+		o.set(kindPut, k, v, int64(i))
+		want[string(k)] = string(v)
+	}
+	keys := make([]string, 0, len(want))
+	for k := range want {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	if o.added != len(keys) {
+		t.Errorf("%d nodes for %d keys", o.added, len(keys))
+	}
+	at := func(i int) string {
+		if i < 0 || i >= len(keys) {
+			return "none"
+		}
+		return keys[i]
+	}
+	name := func(n *node) string {
+		if n == nil {
+			return "none"
+		}
+		return string(n.key)
+	}
+	for i := range 2100 {
+		probe := fmt.Append(nil, i)
+		pos, there := slices.BinarySearch(keys, string(probe))
+		above := pos
+		if there {
+			above++
+		}
+		got := [4]string{name(o.find(probe, nil)), name(o.get(probe)), name(o.after(probe)), name(o.below(probe))}
+		exact := "none"
+		if there {
+			exact = keys[pos]
+		}
+		if w := [4]string{at(pos), exact, at(above), at(pos - 1)}; got != w {
+			t.Fatalf("around %s: %v, want %v", probe, got, w)
+		}
+	}
+	n, prev := o.first(), (*node)(nil)
+	for i := range keys {
+		if name(n) != keys[i] || n.prev != prev || string(n.value()) != want[keys[i]] {
+			t.Fatalf("node %d is %s, want %s", i, name(n), keys[i])
+		}
+		prev, n = n, n.link(0)
+	}
+	if n != nil || o.last() != prev {
+		t.Error("the ends do not meet")
+	}
+	es := o.entries()
+	if !sortedKeys(es) || len(es) != len(keys) {
+		t.Error("entries are not sorted")
+	}
+	for i, e := range es {
+		if string(e.value()) != want[keys[i]] || cap(e.image)%8 != 0 {
+			t.Fatalf("entry %d: %d bytes, room to %d", i, len(e.image), cap(e.image))
+		}
+	}
+}
+
+func BenchmarkOverlaySet(b *testing.B) {
+	keys := benchKeys(benchRecords())
+	value := make([]byte, benchValueBytes)
+	var o overlay
+	for i := 0; b.Loop(); i++ {
+		if i%len(keys) == 0 {
+			o = overlay{}
+		}
+		o.set(kindPut, keys[i%len(keys)], value, 0)
+	}
+}
