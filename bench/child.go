@@ -10,6 +10,7 @@ import (
 	"io"
 	"os/exec"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -67,8 +68,10 @@ func startChild(ctx context.Context, command []string, job *Job, stderr io.Write
 	if err := c.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("bench: start a session: %w", err)
 	}
+	// A process that has ended already cannot be told anything; how it ended,
+	// wait finds out, and says it better.
 	err = json.NewEncoder(in).Encode(job)
-	if err = errors.Join(err, in.Close()); err != nil {
+	if err = errors.Join(err, in.Close()); err != nil && !errors.Is(err, syscall.EPIPE) {
 		c.kill()
 		return nil, fmt.Errorf("bench: tell a session its job: %w", err)
 	}
