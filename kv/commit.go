@@ -326,14 +326,16 @@ func (db *DB) publishOne(e *entry) error {
 	return nil
 }
 
-// privateFrom is how many records are shown by a root swap. Fewer are shown
-// one by one under the store-wide counter, during which point reads wait.
-const privateFrom = 32
+// defaultPrivateFrom is how many records are shown by a root swap. Fewer are
+// shown one by one under the store-wide counter, during which point reads wait:
+// about a third of a microsecond for each. A copy of every leaf that they touch
+// would cost the writer several times that when they lie far apart.
+const defaultPrivateFrom = 1024
 
 func (db *DB) publishAll(es []entry) error {
 	db.publish.Lock()
 	defer db.publish.Unlock()
-	private := len(es) >= privateFrom
+	private := len(es) >= db.opt.privateFrom
 	if private {
 		db.ix.beginPrivate()
 	} else {

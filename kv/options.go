@@ -28,6 +28,8 @@ type Options struct {
 	// SlabBytes is the unit of space of a new store: a power of two from 4 KiB
 	// to 1 MiB; 0: 64 KiB. An existing store keeps what it has.
 	SlabBytes int
+
+	privateFrom int // see defaultPrivateFrom; tests lower it
 }
 
 // DefaultCheckpointBytes is Options.CheckpointBytes when that is 0.
@@ -41,6 +43,9 @@ func (o *Options) withDefaults() Options {
 	}
 	if c.CheckpointBytes == 0 {
 		c.CheckpointBytes = DefaultCheckpointBytes
+	}
+	if c.privateFrom == 0 {
+		c.privateFrom = defaultPrivateFrom
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
