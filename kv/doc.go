@@ -75,7 +75,8 @@
 //
 // A put costs one fence, also in a batch of a thousand or a group of callers, and
 // its bytes plus 20 (28 in a batch), rounded up to a slot size. The first record
-// in a slab after a checkpoint costs 24 bytes more, on the same fence. Space comes
+// in a slab after a checkpoint costs 24 bytes more, on the same fence; growing
+// the store, by 4 % at a time, takes two fences of its own. Space comes
 // back at once for what was overwritten, and with the next checkpoint for what
 // was deleted: a tombstone takes a slot until then.
 //
