@@ -228,3 +228,23 @@ func BenchmarkFloor(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkUpdateParallel is BenchmarkUpdate from GOMAXPROCS goroutines: what
+// queues while one commits is committed with its turn.
+func BenchmarkUpdateParallel(b *testing.B) {
+	keys := benchKeys(benchRecords())
+	db := loadBench(b, keys)
+	value := make([]byte, benchValueBytes)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		next := benchOrder(keys, 1<<16)
+		for pb.Next() {
+			if err := db.Put(next(), value); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	m := db.Metrics()
+	b.ReportMetric(float64(m.Puts)/float64(m.Commits), "puts/commit")
+}

@@ -79,10 +79,32 @@ func (t *turn) give() {
 // handOver makes the first op of the queue the leader of all up to the next
 // one that wants to hold the turn by itself.
 func (t *turn) handOver() bool {
-	t.mu.Lock()
-	if len(t.queue) == 0 {
-		t.mu.Unlock()
+	first := t.pop(true)
+	if first == nil {
 		return false
+	}
+	first.lead = true
+	first.finish()
+	return true
+}
+
+// next takes what is queued, up to the next op that wants to hold the turn by
+// itself, for the holder of the turn to commit: the first op with the others as
+// its group. It returns nil if there is none.
+func (t *turn) next() *op {
+	if t.queued.Load() == 0 {
+		return nil
+	}
+	return t.pop(false)
+}
+
+// pop takes the first op off the queue and those that may join it. Whether one
+// that wants to hold the turn may be the first, the caller says.
+func (t *turn) pop(holdToo bool) *op {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.queue) == 0 || t.queue[0].hold && !holdToo {
+		return nil
 	}
 	first := t.queue[0]
 	n := 1
@@ -96,10 +118,7 @@ func (t *turn) handOver() bool {
 	clear(t.queue[rest:])
 	t.queue = t.queue[:rest]
 	t.queued.Add(-int32(n))
-	t.mu.Unlock()
-	first.lead = true
-	first.finish()
-	return true
+	return first
 }
 
 func (o *op) wait() {
