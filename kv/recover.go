@@ -105,12 +105,16 @@ func (rc *recovery) decideMaps(slabs []int) error {
 		in[i] = true
 	}
 	take := func(o nvmap.Off, k alloc.Kind) error {
-		if in[db.r.SlabOf(o)] {
-			if err := db.r.Claim(o, k); err != nil {
-				return err
-			}
-			db.r.SetLive(o)
+		if !in[db.r.SlabOf(o)] {
+			return nil
 		}
+		if _, _, ok := db.r.Carve(o, k); !ok && (k == alloc.KindRecord || k == alloc.KindRun) {
+			return nil // superseded since, and its slab carved anew
+		}
+		if err := db.r.Claim(o, k); err != nil {
+			return err
+		}
+		db.r.SetLive(o)
 		return nil
 	}
 	return db.reach(rc.st.root, take, func(e alloc.Extent) error {
