@@ -83,6 +83,8 @@ func (c *conversion) run(cmd *cobra.Command) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return errInterrupted
+	case errors.Is(err, convert.ErrExists):
+		return fmt.Errorf("%w; --force replaces it", err)
 	case err != nil:
 		return err
 	case c.json:

@@ -97,6 +97,7 @@ func TestConvertBadInput(t *testing.T) {
 	} {
 		fails(t, c.code, []string{c.says}, "convert", "--from", c.from, "--to", c.to)
 	}
+	fails(t, exitFailed, []string{store, "--force"}, "convert", "--from", "lines:"+existing, "--to", "nvkv:"+store)
 	fails(t, exitUsage, []string{"required", "from"}, "convert", "--to", "nvkv:x")
 	fails(t, exitUsage, []string{"--device"}, "convert", "--device", "mem", "--from", "nvkv:"+store, "--to", "nvkv:"+dir+"/to")
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -227,20 +228,17 @@ func (s *bboltSource) step(move func() (key, value []byte)) (more, nested bool, 
 type bboltSink struct {
 	db     *bolt.DB
 	bucket [][]byte // nil: keys are joined
-
-	tx        *bolt.Tx
-	open      map[string]*bolt.Bucket // by joined path, in tx
-	entries   int                     // in tx
-	bytes     int                     // in tx
-	last      []byte                  // key
+	batch
+	last      []byte // key
 	unordered bool
 }
 
 // Bounds of a bbolt transaction, whichever is met first. Every commit writes
-// the path to the leaves it touched, so they are larger than other batches.
+// the path to each leaf that it touched, so they are larger than those of
+// other engines.
 const (
-	bboltEntries = 32768
-	bboltBytes   = 8 << 20
+	bboltEntries = 1 << 17
+	bboltBytes   = 32 << 20
 )
 
 // orderedFill is how full pages are made when keys come in order.
@@ -256,35 +254,15 @@ func createBbolt(l Location, force bool) (Sink, error) {
 	if err != nil {
 		return nil, bboltOpenError(l.Path, err)
 	}
-	s := &bboltSink{db: db, bucket: l.Bucket}
-	if err := s.begin(); err != nil {
-		return nil, errors.Join(err, db.Close())
+	s := &bboltSink{db: db, bucket: l.Bucket, batch: batch{maxEntries: bboltEntries, maxBytes: bboltBytes}}
+	if l.Bucket == nil {
+		return s, nil
 	}
-	if err := s.clear(force); err != nil {
-		s.Abort()
-		return nil, err
+	err = db.Update(func(tx *bolt.Tx) error { return clearBucket(tx, l.Bucket, force) })
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("bucket %s: %w", showBucket(l.Bucket), err), db.Close())
 	}
 	return s, nil
-}
-
-// clear makes the named bucket, and removes the one that is there if it may.
-func (s *bboltSink) clear(force bool) error {
-	if s.bucket == nil {
-		return nil
-	}
-	parent, name, err := s.parent()
-	if err != nil {
-		return err
-	}
-	err = parent.DeleteBucket(name)
-	if err == nil && !force {
-		return fmt.Errorf("bucket %s exists", showBucket(s.bucket))
-	}
-	if err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
-		return fmt.Errorf("bucket %s: %w", showBucket(s.bucket), err)
-	}
-	_, err = parent.CreateBucket(name)
-	return err
 }
 
 // bucketParent is what a transaction and a bucket have in common.
@@ -294,54 +272,106 @@ type bucketParent interface {
 	DeleteBucket(name []byte) error
 }
 
-// parent returns what the named bucket is in, and its name there.
-func (s *bboltSink) parent() (bucketParent, []byte, error) {
-	var parent bucketParent = s.tx
-	last := len(s.bucket) - 1
-	for _, name := range s.bucket[:last] {
+// clearBucket makes the bucket at path, and removes the one that is there if
+// it may.
+func clearBucket(tx *bolt.Tx, path [][]byte, force bool) error {
+	var parent bucketParent = tx
+	last := len(path) - 1
+	for _, name := range path[:last] {
 		bucket, err := parent.CreateBucketIfNotExists(name)
 		if err != nil {
-			return nil, nil, fmt.Errorf("bucket %s: %w", showBucket(s.bucket), err)
+			return err
 		}
 		parent = bucket
 	}
-	return parent, s.bucket[last], nil
-}
-
-func (s *bboltSink) begin() error {
-	tx, err := s.db.Begin(true)
-	s.tx, s.open, s.entries, s.bytes = tx, make(map[string]*bolt.Bucket), 0, 0
+	err := parent.DeleteBucket(path[last])
+	switch {
+	case err == nil && !force:
+		return ErrExists // and the transaction rolls back
+	case err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound):
+		return err
+	}
+	_, err = parent.CreateBucket(path[last])
 	return err
 }
 
 func (s *bboltSink) Put(key, value []byte) error {
-	if err := s.makeRoom(len(key) + len(value)); err != nil {
-		return err
+	if s.full(key, value) {
+		if err := s.write(); err != nil {
+			return err
+		}
 	}
 	s.unordered = s.unordered || bytes.Compare(key, s.last) < 0
 	s.last = append(s.last[:0], key...)
-	buckets, own := s.bucket, key
-	if buckets == nil {
-		var err error
-		if buckets, own, err = splitJoined(key); err != nil {
+	s.add(key, value)
+	return nil
+}
+
+// write commits the batch. It is sorted before, because bbolt moves all later
+// keys of a leaf at each insertion, and a leaf is split at the commit only.
+func (s *bboltSink) write() error {
+	if s.unordered {
+		slices.SortStableFunc(s.ops, func(a, b compat.Op) int { return bytes.Compare(a.Key, b.Key) })
+	}
+	err := s.db.Update(func(tx *bolt.Tx) error {
+		w := bboltWriter{tx: tx, bucket: s.bucket, open: make(map[string]*bolt.Bucket)}
+		if !s.unordered {
+			w.fill = orderedFill
+		}
+		for i := range s.ops {
+			if err := w.put(s.ops[i].Key, s.ops[i].Value); err != nil {
+				return fmt.Errorf("key %s: %w", quoted(s.ops[i].Key), err)
+			}
+		}
+		return nil
+	})
+	s.reset()
+	return err
+}
+
+func (s *bboltSink) Finish() error {
+	if err := s.write(); err != nil {
+		return err
+	}
+	if err := s.db.Sync(); err != nil {
+		return err
+	}
+	return s.db.Close()
+}
+
+func (s *bboltSink) Abort() { s.db.Close() } // the file is thrown away
+
+// bboltWriter puts entries in one transaction.
+type bboltWriter struct {
+	tx     *bolt.Tx
+	bucket [][]byte                // nil: keys are joined
+	open   map[string]*bolt.Bucket // by joined path
+	fill   float64                 // of pages; 0 is bbolt's default
+}
+
+func (w *bboltWriter) put(key, value []byte) error {
+	if w.bucket != nil {
+		bucket, err := w.enter(w.bucket)
+		if err != nil {
 			return err
 		}
-		if len(buckets) == 0 {
-			return fmt.Errorf("key %s is in no bucket: name one, bbolt:PATH/BUCKET", quoted(key))
-		}
+		return bboltPutError(bucket.Put(key, value))
 	}
-	bucket, err := s.enter(buckets)
+	buckets, own, err := splitJoined(key)
 	if err != nil {
-		return fmt.Errorf("key %s: %w", quoted(key), err)
+		return err
 	}
-	if s.bucket == nil && len(own) == 0 {
-		return s.setSequence(bucket, key, value)
+	if len(buckets) == 0 {
+		return errors.New("is in no bucket: name one, bbolt:PATH/BUCKET")
 	}
-	// The value is copied because bbolt keeps it until the commit.
-	if err := bucket.Put(own, bytes.Clone(value)); err != nil {
-		return fmt.Errorf("key %s: %w", quoted(key), bboltPutError(err))
+	bucket, err := w.enter(buckets)
+	if err != nil {
+		return err
 	}
-	return nil
+	if len(own) == 0 {
+		return setSequence(bucket, value)
+	}
+	return bboltPutError(bucket.Put(own, value))
 }
 
 func bboltPutError(err error) error {
@@ -356,31 +386,16 @@ func bboltPutError(err error) error {
 	return err
 }
 
-// makeRoom commits if the transaction is as large as it may be.
-func (s *bboltSink) makeRoom(more int) error {
-	if s.entries == bboltEntries || s.entries > 0 && s.bytes+more > bboltBytes {
-		if err := s.tx.Commit(); err != nil {
-			return err
-		}
-		if err := s.begin(); err != nil {
-			return err
-		}
-	}
-	s.entries++
-	s.bytes += more
-	return nil
-}
-
 // enter returns the bucket at a path, made as needed.
-func (s *bboltSink) enter(path [][]byte) (*bolt.Bucket, error) {
+func (w *bboltWriter) enter(path [][]byte) (*bolt.Bucket, error) {
 	var joined []byte
 	for _, name := range path {
 		joined = appendBucket(joined, name)
 	}
-	if bucket := s.open[string(joined)]; bucket != nil {
+	if bucket := w.open[string(joined)]; bucket != nil {
 		return bucket, nil
 	}
-	var parent bucketParent = s.tx
+	var parent bucketParent = w.tx
 	for _, name := range path {
 		bucket, err := parent.CreateBucketIfNotExists(name)
 		if errors.Is(err, bolterrors.ErrIncompatibleValue) {
@@ -392,37 +407,21 @@ func (s *bboltSink) enter(path [][]byte) (*bolt.Bucket, error) {
 		parent = bucket
 	}
 	bucket := parent.(*bolt.Bucket) // a path has at least one name
-	if !s.unordered {
-		bucket.FillPercent = orderedFill
+	if w.fill > 0 {
+		bucket.FillPercent = w.fill
 	}
-	s.open[string(joined)] = bucket
+	w.open[string(joined)] = bucket
 	return bucket, nil
 }
 
-func (s *bboltSink) setSequence(bucket *bolt.Bucket, key, value []byte) error {
+func setSequence(bucket *bolt.Bucket, value []byte) error {
 	switch len(value) {
 	case 0:
 		return nil
 	case 8:
 		return bucket.SetSequence(binary.BigEndian.Uint64(value))
 	}
-	return fmt.Errorf("key %s stands for a bucket and has a value of %d bytes, which is no sequence number", quoted(key), len(value))
-}
-
-func (s *bboltSink) Finish() error {
-	if err := s.tx.Commit(); err != nil {
-		return err
-	}
-	if err := s.db.Sync(); err != nil {
-		return err
-	}
-	return s.db.Close()
-}
-
-// Abort ignores errors: the file is thrown away.
-func (s *bboltSink) Abort() {
-	_ = s.tx.Rollback()
-	_ = s.db.Close()
+	return fmt.Errorf("stands for a bucket and has a value of %d bytes, which is no sequence number", len(value))
 }
 
 // keepBbolt copies a file to which a bucket is added. It keeps a lock on the

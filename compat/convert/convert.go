@@ -7,6 +7,10 @@ import (
 	"time"
 )
 
+// ErrExists is what Run answers when the destination exists and
+// Options.Force is not set.
+var ErrExists = errors.New("exists already")
+
 // Options of a conversion. The zero value refuses what is doubtful.
 type Options struct {
 	// Force replaces a destination that exists.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -142,8 +141,8 @@ func TestDestinationThatExists(t *testing.T) {
 			destination := locate(t, to, dir)
 			run(t, source, destination, convert.Options{})
 			fill(t, source, want) // the same again
-			if _, err := convert.Run(t.Context(), source, destination, convert.Options{}); !errors.Is(err, fs.ErrExist) {
-				t.Fatalf("without force: %v, want ErrExist", err)
+			if _, err := convert.Run(t.Context(), source, destination, convert.Options{}); !errors.Is(err, convert.ErrExists) {
+				t.Fatalf("without force: %v, want ErrExists", err)
 			}
 			run(t, source, destination, convert.Options{Force: true})
 			if got := contents(t, destination); !maps.Equal(got, want) {
@@ -162,8 +161,8 @@ func TestBucketIsAddedToAFile(t *testing.T) {
 	run(t, source, parse(t, "bbolt:"+path+"/first"), convert.Options{})
 	run(t, source, parse(t, "bbolt:"+path+"/second/inner"), convert.Options{})
 	_, err := convert.Run(t.Context(), source, parse(t, "bbolt:"+path+"/first"), convert.Options{})
-	if err == nil || !strings.Contains(err.Error(), "first") {
-		t.Errorf("a bucket that exists: %v, want an error that names it", err)
+	if !errors.Is(err, convert.ErrExists) || !strings.Contains(err.Error(), "first") {
+		t.Errorf("a bucket that exists: %v, want ErrExists and its name", err)
 	}
 	fill(t, source, map[string]string{"other": "w"})
 	run(t, source, parse(t, "bbolt:"+path+"/first"), convert.Options{Force: true})

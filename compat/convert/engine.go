@@ -10,8 +10,8 @@ import (
 
 // Bounds of a batch, whichever is met first.
 const (
-	batchEntries = 4096
-	batchBytes   = 1 << 20
+	engineEntries = 4096
+	engineBytes   = 1 << 20
 )
 
 func pebbleFormat() Format {
@@ -51,7 +51,7 @@ func engineFormat(name string) Format {
 			if err != nil {
 				return nil, err
 			}
-			return &engineSink{engine: e}, nil
+			return &engineSink{e, batch{maxEntries: engineEntries, maxBytes: engineBytes}}, nil
 		},
 	}
 }
@@ -86,31 +86,22 @@ func (s engineSource) Close() error { return s.engine.Close() }
 // engineSink writes in batches.
 type engineSink struct {
 	engine compat.Engine
-	ops    []compat.Op
-	buf    []byte // keys and values of ops
+	batch
 }
 
 func (s *engineSink) Put(key, value []byte) error {
-	if len(s.ops) == batchEntries || len(s.ops) > 0 && len(s.buf)+len(key)+len(value) > batchBytes {
+	if s.full(key, value) {
 		if err := s.write(); err != nil {
 			return err
 		}
 	}
-	s.ops = append(s.ops, compat.Op{Key: s.keep(key), Value: s.keep(value)})
+	s.add(key, value)
 	return nil
-}
-
-// keep copies p to the buffer. When that grows, earlier operations go on
-// pointing to the old one.
-func (s *engineSink) keep(p []byte) []byte {
-	start := len(s.buf)
-	s.buf = append(s.buf, p...)
-	return s.buf[start:len(s.buf):len(s.buf)]
 }
 
 func (s *engineSink) write() error {
 	err := s.engine.WriteBatch(s.ops)
-	s.ops, s.buf = s.ops[:0], s.buf[:0]
+	s.reset()
 	return err
 }
 

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 )
 
@@ -43,12 +44,12 @@ func splitJoined(joined []byte) (buckets [][]byte, key []byte, err error) {
 			name = append(name, 0)
 		case len(rest) > 0 && rest[0] == nameEnd:
 			if len(name) == 0 {
-				return nil, nil, fmt.Errorf("key %s: a bucket without a name", quoted(joined))
+				return nil, nil, errors.New("a bucket without a name")
 			}
 			buckets = append(buckets, name)
 			name = nil
 		default:
-			return nil, nil, fmt.Errorf("key %s: a zero byte that is neither escaped nor the end of a bucket's name", quoted(joined))
+			return nil, nil, errors.New("a zero byte that is neither escaped nor the end of a bucket's name")
 		}
 		rest = rest[1:]
 	}

@@ -60,7 +60,7 @@ func checkDestination(to Location, force bool) (existing bool, err error) {
 	case to.Bucket != nil:
 		return true, nil
 	case !force:
-		return true, fmt.Errorf("%s: %w; --force replaces it", to.Path, fs.ErrExist)
+		return true, fmt.Errorf("%s: %w", to.Path, ErrExists)
 	case info.IsDir() && !to.Format.IsStore(to.Path):
 		return true, fmt.Errorf("%s is no %s store and is not replaced", to.Path, to.Format.Name)
 	}
