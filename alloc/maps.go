@@ -25,7 +25,11 @@ func (r *Region) FreezeMaps() []MapImage {
 		}
 		s.dirty = false
 		s.place ^= 1
-		out = append(out, MapImage{i, s.place, s.carve, append([]uint64(nil), s.live...)})
+		bits := s.live
+		if r.off&RuleR10 != 0 {
+			bits = s.used
+		}
+		out = append(out, MapImage{i, s.place, s.carve, append([]uint64(nil), bits...)})
 	}
 	return out
 }

@@ -47,6 +47,7 @@ type Region struct {
 	interval   uint64 // checkpoint interval that marks written now carry
 	headBad    []*CorruptError
 	readOnly   bool
+	off        Rules // switched off by a test
 
 	usedBytes, liveBytes int64
 }
@@ -78,7 +79,7 @@ func Format(m *nvmap.Map, o Options) error {
 	}
 	sb := superblock{id: id, slabBytes: geo.slabBytes, groupSlabs: geo.groupSlabs, payload: o.Payload}
 	for sb.generation = 0; sb.generation < 2; sb.generation++ {
-		if err := writeSuper(m, &sb); err != nil {
+		if err := writeSuper(m, &sb, 0); err != nil {
 			return err
 		}
 	}
@@ -108,8 +109,10 @@ func writeWord(m *nvmap.Map, o Off, w uint64) error {
 // Open reads the superblock and what every slab was last carved into. No slot
 // is used yet: the caller says which are, with LoadMaps and SetLive, and calls
 // Ready before it allocates. It writes nothing.
-func Open(m *nvmap.Map) (*Region, error) {
-	sb, err := readSuper(m)
+func Open(m *nvmap.Map) (*Region, error) { return OpenWithout(m, 0) }
+
+func open(m *nvmap.Map, off Rules) (*Region, error) {
+	sb, err := readSuper(m, off)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +120,7 @@ func Open(m *nvmap.Map) (*Region, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: superblock: %v", ErrCorrupt, err)
 	}
-	r := &Region{m: m, geo: geo, table: makeClassTable(geo.slabBytes), super: *sb, reserve: reserveSlabs}
+	r := &Region{m: m, geo: geo, table: makeClassTable(geo.slabBytes), super: *sb, reserve: reserveSlabs, off: off}
 	r.lists = make([]lists, len(r.table.size)+int(kindCount-KindPage))
 	for i := range r.lists {
 		r.lists[i] = emptyLists()
@@ -248,7 +251,7 @@ func (r *Region) WriteSuper(payload []byte) error {
 	next := r.super
 	next.generation++
 	next.payload = append([]byte(nil), payload...)
-	if err := writeSuper(r.m, &next); err != nil {
+	if err := writeSuper(r.m, &next, r.off); err != nil {
 		return err
 	}
 	r.super = next
@@ -257,7 +260,7 @@ func (r *Region) WriteSuper(payload []byte) error {
 
 // RewriteSuper stores the newest superblock again, unchanged and in place: the
 // copy that was read may not be durable, when a killed process left it (R12).
-func (r *Region) RewriteSuper() error { return writeSuper(r.m, &r.super) }
+func (r *Region) RewriteSuper() error { return writeSuper(r.m, &r.super, r.off) }
 
 // SetReadOnly keeps the region from writing: what is allocated then exists in
 // DRAM only, as a recovery into private frames wants it (R14).
@@ -318,7 +321,7 @@ func (r *Region) grow(n int) error {
 	}
 	want = min(r.withMeta(old, want-old), maxSlabs)
 	err := r.m.Grow(r.geo.sizeOf(want))
-	if err != nil && want > least {
+	if want > least && errors.Is(err, ErrFull) {
 		want = least // a device nearly full may have room for what is asked
 		err = r.m.Grow(r.geo.sizeOf(want))
 	}

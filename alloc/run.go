@@ -1,6 +1,7 @@
 package alloc
 
 import (
+	"errors"
 	"fmt"
 
 	"nvkv/nvmap"
@@ -49,7 +50,7 @@ func (r *Region) AllocRuns(n int64, maxExtents int) ([]Extent, error) {
 // it finds up to that.
 func (r *Region) allocSlabs(n int) (Extent, error) {
 	if r.freeSlabs-r.freeIndex-n < r.reserve {
-		if err := r.grow(min(n, r.geo.groupSlabs)); err != nil && r.freeSlabs <= r.reserve {
+		if err := r.grow(min(n, r.geo.groupSlabs)); err != nil && (r.freeSlabs <= r.reserve || !errors.Is(err, ErrFull)) {
 			return Extent{}, err
 		}
 	}

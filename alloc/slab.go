@@ -1,6 +1,9 @@
 package alloc
 
-import "math/bits"
+import (
+	"errors"
+	"math/bits"
+)
 
 // none ends a list of slabs.
 const none = -1
@@ -145,7 +148,7 @@ func (r *Region) pick(k Kind, c ClassID, urgent bool) error {
 		}
 		return err
 	}
-	if i := l.emptiest(0); i != none {
+	if i := l.emptiest(0); i != none && errors.Is(err, ErrFull) {
 		r.makeCurrent(l, i)
 		return nil
 	}
@@ -178,7 +181,8 @@ func (r *Region) takeFree(k Kind, urgent bool) (int32, error) {
 	}
 	if r.freeSlabs-r.freeIndex <= r.reserve {
 		err := r.grow(1)
-		if err != nil && r.freeSlabs <= r.reserve && !(urgent && r.freeSlabs > 0) {
+		enough := r.freeSlabs > r.reserve || urgent && r.freeSlabs > 0
+		if err != nil && !(enough && errors.Is(err, ErrFull)) {
 			return none, err
 		}
 	}

@@ -94,11 +94,14 @@ func slotOff(generation uint64, c int) Off {
 
 // writeSuper stores s as the next generation. A2: the second copy is written
 // after the first is fenced, so a crash spoils at most one of the two.
-func writeSuper(m *nvmap.Map, s *superblock) error {
+func writeSuper(m *nvmap.Map, s *superblock, off Rules) error {
 	b := s.encode()
 	for c := range 2 {
 		if err := m.WriteBeside(slotOff(s.generation, c), b); err != nil {
 			return err
+		}
+		if c == 0 && off&RuleA2 != 0 {
+			continue
 		}
 		if err := m.Fence(); err != nil {
 			return err
@@ -147,7 +150,7 @@ func Absent(m *nvmap.Map) (bool, error) {
 // readSuper returns the newest superblock. A2 and A3: each pair has a good
 // copy whatever a crash did, so a pair without one has rotted, and the store
 // with it: the generation that it held may be the one that counts.
-func readSuper(m *nvmap.Map) (*superblock, error) {
+func readSuper(m *nvmap.Map, off Rules) (*superblock, error) {
 	magic, _, err := readHead(m)
 	if err != nil {
 		return nil, err
@@ -185,6 +188,8 @@ func readSuper(m *nvmap.Map) (*superblock, error) {
 		return nil, &CorruptError{headMagicOff, "magic number"}
 	case version > FormatVersion:
 		return nil, fmt.Errorf("%w: %d, this program knows %d", ErrVersion, version, FormatVersion)
+	case off&RuleA3 != 0:
+		// whatever is good
 	case !good[0]:
 		return nil, &CorruptError{slotOff(0, 0), "superblock, both copies of a generation"}
 	case !good[1]:

@@ -105,7 +105,9 @@ func (db *DB) freeze() *frozen {
 	db.tombs = nil
 	db.sinceCheckpoint = 0
 	db.behind.Store(false)
-	db.r.SetInterval(f.state.interval)
+	if !db.off(ruleR5) {
+		db.r.SetInterval(f.state.interval)
+	}
 	db.frozenLast = f.state.last
 	return f
 }
@@ -191,6 +193,9 @@ func (db *DB) flipped(f *frozen, took time.Duration) {
 		db.holders.drop(old)
 	}
 	db.checkpoints.current = f.holder
+	if db.off(ruleR8) {
+		f.held, db.tombs = append(f.held, db.tombs...), nil
+	}
 	for _, x := range f.held {
 		db.freeHeld(x)
 	}

@@ -287,10 +287,11 @@ func commitGroup(db *DB, changes []change) error {
 	ops[0].group = ops[1:]
 	db.turn.hold()
 	db.lockReaders()
-	err := db.commitGroup(ops[0])
+	db.serve(ops[0], true)
 	db.unlockReaders()
 	db.turn.give()
-	for _, o := range ops[1:] {
+	var err error
+	for _, o := range ops {
 		err = firstErr(err, o.err)
 	}
 	return err

@@ -121,7 +121,7 @@ func (db *DB) open() (err error) {
 			return err
 		}
 	}
-	if db.r, err = alloc.Open(db.m); err != nil {
+	if db.r, err = alloc.OpenWithout(db.m, db.opt.broken.alloc()); err != nil {
 		return err
 	}
 	db.r.SetReadOnly(db.opt.ReadOnly)

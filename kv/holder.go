@@ -179,7 +179,7 @@ func (db *DB) reclaim() {
 // R7: nothing newer masks an expired record that was collected, so it stays as
 // it is until a checkpoint frozen from now on flips.
 func (db *DB) freeRecord(x ref) {
-	if x&refHeld != 0 {
+	if x&refHeld != 0 && !db.off(ruleR7) {
 		db.tombs = append(db.tombs, x&^refHeld)
 		return
 	}
@@ -192,7 +192,7 @@ func (db *DB) freeRecord(x ref) {
 	if db.readRecord(o, &rec) != nil {
 		return // damaged: slot and runs stay allocated, Check names them
 	}
-	if rec.flags&flagSpillKey != 0 {
+	if rec.flags&flagSpillKey != 0 && !db.off(ruleI6) {
 		db.tombs = append(db.tombs, x) // I6
 		return
 	}
@@ -200,7 +200,7 @@ func (db *DB) freeRecord(x ref) {
 	for _, e := range list {
 		db.r.FreeRun(e)
 	}
-	if rec.number <= db.frozenLast {
+	if rec.number <= db.frozenLast && !db.off(ruleI5) {
 		db.tombs = append(db.tombs, o)
 		return
 	}

@@ -29,7 +29,8 @@ type Options struct {
 	// to 1 MiB; 0: 64 KiB. An existing store keeps what it has.
 	SlabBytes int
 
-	privateFrom int // see defaultPrivateFrom; tests lower it
+	privateFrom int   // see defaultPrivateFrom; tests lower it
+	broken      rules // rules that a test has switched off
 }
 
 // DefaultCheckpointBytes is Options.CheckpointBytes when that is 0.

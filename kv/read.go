@@ -72,7 +72,7 @@ func (db *DB) tryGet(dst, key []byte, want bool, shown uint64) ([]byte, outcome,
 	var rec record
 	err := db.readRecord(refOff(h.rec), &rec)
 	n := len(dst)
-	if err == nil && bytes.Equal(rec.key, key) {
+	if err == nil && (bytes.Equal(rec.key, key) || db.off(ruleR13)) {
 		if h.rec&refTTL != 0 && rec.expired(now()) {
 			if !db.stands(&h, shown) {
 				return dst, hitRetry, nil

@@ -66,6 +66,9 @@ func (db *DB) recover() error {
 		return err
 	}
 	rc.free()
+	if db.off(ruleR4) && st.run != 0 {
+		return rc.resumeRun()
+	}
 	return rc.beginRun()
 }
 
@@ -243,7 +246,7 @@ func (rc *recovery) lastCounter() uint64 {
 // fence failed and left its pages looking clean (R12).
 func (rc *recovery) persist() error {
 	db := rc.db
-	if db.opt.ReadOnly {
+	if db.opt.ReadOnly || db.off(ruleR12) {
 		return nil
 	}
 	if !rc.void {
@@ -381,7 +384,11 @@ func (rc *recovery) apply(c *candidate) error {
 		if rec.spilled() {
 			x |= refSpill
 		}
-		db.tombs = append(db.tombs, x)
+		if db.off(ruleR6Recovery) {
+			rc.displaced = append(rc.displaced, x)
+		} else {
+			db.tombs = append(db.tombs, x)
+		}
 		if !p.found {
 			return nil
 		}

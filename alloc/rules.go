@@ -1,0 +1,21 @@
+package alloc
+
+import "nvkv/nvmap"
+
+// Rules are invariants that a test can switch off, to show that it would notice
+// their absence.
+type Rules uint32
+
+// The rules that can be switched off.
+const (
+	// RuleA2 fences the first copy of a superblock before the second is written.
+	RuleA2 Rules = 1 << iota
+	// RuleA3 refuses a store one of whose generations has no good copy.
+	RuleA3
+	// RuleR10 keeps what only snapshots, tombstones and commits under way hold
+	// out of the maps on the medium.
+	RuleR10
+)
+
+// OpenWithout is Open for tests: the rules in off do not hold. With 0 it is Open.
+func OpenWithout(m *nvmap.Map, off Rules) (*Region, error) { return open(m, off) }

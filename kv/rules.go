@@ -1,0 +1,51 @@
+package kv
+
+import "nvkv/alloc"
+
+// rules are invariants of the commit protocol that a test can switch off, to
+// show that it would notice their absence. docs/design.md says what each is.
+type rules uint32
+
+const (
+	ruleR1         rules = 1 << iota // one record per key in a transaction; with it R2, which holds by it
+	ruleR4                           // each opening is a run of its own, and says how far the last one counts
+	ruleR5                           // marks are renewed after a freeze
+	ruleR6                           // a tombstone stays until a checkpoint has flipped
+	ruleR6Recovery                   // so does one that recovery met
+	ruleR7                           // expiry frees nothing by itself
+	ruleR8                           // a flip frees what was listed at its freeze, nothing later
+	ruleR9Fall                       // a generation without a good copy is never fallen back from
+	ruleR9Fence                      // the copies of a superblock are fenced one by one
+	ruleR10                          // maps mark what the root reaches
+	ruleR12                          // recovery writes again what may not be durable
+	ruleR13                          // a record of another key is not the answer
+	ruleR15                          // nothing is written after a failed fence
+	ruleI3                           // nothing is published before its fence
+	ruleI5                           // slots of run lists that a checkpoint names stay
+	ruleI6                           // runs that hold a key stay as long
+)
+
+// off says whether a test has switched a rule off.
+func (db *DB) off(r rules) bool { return db.opt.broken&r != 0 }
+
+// alloc returns those of the rules that are the allocator's.
+func (r rules) alloc() (off alloc.Rules) {
+	for from, to := range map[rules]alloc.Rules{ruleR9Fall: alloc.RuleA3, ruleR9Fence: alloc.RuleA2, ruleR10: alloc.RuleR10} {
+		if r&from != 0 {
+			off |= to
+		}
+	}
+	return off
+}
+
+// resumeRun goes on with the numbers of the run that died, as an opening
+// without R4 would.
+func (rc *recovery) resumeRun() error {
+	db := rc.db
+	db.dirtySince = true
+	db.sinceCheckpoint = rc.bytes
+	db.checkpoints.base = rc.st
+	db.run, db.counter = rc.st.run, rc.lastCounter()
+	db.visible = makeNumber(db.run, db.counter)
+	return nil
+}

@@ -1,0 +1,626 @@
+package kv
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"nvkv/alloc"
+	"nvkv/nvmap"
+)
+
+// Traces are histories that broke an earlier, simpler protocol. Each is told
+// twice: as the store is, and it must pass; and with the rule that repairs it
+// switched off, and then the oracle of the crash suite must object. A trace
+// that passes without its rule would prove nothing.
+
+// traceImages is how many images of one moment a trace looks at.
+const traceImages = 80
+
+// trace is a history. It returns what the oracle objects to.
+type trace func(s *session) error
+
+// tellTwice runs a trace with all rules and without some of them.
+func tellTwice(t *testing.T, off rules, tr trace) {
+	t.Helper()
+	if _, err := tell(0, tr); err != nil {
+		t.Errorf("with all rules: %v", err)
+	}
+	images, err := tell(off, tr)
+	if err == nil {
+		t.Fatalf("without the rule nothing was wrong in %d images: the trace does not test it", images)
+	}
+	t.Logf("without the rule: %.400v", err)
+}
+
+func tell(off rules, tr trace) (images int, err error) {
+	c := newCrasher(1)
+	c.images = []int{traceImages}
+	c.opt.broken = off
+	s, err := c.start()
+	if err == nil {
+		err = guarded(func() error { return tr(s) })
+	}
+	abandon(s.db)
+	return c.opened, err
+}
+
+// wide returns a key so long that each of its records, puts of short values
+// and tombstones, fills a quarter of a slab: slots are reused soon, in an order
+// that a trace can tell beforehand.
+func wide(name string) string { return name + strings.Repeat(".", 800) }
+
+// elsewhere is a value whose record lies in another slab than the wide ones: it
+// goes to runs, and so does the wide key.
+var elsewhere = strings.Repeat("v", 5000)
+
+func put(k, v string) change { return change{k, &v} }
+func del(k string) change    { return change{key: k} }
+
+// do commits changes, one after the other.
+func (s *session) do(changes ...change) error {
+	for _, ch := range changes {
+		if err := s.write([]change{ch}, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// doCrashing commits changes as one transaction, crashed at its fence and after.
+func (s *session) doCrashing(group bool, changes ...change) error {
+	limit := traceImages
+	if s.depth > 0 { // in each of many images
+		limit = 10
+	}
+	s.dev.OnFence(func() { s.crash(limit) })
+	err := s.write(changes, group)
+	s.dev.OnFence(func() {})
+	s.crash(limit)
+	return firstErr(s.err, err)
+}
+
+// fork commits changes as one transaction, and goes on with then in every image
+// of a crash at its fence.
+func (s *session) fork(changes []change, then trace) error {
+	s.dev.OnFence(func() {
+		for im := range s.dev.Images(1, traceImages) {
+			if s.err != nil {
+				return
+			}
+			if err := s.branch(im.Device(), then); err != nil {
+				s.err = fmt.Errorf("%v: %w", im, err)
+			}
+		}
+	})
+	err := s.write(changes, false)
+	s.dev.OnFence(func() {})
+	return firstErr(s.err, err)
+}
+
+// branch recovers a medium and goes on with then.
+func (s *session) branch(dev *nvmap.Sim, then trace) (err error) {
+	s.c.opened++
+	child := &session{c: s.c, dev: dev, depth: s.depth + 1}
+	defer func() { abandon(child.db) }()
+	if err := child.open(); err != nil {
+		return err
+	}
+	if child.acked, err = s.decide(child.db); err != nil {
+		return err
+	}
+	return guarded(func() error { return then(child) })
+}
+
+func (s *session) checkpoint() error { return s.db.Checkpoint(context.Background()) }
+
+// script runs steps until one fails.
+func script(steps ...func() error) error {
+	for i, step := range steps {
+		if err := step(); err != nil {
+			return fmt.Errorf("step %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// Trace 1: two callers of a group update one key. If both records are written,
+// the first is superseded at once, its slot is reused by the next transaction,
+// and a crash that tears that one leaves a record too few of the first: an
+// acknowledged value is taken for void.
+func TestTrace01_OneRecordPerKey(t *testing.T) {
+	tellTwice(t, ruleR1, func(s *session) error {
+		a := wide("a")
+		return script(
+			func() error { return s.do(put(wide("x"), ""), put(wide("y"), "")) },
+			func() error { return s.doCrashing(true, put(a, "1"), put(a, "2")) },
+			func() error { return s.doCrashing(false, put(a, "3")) },
+		)
+	})
+}
+
+// Trace 1 again, as a batch.
+func TestTrace01_Batch(t *testing.T) {
+	_, err := tell(0, func(s *session) error {
+		a := wide("a")
+		return script(
+			func() error { return s.do(put(wide("x"), ""), put(wide("y"), "")) },
+			func() error { return s.doCrashing(false, put(a, "1"), del(a), put(a, "2")) },
+			func() error { return s.doCrashing(false, put(a, "3")) },
+		)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// Trace 2: recovery frees what the index does not reach. A tombstone is never
+// reached; when its slot is reused and torn, the deleted key comes back at the
+// second crash.
+func TestTrace02_TombstoneOutlivesRecovery(t *testing.T) {
+	tellTwice(t, ruleR6Recovery, func(s *session) error {
+		a := wide("a")
+		return script(
+			func() error { return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), "")) },
+			func() error {
+				return s.fork([]change{del(a)}, func(s *session) error {
+					return s.doCrashing(false, put(wide("z"), ""))
+				})
+			},
+		)
+	})
+}
+
+// Trace 2 without a recovery between: the tombstone is freed by the delete
+// itself.
+func TestTrace02_TombstoneOutlivesItsCommit(t *testing.T) {
+	tellTwice(t, ruleR6, func(s *session) error {
+		a := wide("a")
+		return script(
+			func() error {
+				return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), ""), put(wide("z"), ""), del(wide("z")), del(a))
+			},
+			func() error {
+				return s.do(put(wide("1"), ""), put(wide("2"), ""), put(wide("3"), ""), put(wide("4"), ""))
+			},
+			func() error { return s.doCrashing(false, put(wide("5"), "")) },
+			func() error { return s.doCrashing(false, put(wide("6"), "")) },
+		)
+	})
+}
+
+// Trace 3: a key is deleted between a checkpoint's freeze and its flip. The
+// index that the flip makes count has the key, so the flip must not free the
+// tombstone.
+func TestTrace03_FreezeCutsTheLists(t *testing.T) {
+	tellTwice(t, ruleR8, func(s *session) error {
+		a := wide("a")
+		return script(
+			func() error {
+				return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), ""), put(wide("z"), ""))
+			},
+			func() error { return s.during(s.checkpoint, func() error { return s.do(del(a)) }) },
+			func() error { return s.do(put(wide("1"), ""), put(wide("2"), ""), put(wide("3"), "")) },
+			func() error { return s.doCrashing(false, put(wide("4"), "")) },
+			func() error { return s.doCrashing(false, put(wide("5"), "")) },
+		)
+	})
+}
+
+// during runs inside at the first fence of outside.
+func (s *session) during(outside, inside func() error) error {
+	var err error
+	ran := false
+	s.dev.OnFence(func() {
+		if !ran {
+			ran = true
+			err = inside()
+		}
+	})
+	e := outside()
+	s.dev.OnFence(func() {})
+	if !ran {
+		return errors.New("no fence came")
+	}
+	return firstErr(err, e)
+}
+
+// Trace 4: of a transaction of two records one arrives, and not the mark of its
+// slab: recovery does not see it. If the next transaction may have the same
+// number, the put that marks the slab shows the stray record to the recovery
+// after it.
+func TestTrace04_RecoveryDecidesOnce(t *testing.T) {
+	tellTwice(t, ruleR4, func(s *session) error {
+		return script(
+			func() error { return s.do(put(wide("x"), ""), put(wide("y"), ""), put(wide("d"), ""), put("q", "q")) },
+			s.checkpoint,
+			func() error { return s.do(put(wide("d"), elsewhere)) },
+			func() error {
+				return s.fork([]change{put(wide("a"), ""), put("b", "b")}, func(s *session) error {
+					return s.doCrashing(false, put(wide("c"), ""))
+				})
+			},
+		)
+	})
+}
+
+// Trace 5: a slab that was marked before a freeze is written again after it.
+// Without another mark no recovery reads it.
+func TestTrace05_MarksAreRenewed(t *testing.T) {
+	tellTwice(t, ruleR5, func(s *session) error {
+		return script(
+			func() error { return s.do(put(wide("x"), "")) },
+			s.checkpoint,
+			func() error { return s.doCrashing(false, put(wide("a"), "1")) },
+		)
+	})
+}
+
+// Trace 6: recovery acts on bytes that are visible and not durable. A fence
+// fails, the process ends, the machine lives; the next process serves what it
+// sees, and the power cut after that takes it away.
+func TestTrace06_RecoveryWritesAgain(t *testing.T) {
+	tellTwice(t, ruleR12, func(s *session) error {
+		batch := []change{put("a", "1"), put(wide("b"), "2"), put("c", elsewhere)}
+		return script(
+			// Room for the batch: the fence that fails is not one of growth.
+			func() error { return s.do(put("x", "x"), put("c", elsewhere), put("c", "small")) },
+			func() error {
+				s.next = s.acked.with(batch)
+				s.dev.FailFence(1, errors.New("injected"))
+				err := commitChanges(s.db, batch, false)
+				if !errors.Is(err, ErrFailed) {
+					return fmt.Errorf("a write whose fence failed: %v", err)
+				}
+				abandon(s.db)
+				if err := s.open(); err != nil {
+					return err
+				}
+				s.acked, err = s.decide(s.db)
+				s.next = nil
+				return err
+			},
+			func() error { return s.doCrashing(false, put("y", "y")) },
+		)
+	})
+}
+
+// Trace 6, its end: after a failed fence nothing that was written may be taken
+// for durable, so nothing more is written.
+func TestTrace06_NothingAfterAFailedFence(t *testing.T) {
+	tellTwice(t, ruleR15, func(s *session) error {
+		return script(
+			func() error { return s.do(put("x", "x")) },
+			func() error {
+				s.dev.FailFence(1, errors.New("injected"))
+				batch := []change{put("a", "1"), put(wide("b"), "2")}
+				s.next = s.acked.with(batch)
+				if err := commitChanges(s.db, batch, false); !errors.Is(err, ErrFailed) {
+					return fmt.Errorf("a write whose fence failed: %v", err)
+				}
+				// Had it been taken, it would have to survive as well.
+				for _, ch := range []change{put("c", "3"), put("d", "4")} {
+					if err := commitChanges(s.db, []change{ch}, false); err == nil {
+						s.acked, s.next = s.acked.with([]change{ch}), s.next.with([]change{ch})
+					} else if !errors.Is(err, ErrFailed) {
+						return err
+					}
+				}
+				s.crash(traceImages)
+				return s.err
+			},
+		)
+	})
+}
+
+// Trace 7: both copies of the newest superblock rot. The generation before it
+// names what was freed and used again, here a tombstone: falling back to it
+// would bring a deleted key back without a word.
+func TestTrace07_NoFallingBack(t *testing.T) {
+	tellTwice(t, ruleR9Fall, func(s *session) error {
+		a := wide("a")
+		return script(
+			func() error { return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), "")) },
+			s.checkpoint,
+			func() error { return s.do(del(a), put(wide("z"), "")) },
+			s.checkpoint,
+			func() error { return s.do(put(wide("1"), ""), put(wide("2"), "")) },
+			func() error {
+				g := s.db.r.Generation()
+				abandon(s.db)
+				for c := range uint64(2) {
+					o := nvmap.Off(1+2*(g&1)+c) * nvmap.PageBytes
+					if err := s.dev.Corrupt(o+100, []byte("rot")); err != nil {
+						return err
+					}
+				}
+				err := s.open()
+				if errors.Is(err, ErrCorrupt) {
+					return nil
+				}
+				if err == nil {
+					_, err = s.decide(s.db)
+				}
+				return err
+			},
+		)
+	})
+}
+
+// Trace 7, its other half: a crash must not spoil both copies.
+func TestTrace07_CopiesOneByOne(t *testing.T) {
+	tellTwice(t, ruleR9Fence, func(s *session) error {
+		if err := s.do(put("a", "1")); err != nil {
+			return err
+		}
+		s.dev.OnFence(func() { s.crash(4 * traceImages) })
+		return firstErr(s.checkpoint(), s.err)
+	})
+}
+
+// Trace 9: expiry leaves no record. If a collected record's slot is reused and
+// torn, the older version that it had masked is back.
+func TestTrace09_ExpiryFreesNothing(t *testing.T) {
+	tellTwice(t, ruleR7, func(s *session) error {
+		a := wide("a")
+		return script(
+			func() error { return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), "")) },
+			func() error {
+				s.acked = s.acked.with([]change{del(a)}) // it is as good as expired
+				return s.db.PutTTL([]byte(a), nil, time.Millisecond)
+			},
+			func() error { return s.do(put(wide("z"), "")) },
+			func() error {
+				time.Sleep(2 * time.Millisecond)
+				if err := s.db.collectExpired(context.Background(), 1000); err != nil {
+					return err
+				}
+				if s.db.Metrics().Keys != 3 {
+					return errors.New("nothing was collected")
+				}
+				return nil
+			},
+			func() error { return s.doCrashing(false, put(wide("1"), "")) },
+			func() error { return s.doCrashing(false, put(wide("2"), "")) },
+		)
+	})
+}
+
+// Trace 12: a key too long for a leaf, updated after a checkpoint and its old
+// slot reused. Replay compares with the key in the index, which must not lie in
+// the old record.
+func TestTrace12_LongKeysAreNotReferences(t *testing.T) {
+	_, err := tell(0, func(s *session) error {
+		k, l := strings.Repeat("k", 5000), strings.Repeat("k", 4999)+"l"
+		return script(
+			func() error { return s.do(put(k, "1"), put(l, "1")) },
+			s.checkpoint,
+			func() error { return s.do(put(k, "2"), put(l, "2"), put(wide("z"), ""), put("y", elsewhere)) },
+			func() error { return s.doCrashing(false, put(k+"k", elsewhere)) },
+			func() error { return s.doCrashing(false, del(l)) },
+			func() error { return s.doCrashing(false, put(l, "3"), put(k, elsewhere)) },
+		)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// Trace 13: a value holds images of records, as a stored backup does. It is
+// deleted, its pages are carved into slots, and the images lie where records
+// begin. Their checksums are of another place and carving. The broken form
+// forges images of the very place: they count, so nothing but the checksum kept
+// the others out.
+func TestTrace13_BytesInsideValues(t *testing.T) {
+	for _, forged := range []bool{false, true} {
+		_, err := tell(0, func(s *session) error { return insideValue(s, forged) })
+		switch {
+		case forged && err == nil:
+			t.Error("forged records did not count: the trace does not test the checksum")
+		case forged:
+			t.Logf("forged: %.300v", err)
+		case err != nil:
+			t.Error(err)
+		}
+	}
+}
+
+// insideValue stores pages of record images as a value, frees them, and has
+// some of their slabs carved into slots of the images' size.
+func insideValue(s *session, forged bool) error {
+	const pages = 40
+	var runs []alloc.Extent
+	err := script(
+		func() error { return s.do(put("victim", "1"), put("v", strings.Repeat("v", pages*nvmap.PageBytes))) },
+		func() (err error) {
+			runs, err = runsOf(s.db, "v")
+			return err
+		},
+		func() error {
+			images := recordImages(s.db, runs, forged)
+			return s.do(del("v"), put("v", string(images)))
+		},
+		func() error {
+			again, err := runsOf(s.db, "v")
+			if err == nil && !slices.Equal(again, runs) {
+				err = fmt.Errorf("the value lies at %x, not at %x", again, runs)
+			}
+			return err
+		},
+		func() error { return s.do(del("v")) },
+		func() error { return s.reopen(false) }, // slabs are taken from the lowest again
+	)
+	// Wide records take free slabs until they get one of those.
+	taken := func() bool {
+		for _, e := range runs {
+			for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
+				if _, size, ok := s.db.r.Carve(o, alloc.KindRecord); ok && size == 1024 {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for i := 0; err == nil && !taken(); i++ {
+		if err = s.do(put(wide(fmt.Sprint(i)), "")); err == nil && i == 400 {
+			err = errors.New("the slabs were never taken")
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s.crash(traceImages)
+	return s.err
+}
+
+// runsOf returns the runs of a key's value.
+func runsOf(db *DB, key string) ([]alloc.Extent, error) {
+	if err := db.ix.find([]byte(key), &db.way); err != nil {
+		return nil, err
+	}
+	var rec record
+	if err := db.readRecord(refOff(db.ix.old(&db.way)), &rec); err != nil {
+		return nil, err
+	}
+	_, list := rec.extents()
+	return list, nil
+}
+
+// recordImages fills runs with records that say victim=2, for slots of 1 KiB.
+// Their numbers are of the next opening and above what it will write.
+func recordImages(db *DB, runs []alloc.Extent, forged bool) (out []byte) {
+	for _, e := range runs {
+		for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += 1024 {
+			carve, _, _ := db.r.Carve(o&^(nvmap.PageBytes-1), alloc.KindRun)
+			at := o + 1<<20 // where the backup had it
+			if forged {
+				at, carve = o, carve+2 // carved as a run again, then into slots
+			}
+			img := victimImage(db, at, carve, uint64(1000+len(out)))
+			out = append(append(out, img...), make([]byte, 1024-len(img))...)
+		}
+	}
+	return out
+}
+
+func victimImage(db *DB, at nvmap.Off, carve uint32, counter uint64) []byte {
+	b := &Batch{}
+	b.Put([]byte("victim"), []byte(strings.Repeat("2", 900)))
+	es, _ := b.entries(nil)
+	e := &es[0]
+	db.prepare(e)
+	e.off = at
+	return imageOf(db, e, carve, counter)
+}
+
+// imageOf returns a record of one transaction, sealed for a place and carving.
+func imageOf(db *DB, e *entry, carve uint32, counter uint64) []byte {
+	img := append([]byte(nil), e.image[maxRecHeader-recHeader:]...)
+	le := binary.LittleEndian
+	le.PutUint64(img[recNumber:], uint64(makeNumber(db.run+1, counter)))
+	le.PutUint32(img[recValLen:], uint32(len(e.value())))
+	le.PutUint16(img[recKeyLen:], uint16(len(e.key)))
+	img[recKind], img[recFlags] = kindPut, 0
+	le.PutUint32(img[recSum:], recordSum(db.seed, e.sum, img[:recHeader], carve, e.off))
+	return img
+}
+
+// Trace 16: maps that mark what tombstones and commits under way hold leak it
+// at a crash.
+func TestTrace16_MapsMarkWhatTheRootReaches(t *testing.T) {
+	tellTwice(t, ruleR10, func(s *session) error {
+		return script(
+			func() error { return s.do(put(wide("a"), "1"), put("b", "2"), del(wide("a"))) },
+			s.checkpoint,
+			func() error { return s.doCrashing(false, put("c", "3")) },
+		)
+	})
+}
+
+// Trace 17: the newest record of a key rots, and the slot that the checkpoint
+// names was reused. The key answers ErrCorrupt, never another key's value.
+func TestTrace17_NeverAnotherKeysValue(t *testing.T) {
+	tellTwice(t, ruleR13, func(s *session) error {
+		a, z := wide("a"), wide("z")
+		var rotten nvmap.Off
+		err := script(
+			func() error { return s.do(put(a, "1"), put(wide("x"), ""), put(wide("y"), "")) },
+			s.checkpoint,
+			func() error { return s.do(put(a, "2"), put(z, "zzz")) },
+			func() error {
+				err := s.db.ix.find([]byte(a), &s.db.way)
+				rotten = refOff(s.db.ix.old(&s.db.way))
+				return err
+			},
+			func() error { return s.do(put("later", "1")) }, // the highest is another
+		)
+		if err != nil {
+			return err
+		}
+		abandon(s.db)
+		if err := s.dev.Corrupt(rotten+30, []byte("rot")); err != nil {
+			return err
+		}
+		if err := s.open(); err != nil {
+			return err
+		}
+		v, err := s.db.Get([]byte(a))
+		if err == nil {
+			return fmt.Errorf("Get = %.20q", v)
+		}
+		if !errors.Is(err, ErrCorrupt) {
+			return fmt.Errorf("Get: %w", err)
+		}
+		if clean(s.db) == nil {
+			return errors.New("Check names nothing")
+		}
+		v, err = s.db.Get([]byte(z))
+		if err != nil || string(v) != "zzz" {
+			return fmt.Errorf("the other key: %q, %w", v, err)
+		}
+		return nil
+	})
+}
+
+// I3: a record that is published before its fence can be lost although it was
+// acknowledged.
+func TestI3_PublishedAfterItsFence(t *testing.T) {
+	tellTwice(t, ruleI3, func(s *session) error {
+		return s.doCrashing(false, put("a", "1"))
+	})
+}
+
+// I5: a checkpoint names a record with runs; the record is replaced, its slot
+// reused, and recovery can no longer tell which runs were set free.
+func TestI5_RunListsOutliveTheirRecords(t *testing.T) {
+	tellTwice(t, ruleI5, func(s *session) error {
+		steps := []func() error{
+			func() error { return s.do(put("a", elsewhere), put("b", elsewhere)) },
+			s.checkpoint,
+			func() error { return s.do(put("a", "1")) },
+		}
+		for i := range 120 { // until the slot of the run list is used again
+			steps = append(steps, func() error { return s.do(put("c", fmt.Sprintf("%016d", i))) })
+		}
+		return script(append(steps, func() error { return s.doCrashing(false, put("d", "1")) })...)
+	})
+}
+
+// I6: the key of a record lies in its runs; the record is replaced and the runs
+// are reused: recovery finds a record of nobody.
+func TestI6_KeysInRunsOutliveTheirRecords(t *testing.T) {
+	tellTwice(t, ruleI6, func(s *session) error {
+		k := wide("k")
+		return script(
+			func() error { return s.do(put(k, elsewhere)) },
+			func() error { return s.do(put(k, elsewhere+"2")) },
+			func() error { return s.do(put("a", elsewhere), put("b", elsewhere), put("c", elsewhere)) },
+			func() error { return s.doCrashing(false, put("d", elsewhere)) },
+		)
+	})
+}
