@@ -432,6 +432,10 @@ type Described struct {
 // that readers need nothing in DRAM that the writer changes. It is safe beside
 // everything. It returns false where o is not the beginning of a slot of a
 // carved slab; while a slab is carved anew, what it returns may be either.
+//
+// It does not verify the descriptor: what a caller reads at o carries a
+// checksum that is tied to the carve number. Where that does not match,
+// DescribeAgain tells whether the descriptor's first copy has rotted.
 func (r *Region) Describe(o Off) (d Described, ok bool) {
 	if o < Off(r.geo.superBytes) {
 		return d, false
@@ -441,13 +445,30 @@ func (r *Region) Describe(o Off) (d Described, ok bool) {
 	if b == nil || r.geo.isMeta(i) {
 		return d, false
 	}
-	k, c, carve, ok := unpackIdentity(binary.LittleEndian.Uint64(b))
+	w := binary.LittleEndian.Uint64(b)
+	return r.described(o, i, Kind(w>>32), ClassID(w>>40), uint32(w))
+}
+
+// DescribeAgain is Describe from whichever copy of the identity is good.
+func (r *Region) DescribeAgain(o Off) (d Described, ok bool) {
+	if o < Off(r.geo.superBytes) {
+		return d, false
+	}
+	i := r.geo.slabOf(o)
+	b := r.m.View(r.geo.descOff(i), descUsed)
+	if b == nil || r.geo.isMeta(i) {
+		return d, false
+	}
+	k, c, carve, ok := unpackIdentity(binary.LittleEndian.Uint64(b[descIdentity:]))
 	if !ok {
-		b = r.m.View(r.geo.descOff(i)+descCopy, 8)
-		if k, c, carve, ok = unpackIdentity(binary.LittleEndian.Uint64(b)); !ok {
+		if k, c, carve, ok = unpackIdentity(binary.LittleEndian.Uint64(b[descCopy:])); !ok {
 			return d, false
 		}
 	}
+	return r.described(o, i, k, c, carve)
+}
+
+func (r *Region) described(o Off, i int, k Kind, c ClassID, carve uint32) (d Described, ok bool) {
 	d = Described{k, carve, r.table.slotBytes(k, c)}
 	if d.SlotBytes == 0 {
 		return d, false

@@ -18,6 +18,7 @@ type scanner struct {
 	c        cursor
 	backward bool
 	size     int // of the next chunk
+	asked    int // entries of this leaf that are asked for, counted from its begin or end
 	n        int // items that are filled
 	done     bool
 	items    [chunkMost]item
@@ -41,7 +42,7 @@ func (tx *Tx) scanRecords(start, end []byte, backward bool, yield func(k, v []by
 		s.c, s.tx = cursor{}, nil
 		scannerPool.Put(s)
 	}()
-	s.tx, s.backward, s.size, s.done = tx, backward, chunkFirst, false
+	s.tx, s.backward, s.size, s.asked, s.done = tx, backward, chunkFirst, 0, false
 	s.c = cursor{ix: &tx.db.ix}
 	from := start
 	if backward {
@@ -105,7 +106,7 @@ func (s *scanner) fill() (err error) {
 	db.rlockReaders()
 	defer db.runlockReaders()
 	n := s.ahead()
-	s.size = min(2*s.size, chunkMost)
+	leaf := s.c.leaf
 	for range n {
 		more, err := s.take()
 		if err != nil {
@@ -115,22 +116,31 @@ func (s *scanner) fill() (err error) {
 			return err
 		}
 	}
+	if s.c.leaf != leaf {
+		s.asked = 0
+	}
 	return nil
 }
 
-// ahead asks for the records of the next chunk and returns how many they are.
+// ahead returns how many records the next chunk has, and asks for them and for
+// those of the chunk after it, so that they arrive while the caller is busy
+// with this one. Both end with the leaf.
 func (s *scanner) ahead() int {
 	c := &s.c
-	n, step := min(s.size, c.n-c.at()), 1
+	left, step := c.n-c.at(), 1
 	if s.backward {
-		n, step = min(s.size, c.at()+1), -1
+		left, step = c.at()+1, -1
 	}
-	for i := range n {
+	n := min(s.size, left)
+	s.size = min(2*s.size, chunkMost)
+	passed := c.n - left
+	for i := max(s.asked-passed, 0); i < min(n+s.size, left); i++ {
 		o := refOff(valAt(c.vals, c.at()+i*step))
 		if b := c.ix.m.View(o, recHeader); b != nil {
 			nvmap.Prefetch(unsafe.Pointer(unsafe.SliceData(b)), recordLines)
 		}
 	}
+	s.asked = passed + min(n+s.size, left)
 	return n
 }
 
