@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"fmt"
+	"os"
 	"testing"
 
 	"nvkv/nvmap"
@@ -13,7 +14,11 @@ import (
 // superblock (R9): what they free and take again must not be what either
 // checkpoint still names.
 func TestCrashBesideCheckpoint(t *testing.T) {
-	for seed := range uint64(3) {
+	seeds := uint64(3)
+	if os.Getenv("NVKV_CRASH") == "long" {
+		seeds = 200
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			c := newCrasher(seed)
