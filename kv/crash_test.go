@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -41,6 +42,8 @@ type crasher struct {
 	ops    []int // how many operations a session has, by depth
 	chain  int   // one image in so many is used and crashed again, one has its recovery crashed
 	quiet  bool  // no checkpoints and no clean closing: chains without them
+	limit  int64 // size at which the medium is full; 0: far away
+	full   int   // writes that found it full
 	opened int   // images that were opened
 	value  int   // numbers values, so that no two are equal
 	began  time.Time
@@ -63,7 +66,8 @@ type session struct {
 	dev   *nvmap.Sim
 	db    *DB
 	acked model
-	next  model // with the operation in flight; nil between operations
+	next  model    // with the operation in flight; nil between operations
+	each  []change // of a group in flight that may fall apart: the store may be full
 	depth int
 	done  []string // what was done, for the report
 	err   error    // first failure that a hook met
@@ -74,6 +78,7 @@ func (c *crasher) options() *Options { o := c.opt; return &o }
 // start makes a new store on a new medium.
 func (c *crasher) start() (*session, error) {
 	dev := nvmap.NewSim(nvmap.NewMem(crashMediumBytes))
+	dev.SetLimit(c.limit)
 	s := &session{c: c, dev: dev, acked: model{}}
 	return s, s.open()
 }
@@ -231,12 +236,49 @@ func firstErr(errs ...error) error {
 func (s *session) write(changes []change, group bool) error {
 	s.done = append(s.done, fmt.Sprintf("%v group=%v", changes, group))
 	s.next = s.acked.with(changes)
+	if group && s.c.limit > 0 {
+		s.each = changes
+	}
 	err := guarded(func() error { return commitChanges(s.db, changes, group) })
+	s.each = nil
+	if s.c.limit > 0 && errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
+		s.c.full++
+		if group { // some of its callers may have got through
+			s.acked, err = s.decideEach(s.db, changes)
+		} else {
+			err = holds(s.db, s.acked)
+		}
+		s.next = nil
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
 	s.acked, s.next = s.next, nil
 	return nil
+}
+
+// decideEach returns what a store holds after a group each of whose changes was
+// done or not.
+func (s *session) decideEach(db *DB, changes []change) (model, error) {
+	got, err := contents(db)
+	if err != nil {
+		return nil, err
+	}
+	want := model{}
+	for k, v := range s.acked {
+		want[k] = v
+	}
+	for _, ch := range changes {
+		v, have := got[ch.key]
+		if have == (ch.value != nil) && (!have || v == *ch.value) {
+			want = want.with([]change{ch})
+		}
+	}
+	if d := difference(got, want); d != "" {
+		return nil, fmt.Errorf("after a group that found the store full: %s", d)
+	}
+	return got, nil
 }
 
 func guarded(f func() error) (err error) {
@@ -361,6 +403,10 @@ func (s *session) crash(limit int) {
 
 // decide returns which of the legal states a store holds.
 func (s *session) decide(db *DB) (model, error) {
+	if s.each != nil {
+		got, err := s.decideEach(db, s.each)
+		return got, firstErr(err, clean(db))
+	}
 	got, err := contents(db)
 	if err != nil {
 		return nil, err

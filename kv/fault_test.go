@@ -1,0 +1,265 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"nvkv/nvmap"
+)
+
+// errInjected is what a failing device answers.
+var errInjected = errors.New("injected")
+
+// faultScript is what every fault test does: all shapes of operations, growth
+// and a checkpoint among them. It stops at the first error.
+func (s *session) faultScript() error {
+	steps := []func() error{
+		func() error { return s.do(put("a", "1"), put("b", elsewhere), put(wide("c"), "3")) },
+		func() error {
+			return s.write([]change{put("a", "2"), put("d", elsewhere), del("b"), put(wide("e"), "")}, false)
+		},
+		func() error { return s.write([]change{put("f", "1"), del("a"), put("f", "2")}, true) },
+		func() error { return s.do(del(wide("c")), put("a", elsewhere)) },
+		func() error { s.done = append(s.done, "checkpoint"); return s.checkpoint() },
+		func() error {
+			return s.do(put(wide("g"), "1"), del("d"), put(strings.Repeat("l", 5000), elsewhere), put("a", "3"))
+		},
+	}
+	return script(steps...)
+}
+
+// TestFailingWrite and TestFailingFence fail each write, and each fence, of the
+// script in turn: the operation answers ErrFailed, the store takes no more
+// writes and goes on reading, and neither the next process on the machine nor a
+// power failure finds anything acknowledged gone or anything half there.
+func TestFailingWrite(t *testing.T) {
+	testFaults(t, (*nvmap.Sim).Writes, func(s *nvmap.Sim, n int) { s.FailWrite(n, errInjected) })
+}
+
+func TestFailingFence(t *testing.T) {
+	testFaults(t, (*nvmap.Sim).Fences, func(s *nvmap.Sim, n int) { s.FailFence(n, errInjected) })
+}
+
+func testFaults(t *testing.T, count func(*nvmap.Sim) int, inject func(*nvmap.Sim, int)) {
+	c := newCrasher(1)
+	c.images = []int{8}
+	s, err := c.start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := count(s.dev)
+	if err := s.faultScript(); err != nil {
+		t.Fatal(err)
+	}
+	abandon(s.db)
+	calls := count(s.dev) - before
+	for n := 1; n <= calls; n++ {
+		if err := c.failAt(n, inject); err != nil {
+			t.Errorf("call %d of %d fails: %v", n, calls, err)
+		}
+	}
+	t.Logf("%d calls failed in turn, %d images", calls, c.opened)
+}
+
+// failAt runs the script on a new store with its n-th call failing.
+func (c *crasher) failAt(n int, inject func(*nvmap.Sim, int)) error {
+	s, err := c.start()
+	if err != nil {
+		return err
+	}
+	defer func() { abandon(s.db) }()
+	inject(s.dev, n)
+	err = s.faultScript()
+	if !errors.Is(err, ErrFailed) || !errors.Is(err, errInjected) {
+		return fmt.Errorf("the script ended with %w", err)
+	}
+	refused := []error{
+		s.db.Put([]byte("more"), nil), s.db.Delete([]byte("a")), s.db.Write(batchOf([]change{put("x", "y")})),
+		s.db.Checkpoint(context.Background()), s.db.Sync(),
+	}
+	for i, err := range refused {
+		if !errors.Is(err, ErrFailed) {
+			return fmt.Errorf("write %d after the failure: %v", i, err)
+		}
+	}
+	if err := holds(s.db, s.acked); err != nil { // what failed is not visible
+		return fmt.Errorf("reading after the failure: %w", err)
+	}
+	s.crash(c.images[0])
+	if s.err != nil {
+		return s.err
+	}
+	if err := guarded(s.db.Close); err != nil {
+		return fmt.Errorf("close after the failure: %w", err)
+	}
+	if err := s.open(); err != nil {
+		return fmt.Errorf("open after the failure: %w", err)
+	}
+	if s.acked, err = s.decide(s.db); err != nil {
+		return fmt.Errorf("after the failure: %w", err)
+	}
+	s.next = nil
+	s.crash(c.images[0])
+	return firstErr(s.err, s.goesOn())
+}
+
+// TestFailingRecovery fails each write and each fence of an opening in turn:
+// it returns the error, and the next one succeeds.
+func TestFailingRecovery(t *testing.T) {
+	c := newCrasher(1)
+	c.images = []int{4}
+	for n := 1; ; n++ {
+		s, err := c.start()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.faultScript(); err != nil {
+			t.Fatal(err)
+		}
+		abandon(s.db)
+		inject := map[int]func(int, error){0: s.dev.FailWrite, 1: s.dev.FailFence}[n%2]
+		inject((n+1)/2, errInjected)
+		err = s.open()
+		if err == nil { // there was no such call any more
+			abandon(s.db)
+			if n < 6 {
+				t.Errorf("an opening made only %d calls", n)
+			}
+			return
+		}
+		if !errors.Is(err, errInjected) {
+			t.Fatalf("call %d: %v", n, err)
+		}
+		s.dev.FailWrite(0, nil)
+		s.dev.FailFence(0, nil)
+		if err := s.open(); err != nil {
+			t.Fatalf("call %d, opened again: %v", n, err)
+		}
+		if err := firstErr(holds(s.db, s.acked), clean(s.db)); err != nil {
+			t.Fatalf("call %d: %v", n, err)
+		}
+		s.crash(c.images[0])
+		abandon(s.db)
+		if s.err != nil {
+			t.Fatalf("call %d: %v", n, s.err)
+		}
+	}
+}
+
+// TestFull fills stores until they are full, in three ways. Everything that was
+// acknowledged stays, deletes still work and give space back, and the store
+// opens again.
+func TestFull(t *testing.T) {
+	t.Run("bound", func(t *testing.T) {
+		fillStore(t, filepath.Join(testDir(t), "s"), &Options{SlabBytes: 4096, MaxBytes: 1 << 20})
+	})
+	t.Run("file", func(t *testing.T) {
+		fillStore(t, filepath.Join(t.TempDir(), "s"), &Options{Device: "file", SlabBytes: 4096, MaxBytes: 512 << 10})
+	})
+	t.Run("tmpfs", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := syscall.Mount("nvkv-test", dir, "tmpfs", 0, "size=16m"); err != nil {
+			t.Skipf("NOT TESTED, a full file system: mounting a tmpfs: %v", err)
+		}
+		defer func() {
+			if err := syscall.Unmount(dir, 0); err != nil {
+				t.Error(err)
+			}
+		}()
+		fillStore(t, filepath.Join(dir, "s"), nil)
+		if err := os.Remove(filepath.Join(dir, "s")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func fillStore(t *testing.T, path string, o *Options) {
+	db, err := Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := model{}
+	value := func(n int) string { return strings.Repeat("v", n*37%900) }
+	fill := func(most, step int) (n int) {
+		for n = 0; n < most; n += step {
+			k, v := fmt.Sprintf("key%06d", n), value(n)
+			switch err := db.Put([]byte(k), []byte(v)); {
+			case errors.Is(err, ErrFull):
+				return n
+			case err != nil:
+				t.Fatal(err)
+			}
+			m[k] = v
+		}
+		return n
+	}
+	n := fill(1<<30, 1)
+	if n < 100 {
+		t.Fatalf("full after %d keys", n)
+	}
+	for _, value := range []int{0, 100, 100_000} { // full for every shape, or room for it
+		k := fmt.Sprint("extra", value)
+		v := strings.Repeat("e", value)
+		if err := db.Put([]byte(k), []byte(v)); err == nil {
+			m[k] = v
+		} else if !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+	}
+	m.compare(t, db)
+	mustCheck(t, db)
+	deleted := 0
+	for i := 0; i < n; i += 2 { // give half of it back
+		k := fmt.Sprintf("key%06d", i)
+		if err := db.Delete([]byte(k)); err != nil {
+			t.Fatalf("delete %d of a full store: %v", i, err)
+		}
+		delete(m, k)
+		deleted++
+	}
+	m.compare(t, db)
+	more := fill(n, 2) / 2 // what was given back, again
+	if more < deleted*3/4 {
+		t.Errorf("after %d deletes only %d more keys fit", deleted, more)
+	}
+	m.compare(t, db)
+	mustCheck(t, db)
+	t.Logf("%d keys, %d of them deleted, %d more", n, deleted, more)
+	abandonFile(t, db)
+	db = openTest(t, path, o) // a full store recovers
+	m.compare(t, db)
+	for k := range m {
+		if err := db.Delete([]byte(k)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	model{}.compare(t, db)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCrashFullStore is the crash suite where the medium is too small: writes
+// fail with ErrFull, leave nothing behind, and the rest goes on.
+func TestCrashFullStore(t *testing.T) {
+	for seed := range uint64(2) {
+		c := newCrasher(100 + seed)
+		c.images, c.chain = []int{3, 1}, 40
+		c.ops[0] = 120
+		c.limit = 220 << 10
+		err := runCrashes(c)
+		t.Logf("seed %d: %d images, %d writes found the store full", 100+seed, c.opened, c.full)
+		if err != nil {
+			t.Error(err)
+		}
+		if c.full == 0 {
+			t.Error("the store was never full")
+		}
+	}
+}
