@@ -398,7 +398,7 @@ func TestUpdateRefusesHalfIteration(t *testing.T) {
 	must(t, db.Close())
 }
 
-func newMemDevice() nvmap.Device { return nvmap.NewMem(64 << 20) }
+func newMemDevice() nvmap.Device { return nvmap.NewMem(8 << 20) }
 
 // corruptRecord flips a bit of the record that key has.
 func corruptRecord(t testing.TB, db *DB, key string) {

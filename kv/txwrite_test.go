@@ -19,7 +19,7 @@ import (
 // openMem opens a store in memory of the process: enough where nothing crashes.
 func openMem(t testing.TB) *DB {
 	t.Helper()
-	return openTest(t, "", &Options{Device: "mem"})
+	return openTest(t, "", &Options{Device: "mem", MaxBytes: 8 << 20})
 }
 
 func must(t testing.TB, err error) {
@@ -499,7 +499,7 @@ func (d *failingFence) Fence() error {
 // TestTxFailedFence: after a fence that failed Update says ErrFailed, readers
 // go on with what was there before, and further Updates are refused.
 func TestTxFailedFence(t *testing.T) {
-	dev := &failingFence{Device: nvmap.NewMem(64 << 20)}
+	dev := &failingFence{Device: nvmap.NewMem(8 << 20)}
 	db, err := OpenDevice(dev, nil)
 	must(t, err)
 	must(t, db.Put([]byte("a"), []byte("1")))

@@ -1,0 +1,416 @@
+package kv
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+	"unsafe"
+
+	"nvkv/nvmap"
+)
+
+// longGone is an expiry that has passed, whatever the clock says.
+const longGone = 1
+
+// putExpired stores a record that has expired already.
+func putExpired(t testing.TB, db *DB, key string, value []byte) {
+	t.Helper()
+	must(t, db.single(kindPut, []byte(key), value, longGone))
+}
+
+// slotOf returns what the index has for a key.
+func slotOf(t testing.TB, db *DB, key string) ref {
+	t.Helper()
+	var p path
+	must(t, db.ix.find([]byte(key), &p))
+	if !p.found {
+		t.Fatalf("%q is not in the index", key)
+	}
+	return db.ix.old(&p)
+}
+
+// TestTTL is every way to store a value that expires, and to read it.
+func TestTTL(t *testing.T) {
+	db := openMem(t)
+	const soon = 60 * time.Millisecond
+	big := bytes.Repeat([]byte("b"), 300_000)
+	batch := db.NewBatch()
+	batch.PutTTL([]byte("batch"), []byte("v"), soon)
+	batch.PutTTL([]byte("batch-long"), []byte("v"), time.Hour)
+	began := time.Now()
+	must(t, db.PutTTL([]byte("db"), []byte("v"), soon))
+	must(t, db.PutTTL([]byte("db-big"), big, soon))
+	must(t, db.PutTTL([]byte("db-long"), []byte("v"), math.MaxInt64))
+	must(t, db.PutTTL([]byte("db-cleared"), []byte("v"), soon))
+	must(t, db.Put([]byte("db-cleared"), []byte("v")))
+	must(t, db.Write(batch))
+	must(t, db.Update(func(tx *Tx) error {
+		must(t, tx.PutTTL([]byte("tx"), []byte("v"), soon))
+		must(t, tx.PutTTL([]byte("tx-cleared"), []byte("v"), soon))
+		must(t, tx.Put([]byte("tx-cleared"), []byte("v")))
+		wantGet(t, tx.Get, "tx", "v", true)
+		wantGet(t, tx.Get, "db", "v", true)
+		return nil
+	}))
+	snapshot, err := db.Begin(false)
+	must(t, err)
+	before := keysWithValues(snapshot)
+	if time.Since(began) > soon {
+		t.Skip("too slow a machine for a short time to live")
+	}
+	if len(before) != 8 {
+		t.Errorf("%d keys before anything expired, want 8", len(before))
+	}
+	time.Sleep(time.Until(began.Add(3 * soon)))
+
+	m := model{"batch-long": "v", "db-long": "v", "db-cleared": "v", "tx-cleared": "v"}
+	m.compare(t, db)
+	for _, k := range []string{"db", "db-big", "batch", "tx"} {
+		wantGet(t, db.Get, k, "", false)
+		if ok, err := db.Has([]byte(k)); ok || err != nil {
+			t.Errorf("Has(%q) = %v, %v", k, ok, err)
+		}
+	}
+	// A snapshot does not shrink, also not by what collects.
+	must(t, db.Checkpoint(context.Background()))
+	if n := db.Metrics().Expired; n != 4 {
+		t.Errorf("%d collected, want 4", n)
+	}
+	if after := keysWithValues(snapshot); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Error("the snapshot changed")
+	}
+	v, err := snapshot.Get([]byte("db-big"))
+	if err != nil || !bytes.Equal(v, big) {
+		t.Errorf("the snapshot lost a value: %v", err)
+	}
+	mustCheck(t, db)
+	must(t, snapshot.Rollback())
+	m.compare(t, db)
+
+	// A batch that is written again begins a new time to live.
+	must(t, db.Write(batch))
+	wantGet(t, db.Get, "batch", "v", true)
+}
+
+func keysWithValues(tx *Tx) map[string]int {
+	out := map[string]int{}
+	for k, v := range tx.All(nil, nil) {
+		out[string(k)] = len(v)
+	}
+	return out
+}
+
+func TestTTLOfNothingDeletes(t *testing.T) {
+	db := openMem(t)
+	fill(t, db, "a", "b", "c", "d", "e", "f")
+	batch := db.NewBatch()
+	batch.PutTTL([]byte("c"), []byte("x"), 0)
+	batch.PutTTL([]byte("d"), []byte("x"), -time.Hour)
+	must(t, db.PutTTL([]byte("a"), []byte("x"), 0))
+	must(t, db.PutTTL([]byte("b"), []byte("x"), math.MinInt64))
+	must(t, db.Write(batch))
+	must(t, db.Update(func(tx *Tx) error { return tx.PutTTL([]byte("e"), []byte("x"), 0) }))
+	model{"f": "f"}.compare(t, db)
+	wantErr(t, "PutTTL of a long key", db.PutTTL(make([]byte, MaxKeyBytes+1), nil, time.Hour), ErrKeyTooLarge)
+	if m := db.Metrics(); m.Puts != 6 || m.Deletes != 5 {
+		t.Errorf("%d puts and %d deletes, want 6 and 5", m.Puts, m.Deletes)
+	}
+}
+
+func TestExpiryAfter(t *testing.T) {
+	for _, c := range []struct {
+		at   int64
+		ttl  time.Duration
+		want int64
+	}{{5, 7, 12}, {5, math.MaxInt64, math.MaxInt64}, {math.MaxInt64 - 1, 1, math.MaxInt64}, {math.MaxInt64, 1, math.MaxInt64}} {
+		if got := expiryAfter(c.at, c.ttl); got != c.want {
+			t.Errorf("expiryAfter(%d, %d) = %d, want %d", c.at, c.ttl, got, c.want)
+		}
+	}
+}
+
+// TestTTLReopened: the expiry is on the medium, and a recovery knows it.
+func TestTTLReopened(t *testing.T) {
+	path := filepath.Join(testDir(t), "s")
+	open := func() *DB {
+		db, err := Open(path, nil)
+		must(t, err)
+		return db
+	}
+	for _, cleanly := range []bool{true, false} {
+		db := open()
+		must(t, db.PutTTL([]byte("later"), []byte("v"), time.Hour))
+		putExpired(t, db, "gone", []byte("v"))
+		if cleanly {
+			must(t, db.Close())
+		} else {
+			abandon(db)
+		}
+		db = open()
+		model{"later": "v"}.compare(t, db)
+		mustCheck(t, db)
+		must(t, db.Checkpoint(context.Background()))
+		if m := db.Metrics(); m.Keys != 1 || m.Expired != 1 {
+			t.Errorf("cleanly=%v: %d keys left, %d collected; want 1 and 1", cleanly, m.Keys, m.Expired)
+		}
+		must(t, db.Close())
+	}
+}
+
+// TestR7Slots follows the slot and the runs of an expired record: they are not
+// free when it has expired, nor when it has left the index, nor while a
+// snapshot sees it, nor before a checkpoint that was frozen later has flipped.
+func TestR7Slots(t *testing.T) {
+	for _, size := range []int{10, 100_000} {
+		for _, snapshot := range []bool{false, true} {
+			db := openMem(t)
+			putExpired(t, db, "k", make([]byte, size))
+			o := refOff(slotOf(t, db, "k"))
+			var rec record
+			must(t, db.readRecord(o, &rec))
+			held := []nvmap.Off{o}
+			if rec.spilled() {
+				_, list := rec.extents()
+				held = append(held, list[0].Off)
+			}
+			used := func(when string, want bool) {
+				t.Helper()
+				for _, o := range held {
+					if db.r.IsUsed(o) != want {
+						t.Errorf("size %d, snapshot %v: used is %v %s", size, snapshot, !want, when)
+					}
+				}
+				mustCheck(t, db)
+			}
+			used("when it has expired", true)
+			var tx *Tx
+			if snapshot {
+				var err error
+				tx, err = db.Begin(false)
+				must(t, err)
+			}
+			must(t, db.collectExpired(context.Background(), math.MaxInt))
+			if m := db.Metrics(); m.Keys != 0 || m.Expired != 1 {
+				t.Errorf("%d keys, %d collected", m.Keys, m.Expired)
+			}
+			used("when it has left the index", true)
+			if snapshot {
+				must(t, db.Checkpoint(context.Background()))
+				used("while a snapshot sees it", true)
+				must(t, tx.Rollback())
+				used("before a later checkpoint", true)
+			}
+			f := db.freeze()
+			used("when the checkpoint is frozen", true)
+			wantErr(t, "thaw", db.thaw(f, context.Canceled), context.Canceled)
+			used("when that one came to nothing", true)
+			must(t, db.Checkpoint(context.Background()))
+			used("when the checkpoint has flipped", false)
+		}
+	}
+}
+
+// TestSweep: it visits no more than it was told to, goes on where it was, rests
+// when nothing can have expired, and wakes when something can.
+func TestSweep(t *testing.T) {
+	db := openMem(t)
+	const n = 5000
+	b := db.NewBatch()
+	for i := range n {
+		b.Put(fmt.Appendf(nil, "%06d", i), []byte("v"))
+	}
+	must(t, db.Write(b))
+	for i := 0; i < n; i += 2 {
+		putExpired(t, db, fmt.Sprintf("%06d", i), []byte("v"))
+	}
+	ctx := context.Background()
+	leaves := db.ix.leaves
+	calls := 0
+	for last := uint64(0); ; calls++ {
+		must(t, db.collectExpired(ctx, 8))
+		got := db.sweep.collected
+		if got-last > 9*leafFanout {
+			t.Fatalf("%d collected at once", got-last)
+		}
+		if got == last && db.sweep.resting {
+			break
+		}
+		last = got
+	}
+	if db.sweep.collected != n/2 || calls < leaves/9 || calls > leaves {
+		t.Errorf("%d collected in %d calls over %d leaves", db.sweep.collected, calls, leaves)
+	}
+	if m := db.Metrics(); m.Keys != n/2 {
+		t.Errorf("%d keys left", m.Keys)
+	}
+	mustCheck(t, db)
+	visited, err := db.collectSome(now(), 8)
+	if visited != 0 || err != nil {
+		t.Errorf("a sweep that may rest visits %d leaves, %v", visited, err)
+	}
+	must(t, db.PutTTL([]byte("000001"), []byte("v"), time.Hour))
+	if visited, _ := db.collectSome(now(), 8); visited != 0 {
+		t.Error("a record that expires in an hour wakes the sweep")
+	}
+	putExpired(t, db, "000003", []byte("v"))
+	must(t, db.Checkpoint(ctx))
+	if db.sweep.collected != n/2+1 {
+		t.Errorf("%d collected after one more had expired", db.sweep.collected)
+	}
+	// The round also learned when to go on.
+	if due := db.sweep.next; due < now() || due > expiryAfter(now(), time.Hour) {
+		t.Errorf("next expiry at %v", time.Unix(0, due))
+	}
+	canceled, cancel := context.WithCancel(ctx)
+	cancel()
+	wantErr(t, "a canceled sweep", db.collectExpired(canceled, 8), context.Canceled)
+}
+
+// TestSweepMakesRoom: a store that is full of what has expired is not full.
+func TestSweepMakesRoom(t *testing.T) {
+	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{MaxBytes: 4 << 20, SlabBytes: 4096})
+	value := make([]byte, 900)
+	for i := range 20_000 {
+		if err := db.single(kindPut, fmt.Appendf(nil, "%06d", i), value, longGone); err != nil {
+			t.Fatalf("after %d records: %v", i, err)
+		}
+	}
+	if db.Metrics().Expired == 0 {
+		t.Error("the store never was full")
+	}
+}
+
+// TestTTLCrash is trace 9: records expire, are collected, their keys are put
+// again or deleted, checkpoints come between, and what is left after a power
+// failure at any fence shows no version that was overwritten. NVKV_CRASH=long
+// runs many seeds.
+func TestTTLCrash(t *testing.T) {
+	seeds, operations := 4, 60
+	switch {
+	case os.Getenv("NVKV_CRASH") == "long":
+		seeds, operations = 100, 400
+	case unsafe.Sizeof(raceLock{}) > 0: // a race build: slow, and there is nothing to race
+		seeds, operations = 2, 15
+	}
+	for seed := range uint64(seeds) {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
+			c := newCrasher(seed)
+			c.quiet = seed%2 == 1
+			if err := runTTLCrash(c, operations); err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d images", c.opened)
+		})
+	}
+}
+
+func runTTLCrash(c *crasher, n int) error {
+	s, err := c.start()
+	if err != nil {
+		return err
+	}
+	defer func() { abandon(s.db) }()
+	s.dev.OnFence(func() { s.crash(3) })
+	for range n {
+		if err := firstErr(s.ttlStep(), s.err); err != nil {
+			return s.explain(err)
+		}
+		if c.rng.IntN(3) == 0 {
+			s.crash(1)
+		}
+	}
+	return s.err
+}
+
+// ttlStep does one operation. What it stores with an expiry has expired.
+func (s *session) ttlStep() error {
+	switch r := s.c.rng.IntN(20); {
+	case r < 5:
+		return s.transact(s.c.changes(1), false)
+	case r < 10:
+		return s.transact(s.c.changes(1), true)
+	case r < 13:
+		return s.transact(s.c.changes(4), s.c.rng.IntN(2) == 0)
+	case r < 17:
+		s.done = append(s.done, "collect")
+		return guarded(func() error { return s.db.collectExpired(context.Background(), math.MaxInt) })
+	case r < 19 && !s.c.quiet:
+		s.done = append(s.done, "checkpoint")
+		return guarded(func() error { return s.db.checkpoint(context.Background()) })
+	}
+	return s.reopen(!s.c.quiet && s.c.rng.IntN(2) == 0)
+}
+
+// transact makes changes in one Update; if expired is set, what they put has
+// expired, so that it amounts to a delete.
+func (s *session) transact(changes []change, expired bool) error {
+	s.done = append(s.done, fmt.Sprintf("%v expired=%v", changes, expired))
+	s.next = s.acked.with(changes)
+	err := guarded(func() error {
+		return s.db.Update(func(tx *Tx) error {
+			for _, ch := range changes {
+				var err error
+				switch {
+				case ch.value == nil:
+					err = tx.Delete([]byte(ch.key))
+				case expired:
+					delete(s.next, ch.key)
+					err = tx.set(kindPut, []byte(ch.key), []byte(*ch.value), longGone)
+				default:
+					err = tx.Put([]byte(ch.key), []byte(*ch.value))
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("update: %w", err)
+	}
+	s.acked, s.next = s.next, nil
+	return nil
+}
+
+// TestTrace09ExpiryFreesNothing has the two traces of R7 in their simplest
+// form. A record that has expired and was collected is the last that stands
+// between a recovery and an older version of its key (1), or is what the
+// checkpointed index names (2): its slot must not be used again yet.
+func TestTrace09ExpiryFreesNothing(t *testing.T) {
+	for _, checkpointed := range []bool{false, true} {
+		t.Run(fmt.Sprint("checkpointed=", checkpointed), func(t *testing.T) {
+			dev := nvmap.NewSim(nvmap.NewMem(crashMediumBytes))
+			db, err := OpenDevice(crashDevice{dev}, &Options{SlabBytes: 4096})
+			must(t, err)
+			defer abandon(db)
+			ctx, value := context.Background(), []byte("one")
+			must(t, db.Put([]byte("a"), value))
+			// Keeps the old version's slot from being used again.
+			snapshot, err := db.Begin(false)
+			must(t, err)
+			defer func() { _ = snapshot.Rollback() }()
+			putExpired(t, db, "a", value)
+			if checkpointed {
+				must(t, db.checkpoint(ctx))
+			}
+			must(t, db.collectExpired(ctx, math.MaxInt))
+			// Updates go round the slots of the class that are free.
+			for i := range 2000 {
+				must(t, db.single(kindPut, fmt.Append(nil, i%100), value, math.MaxInt64))
+			}
+			after := dev.Crash(1)
+			again, err := OpenDevice(crashDevice{after}, nil)
+			must(t, err)
+			defer abandon(again)
+			wantGet(t, again.Get, "a", "", false)
+			must(t, clean(again))
+		})
+	}
+}
