@@ -15,8 +15,11 @@ import (
 // checkpoint still names.
 func TestCrashBesideCheckpoint(t *testing.T) {
 	seeds := uint64(3)
-	if os.Getenv("NVKV_CRASH") == "long" {
+	switch {
+	case os.Getenv("NVKV_CRASH") == "long":
 		seeds = 200
+	case testing.Short():
+		seeds = 1
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
