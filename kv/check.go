@@ -139,10 +139,7 @@ func (c *checker) record(x ref, key []byte) {
 // and used.
 func (c *checker) ownership() error {
 	db := c.db
-	if !db.nested() { // whose turn it is already
-		db.turn.hold()
-		defer db.turn.give()
-	}
+	defer db.standstill()()
 	db.publish.Lock()
 	defer db.publish.Unlock()
 	db.reclaim()

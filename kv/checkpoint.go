@@ -51,7 +51,7 @@ func (db *DB) Checkpoint(ctx context.Context) (err error) {
 		return err
 	}
 	defer s.leave()
-	if err := db.mayWait(); err != nil {
+	if err := db.writable(); err != nil {
 		return err
 	}
 	return db.makeRoom(ctx)
@@ -88,8 +88,7 @@ func (db *DB) checkpoint(ctx context.Context) (err error) {
 // freeze takes the one instant that a checkpoint describes (R8): root, number,
 // maps and lists are cut together, between two transactions.
 func (db *DB) freeze() *frozen {
-	db.turn.hold()
-	defer db.turn.give()
+	defer db.standstill()()
 	db.publish.Lock()
 	defer db.publish.Unlock()
 	h := db.openHolder(false)
@@ -115,7 +114,7 @@ func (db *DB) freeze() *frozen {
 // thaw undoes a freeze that led to nothing: the last checkpoint still counts.
 // The marks of the new interval do no harm, they are not below the old one.
 func (db *DB) thaw(f *frozen, cause error) error {
-	db.turn.hold()
+	end := db.standstill()
 	db.publish.Lock()
 	db.holders.drop(f.holder)
 	db.tombs = append(db.tombs, f.held...)
@@ -123,7 +122,7 @@ func (db *DB) thaw(f *frozen, cause error) error {
 	db.sinceCheckpoint += f.bytes
 	db.r.ThawMaps(f.maps)
 	db.publish.Unlock()
-	db.turn.give()
+	end()
 	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
 		return cause
 	}
@@ -183,8 +182,7 @@ func (db *DB) writeBack(id nvmap.PageID, from, to int) error {
 // flipped frees what only the checkpoint before pinned: its superseded pages,
 // and the tombstones that were on the list at the freeze (R6, R8, R9).
 func (db *DB) flipped(f *frozen, took time.Duration) {
-	db.turn.hold()
-	defer db.turn.give()
+	defer db.standstill()()
 	db.lockReaders()
 	defer db.unlockReaders()
 	db.publish.Lock()

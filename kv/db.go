@@ -224,7 +224,7 @@ func (db *DB) Put(key, value []byte) error {
 // Delete removes a key; it need not be there.
 func (db *DB) Delete(key []byte) error {
 	if len(key) > MaxKeyBytes {
-		return nil // such a key cannot be there
+		return db.writable() // such a key cannot be there
 	}
 	return db.single(kindDelete, key, nil, 0)
 }

@@ -61,10 +61,7 @@ func (db *DB) Metrics() Metrics {
 		return Metrics{}
 	}
 	defer s.leave()
-	if !db.nested() { // whose turn it is already
-		db.turn.hold()
-		defer db.turn.give()
-	}
+	defer db.standstill()()
 	db.publish.Lock()
 	defer db.publish.Unlock()
 	space, io := db.r.Stats(), db.m.Stats()

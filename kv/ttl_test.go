@@ -379,11 +379,11 @@ func (s *session) transact(changes []change, expired bool) error {
 	return nil
 }
 
-// TestTrace09ExpiryFreesNothing has the two traces of R7 in their simplest
+// TestTTLMasksOlderVersions has the two traces of R7 in their simplest
 // form. A record that has expired and was collected is the last that stands
 // between a recovery and an older version of its key (1), or is what the
 // checkpointed index names (2): its slot must not be used again yet.
-func TestTrace09ExpiryFreesNothing(t *testing.T) {
+func TestTTLMasksOlderVersions(t *testing.T) {
 	for _, checkpointed := range []bool{false, true} {
 		t.Run(fmt.Sprint("checkpointed=", checkpointed), func(t *testing.T) {
 			dev := nvmap.NewSim(nvmap.NewMem(crashMediumBytes))

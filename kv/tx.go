@@ -76,8 +76,8 @@ func (db *DB) View(fn func(*Tx) error) (err error) {
 // Begin starts a transaction; end it with Commit or Rollback. A writable one
 // waits for its turn, and every other writer waits until it ends: the goroutine
 // that began it must write through it alone, Put, Delete, Write, DeleteRange,
-// Checkpoint or a second Begin(true) would wait for ever. Inside Update that is
-// detected, here it is not.
+// Update or a second Begin(true) of the DB would wait for ever. Inside Update
+// that is detected, here it is not. Close rolls it back.
 func (db *DB) Begin(writable bool) (*Tx, error) {
 	if writable {
 		return db.beginWrite(false)

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -31,8 +32,9 @@ var errManaged = errors.New("nvkv: Update ends its transaction itself: return ni
 // Update runs fn with a writable transaction and commits it when fn returns
 // nil. If fn returns an error or panics, nothing of it is left; a panic goes
 // on. fn is called exactly once. While it runs, every other writer waits:
-// calling Put, Delete, Write, Checkpoint, Update or Begin(true) from fn itself
-// is answered with ErrNested. View and Get see the last published state.
+// calling Put, Delete, Write, DeleteRange, Update or Begin(true) of the DB from
+// fn itself is answered with ErrNested. View and Get see the last published
+// state.
 func (db *DB) Update(fn func(*Tx) error) (err error) {
 	tx, err := db.beginWrite(true)
 	if err != nil {
@@ -184,19 +186,48 @@ func (tx *Tx) publish() error {
 
 // commitAlone commits sorted entries of distinct keys. The caller holds the turn.
 func (db *DB) commitAlone(es []entry) (err error) {
-	db.lockReaders()
-	defer db.unlockReaders()
-	defer func() {
-		if errors.Is(err, ErrMediaFault) && db.failure.Load() == nil {
-			err = db.fail(err) // somewhere between record and index
-		}
-	}()
-	defer db.guarded("commit", panicOnFault(true), &err)
 	for i := range es {
 		db.prepare(&es[i])
 	}
-	return db.commit(es)
+	db.lockReaders()
+	defer db.unlockReaders()
+	done := false
+	defer func() {
+		if !done { // a panic, or a fault: what it left behind is not known
+			err = db.fail(cmp.Or(err, errInterrupted))
+		}
+	}()
+	defer db.guarded("commit", panicOnFault(true), &err)
+	err = db.commit(es)
+	done = true
+	return err
 }
+
+// standstill takes the turn from outside all transactions: to look at what it
+// guards, or for what no transaction notices. While a writable Tx is open it
+// keeps that one from committing instead, so that nobody waits for the Tx to
+// end, least of all the goroutine that has it. The caller calls end.
+func (db *DB) standstill() (end func()) {
+	for {
+		tx := db.txs.writer.Load()
+		if tx == nil {
+			db.turn.hold()
+			return db.turn.give
+		}
+		// Commit locks mu and may wait for a checkpoint, which then waits here.
+		if tx.w.mu.TryLock() {
+			if !tx.w.over {
+				return tx.w.mu.Unlock
+			}
+			tx.w.mu.Unlock()
+		}
+		time.Sleep(standstillPoll)
+	}
+}
+
+// standstillPoll is how often standstill looks whether a Tx is between two of
+// its methods. Only Commit takes longer than that.
+const standstillPoll = 20 * time.Microsecond
 
 // Put stores a value when the Tx is committed. key and value are copied.
 func (tx *Tx) Put(key, value []byte) error { return tx.set(kindPut, key, value, 0) }

@@ -266,8 +266,7 @@ func TestUpdateNested(t *testing.T) {
 		for m, err := range map[string]error{
 			"Put": db.Put([]byte("x"), nil), "PutTTL": db.PutTTL([]byte("x"), nil, time.Hour), "Delete": db.Delete([]byte("x")),
 			"DeleteRange": db.DeleteRange(nil, nil), "Write": db.Write(puts), "Write of a range": db.Write(ranges),
-			"Update":     db.Update(func(*Tx) error { t.Error("fn ran"); return nil }),
-			"Checkpoint": db.Checkpoint(context.Background()),
+			"Update": db.Update(func(*Tx) error { t.Error("fn ran"); return nil }),
 		} {
 			wantErr(t, m+" inside Update", err, ErrNested)
 		}
@@ -277,10 +276,6 @@ func TestUpdateNested(t *testing.T) {
 	must(t, db.Update(func(tx *Tx) error {
 		must(t, tx.Put([]byte("a"), []byte("1")))
 		nested()
-		if m := db.Metrics(); m.Keys != 0 {
-			t.Errorf("Metrics inside Update: %d keys", m.Keys)
-		}
-		mustCheck(t, db)
 		// Another store's Update inside: each knows its own.
 		must(t, other.Update(func(tx *Tx) error {
 			nested()
@@ -302,6 +297,84 @@ func TestUpdateNested(t *testing.T) {
 	}
 	model{"a": "1", "later": ""}.compare(t, db)
 	model{"b": "", "c": ""}.compare(t, other)
+}
+
+// TestTxOpenBesideTheRest: what is no writer does not wait for an open writable
+// Tx, in its own goroutine or in another, and leaves it what it sees.
+func TestTxOpenBesideTheRest(t *testing.T) {
+	path := filepath.Join(testDir(t), "s")
+	db := openTest(t, path, nil)
+	want := model{}
+	for i := range 300 {
+		k := fmt.Sprintf("%04d", i)
+		want[k] = k
+		fill(t, db, k)
+	}
+	putExpired(t, db, "expired", nil)
+	must(t, db.Delete([]byte("0007")))
+	delete(want, "0007")
+	tx, err := db.Begin(true)
+	must(t, err)
+	value, err := tx.Get([]byte("0008"))
+	must(t, err)
+	must(t, tx.Put([]byte("0009"), []byte("changed")))
+	rest := func() {
+		before := db.Metrics()
+		must(t, db.Checkpoint(context.Background()))
+		must(t, db.Checkpoint(context.Background()))
+		must(t, db.Sync())
+		mustCheck(t, db)
+		want.compare(t, db)
+		if m := db.Metrics(); m.Checkpoints != before.Checkpoints+2 || m.Tombstones != 0 {
+			t.Errorf("%d checkpoints, %d tombstones left", m.Checkpoints-before.Checkpoints, m.Tombstones)
+		}
+	}
+	rest()
+	done := make(chan struct{})
+	go func() { defer close(done); rest() }()
+	for {
+		select {
+		case <-done:
+		default:
+			ok, err := tx.Has([]byte("0010"))
+			if !ok || err != nil {
+				t.Error(ok, err)
+			}
+			continue
+		}
+		break
+	}
+	want["0009"] = "changed"
+	must(t, sameAs(tx, want))
+	if string(value) != "0008" {
+		t.Errorf("a slice became %q", value)
+	}
+	must(t, tx.Commit())
+	want.compare(t, db)
+	must(t, db.Checkpoint(context.Background()))
+	if n := db.Metrics().Expired; n != 1 {
+		t.Errorf("%d collected after the Tx", n)
+	}
+	abandon(db)
+	want.compare(t, openTest(t, path, nil))
+}
+
+// TestTxReadOnlyStore: there is no writable Tx of a store that was opened so.
+func TestTxReadOnlyStore(t *testing.T) {
+	path := filepath.Join(testDir(t), "s")
+	db, err := Open(path, nil)
+	must(t, err)
+	fill(t, db, "a")
+	must(t, db.Close())
+	db, err = Open(path, &Options{ReadOnly: true})
+	must(t, err)
+	_, err = db.Begin(true)
+	wantErr(t, "Begin(true)", err, ErrReadOnly)
+	wantErr(t, "Update", db.Update(func(*Tx) error { t.Error("fn ran"); return nil }), ErrReadOnly)
+	wantErr(t, "PutTTL", db.PutTTL(nil, nil, time.Hour), ErrReadOnly)
+	wantErr(t, "DeleteRange", db.DeleteRange(nil, nil), ErrReadOnly)
+	model{"a": "a"}.compare(t, db)
+	must(t, db.Close())
 }
 
 // TestUpdateNestedBesideOthers makes the nested call while Updates of another
