@@ -14,12 +14,12 @@ import (
 // superblock (R9): what they free and take again must not be what either
 // checkpoint still names.
 func TestCrashBesideCheckpoint(t *testing.T) {
-	seeds := uint64(3)
+	seeds, checkpoints := uint64(3), 25
 	switch {
 	case os.Getenv("NVKV_CRASH") == "long":
 		seeds = 200
 	case testing.Short():
-		seeds = 1
+		seeds, checkpoints = 1, 3
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
@@ -28,7 +28,7 @@ func TestCrashBesideCheckpoint(t *testing.T) {
 			c.images = []int{5, 2, 1}
 			s, err := c.start()
 			if err == nil {
-				err = s.besideCheckpoints(25)
+				err = s.besideCheckpoints(checkpoints)
 			}
 			t.Logf("%d images", c.opened)
 			if err != nil {
