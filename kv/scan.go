@@ -56,6 +56,10 @@ func (tx *Tx) scanRecords(start, end []byte, backward bool, yield func(k, v []by
 			if backward && bytes.Compare(it.key, start) < 0 || !backward && !inside(it.key, end) || !yield(it.key, it.value) {
 				return
 			}
+			if tx.ended { // inside yield: what the rest of the chunk names may be gone
+				tx.met(ErrTxClosed)
+				return
+			}
 		}
 	}
 	tx.met(err)

@@ -415,3 +415,28 @@ func corruptRecord(t testing.TB, db *DB, key string) {
 	b[rec.size-1] ^= 1
 	must(t, db.m.Write(o, b))
 }
+
+// TestTxEndedInsideIteration: the iteration ends with the Tx.
+func TestTxEndedInsideIteration(t *testing.T) {
+	for _, writable := range []bool{false, true} {
+		db := openMem(t)
+		fill(t, db, "a", "b", "c")
+		for _, backward := range []bool{false, true} {
+			tx, err := db.Begin(writable)
+			must(t, err)
+			seq := tx.All(nil, nil)
+			if backward {
+				seq = tx.Backward(nil, nil)
+			}
+			n := 0
+			for range seq {
+				n++
+				must(t, tx.Rollback())
+			}
+			if n != 1 {
+				t.Errorf("writable=%v: %d keys yielded by a Tx that ended at the first", writable, n)
+			}
+			wantErr(t, "Err", tx.Err(), ErrTxClosed)
+		}
+	}
+}

@@ -585,3 +585,60 @@ func TestTxFailedFence(t *testing.T) {
 	wantErr(t, "Update afterwards", err, ErrFailed)
 	must(t, db.Close())
 }
+
+// TestTxCloseDuringTraffic closes a store under goroutines that use it in every
+// way: each call works or says ErrClosed, and what was committed is there.
+func TestTxCloseDuringTraffic(t *testing.T) {
+	for round := range 5 {
+		path := filepath.Join(testDir(t), "s")
+		db, err := Open(path, nil)
+		must(t, err)
+		var wg sync.WaitGroup
+		var committed [4]int
+		for w := range committed {
+			wg.Go(func() {
+				for i := 1; ; i++ {
+					err := db.Update(func(tx *Tx) error {
+						for k, v := range tx.All(nil, nil) {
+							if !bytes.HasPrefix(v, k[:1]) {
+								t.Errorf("%q has %q", k, v)
+							}
+						}
+						return errors.Join(tx.Err(), tx.Put(fmt.Appendf(nil, "%d/%05d", w, i), fmt.Append(nil, w)))
+					})
+					if err != nil {
+						wantErr(t, "Update", err, ErrClosed)
+						return
+					}
+					committed[w] = i
+					if err := db.Checkpoint(context.Background()); err != nil {
+						wantErr(t, "Checkpoint", err, ErrClosed)
+						return
+					}
+				}
+			})
+		}
+		time.Sleep(time.Duration(5+10*round) * time.Millisecond)
+		must(t, db.Close())
+		wg.Wait()
+		db = openTest(t, path, nil)
+		for w, n := range committed {
+			if ok, err := db.Has(fmt.Appendf(nil, "%d/%05d", w, n)); n > 0 && !ok {
+				t.Errorf("a committed key is lost: %v", err)
+			}
+		}
+	}
+}
+
+// BenchmarkUpdateTx is BenchmarkUpdate through transactions of one Put each.
+func BenchmarkUpdateTx(b *testing.B) {
+	keys := benchKeys(benchRecords())
+	db := loadBench(b, keys)
+	value := make([]byte, benchValueBytes)
+	next := benchOrder(keys, benchOps)
+	for b.Loop() {
+		if err := db.Update(func(tx *Tx) error { return tx.Put(next(), value) }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
