@@ -3,6 +3,7 @@ package compat
 import (
 	"errors"
 	"fmt"
+	"math"
 	"runtime/debug"
 	"sync/atomic"
 	"syscall"
@@ -12,7 +13,8 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-const bboltMapBytes = 16 << 30
+// bboltMapBytes is the initial mapping where addresses are 64 bits wide.
+const bboltMapBytes int64 = 16 << 30
 
 // bboltData is the bucket that holds every key.
 var bboltData = []byte("data")
@@ -89,7 +91,7 @@ func bboltSettings(opts Options) *bolt.Options {
 	settings := &bolt.Options{
 		Timeout:         time.Nanosecond, // one attempt: a locked file is an error, not a wait
 		FreelistType:    bolt.FreelistMapType,
-		InitialMmapSize: bboltMapBytes,
+		InitialMmapSize: int(min(bboltMapBytes, math.MaxInt/4)),
 		NoSync:          opts.Relaxed,
 		ReadOnly:        opts.ReadOnly,
 	}

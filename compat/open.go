@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 )
 
 // engineKind is what Open knows of an engine.
@@ -75,10 +74,6 @@ func kindOf(name string) (engineKind, error) {
 	return engineKinds[i], nil
 }
 
-// blockBytes is the unit in which stat counts blocks, whatever the file
-// system's own block size is.
-const blockBytes = 512
-
 // diskBytes returns the bytes of disk blocks behind path, which may be a file
 // or a directory. Files that vanish meanwhile do not count.
 func diskBytes(path string) (int64, error) {
@@ -91,8 +86,8 @@ func diskBytes(path string) (int64, error) {
 		if err != nil {
 			return ignoreNotExist(err)
 		}
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode().IsRegular() {
-			total += stat.Blocks * blockBytes
+		if info.Mode().IsRegular() {
+			total += allocatedBytes(info)
 		}
 		return nil
 	})

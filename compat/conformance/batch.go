@@ -141,7 +141,7 @@ func batchSeenByGets(s *store) {
 // besideBatches calls look from two goroutines while batches are written, all
 // to the same keys and each with its number as the values.
 func besideBatches(s *store, look func()) {
-	const rounds = 150
+	const rounds = 100
 	batch := func(round int) []compat.Op {
 		ops := make([]compat.Op, instantWidth)
 		for i := range ops {

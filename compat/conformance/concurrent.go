@@ -123,7 +123,7 @@ func concurrentSnapshots(s *store) {
 			}
 		})
 	}
-	for i := range 200 {
+	for i := range 100 {
 		s.put(fmt.Sprintf("%06d", i%100), fmt.Sprint(i))
 		s.del(fmt.Sprintf("%06d", (i*7)%100))
 	}

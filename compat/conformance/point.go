@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"testing"
 
 	"nvkv/compat"
 )
@@ -251,6 +252,9 @@ func valueShrinksAndGrows(s *store) {
 }
 
 func valueOf64MiB(s *store) {
+	if testing.Short() {
+		s.Skip("writes 192 MiB")
+	}
 	huge := string(pattern(64<<20, 1))
 	s.put("before", "v")
 	s.put("k", huge)

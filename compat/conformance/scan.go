@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"nvkv/compat"
@@ -69,7 +70,7 @@ func scanBound(s *store) {
 		s.wantScan(s, nil, n, all[:min(n, 20)])
 		s.wantScan(s, []byte("000020"), n, all[10:min(10+n, 20)])
 	}
-	s.wantScan(s, nil, 1<<40, all)
+	s.wantScan(s, nil, math.MaxInt, all)
 	s.put("", "first")
 	s.wantScan(s, nil, 0, nil)
 	s.wantScan(s, nil, 1, []entry{{"", "first"}})

@@ -174,6 +174,17 @@ func TestBucketIsAddedToAFile(t *testing.T) {
 	wantOnly(t, dir, "store.db")
 }
 
+func TestBucketsOfOneFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	first, second := parse(t, "bbolt:"+path+"/first"), "bbolt:"+path+"/second"
+	fill(t, first, map[string]string{"k": "v"})
+	run(t, first, parse(t, second), convert.Options{})
+	want := "\"first\" sequence 0\n\"first\" \"k\"=\"v\"\n\"second\" sequence 0\n\"second\" \"k\"=\"v\"\n"
+	if got := listing(t, path); got != want {
+		t.Errorf("file holds\n%swant\n%s", got, want)
+	}
+}
+
 // TestNothingElseIsReplaced aims at what is not a store of the format.
 func TestNothingElseIsReplaced(t *testing.T) {
 	source := locate(t, "pebble:%s/from", t.TempDir())
