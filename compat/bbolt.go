@@ -57,26 +57,19 @@ func openBbolt(path string, opts Options) (Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, bboltError(err))
 	}
-	e := &bboltEngine{
+	return &bboltEngine{
 		db:      db,
 		path:    path,
 		page:    uint64(db.Info().PageSize),
 		relaxed: settings.NoSync,
 		keys:    keyCoding{opts.RawKeys, bolt.MaxKeySize},
 		gate:    newGate(),
-	}
-	if settings.ReadOnly {
-		return e, nil
-	}
-	if err := e.createBucket(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, bboltError(err)), db.Close())
-	}
-	return e, nil
+	}, nil
 }
 
-// openGuarded opens a file and turns the panics and memory faults by which
-// bbolt answers to a damaged one into an error. Reading one later is not
-// guarded: see DamageMayPanic.
+// openGuarded opens a file, with its bucket, and turns the panics and memory
+// faults by which bbolt answers to a damaged one into an error. Reading one
+// later is not guarded: see DamageMayPanic.
 func openGuarded(path string, settings *bolt.Options) (db *bolt.DB, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -84,7 +77,14 @@ func openGuarded(path string, settings *bolt.Options) (db *bolt.DB, err error) {
 			err = &engineError{"bbolt", ErrCorrupt, fmt.Errorf("panic: %v", reason)}
 		}
 	}()
-	return bolt.Open(path, 0o666, settings)
+	db, err = bolt.Open(path, 0o666, settings)
+	if err != nil || settings.ReadOnly {
+		return db, err
+	}
+	if err := createBucket(db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
 }
 
 func bboltSettings(opts Options) *bolt.Options {
@@ -103,16 +103,16 @@ func bboltSettings(opts Options) *bolt.Options {
 
 // createBucket makes the data bucket. It looks first because an Update
 // commits even when it changes nothing.
-func (e *bboltEngine) createBucket() error {
+func createBucket(db *bolt.DB) error {
 	var present bool
-	err := e.db.View(func(tx *bolt.Tx) error {
+	err := db.View(func(tx *bolt.Tx) error {
 		present = tx.Bucket(bboltData) != nil
 		return nil
 	})
 	if err != nil || present {
 		return err
 	}
-	return e.db.Update(func(tx *bolt.Tx) error {
+	return db.Update(func(tx *bolt.Tx) error {
 		_, err := tx.CreateBucket(bboltData)
 		return err
 	})
