@@ -84,8 +84,6 @@ func makeGeometry(slabBytes, groupSlabs int) (geometry, error) {
 	return g, nil
 }
 
-func (g *geometry) groupBytes() int64 { return int64(g.groupSlabs) * int64(g.slabBytes) }
-
 // slabOff returns where slab i begins.
 func (g *geometry) slabOff(i int) Off { return Off(g.superBytes) + Off(i)<<g.slabShift }
 

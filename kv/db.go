@@ -58,7 +58,7 @@ type DB struct {
 	readers [readerStripes]stripe
 	txs     txs
 
-	races raceLock // in race builds, readers and the writer exclude each other
+	raceLock // in race builds, readers and the writer exclude each other
 }
 
 // Open opens the store at path and creates it if there is none. One process

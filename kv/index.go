@@ -17,7 +17,7 @@ import (
 // in the current epoch, and copies it first when it is older: then a snapshot
 // or a checkpoint may be looking at it. Readers of the current state validate
 // page versions (lookup.go); readers of a snapshot need not, because nothing
-// that they reach changes (iter.go).
+// that they reach changes (cursor.go).
 //
 // The root is always an inner page, also above a single leaf.
 type index struct {
@@ -97,20 +97,6 @@ func (ix *index) reserve(pages, blocks int, urgent bool) error {
 		ix.blocks = append(ix.blocks, b)
 	}
 	return nil
-}
-
-// release gives reserved pages beyond keep back.
-func (ix *index) release(keep int) {
-	for len(ix.pages) > keep {
-		last := len(ix.pages) - 1
-		ix.r.Free(ix.pages[last].Off())
-		ix.pages = ix.pages[:last]
-	}
-	for len(ix.blocks) > keep {
-		last := len(ix.blocks) - 1
-		ix.r.Free(ix.blocks[last])
-		ix.blocks = ix.blocks[:last]
-	}
 }
 
 func (ix *index) takePage() (nvmap.PageID, error) {

@@ -33,8 +33,6 @@ type hit struct {
 	err     error
 }
 
-const lineBytes = 64
-
 // prefetchLeaf asks for what a lookup in a leaf needs: header, heads and the
 // record offsets. Three dependent misses become one.
 func (ix *index) prefetchLeaf(pg *page, c child) {

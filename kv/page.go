@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"math/bits"
-	"unsafe"
 
 	"nvkv/alloc"
 	"nvkv/nvmap"
@@ -61,7 +60,6 @@ type vblock = [alloc.BlockBytes]byte
 
 const (
 	vbSum    = 0 // 4: checksum
-	vbCount  = 4 // 2: entries that the checksum covers
 	vbBirth  = 8 // 8
 	vbHeader = 16
 	vbEntry  = 6
@@ -88,11 +86,11 @@ func setVbBirth(b *vblock, e uint64) { binary.LittleEndian.PutUint64(b[vbBirth:]
 
 // head returns the i-th head. i < maxCount.
 func head(p *page, i int) uint32 {
-	return *(*uint32)(unsafe.Pointer(&p[pgHeader+headBytes*i]))
+	return binary.LittleEndian.Uint32(p[pgHeader+headBytes*i:])
 }
 
 func setHead(p *page, i int, h uint32) {
-	*(*uint32)(unsafe.Pointer(&p[pgHeader+headBytes*i])) = h
+	binary.LittleEndian.PutUint32(p[pgHeader+headBytes*i:], h)
 }
 
 func slotsAt(n int) int            { return pgHeader + headBytes*n }
@@ -260,16 +258,12 @@ func packPage(p, scratch *page) {
 	put16(p, pgGarbage, 0)
 }
 
-// sealPage fills in the checksum; pageSealed verifies it and what a reader
-// relies on to stay inside the page.
-func sealPage(p *page) { binary.LittleEndian.PutUint32(p[pgSum:], crc32.Checksum(p[4:], castagnoli)) }
-
+// pageSealed and valsSealed verify what a checkpoint filled in when it wrote a
+// page or block (DB.seal).
 func pageSealed(p *page, id nvmap.PageID) bool {
 	return binary.LittleEndian.Uint32(p[pgSum:]) == crc32.Checksum(p[4:], castagnoli) &&
 		binary.LittleEndian.Uint64(p[pgSelf:]) == uint64(id)
 }
-
-func sealVals(b *vblock) { binary.LittleEndian.PutUint32(b[vbSum:], crc32.Checksum(b[4:], castagnoli)) }
 
 func valsSealed(b *vblock) bool {
 	return binary.LittleEndian.Uint32(b[vbSum:]) == crc32.Checksum(b[4:], castagnoli)

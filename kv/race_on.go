@@ -6,9 +6,9 @@ import "sync"
 
 // raceLock keeps readers and the writer apart in race builds: the detector
 // would report every optimistic read, which is racy by design and validated.
-type raceLock struct{ mu sync.RWMutex }
+type raceLock struct{ races sync.RWMutex }
 
-func (db *DB) rlockReaders()   { db.races.mu.RLock() }
-func (db *DB) runlockReaders() { db.races.mu.RUnlock() }
-func (db *DB) lockReaders()    { db.races.mu.Lock() }
-func (db *DB) unlockReaders()  { db.races.mu.Unlock() }
+func (l *raceLock) rlockReaders()   { l.races.RLock() }
+func (l *raceLock) runlockReaders() { l.races.RUnlock() }
+func (l *raceLock) lockReaders()    { l.races.Lock() }
+func (l *raceLock) unlockReaders()  { l.races.Unlock() }
