@@ -47,6 +47,7 @@ func TestFailingFence(t *testing.T) {
 }
 
 func testFaults(t *testing.T, count func(*nvmap.Sim) int, inject func(*nvmap.Sim, int)) {
+	t.Parallel()
 	c := newCrasher(1)
 	c.images = []int{8}
 	s, err := c.start()
@@ -248,6 +249,7 @@ func fillStore(t *testing.T, path string, o *Options) {
 // TestCrashFullStore is the crash suite where the medium is too small: writes
 // fail with ErrFull, leave nothing behind, and the rest goes on.
 func TestCrashFullStore(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(2) {
 		c := newCrasher(100 + seed)
 		c.images, c.chain = []int{3, 1}, 40
