@@ -279,8 +279,8 @@ func (ix *index) find(key []byte, p *path) error {
 		}
 		p.steps[level] = step{c.page, i}
 		c = childAt(pg, pageCount(pg), i)
-		if level == 1 && ix.within(c) {
-			ix.prefetchLeaf(ix.m.Page(c.page), c)
+		if ix.within(c) {
+			ix.prefetch(c)
 		}
 	}
 }

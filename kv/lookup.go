@@ -33,12 +33,20 @@ type hit struct {
 	err     error
 }
 
-// prefetchLeaf asks for what a lookup in a leaf needs: header, heads and the
-// record offsets. Three dependent misses become one.
-func (ix *index) prefetchLeaf(pg *page, c child) {
-	nvmap.Prefetch(unsafe.Pointer(pg), 8)
-	nvmap.Prefetch(unsafe.Pointer(ix.vals(c.vals)), 11)
+// prefetch asks for what a search in a page needs, header and heads, and for a
+// leaf's record offsets. Dependent misses become one.
+func (ix *index) prefetch(c child) {
+	nvmap.Prefetch(unsafe.Pointer(ix.m.Page(c.page)), headLines)
+	if c.vals != 0 {
+		nvmap.Prefetch(unsafe.Pointer(ix.vals(c.vals)), valsLines)
+	}
 }
+
+// Lines of 64 bytes that a page with some 110 keys has of each.
+const (
+	headLines = 8
+	valsLines = 11
+)
 
 // lookup descends to key. On hitFound the entry's head is key's; its whole key
 // is compared only where two entries have that head.
@@ -68,9 +76,7 @@ func (ix *index) lookup(key []byte, h *hit) outcome {
 		if !ix.within(next) {
 			return ix.failed(c, v, &CorruptError{Off: uint64(c.page.Off()), Structure: "index page", Key: key}, h)
 		}
-		if next.vals != 0 {
-			ix.prefetchLeaf(ix.m.Page(next.page), next)
-		}
+		ix.prefetch(next)
 		nv, ok := ix.m.ReadBegin(next.page)
 		if !ok || !ix.m.ReadValid(c.page, v) {
 			return hitRetry

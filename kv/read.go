@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"hash/crc32"
 	"runtime"
+	"unsafe"
 
 	"nvkv/nvmap"
 )
@@ -68,6 +69,9 @@ func (db *DB) tryGet(dst, key []byte, want bool, shown uint64) ([]byte, outcome,
 	}
 	if h.rec&refSpill != 0 {
 		return dst, hitSlow, nil
+	}
+	if b := db.m.View(refOff(h.rec), recHeader); b != nil {
+		nvmap.Prefetch(unsafe.Pointer(unsafe.SliceData(b)), recordLines)
 	}
 	var rec record
 	err := db.readRecord(refOff(h.rec), &rec)
