@@ -157,6 +157,7 @@ func openImage(t *testing.T, image []byte) (*DB, error) {
 
 // TestTruncated cuts a store at every page.
 func TestTruncated(t *testing.T) {
+	skipInRace(t)
 	for _, closed := range []bool{true, false} {
 		image, m, _ := smallStore(t, closed)
 		refused := 0
@@ -189,6 +190,7 @@ func TestTruncated(t *testing.T) {
 // undo what was written since the last checkpoint, as a torn write does: a key
 // then may have an earlier value, but never another key's or a broken one.
 func TestBitFlips(t *testing.T) {
+	skipInRace(t)
 	const seed = 3
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for _, closed := range []bool{true, false} {

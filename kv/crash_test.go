@@ -569,6 +569,15 @@ func clean(db *DB) (err error) {
 	return err
 }
 
+// skipInRace leaves out tests that open thousands of images from one goroutine:
+// there is no race to find, and race builds give each image memory of the heap.
+func skipInRace(t *testing.T) {
+	t.Helper()
+	if raceBuild {
+		t.Skip("one goroutine, many images")
+	}
+}
+
 // runCrashes runs the whole of one seed.
 func runCrashes(c *crasher) (err error) {
 	s, err := c.start()
@@ -585,6 +594,7 @@ func runCrashes(c *crasher) (err error) {
 // operations, every fence of which is crashed at. NVKV_CRASH=long runs it over
 // many seeds and with many more images: hours, and -timeout 0.
 func TestCrashAtEveryFence(t *testing.T) {
+	skipInRace(t)
 	seeds, operations := 4, 250
 	long := os.Getenv("NVKV_CRASH") == "long"
 	if testing.Short() {
@@ -614,6 +624,7 @@ func TestCrashAtEveryFence(t *testing.T) {
 // TestCrashCreation crashes the creation of a store at each fence and write:
 // what is left opens as an empty store.
 func TestCrashCreation(t *testing.T) {
+	skipInRace(t)
 	c := newCrasher(1)
 	s := &session{c: c, dev: nvmap.NewSim(nvmap.NewMem(crashMediumBytes)), acked: model{}, depth: 1}
 	s.dev.OnFence(func() { s.crash(20) })
@@ -632,6 +643,7 @@ func TestCrashCreation(t *testing.T) {
 // time: it must object, without being told where to look. For the rules that it
 // would take long to stumble over there are traces.
 func TestCrashSuiteNotices(t *testing.T) {
+	skipInRace(t)
 	if testing.Short() {
 		t.Skip("the traces show each rule's absence, one by one")
 	}

@@ -47,6 +47,7 @@ func TestFailingFence(t *testing.T) {
 }
 
 func testFaults(t *testing.T, count func(*nvmap.Sim) int, inject func(*nvmap.Sim, int)) {
+	skipInRace(t)
 	t.Parallel()
 	c := newCrasher(1)
 	c.images = []int{8}
@@ -249,6 +250,7 @@ func fillStore(t *testing.T, path string, o *Options) {
 // TestCrashFullStore is the crash suite where the medium is too small: writes
 // fail with ErrFull, leave nothing behind, and the rest goes on.
 func TestCrashFullStore(t *testing.T) {
+	skipInRace(t)
 	t.Parallel()
 	for seed := range uint64(2) {
 		c := newCrasher(100 + seed)

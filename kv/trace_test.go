@@ -28,6 +28,7 @@ type trace func(s *session) error
 // tellTwice runs a trace with all rules and without some of them.
 func tellTwice(t *testing.T, off rules, tr trace) {
 	t.Helper()
+	skipInRace(t)
 	t.Parallel()
 	if _, err := tell(0, tr); err != nil {
 		t.Errorf("with all rules: %v", err)
