@@ -78,7 +78,7 @@ func (r *Region) encodeMap(b []byte, im MapImage, generation uint64) int {
 // mapSum covers everything but itself, and the store and slab it belongs to.
 func (r *Region) mapSum(b []byte, slab int) uint32 {
 	var seed [24]byte
-	copy(seed[:], r.super.id[:])
+	copy(seed[:], r.id[:])
 	binary.LittleEndian.PutUint64(seed[16:], uint64(slab))
 	sum := crc32.Checksum(seed[:], castagnoli)
 	sum = crc32.Update(sum, castagnoli, b[:12])

@@ -33,7 +33,8 @@ type Region struct {
 	m     *nvmap.Map
 	geo   geometry
 	table classTable
-	super superblock
+	super superblock // changed by WriteSuper, beside which only id is read
+	id    StoreID
 
 	slabs     []slab
 	lists     []lists
@@ -120,7 +121,7 @@ func open(m *nvmap.Map, off Rules) (*Region, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: superblock: %v", ErrCorrupt, err)
 	}
-	r := &Region{m: m, geo: geo, table: makeClassTable(geo.slabBytes), super: *sb, reserve: reserveSlabs, off: off}
+	r := &Region{m: m, geo: geo, table: makeClassTable(geo.slabBytes), super: *sb, id: sb.id, reserve: reserveSlabs, off: off}
 	r.lists = make([]lists, len(r.table.size)+int(kindCount-KindPage))
 	for i := range r.lists {
 		r.lists[i] = emptyLists()
@@ -156,7 +157,7 @@ func (r *Region) readGroups(n int) error {
 		if err := r.m.Device().Read(r.geo.groupOff(group), desc); err != nil {
 			return err
 		}
-		if string(desc[:groupHeaderSize]) != string(groupHeader(r.super.id, group)) {
+		if string(desc[:groupHeaderSize]) != string(groupHeader(r.id, group)) {
 			// Its content follows from the size word: worth a word, not a refusal.
 			r.headBad = append(r.headBad, &CorruptError{r.geo.groupOff(group), "group header"})
 		}
@@ -229,7 +230,7 @@ func (r *Region) Ready() {
 func (r *Region) slotBytesOf(s *slab) int { return r.table.slotBytes(s.kind, s.class) }
 
 // ID returns the store's random id.
-func (r *Region) ID() StoreID { return r.super.id }
+func (r *Region) ID() StoreID { return r.id }
 
 // Generation returns the number of the newest superblock.
 func (r *Region) Generation() uint64 { return r.super.generation }
@@ -369,7 +370,7 @@ func (r *Region) formatGroups(from, to int) error {
 				return err
 			}
 		}
-		if err := r.m.Write(o, groupHeader(r.super.id, i/r.geo.groupSlabs)); err != nil {
+		if err := r.m.Write(o, groupHeader(r.id, i/r.geo.groupSlabs)); err != nil {
 			return err
 		}
 	}

@@ -105,6 +105,9 @@ func abandon(db *DB) {
 		return
 	}
 	db.closed.Store(true)
+	db.closing.Lock()
+	db.done = true // a Close that is due later finds nothing to do
+	db.closing.Unlock()
 	db.stopCheckpointer()
 	_ = db.m.Close()
 }

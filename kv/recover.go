@@ -143,28 +143,49 @@ func (rc *recovery) scan() {
 }
 
 func (rc *recovery) scanSlab(s alloc.SlabInfo) {
-	db := rc.db
 	n := s.Slots * s.SlotBytes
-	b := db.m.View(s.Off, n)
+	b := rc.db.m.View(s.Off, n)
 	if b == nil {
 		return
 	}
 	rc.db.recovered.scanned += int64(n)
-	var rec record
-	for o := 0; o < n; o += s.SlotBytes {
-		slot := b[o : o+s.SlotBytes]
-		off := s.Off + nvmap.Off(o)
-		if !rec.parse(slot) || rec.number <= rc.st.last || !db.fits(&rec, s.Class) {
-			continue
-		}
-		if yes, undecided := rc.st.counts(rec.number); !yes && !undecided {
-			continue
-		}
-		if !rec.sealed(slot, db.seed, s.Carve, off) {
-			continue
-		}
-		rc.found = append(rc.found, candidate{rec.number, rec.ordinal, rec.count, off, rec.kind, rec.flags, int32(rec.size)})
+	for o := 0; o < n; {
+		o = rc.scanSlots(s, b, o)
 	}
+}
+
+// scanSlots reads the slots of a slab from offset o on, and returns where to go
+// on: behind the last, or behind one that cannot be read. A poisoned line is
+// not a torn record: whatever it held, opening goes on and says so (R13).
+func (rc *recovery) scanSlots(s alloc.SlabInfo, b []byte, o int) (next int) {
+	defer func() {
+		if r := recover(); r != nil {
+			if rc.db.m.Faulted(r, "recover") == nil {
+				panic(r)
+			}
+			rc.damage(s.Off+nvmap.Off(o), "record slot, which cannot be read", nil)
+			next = o + s.SlotBytes
+		}
+	}()
+	for ; o < len(b); o += s.SlotBytes {
+		rc.scanSlot(s, b[o:o+s.SlotBytes], s.Off+nvmap.Off(o))
+	}
+	return o
+}
+
+func (rc *recovery) scanSlot(s alloc.SlabInfo, slot []byte, off nvmap.Off) {
+	db := rc.db
+	var rec record
+	if !rec.parse(slot) || rec.number <= rc.st.last || !db.fits(&rec, s.Class) {
+		return
+	}
+	if yes, undecided := rc.st.counts(rec.number); !yes && !undecided {
+		return
+	}
+	if !rec.sealed(slot, db.seed, s.Carve, off) {
+		return
+	}
+	rc.found = append(rc.found, candidate{rec.number, rec.ordinal, rec.count, off, rec.kind, rec.flags, int32(rec.size)})
 }
 
 // fits demands that the record's length chooses the very class it lies in.
