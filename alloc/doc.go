@@ -81,6 +81,6 @@
 // # Concurrency
 //
 // A Region is not safe for concurrent use: kv calls it under the writer's turn.
-// Describe and DescribeAgain may be called at any time. WriteMaps and WriteSuper may run beside
+// Describe may be called at any time. WriteMaps and WriteSuper may run beside
 // everything but each other and themselves.
 package alloc

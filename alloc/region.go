@@ -43,6 +43,7 @@ type Region struct {
 	freeIndex int // free slabs in extents where index slabs gather
 	freeHint  int
 
+	identities identities
 	extents    []extent
 	lastExtent int
 	interval   uint64 // checkpoint interval that marks written now carry
@@ -151,6 +152,7 @@ func (r *Region) readSize() (slabs int, err error) {
 // readGroups reads the descriptors of the first n slabs.
 func (r *Region) readGroups(n int) error {
 	r.slabs = make([]slab, n)
+	r.identities = makeIdentities(r.geo.slabsIn(r.m.Device().Info().MaxBytes))
 	desc := make([]byte, groupHeaderSize+r.geo.groupSlabs*descBytes)
 	for first := 0; first < n; first += r.geo.groupSlabs {
 		group := first / r.geo.groupSlabs
@@ -196,6 +198,7 @@ func (r *Region) readDesc(i int, d []byte) error {
 		return &CorruptError{r.geo.descOff(i), "slab identity"}
 	}
 	s.kind, s.class, s.carve = k, c, carve
+	r.identities.set(i, k, c, carve)
 	s.slots = int32(r.geo.slabBytes / size)
 	s.used, s.live = makeBits(s.slots)
 	return nil
@@ -422,50 +425,26 @@ func (r *Region) info(i int) SlabInfo {
 	return info
 }
 
-// Described is what a slab's descriptor on the medium says of an offset.
+// Described is what the slab of an offset is carved into.
 type Described struct {
 	Kind      Kind
 	Carve     uint32
 	SlotBytes int
 }
 
-// Describe reads the descriptor of the slab of o from the device's mapping, so
-// that readers need nothing in DRAM that the writer changes. It is safe beside
-// everything. It returns false where o is not the beginning of a slot of a
-// carved slab; while a slab is carved anew, what it returns may be either.
-//
-// It does not verify the descriptor: what a caller reads at o carries a
-// checksum that is tied to the carve number. Where that does not match,
-// DescribeAgain tells whether the descriptor's first copy has rotted.
+// Describe returns what the slab of o is carved into. It takes no lock and is
+// safe beside everything. It returns false where o is not the beginning of a
+// slot of a carved slab; while a slab is carved anew, what it returns may be
+// either.
 func (r *Region) Describe(o Off) (d Described, ok bool) {
 	if o < Off(r.geo.superBytes) {
 		return d, false
 	}
 	i := r.geo.slabOf(o)
-	b := r.m.View(r.geo.descOff(i), 8)
-	if b == nil || r.geo.isMeta(i) {
+	if r.geo.isMeta(i) {
 		return d, false
 	}
-	w := binary.LittleEndian.Uint64(b)
-	return r.described(o, i, Kind(w>>32), ClassID(w>>40), uint32(w))
-}
-
-// DescribeAgain is Describe from whichever copy of the identity is good.
-func (r *Region) DescribeAgain(o Off) (d Described, ok bool) {
-	if o < Off(r.geo.superBytes) {
-		return d, false
-	}
-	i := r.geo.slabOf(o)
-	b := r.m.View(r.geo.descOff(i), descUsed)
-	if b == nil || r.geo.isMeta(i) {
-		return d, false
-	}
-	k, c, carve, ok := unpackIdentity(binary.LittleEndian.Uint64(b[descIdentity:]))
-	if !ok {
-		if k, c, carve, ok = unpackIdentity(binary.LittleEndian.Uint64(b[descCopy:])); !ok {
-			return d, false
-		}
-	}
+	k, c, carve := r.identities.get(i)
 	return r.described(o, i, k, c, carve)
 }
 

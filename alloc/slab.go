@@ -224,6 +224,7 @@ func (r *Region) carve(i int32, k Kind, c ClassID) error {
 	s.usedN, s.liveN, s.cursor, s.touched = 0, 0, 0, 0
 	s.bucket, s.dirty = none, true
 	s.used, s.live = makeBits(s.slots)
+	r.identities.set(int(i), k, c, s.carve)
 	r.countFree(i, -1)
 	if k == KindRecord {
 		return nil

@@ -248,3 +248,28 @@ func BenchmarkUpdateParallel(b *testing.B) {
 	m := db.Metrics()
 	b.ReportMetric(float64(m.Puts)/float64(m.Commits), "puts/commit")
 }
+
+// BenchmarkScan50 reads 50 records from a random key on, in a snapshot of its
+// own; ns/op is for the whole scan.
+func BenchmarkScan50(b *testing.B) {
+	keys := benchKeys(benchRecords())
+	db := loadBench(b, keys)
+	next := benchOrder(keys, 1<<16)
+	sum := byte(0)
+	for b.Loop() {
+		n := 0
+		err := db.View(func(tx *Tx) error {
+			for k, v := range tx.All(next(), nil) {
+				sum += k[0] + v[0] + v[64]
+				if n++; n == 50 {
+					break
+				}
+			}
+			return tx.Err()
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	sink = sum
+}

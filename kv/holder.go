@@ -249,24 +249,13 @@ func (db *DB) supersede(x ref) {
 // readRecord decodes and verifies the record at o. Its slices alias the medium.
 func (db *DB) readRecord(o nvmap.Off, rec *record) error {
 	rec.off = o
-	if d, ok := db.r.Describe(o); ok && db.reads(d, o, rec) {
-		return nil
-	}
-	d, ok := db.r.DescribeAgain(o)
+	d, ok := db.r.Describe(o)
 	if !ok || d.Kind != alloc.KindRecord {
 		return &CorruptError{Off: uint64(o), Structure: "record offset"}
 	}
-	if !db.reads(d, o, rec) {
+	b := db.m.View(o, d.SlotBytes)
+	if b == nil || !rec.parse(b) || !rec.sealed(b, db.seed, d.Carve, o) {
 		return &CorruptError{Off: uint64(o), Structure: "record"}
 	}
 	return nil
-}
-
-// reads decodes the record in a slot that was described, and verifies it.
-func (db *DB) reads(d alloc.Described, o nvmap.Off, rec *record) bool {
-	if d.Kind != alloc.KindRecord {
-		return false
-	}
-	b := db.m.View(o, d.SlotBytes)
-	return b != nil && rec.parse(b) && rec.sealed(b, db.seed, d.Carve, o)
 }

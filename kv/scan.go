@@ -126,9 +126,12 @@ func (s *scanner) fill() (err error) {
 	return nil
 }
 
+// lookAhead is how many records behind a chunk are asked for with it.
+const lookAhead = 12
+
 // ahead returns how many records the next chunk has, and asks for them and for
-// those of the chunk after it, so that they arrive while the caller is busy
-// with this one. Both end with the leaf.
+// a few behind it, so that those arrive while the caller is busy with these.
+// Both end with the leaf.
 func (s *scanner) ahead() int {
 	c := &s.c
 	left, step := c.n-c.at(), 1
@@ -138,13 +141,14 @@ func (s *scanner) ahead() int {
 	n := min(s.size, left)
 	s.size = min(2*s.size, chunkMost)
 	passed := c.n - left
-	for i := max(s.asked-passed, 0); i < min(n+s.size, left); i++ {
+	to := min(n+lookAhead, left)
+	for i := max(s.asked-passed, 0); i < to; i++ {
 		o := refOff(valAt(c.vals, c.at()+i*step))
 		if b := c.ix.m.View(o, recHeader); b != nil {
 			nvmap.Prefetch(unsafe.Pointer(unsafe.SliceData(b)), recordLines)
 		}
 	}
-	s.asked = passed + min(n+s.size, left)
+	s.asked = passed + to
 	return n
 }
 

@@ -1,0 +1,45 @@
+package alloc
+
+import "sync/atomic"
+
+// identities holds what every slab is carved into, eight bytes a slab, for
+// readers that take no lock: the descriptors on the medium say the same in a
+// line a slab, which a scan in random order would miss the cache for.
+//
+// Chunks are added as the region grows and never move.
+type identities struct {
+	chunks []atomic.Pointer[identityChunk]
+}
+
+const chunkSlabs = 4096
+
+type identityChunk [chunkSlabs]atomic.Uint64
+
+// makeIdentities has room for slabs slabs.
+func makeIdentities(slabs int) identities {
+	return identities{make([]atomic.Pointer[identityChunk], slabs/chunkSlabs+1)}
+}
+
+// set notes what slab i is carved into. One goroutine at a time calls it.
+func (t *identities) set(i int, k Kind, c ClassID, carve uint32) {
+	p := &t.chunks[i/chunkSlabs]
+	chunk := p.Load()
+	if chunk == nil {
+		chunk = new(identityChunk)
+		p.Store(chunk)
+	}
+	chunk[i%chunkSlabs].Store(uint64(carve) | uint64(k)<<32 | uint64(c)<<40)
+}
+
+// get returns what slab i is carved into; KindFree where it never was.
+func (t *identities) get(i int) (Kind, ClassID, uint32) {
+	if i < 0 || i/chunkSlabs >= len(t.chunks) {
+		return KindFree, 0, 0
+	}
+	chunk := t.chunks[i/chunkSlabs].Load()
+	if chunk == nil {
+		return KindFree, 0, 0
+	}
+	w := chunk[i%chunkSlabs].Load()
+	return Kind(w >> 32), ClassID(w >> 40), uint32(w)
+}
