@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"nvkv/nvmap"
@@ -154,7 +152,8 @@ func TestFailingRecovery(t *testing.T) {
 	}
 }
 
-// TestFull fills stores until they are full, in three ways. Everything that was
+// TestFull fills stores until they are full, by a bound on their size; on a full
+// file system: TestFullFileSystem. Everything that was
 // acknowledged stays, deletes still work and give space back, and the store
 // opens again.
 func TestFull(t *testing.T) {
@@ -163,21 +162,6 @@ func TestFull(t *testing.T) {
 	})
 	t.Run("file", func(t *testing.T) {
 		fillStore(t, filepath.Join(t.TempDir(), "s"), &Options{Device: "file", SlabBytes: 4096, MaxBytes: 512 << 10})
-	})
-	t.Run("tmpfs", func(t *testing.T) {
-		dir := t.TempDir()
-		if err := syscall.Mount("nvkv-test", dir, "tmpfs", 0, "size=16m"); err != nil {
-			t.Skipf("NOT TESTED, a full file system: mounting a tmpfs: %v", err)
-		}
-		defer func() {
-			if err := syscall.Unmount(dir, 0); err != nil {
-				t.Error(err)
-			}
-		}()
-		fillStore(t, filepath.Join(dir, "s"), nil)
-		if err := os.Remove(filepath.Join(dir, "s")); err != nil {
-			t.Error(err)
-		}
 	})
 }
 
