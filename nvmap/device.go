@@ -79,6 +79,40 @@ type Device interface {
 	Close() error
 }
 
+// A BatchReader is a device on which many reads at once are faster than one
+// after the other. It is optional: callers that have several pages to read ask
+// with a type assertion, or call [ReadPages].
+type BatchReader interface {
+	// ReadBatch reads all pages of reqs, in any order, and returns when it is
+	// through with all of them. What went wrong is in the Err of each, and the
+	// first of these errors is returned.
+	ReadBatch(reqs []PageRead) error
+}
+
+// PageRead is one page that is wanted. Buf holds PageBytes and belongs to the
+// reader until the call returns; where it begins at a multiple of PageBytes in
+// memory, as frames do, no copy is made.
+type PageRead struct {
+	Page PageID
+	Buf  []byte
+	Err  error // set by the device
+}
+
+// ReadPages reads the pages of reqs from d, together where d can.
+func ReadPages(d Device, reqs []PageRead) error {
+	if b, ok := d.(BatchReader); ok {
+		return b.ReadBatch(reqs)
+	}
+	var first error
+	for i := range reqs {
+		r := &reqs[i]
+		if r.Err = d.Read(r.Page.Off(), r.Buf[:PageBytes]); r.Err != nil && first == nil {
+			first = r.Err
+		}
+	}
+	return first
+}
+
 // Info says what a device is and what it promises.
 type Info struct {
 	Kind     string `json:"kind"`                 // "shm", "file", "mem", "sim(mem)", ...

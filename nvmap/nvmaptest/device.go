@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
 	"sync/atomic"
@@ -14,8 +15,10 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestDevice runs the suite on fresh, empty devices that can grow to 8 MiB. The
-// suite closes them.
+// TestDevice runs the suite on devices that open returns: either fresh, empty
+// and able to grow to 8 MiB, or of a fixed size of at least 8 MiB. Whatever a
+// device of fixed size holds is written over. The suite closes the devices, and
+// has one open at a time.
 func TestDevice(t *testing.T, open func(t *testing.T) nvmap.Device) {
 	for _, test := range []struct {
 		name string
@@ -24,7 +27,10 @@ func TestDevice(t *testing.T, open func(t *testing.T) nvmap.Device) {
 		{"Info", testInfo},
 		{"Grow", testGrow},
 		{"Ranges", testRanges},
+		{"Fixed", testFixed},
 		{"Writes", testWrites},
+		{"SharedPages", testSharedPages},
+		{"Batch", testBatch},
 		{"WholeWords", testWholeWords},
 		{"Discard", testDiscard},
 		{"ReadOnlyMapping", testReadOnlyMapping},
@@ -35,6 +41,17 @@ func TestDevice(t *testing.T, open func(t *testing.T) nvmap.Device) {
 			defer d.Close()
 			test.run(t, d)
 		})
+	}
+}
+
+// ready makes the first n bytes of d usable and zero.
+func ready(t *testing.T, d nvmap.Device, n int64) {
+	t.Helper()
+	fixed := d.Size() > 0
+	must(t, d.Grow(n))
+	if fixed {
+		must(t, d.Write(0, make([]byte, n)))
+		must(t, d.Fence())
 	}
 }
 
@@ -63,7 +80,7 @@ func testInfo(t *testing.T, d nvmap.Device) {
 
 func testGrow(t *testing.T, d nvmap.Device) {
 	if d.Size() != 0 {
-		t.Fatalf("a fresh device has %d bytes", d.Size())
+		t.Skip("a device of fixed size")
 	}
 	must(t, d.Grow(1))
 	if size := d.Size(); size < 1 || size%nvmap.PageBytes != 0 {
@@ -98,6 +115,34 @@ func testGrow(t *testing.T, d nvmap.Device) {
 	}
 }
 
+// testFixed checks what takes the place of growth where there is none.
+func testFixed(t *testing.T, d nvmap.Device) {
+	size := d.Size()
+	if size == 0 {
+		t.Skip("a device that grows")
+	}
+	if size%nvmap.PageBytes != 0 || size != d.Info().MaxBytes {
+		t.Errorf("a fixed size of %d bytes, which can become %d", size, d.Info().MaxBytes)
+	}
+	must(t, d.Grow(1))
+	must(t, d.Grow(size))
+	if err := d.Grow(size + 1); !errors.Is(err, nvmap.ErrFull) {
+		t.Errorf("growing beyond a fixed size: %v", err)
+	}
+	if d.Size() != size {
+		t.Errorf("the size went from %d to %d", size, d.Size())
+	}
+	end := []byte("the last bytes")
+	at := nvmap.Off(size) - nvmap.Off(len(end))
+	must(t, d.Write(at, end))
+	must(t, d.Fence())
+	got := make([]byte, len(end))
+	must(t, d.Read(at, got))
+	if !bytes.Equal(got, end) {
+		t.Errorf("the end holds %q", got)
+	}
+}
+
 func testRanges(t *testing.T, d nvmap.Device) {
 	must(t, d.Grow(nvmap.PageBytes))
 	size := nvmap.Off(d.Size())
@@ -129,8 +174,8 @@ func testWrites(t *testing.T, d nvmap.Device) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	must(t, d.Grow(1<<20))
-	model := make([]byte, d.Size())
+	ready(t, d, 1<<20)
+	model := make([]byte, 1<<20)
 	for i := range 4000 {
 		n := r.IntN(200)
 		if i%50 == 0 {
@@ -164,6 +209,77 @@ func testWrites(t *testing.T, d nvmap.Device) {
 	}
 }
 
+// testSharedPages has goroutines write ranges that do not overlap and lie in the
+// same pages, each with fences of its own. A goroutine finds what it wrote, at
+// once and after its fence.
+func testSharedPages(t *testing.T, d nvmap.Device) {
+	const workers, slot, pages, rounds = 4, 200, 8, 60
+	ready(t, d, pages*nvmap.PageBytes)
+	slots := pages * nvmap.PageBytes / slot / workers
+	errs := make(chan error, workers)
+	for w := range workers {
+		go func() {
+			errs <- func() error {
+				r := rand.New(rand.NewPCG(uint64(w), 0))
+				got := make([]byte, slot)
+				for i := range rounds {
+					off := nvmap.Off((r.IntN(slots)*workers + w) * slot)
+					want := bytes.Repeat([]byte{byte(w<<6 | i)}, slot)
+					if err := d.Write(off, want); err != nil {
+						return err
+					}
+					if i%3 == 0 {
+						if err := d.Fence(); err != nil {
+							return err
+						}
+					}
+					if err := d.Read(off, got); err != nil {
+						return err
+					}
+					if !bytes.Equal(got, want) {
+						return fmt.Errorf("worker %d, round %d: %x at %#x, not %x", w, i, got[:8], off, want[:8])
+					}
+				}
+				return d.Fence()
+			}()
+		}()
+	}
+	for range workers {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// testBatch compares pages read together with pages read alone: fenced ones,
+// ones written since, and one that is not there.
+func testBatch(t *testing.T, d nvmap.Device) {
+	const pages = 100
+	ready(t, d, pages*nvmap.PageBytes)
+	for p := range nvmap.PageID(pages) {
+		if p == pages/2 {
+			must(t, d.Fence())
+		}
+		must(t, d.Write(p.Off()+7, []byte{1, byte(p), 2}))
+	}
+	var reqs []nvmap.PageRead
+	for i := range nvmap.PageID(2 * pages) {
+		reqs = append(reqs, nvmap.PageRead{Page: (i * 37) % pages, Buf: make([]byte, nvmap.PageBytes)})
+	}
+	must(t, nvmap.ReadPages(d, reqs))
+	want := make([]byte, nvmap.PageBytes)
+	for _, r := range reqs {
+		must(t, d.Read(r.Page.Off(), want))
+		if !bytes.Equal(r.Buf, want) || r.Buf[8] != byte(r.Page) || r.Err != nil {
+			t.Fatalf("page %d: %x, %v; alone %x", r.Page, r.Buf[:16], r.Err, want[:16])
+		}
+	}
+	reqs = append(reqs[:3], nvmap.PageRead{Page: nvmap.Off(d.Size()).Page(), Buf: make([]byte, nvmap.PageBytes)})
+	if err := nvmap.ReadPages(d, reqs); err == nil || reqs[3].Err == nil || reqs[0].Err != nil {
+		t.Errorf("a page beyond the end: %v, %+v", err, reqs[3].Err)
+	}
+}
+
 // testWholeWords stores words of equal bytes next to each other while a reader
 // looks for one that is mixed.
 func testWholeWords(t *testing.T, d nvmap.Device) {
@@ -172,7 +288,7 @@ func testWholeWords(t *testing.T, d nvmap.Device) {
 		t.Skip("needs a mapping, and a reader that races with the writer on purpose")
 	}
 	const words = 37 // ends inside a line
-	must(t, d.Grow(nvmap.PageBytes))
+	ready(t, d, nvmap.PageBytes)
 	stop := make(chan struct{})
 	mixed := make(chan uint64, 1)
 	go func() {
@@ -210,7 +326,7 @@ func testWholeWords(t *testing.T, d nvmap.Device) {
 
 func testDiscard(t *testing.T, d nvmap.Device) {
 	must(t, d.Grow(8*nvmap.PageBytes))
-	full := bytes.Repeat([]byte{7}, int(d.Size()))
+	full := bytes.Repeat([]byte{7}, 8*nvmap.PageBytes)
 	must(t, d.Write(0, full))
 	must(t, d.Fence())
 	must(t, d.Discard(nvmap.PageBytes+1, 3*nvmap.PageBytes))
@@ -237,7 +353,7 @@ func testReadOnlyMapping(t *testing.T, d nvmap.Device) {
 	if d.Mapping() == nil || d.Info().Protect == "none" {
 		t.Skip("this device does not protect its mapping")
 	}
-	must(t, d.Grow(nvmap.PageBytes))
+	ready(t, d, nvmap.PageBytes)
 	faulted := make(chan bool)
 	go func() {
 		debug.SetPanicOnFault(true)
