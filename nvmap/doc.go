@@ -52,7 +52,10 @@
 // # Reading
 //
 // The mapping is read-only to the whole program: a stray store faults. The store
-// routine of shm has a second mapping of the same pages for itself.
+// routine of shm has a second mapping of the same pages for itself, and where CPU
+// and kernel have memory protection keys, that one is closed to every thread but
+// the one that is in the routine: see [Protection]. Frames are DRAM and meant to
+// be written; nothing protects them.
 //
 // A page is read under its version: [Map.ReadBegin], read [Map.Page],
 // [Map.ReadValid]. Readers take no lock, write nothing and never wait for an
@@ -102,8 +105,8 @@
 //     drop; there is no policy here yet.
 //   - N3. Direct access: a clean page is read in the device's mapping, with no
 //     copy and no second buffer.
-//   - N4. Write protection: that mapping is read-only, and the first write moves a
-//     page to a frame.
+//   - N4. Write protection: that mapping is read-only, the first write moves a
+//     page to a frame, and stores have a mapping of their own behind a key.
 //   - N5. Asymmetry and endurance: frames absorb writes, records are written once,
 //     and calls, bytes and lines are counted.
 //   - N6. Hardware movers: chosen by the CPU's features, and by name for

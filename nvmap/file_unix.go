@@ -38,8 +38,15 @@ func (d *fileDevice) Info() Info {
 		Sector:   PageBytes,
 		MaxBytes: d.maxBytes(),
 		Note:     "the disk writes whole sectors; bytes beside a write are assumed to survive a power failure in the middle of it",
-		Protect:  "the mapping is read-only; writes go through the file",
+		Protect:  d.words(),
 	}
+}
+
+func (d *fileDevice) words() string {
+	if d.Protection() == ProtectNone {
+		return protectNone
+	}
+	return "the mapping is read-only; writes go through the file"
 }
 
 func (d *fileDevice) Read(off Off, p []byte) error {

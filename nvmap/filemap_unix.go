@@ -24,8 +24,13 @@ type fileMap struct {
 	ro   bool
 	unit int64 // granularity of blocks and mappings: PageBytes, or a huge page
 
-	view  *region // PROT_READ
+	view  *region // PROT_READ, unless protection is off
 	alias *region // PROT_WRITE, for the one routine that stores; nil where none does
+
+	mover  mover // what stores through the alias
+	stored bool  // there is, or will be, an alias
+
+	protectionState
 
 	size     atomic.Int64 // usable, whole pages
 	end      atomic.Int64 // bytes the file really has: writes stop here
@@ -60,12 +65,15 @@ func newFileDevice(f *os.File, path string, o OpenOptions) (Device, error) {
 		return nil, fmt.Errorf("nvmap: %s: %w", path, err)
 	}
 	fm := &fileMap{f: f, path: path, why: why, ro: o.ReadOnly, unit: fs.unit}
-	if err := fm.open(o.MaxBytes, kind == "shm" && !o.ReadOnly); err != nil {
+	if kind == "shm" {
+		fm.mover, fm.stored = mv, !o.ReadOnly
+	}
+	if err := errors.Join(fm.SetProtection(o.Protect), fm.open(o.MaxBytes, fm.stored)); err != nil {
 		fm.release()
 		return nil, fmt.Errorf("nvmap: %s: %w", path, err)
 	}
 	if kind == "shm" {
-		return newShm(fm, mv), nil
+		return newShm(fm), nil
 	}
 	return newFile(fm), nil
 }
@@ -113,13 +121,19 @@ func (d *fileMap) maxBytes() int64 {
 
 // mapRange maps file bytes [from, to) for readers and for the store routine.
 func (d *fileMap) mapRange(from, to int64) error {
-	if err := d.view.mapFile(int(d.f.Fd()), from, to, false); err != nil {
+	if err := d.view.mapFile(int(d.f.Fd()), from, to, d.Protection() == ProtectNone); err != nil {
 		return err
 	}
 	if d.alias == nil {
 		return nil
 	}
-	return d.alias.mapFile(int(d.f.Fd()), from, to, true)
+	if err := d.alias.mapFile(int(d.f.Fd()), from, to, true); err != nil {
+		return err
+	}
+	if k := d.pkey(); k != 0 {
+		return d.alias.guard(from, to, k)
+	}
+	return nil
 }
 
 // populateRange enters a range that has blocks into both page tables, where
@@ -128,7 +142,7 @@ func (d *fileMap) mapRange(from, to int64) error {
 // the neighbours of a page that is read.
 func (d *fileMap) populateRange(from, to int64) {
 	if d.alias != nil {
-		d.alias.populate(from, to, true)
+		d.pkey().while(func() { d.alias.populate(from, to, true) })
 		d.view.populate(from, to, false)
 	}
 }

@@ -11,11 +11,13 @@ import (
 // store copies n bytes from src to dst and sends them on their way; drain
 // returns when all that this CPU sent has arrived. An aligned 8-byte word of
 // dst that is written whole is stored whole, and no byte beside [dst, dst+n) is
-// touched.
+// touched. A keyed mover opens the protection key it is given for just that
+// long; 0 is no key.
 type mover struct {
 	name  string
 	note  string // an honest limit
-	store func(dst, src unsafe.Pointer, n uintptr)
+	keyed bool
+	store func(dst, src unsafe.Pointer, n uintptr, key pkey)
 	drain func()
 }
 
@@ -28,7 +30,7 @@ var portableMover = mover{
 	drain: storeBarrier,
 }
 
-func storePortable(dst, src unsafe.Pointer, n uintptr) {
+func storePortable(dst, src unsafe.Pointer, n uintptr, _ pkey) {
 	copy(unsafe.Slice((*byte)(dst), n), unsafe.Slice((*byte)(src), n))
 }
 

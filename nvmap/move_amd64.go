@@ -27,8 +27,8 @@ import (
 // bytes went past the cache made 150 bytes cost 1100 ns instead of 258.
 func archMovers() []mover {
 	return []mover{
-		{name: "nt", store: storeNonTemporal, drain: drainStores},
-		{name: "store+" + writeBackName(), store: storeWriteBack, drain: drainStores},
+		{name: "nt", keyed: true, store: storeNonTemporal, drain: drainStores},
+		{name: "store+" + writeBackName(), keyed: true, store: storeWriteBack, drain: drainStores},
 	}
 }
 
@@ -71,12 +71,12 @@ func cpuid(leaf, sub uint32) (eax, ebx, ecx, edx uint32)
 // too (MASKMOVDQU).
 //
 //go:noescape
-func storeNonTemporal(dst, src unsafe.Pointer, n uintptr)
+func storeNonTemporal(dst, src unsafe.Pointer, n uintptr, key pkey)
 
 // storeWriteBack copies n bytes through the caches and writes their lines back.
 //
 //go:noescape
-func storeWriteBack(dst, src unsafe.Pointer, n uintptr)
+func storeWriteBack(dst, src unsafe.Pointer, n uintptr, key pkey)
 
 // drainStores is SFENCE: it returns when everything that this CPU stored past
 // the caches or wrote back has reached the memory controller.

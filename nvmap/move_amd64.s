@@ -32,15 +32,25 @@ next:
 done:
 	RET
 
-// func storeNonTemporal(dst, src unsafe.Pointer, n uintptr)
+// func storeNonTemporal(dst, src unsafe.Pointer, n uintptr, key pkey)
 //
-// DI, SI and CX run through destination, source and bytes left:
+// With a key it opens what the key guards, copies, and closes it again: see
+// guard.go. DI, SI and CX run through destination, source and bytes left:
 //
 //	head   the odd bytes before the first aligned word      MASKMOVDQU
 //	words  up to a line's start, and what no line fills      MOVNTI
 //	lines  whole                                             VMOVNTDQ or MOVNTDQ
 //	tail   the odd bytes after the last word                 MASKMOVDQU
-TEXT ·storeNonTemporal(SB), NOSPLIT, $0-24
+TEXT ·storeNonTemporal(SB), NOSPLIT, $0-28
+	MOVL  key+24(FP), R11
+	TESTL R11, R11
+	JZ    ready
+	NOTL  R11
+	XORL  CX, CX
+	RDPKRU
+	ANDL  R11, AX
+	WRPKRU
+ready:
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ n+16(FP), CX
@@ -153,10 +163,27 @@ low:
 	TESTQ CX, CX
 	JNZ   words
 done:
+	MOVL  key+24(FP), R11
+	TESTL R11, R11
+	JZ    closed
+	XORL  CX, CX
+	RDPKRU
+	ORL   R11, AX
+	WRPKRU
+closed:
 	RET
 
-// func storeWriteBack(dst, src unsafe.Pointer, n uintptr)
-TEXT ·storeWriteBack(SB), NOSPLIT, $0-24
+// func storeWriteBack(dst, src unsafe.Pointer, n uintptr, key pkey)
+TEXT ·storeWriteBack(SB), NOSPLIT, $0-28
+	MOVL  key+24(FP), R11
+	TESTL R11, R11
+	JZ    ready
+	NOTL  R11
+	XORL  CX, CX
+	RDPKRU
+	ANDL  R11, AX
+	WRPKRU
+ready:
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ n+16(FP), CX
@@ -205,17 +232,25 @@ clflush:
 	ADDQ  $64, AX
 	CMPQ  AX, DI
 	JB    clflush
-	RET
+	JMP   done
 clflushopt:
 	CLFLUSHOPT (AX)
 	ADDQ  $64, AX
 	CMPQ  AX, DI
 	JB    clflushopt
-	RET
+	JMP   done
 clwb:
 	CLWB  (AX)
 	ADDQ  $64, AX
 	CMPQ  AX, DI
 	JB    clwb
 done:
+	MOVL  key+24(FP), R11
+	TESTL R11, R11
+	JZ    closed
+	XORL  CX, CX
+	RDPKRU
+	ORL   R11, AX
+	WRPKRU
+closed:
 	RET

@@ -26,7 +26,7 @@ func archMovers() []mover {
 // goroutines move between CPUs.
 //
 //go:noescape
-func storeClean(dst, src unsafe.Pointer, n uintptr)
+func storeClean(dst, src unsafe.Pointer, n uintptr, _ pkey)
 
 // drainStores is a DSB; the last storeClean left it nothing to wait for.
 func drainStores()

@@ -21,8 +21,8 @@ next:
 done:
 	RET
 
-// func storeClean(dst, src unsafe.Pointer, n uintptr)
-TEXT ·storeClean(SB), NOSPLIT, $0-24
+// func storeClean(dst, src unsafe.Pointer, n uintptr, _ pkey)
+TEXT ·storeClean(SB), NOSPLIT, $0-28
 	MOVD dst+0(FP), R0
 	MOVD src+8(FP), R1
 	MOVD n+16(FP), R2

@@ -31,7 +31,7 @@ func cornered(t testing.TB, n int) []byte {
 }
 
 func (m mover) move(dst, src []byte) {
-	m.store(unsafe.Pointer(unsafe.SliceData(dst)), unsafe.Pointer(unsafe.SliceData(src)), uintptr(len(src)))
+	m.store(unsafe.Pointer(unsafe.SliceData(dst)), unsafe.Pointer(unsafe.SliceData(src)), uintptr(len(src)), 0)
 }
 
 // Every mover stores what it is given, at every alignment and every length up

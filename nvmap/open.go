@@ -18,6 +18,10 @@ type OpenOptions struct {
 	// with system calls do not look at it.
 	Mover string
 
+	// Protect says what keeps stray stores away from the medium. The zero value
+	// is the best that this machine has. Info.Protect says what is in force.
+	Protect Protection
+
 	// ReadOnly shares the lock with other readers and refuses to change anything.
 	ReadOnly bool
 

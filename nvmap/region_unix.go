@@ -52,6 +52,21 @@ func (r *region) mapFile(fd int, from, to int64, writable bool) error {
 	return nil
 }
 
+// setWritable makes [from, to), which is mapped, writable or read-only.
+func (r *region) setWritable(from, to int64, writable bool) error {
+	if from >= to {
+		return nil
+	}
+	prot := unix.PROT_READ
+	if writable {
+		prot |= unix.PROT_WRITE
+	}
+	if err := unix.Mprotect(r.slice(from, to), prot); err != nil {
+		return fmt.Errorf("nvmap: changing the protection of %d bytes at %#x: %w", to-from, from, err)
+	}
+	return nil
+}
+
 // hide replaces [from, to) by reserved addresses, as before it was opened.
 func (r *region) hide(from, to int64) error {
 	_, err := unix.MmapPtr(-1, 0, r.at(from), uintptr(to-from), unix.PROT_NONE,

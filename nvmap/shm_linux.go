@@ -12,11 +12,10 @@ const shmSupported = true
 // alone uses a second, writable one of the same pages.
 type shmDevice struct {
 	*fileMap
-	mover mover
 }
 
-func newShm(fm *fileMap, m mover) Device {
-	d := &shmDevice{fm, m}
+func newShm(fm *fileMap) Device {
+	d := &shmDevice{fm}
 	releaseWith(d, fm)
 	return d
 }
@@ -34,25 +33,40 @@ func (d *shmDevice) Info() Info {
 		Sector:   8,
 		MaxBytes: d.maxBytes(),
 		Note:     d.mover.note,
-		Protect:  "readers' mapping is read-only; stores go through a second one",
+		Protect:  d.Protection().words(),
 	}
 }
 
 // Write stores p with instructions that bypass or write back the caches. A
 // fault on the way, from a failing medium or a file truncated behind us, is an
 // error.
-func (d *shmDevice) Write(off Off, p []byte) (err error) {
+func (d *shmDevice) Write(off Off, p []byte) error {
 	if err := d.checkWrite("write", off, int64(len(p))); err != nil {
 		return err
 	}
+	for {
+		k := d.pkey()
+		err := d.store(off, p, k)
+		if err == nil || d.pkey() == k {
+			return err
+		}
+		// The alias came under a key meanwhile.
+	}
+}
+
+// store is the one way into the alias, with the key that it is under.
+func (d *shmDevice) store(off Off, p []byte, k pkey) (err error) {
+	k.begin()
 	old := debug.SetPanicOnFault(true)
 	defer func() {
 		debug.SetPanicOnFault(old)
-		if r := recover(); r != nil {
+		r := recover()
+		k.end(r != nil)
+		if r != nil {
 			err = d.fault(r, off, len(p))
 		}
 	}()
-	d.mover.store(unsafe.Add(d.alias.base, off), unsafe.Pointer(unsafe.SliceData(p)), uintptr(len(p)))
+	d.mover.store(unsafe.Add(d.alias.base, off), unsafe.Pointer(unsafe.SliceData(p)), uintptr(len(p)), k)
 	return nil
 }
 

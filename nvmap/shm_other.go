@@ -5,4 +5,4 @@ package nvmap
 const shmSupported = false
 
 // newShm is not reached: newFileDevice refuses the kind.
-func newShm(fm *fileMap, m mover) Device { return newFile(fm) }
+func newShm(fm *fileMap) Device { return newFile(fm) }

@@ -1,0 +1,84 @@
+//go:build unix
+
+package nvmap
+
+import (
+	"fmt"
+	"sync/atomic"
+)
+
+// protectionState is the protection in force on a fileMap. It changes under the
+// fileMap's mutex and is read without.
+type protectionState struct {
+	protection atomic.Uint32 // a Protection, never ProtectBest
+	key        atomic.Uint32 // the pkey that the alias is under, or is about to be
+}
+
+// Protection returns what is in force.
+func (s *protectionState) Protection() Protection { return Protection(s.protection.Load()) }
+
+// pkey returns what a store must open.
+func (s *protectionState) pkey() pkey { return pkey(s.key.Load()) }
+
+// SetProtection changes the protection beside readers and writers. A writer
+// that meets the key without having opened it tries again; see store.
+func (d *fileMap) SetProtection(p Protection) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed.Load() {
+		return ErrClosed
+	}
+	p, err := d.possible(p)
+	if err != nil {
+		return err
+	}
+	if was := d.Protection(); (was == ProtectNone) != (p == ProtectNone) {
+		if err := d.view.setWritable(0, d.size.Load(), p == ProtectNone); err != nil {
+			return err
+		}
+		d.protection.Store(uint32(max(p, ProtectMapping)))
+	}
+	if err := d.guardAlias(p == ProtectKey); err != nil {
+		return err
+	}
+	d.protection.Store(uint32(p))
+	return nil
+}
+
+// possible turns what was asked for into what can be here. A device that is not
+// stored into has no alias to guard, and one that is read-only no mapping to
+// open.
+func (d *fileMap) possible(p Protection) (Protection, error) {
+	switch {
+	case p > ProtectNone:
+		return 0, fmt.Errorf("there is no %v", p)
+	case d.ro && p == ProtectNone:
+		return 0, fmt.Errorf("%w: %s: its mapping cannot be made writable", ErrReadOnly, d.path)
+	case p != ProtectNone && !d.stored:
+		return ProtectMapping, nil
+	}
+	return p.resolve(d.mover)
+}
+
+// guardAlias puts the alias under the key of the process, or takes it from
+// under it. Writers look up the key before each store: it is there before the
+// alias needs it, and stays until nothing does.
+func (d *fileMap) guardAlias(on bool) error {
+	was := d.pkey()
+	if !d.stored || on == (was != 0) {
+		return nil
+	}
+	k, _ := processKey()
+	if on {
+		d.key.Store(uint32(k))
+	}
+	to := d.size.Load()
+	if !on {
+		k = 0
+	}
+	if err := d.alias.guard(0, to, k); err != nil {
+		return err
+	}
+	d.key.Store(uint32(k))
+	return nil
+}
