@@ -76,11 +76,12 @@ func (e *entry) ref() ref {
 // I2. No record of a transaction is written before all of the one before are
 // fenced: commits are serial, and each ends fenced or fails the store.
 // I3. The index shows a record only after its fence.
-func (db *DB) commit(es []entry) error {
+func (db *DB) commit(es []entry) (err error) {
+	defer db.guardedCommit(panicOnFault(true), &err)
 	if err := db.writable(); err != nil {
 		return err
 	}
-	es, err := db.dropAbsent(es)
+	es, err = db.dropAbsent(es)
 	if len(es) == 0 || err != nil {
 		return err
 	}
@@ -117,6 +118,17 @@ func (db *DB) commit(es []entry) error {
 	}
 	db.count(es)
 	return nil
+}
+
+// guardedCommit is guarded for a commit: how far it came is not known.
+func (db *DB) guardedCommit(old bool, err *error) {
+	panicOnFault(old)
+	if r := recover(); r != nil {
+		*err = db.fail(db.fault(r, "commit"))
+		if db.showing.Load()&1 != 0 {
+			db.showing.Add(1) // point reads wait for it
+		}
+	}
 }
 
 func onlyDeletes(es []entry) bool {

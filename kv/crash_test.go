@@ -36,17 +36,18 @@ const crashMediumBytes = 8 << 20
 
 // crasher holds what all sessions of one run share.
 type crasher struct {
-	rng    *rand.Rand
-	opt    Options
-	images []int // how many images a fence gets, by depth
-	ops    []int // how many operations a session has, by depth
-	chain  int   // one image in so many is used and crashed again, one has its recovery crashed
-	quiet  bool  // no checkpoints and no clean closing: chains without them
-	limit  int64 // size at which the medium is full; 0: far away
-	full   int   // writes that found it full
-	opened int   // images that were opened
-	value  int   // numbers values, so that no two are equal
-	began  time.Time
+	rng      *rand.Rand
+	opt      Options
+	images   []int // how many images a fence gets, by depth
+	ops      []int // how many operations a session has, by depth
+	chain    int   // one image in so many is used and crashed again, one has its recovery crashed
+	unmapped bool  // the store reads nothing in place
+	quiet    bool  // no checkpoints and no clean closing: chains without them
+	limit    int64 // size at which the medium is full; 0: far away
+	full     int   // writes that found it full
+	opened   int   // images that were opened
+	value    int   // numbers values, so that no two are equal
+	began    time.Time
 }
 
 func newCrasher(seed uint64) *crasher {
@@ -88,8 +89,16 @@ func (c *crasher) start() (*session, error) {
 // open opens the session's medium.
 func (s *session) open() (err error) {
 	defer rescue(&err)
-	s.db, err = OpenDevice(crashDevice{s.dev}, s.c.options())
+	s.db, err = OpenDevice(s.c.device(s.dev), s.c.options())
 	return err
+}
+
+// device is what a store is opened on.
+func (c *crasher) device(dev *nvmap.Sim) nvmap.Device {
+	if c.unmapped {
+		return unmappedDevice{Device: crashDevice{dev}}
+	}
+	return crashDevice{dev}
 }
 
 // rescue turns a panic into an error.

@@ -1,10 +1,6 @@
 package kv
 
-import (
-	"unsafe"
-
-	"nvkv/nvmap"
-)
+import "nvkv/nvmap"
 
 // cursor walks the leaves below a root whose pages do not change: that of a
 // snapshot, or any root while the turn is held. It keeps the way down, because
@@ -66,10 +62,7 @@ const recordLines = 3
 // medium, they then cost one wait together instead of one each.
 func (c *cursor) prefetch() {
 	for i := range c.n {
-		o := refOff(valAt(c.vals, i))
-		if b := c.ix.m.View(o, recHeader); b != nil {
-			nvmap.Prefetch(unsafe.Pointer(unsafe.SliceData(b)), recordLines)
-		}
+		c.ix.askRecord(refOff(valAt(c.vals, i)))
 	}
 }
 
@@ -160,7 +153,7 @@ func (c *cursor) nextLeaf() error {
 		c.valid = false
 		level := 1
 		for ; level <= c.top; level++ {
-			pg := c.ix.m.Page(c.steps[level].page)
+			pg := c.ix.at(c.steps[level].page)
 			if at := c.steps[level].at + 1; at < pageCount(pg) {
 				next, err := c.enter(pg, level, at)
 				if err != nil {
@@ -184,7 +177,7 @@ func (c *cursor) prevLeaf() error {
 		level := 1
 		for ; level <= c.top; level++ {
 			if at := c.steps[level].at - 1; at >= 0 {
-				next, err := c.enter(c.ix.m.Page(c.steps[level].page), level, at)
+				next, err := c.enter(c.ix.at(c.steps[level].page), level, at)
 				if err != nil {
 					return err
 				}

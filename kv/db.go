@@ -105,9 +105,6 @@ func OpenDevice(dev nvmap.Device, opts *Options) (*DB, error) {
 func (db *DB) open() (err error) {
 	defer db.guarded("open", panicOnFault(true), &err)
 	began := time.Now()
-	if db.m.Device().Mapping() == nil {
-		return fmt.Errorf("nvkv: a device of kind %q cannot be mapped", db.m.Device().Info().Kind)
-	}
 	absent, err := alloc.Absent(db.m)
 	if err != nil {
 		return err
@@ -126,7 +123,7 @@ func (db *DB) open() (err error) {
 	}
 	db.r.SetReadOnly(db.opt.ReadOnly)
 	db.seed = db.r.ID().Seed()
-	db.ix = index{m: db.m, r: db.r, retire: db.retirePage}
+	db.ix = index{m: db.m, r: db.r, mapped: db.m.Device().Mapping() != nil, retire: db.retirePage}
 	if err := db.recover(); err != nil {
 		return err
 	}
@@ -175,7 +172,7 @@ func (s *stripe) leave() { s.n.Add(-1) }
 func (db *DB) guarded(op string, old bool, err *error) {
 	panicOnFault(old)
 	if r := recover(); r != nil {
-		fault := db.m.Faulted(r, op)
+		fault := db.fault(r, op)
 		if fault == nil {
 			panic(r)
 		}

@@ -253,7 +253,7 @@ func (db *DB) readRecord(o nvmap.Off, rec *record) error {
 	if !ok || d.Kind != alloc.KindRecord {
 		return &CorruptError{Off: uint64(o), Structure: "record offset"}
 	}
-	b := db.m.View(o, d.SlotBytes)
+	b := db.bytesAt(o, d.SlotBytes)
 	if b == nil || !rec.parse(b) || !rec.sealed(b, db.seed, d.Carve, o) {
 		return &CorruptError{Off: uint64(o), Structure: "record"}
 	}

@@ -21,8 +21,9 @@ import (
 //
 // The root is always an inner page, also above a single leaf.
 type index struct {
-	m *nvmap.Map
-	r *alloc.Region
+	m      *nvmap.Map
+	r      *alloc.Region
+	mapped bool // the CPU reads the device in place
 
 	published atomic.Uint64 // root that readers begin at
 	root      nvmap.PageID  // root that the writer works on
@@ -160,7 +161,7 @@ func (ix *index) valsFrame(n uint64) (*vblock, error) {
 // vals returns a value block for reading.
 func (ix *index) vals(n uint64) *vblock {
 	o := nvmap.Off(n) * alloc.BlockBytes
-	pg := ix.m.Page(o.Page())
+	pg := ix.at(o.Page())
 	return (*vblock)(pg[o%nvmap.PageBytes:])
 }
 
@@ -176,7 +177,7 @@ func (ix *index) load(c child) (*page, error) {
 	if !ix.within(c) {
 		return nil, &CorruptError{Off: uint64(c.page.Off()), Structure: "index child"}
 	}
-	pg := ix.m.Page(c.page)
+	pg := ix.at(c.page)
 	if !ix.m.Verified(c.page) {
 		if err := ix.verify(c, pg); err != nil {
 			return nil, err
@@ -292,7 +293,7 @@ func (ix *index) old(p *path) nvmap.Off { return valAt(ix.vals(p.vals), p.steps[
 // above it. Readers that are in the old page find it changed.
 func (ix *index) own(p *path, level int) (*page, error) {
 	id := p.steps[level].page
-	old := ix.m.Page(id)
+	old := ix.at(id)
 	if pageBirth(old) == ix.epoch {
 		return ix.m.Frame(id)
 	}
@@ -447,7 +448,7 @@ func (ix *index) insert(key []byte, rec nvmap.Off, p *path) error {
 
 // insertAt adds a key where there is room for it.
 func (ix *index) insertAt(key []byte, chain nvmap.PageID, rec nvmap.Off, p *path) (bool, error) {
-	leaf := ix.m.Page(p.steps[0].page)
+	leaf := ix.at(p.steps[0].page)
 	n := pageCount(leaf)
 	h, c, long := makeCell(pagePrefixLen(leaf), key, chain)
 	if n == leafFanout || freeBytes(leaf) < entryBytes(leaf, len(c)) {
@@ -497,7 +498,7 @@ func (ix *index) fullKey(pg *page, n, i int) ([]byte, nvmap.PageID, error) {
 // of p lies; nil where it is open.
 func (ix *index) fences(p *path, level int) (low, high []byte, err error) {
 	for l := level + 1; l < ix.height; l++ {
-		pg := ix.m.Page(p.steps[l].page)
+		pg := ix.at(p.steps[l].page)
 		n, at := pageCount(pg), p.steps[l].at
 		if low == nil && at > 0 {
 			if low, _, err = ix.fullKey(pg, n, at); err != nil {
@@ -534,7 +535,7 @@ func splitPoint(pg *page, at int) int {
 // split makes room at a level of p, or above it where the parent cannot take
 // another separator. p leads nowhere afterwards: find again.
 func (ix *index) split(p *path, level int) error {
-	pg := ix.m.Page(p.steps[level].page)
+	pg := ix.at(p.steps[level].page)
 	n := pageCount(pg)
 	mid := splitPoint(pg, p.steps[level].at)
 	sep, chain, err := ix.splitKey(pg, n, mid, level)
@@ -546,7 +547,7 @@ func (ix *index) split(p *path, level int) error {
 			return err
 		}
 	} else {
-		parent := ix.m.Page(p.steps[level+1].page)
+		parent := ix.at(p.steps[level+1].page)
 		_, c, _ := makeCell(pagePrefixLen(parent), sep, chain)
 		if freeBytes(parent) < entryBytes(parent, len(c)) {
 			return ix.split(p, level+1)

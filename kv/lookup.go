@@ -38,7 +38,8 @@ type hit struct {
 func (ix *index) prefetch(c child) {
 	nvmap.Prefetch(unsafe.Pointer(ix.m.Page(c.page)), headLines)
 	if c.vals != 0 {
-		nvmap.Prefetch(unsafe.Pointer(ix.vals(c.vals)), valsLines)
+		o := c.valsOff()
+		nvmap.Prefetch(unsafe.Pointer(&ix.m.Page(o.Page())[o%nvmap.PageBytes]), valsLines)
 	}
 }
 
@@ -58,7 +59,7 @@ func (ix *index) lookup(key []byte, h *hit) outcome {
 		return hitRetry
 	}
 	for {
-		pg := ix.m.Page(c.page)
+		pg := ix.at(c.page)
 		if !ix.m.Verified(c.page) {
 			if err := ix.verify(c, pg); err != nil {
 				return ix.failed(c, v, err, h)
@@ -126,7 +127,7 @@ func (ix *index) lookupLeaf(pg *page, key []byte, h *hit) outcome {
 
 // holds says whether the entry that h found has this very key.
 func (ix *index) holds(h *hit, key []byte) (bool, outcome) {
-	pg := ix.m.Page(h.leaf.page)
+	pg := ix.at(h.leaf.page)
 	n := pageCount(pg)
 	if h.at >= n || len(key) < pagePrefixLen(pg) {
 		return false, hitRetry

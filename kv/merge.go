@@ -15,12 +15,12 @@ func (ix *index) merge(p *path, level int) error {
 	if level == ix.height-1 {
 		return ix.shrinkRoot()
 	}
-	pg := ix.m.Page(p.steps[level].page)
+	pg := ix.at(p.steps[level].page)
 	if usedBytes(pg) >= mergeBelow {
 		return nil
 	}
 	up := p.steps[level+1]
-	n := pageCount(ix.m.Page(up.page))
+	n := pageCount(ix.at(up.page))
 	for _, left := range [2]int{up.at - 1, up.at} {
 		if left < 0 || left+1 >= n {
 			continue
@@ -39,7 +39,7 @@ func (ix *index) merge(p *path, level int) error {
 // mergeAt joins children left and left+1 of the parent of a level, if they fit
 // into one page together under the prefix that their fences leave.
 func (ix *index) mergeAt(p *path, level, left int) (bool, error) {
-	parent := ix.m.Page(p.steps[level+1].page)
+	parent := ix.at(p.steps[level+1].page)
 	n := pageCount(parent)
 	lc, rc := childAt(parent, n, left), childAt(parent, n, left+1)
 	lp, err := ix.load(lc)
@@ -94,7 +94,7 @@ func (ix *index) mergePages(p *path, level, left int, prefix, sep []byte, chain 
 	// Own the left page through a path of its own; the right one only leaves.
 	q := *p
 	q.steps[level+1].at = left
-	parent := ix.m.Page(q.steps[level+1].page)
+	parent := ix.at(q.steps[level+1].page)
 	n := pageCount(parent)
 	lc, rc := childAt(parent, n, left), childAt(parent, n, left+1)
 	q.steps[level] = step{page: lc.page}
@@ -103,7 +103,7 @@ func (ix *index) mergePages(p *path, level, left int, prefix, sep []byte, chain 
 	if err != nil {
 		return err
 	}
-	rp := ix.m.Page(rc.page)
+	rp := ix.at(rc.page)
 	ln, rn := pageCount(lp), pageCount(rp)
 	var lv, rv *vblock
 	if level == 0 {
@@ -167,7 +167,7 @@ func (ix *index) appendPage(dst, src *page, n, level int, sep []byte, chain nvma
 // shrinkRoot takes roots with a single inner child away.
 func (ix *index) shrinkRoot() error {
 	for ix.height > 2 {
-		pg := ix.m.Page(ix.root)
+		pg := ix.at(ix.root)
 		if pageCount(pg) != 1 {
 			return nil
 		}

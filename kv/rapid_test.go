@@ -40,33 +40,35 @@ type modelSnapshot struct {
 // TestRapid lets rapid choose among everything that a store can do, and shrink
 // what goes wrong. It prints the seed of a failure.
 func TestRapid(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		m := &machine{
-			dev:   nvmap.NewMem(8 << 20),
-			opt:   Options{SlabBytes: rapid.SampledFrom([]int{4096, 16 << 10}).Draw(t, "slab")},
-			model: model{},
-		}
-		m.open(t)
-		t.Repeat(map[string]func(*rapid.T){
-			"put":         func(t *rapid.T) { m.single(t, "put") },
-			"putTTL":      func(t *rapid.T) { m.single(t, "ttl") },
-			"delete":      func(t *rapid.T) { m.single(t, "delete") },
-			"deleteRange": func(t *rapid.T) { m.single(t, "range") },
-			"write":       m.write,
-			"update":      m.update,
-			"walk":        m.walk,
-			"walkChanged": m.walkChanged,
-			"checkpoint":  func(t *rapid.T) { noErr(t, m.db.Checkpoint(context.Background())) },
-			"collect":     func(t *rapid.T) { noErr(t, m.db.collectExpired(context.Background(), 4)) },
-			"reopen":      m.reopen,
-			"snapshot":    m.snapshot,
-			"endSnapshot": m.endSnapshot,
-			"":            m.check,
-		})
-		m.reopen(t)
-		m.check(t)
-		noErr(t, m.db.Close())
+	rapid.Check(t, func(t *rapid.T) { testRapid(t, nvmap.NewMem(8<<20)) })
+}
+
+func testRapid(t *rapid.T, dev nvmap.Device) {
+	m := &machine{
+		dev:   dev,
+		opt:   Options{SlabBytes: rapid.SampledFrom([]int{4096, 16 << 10}).Draw(t, "slab")},
+		model: model{},
+	}
+	m.open(t)
+	t.Repeat(map[string]func(*rapid.T){
+		"put":         func(t *rapid.T) { m.single(t, "put") },
+		"putTTL":      func(t *rapid.T) { m.single(t, "ttl") },
+		"delete":      func(t *rapid.T) { m.single(t, "delete") },
+		"deleteRange": func(t *rapid.T) { m.single(t, "range") },
+		"write":       m.write,
+		"update":      m.update,
+		"walk":        m.walk,
+		"walkChanged": m.walkChanged,
+		"checkpoint":  func(t *rapid.T) { noErr(t, m.db.Checkpoint(context.Background())) },
+		"collect":     func(t *rapid.T) { noErr(t, m.db.collectExpired(context.Background(), 4)) },
+		"reopen":      m.reopen,
+		"snapshot":    m.snapshot,
+		"endSnapshot": m.endSnapshot,
+		"":            m.check,
 	})
+	m.reopen(t)
+	m.check(t)
+	noErr(t, m.db.Close())
 }
 
 func noErr(t *rapid.T, err error) {

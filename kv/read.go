@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"hash/crc32"
 	"runtime"
-	"unsafe"
 
 	"nvkv/nvmap"
 )
@@ -70,9 +69,7 @@ func (db *DB) tryGet(dst, key []byte, want bool, shown uint64) ([]byte, outcome,
 	if h.rec&refSpill != 0 {
 		return dst, hitSlow, nil
 	}
-	if b := db.m.View(refOff(h.rec), recHeader); b != nil {
-		nvmap.Prefetch(unsafe.Pointer(unsafe.SliceData(b)), recordLines)
-	}
+	db.ix.askRecord(refOff(h.rec))
 	var rec record
 	err := db.readRecord(refOff(h.rec), &rec)
 	n := len(dst)
@@ -181,7 +178,7 @@ func (db *DB) readRuns(rec *record, dst []byte) (key, value []byte, err error) {
 	at := len(into)
 	for _, e := range list {
 		n := min(left, e.Bytes)
-		b := db.m.View(e.Off, int(n))
+		b := db.bytesAt(e.Off, int(n))
 		if b == nil {
 			return nil, nil, damaged
 		}
@@ -213,7 +210,7 @@ func (db *DB) runsWhole(rec *record) bool {
 	left, got := rec.spilledBytes(), uint32(0)
 	for _, e := range list {
 		n := min(left, e.Bytes)
-		b := db.m.View(e.Off, int(n))
+		b := db.bytesAt(e.Off, int(n))
 		if b == nil {
 			return false
 		}

@@ -144,15 +144,35 @@ func (rc *recovery) scan() {
 
 func (rc *recovery) scanSlab(s alloc.SlabInfo) {
 	n := s.Slots * s.SlotBytes
-	b := rc.db.m.View(s.Off, n)
-	if b == nil {
+	b, err := rc.db.tryBytesAt(s.Off, n)
+	if b == nil && err == nil {
 		return
 	}
 	rc.db.recovered.scanned += int64(n)
+	if err != nil {
+		rc.scanOneByOne(s, n)
+		return
+	}
 	for o := 0; o < n; {
 		o = rc.scanSlots(s, b, o)
 	}
 }
+
+// scanOneByOne reads what can be read of a slab that is not mapped and cannot be
+// read in one piece.
+func (rc *recovery) scanOneByOne(s alloc.SlabInfo, n int) {
+	for o := 0; o < n; o += s.SlotBytes {
+		off := s.Off + nvmap.Off(o)
+		slot, err := rc.db.tryBytesAt(off, s.SlotBytes)
+		if err != nil {
+			rc.damage(off, unreadableSlot, nil)
+			continue
+		}
+		rc.scanSlot(s, slot, off)
+	}
+}
+
+const unreadableSlot = "record slot, which cannot be read"
 
 // scanSlots reads the slots of a slab from offset o on, and returns where to go
 // on: behind the last, or behind one that cannot be read. A poisoned line is
@@ -160,10 +180,10 @@ func (rc *recovery) scanSlab(s alloc.SlabInfo) {
 func (rc *recovery) scanSlots(s alloc.SlabInfo, b []byte, o int) (next int) {
 	defer func() {
 		if r := recover(); r != nil {
-			if rc.db.m.Faulted(r, "recover") == nil {
+			if rc.db.fault(r, "recover") == nil {
 				panic(r)
 			}
-			rc.damage(s.Off+nvmap.Off(o), "record slot, which cannot be read", nil)
+			rc.damage(s.Off+nvmap.Off(o), unreadableSlot, nil)
 			next = o + s.SlotBytes
 		}
 	}()
@@ -300,7 +320,7 @@ func (rc *recovery) rewrite(c *candidate) error {
 			}
 		}
 	}
-	return db.m.Write(c.off, bytes.Clone(db.m.View(c.off, int(c.bytes))))
+	return db.m.Write(c.off, bytes.Clone(db.bytesAt(c.off, int(c.bytes))))
 }
 
 // rewriteRun writes a run again, and what the slabs below it were carved into.
@@ -311,7 +331,7 @@ func (rc *recovery) rewriteRun(e alloc.Extent) error {
 			return err
 		}
 	}
-	return db.m.Write(e.Off, bytes.Clone(db.m.View(e.Off, int(e.Bytes))))
+	return db.m.Write(e.Off, bytes.Clone(db.bytesAt(e.Off, int(e.Bytes))))
 }
 
 // claim makes every record that counts used before anything is allocated.

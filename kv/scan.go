@@ -3,9 +3,6 @@ package kv
 import (
 	"bytes"
 	"sync"
-	"unsafe"
-
-	"nvkv/nvmap"
 )
 
 // scanner walks the records of a snapshot in chunks: it asks for all of a chunk
@@ -143,10 +140,7 @@ func (s *scanner) ahead() int {
 	passed := c.n - left
 	to := min(n+lookAhead, left)
 	for i := max(s.asked-passed, 0); i < to; i++ {
-		o := refOff(valAt(c.vals, c.at()+i*step))
-		if b := c.ix.m.View(o, recHeader); b != nil {
-			nvmap.Prefetch(unsafe.Pointer(unsafe.SliceData(b)), recordLines)
-		}
+		c.ix.askRecord(refOff(valAt(c.vals, c.at()+i*step)))
 	}
 	s.asked = passed + to
 	return n

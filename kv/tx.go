@@ -223,7 +223,7 @@ func (db *DB) content(rec *record) (key, value []byte, err error) {
 		return rec.key, rec.value, nil
 	}
 	if sum, list := rec.extents(); len(list) == 1 && rec.flags&flagSpillKey == 0 {
-		if v := db.m.View(list[0].Off, rec.valLen); v != nil && bodySum(v) == sum {
+		if v := db.bytesAt(list[0].Off, rec.valLen); v != nil && bodySum(v) == sum {
 			return rec.key, v, nil
 		}
 	}

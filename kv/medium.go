@@ -1,0 +1,90 @@
+package kv
+
+import (
+	"errors"
+	"unsafe"
+
+	"nvkv/nvmap"
+)
+
+// Where the CPU maps the device, index pages and records are read in place.
+// Where it does not, this file stands between: bytes come as copies, and a read
+// that fails panics with what guarded turns into an error, as a fault in a
+// mapping does. So the code above looks the same on both.
+
+// readFailed is the panic of a device that is not mapped and cannot be read.
+type readFailed struct{ *nvmap.FaultError }
+
+// unread panics with the failure of a read at o.
+func unread(o nvmap.Off, err error) {
+	var f *nvmap.FaultError
+	if !errors.As(err, &f) {
+		f = &nvmap.FaultError{Off: o, Err: err}
+	}
+	panic(readFailed{f})
+}
+
+// fault returns the medium's error if that is what recover returned, and panics
+// with r again if it is not.
+func (db *DB) fault(r any, op string) *nvmap.FaultError {
+	if f, ok := r.(readFailed); ok {
+		return &nvmap.FaultError{Off: f.Off, Op: op, Err: f.Err}
+	}
+	return db.m.Faulted(r, op)
+}
+
+// tryBytesAt is bytesAt, with an error where the medium cannot be read and is not
+// mapped.
+func (db *DB) tryBytesAt(o nvmap.Off, n int) (b []byte, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = db.fault(r, "read")
+		}
+	}()
+	return db.bytesAt(o, n), nil
+}
+
+// bytesAt returns the bytes [o, o+n) of the medium, nil where they lie outside:
+// a view of it where the device is mapped, good until the device is closed, and
+// a copy where it is not.
+func (db *DB) bytesAt(o nvmap.Off, n int) []byte {
+	if db.ix.mapped {
+		return db.m.View(o, n)
+	}
+	size := db.m.Size()
+	if n < 0 || int64(n) > size || uint64(o) > uint64(size-int64(n)) {
+		return nil
+	}
+	b := make([]byte, n)
+	if err := db.m.Device().Read(o, b); err != nil {
+		unread(o, err)
+	}
+	return b
+}
+
+// at returns the newest bytes of a page, which must not be written: in place, or
+// a copy where the device is not mapped and the page has no frame.
+func (ix *index) at(id nvmap.PageID) *page {
+	if ix.mapped {
+		return ix.m.Page(id)
+	}
+	return ix.copied(id)
+}
+
+func (ix *index) copied(id nvmap.PageID) *page {
+	if ix.m.Where(id) != nvmap.OnDevice {
+		return ix.m.Page(id)
+	}
+	pg := new(page)
+	if err := ix.m.Device().Read(id.Off(), pg[:]); err != nil {
+		unread(id.Off(), err)
+	}
+	return pg
+}
+
+// askRecord asks for the first lines of the record at o, if it is in reach.
+func (ix *index) askRecord(o nvmap.Off) {
+	if b := ix.m.View(o, recHeader); b != nil {
+		nvmap.Prefetch(unsafe.Pointer(unsafe.SliceData(b)), recordLines)
+	}
+}
