@@ -318,6 +318,57 @@ func TestA5CrashWhileGrowing(t *testing.T) {
 	c.verdict(t)
 }
 
+// TestR12HeadIsWrittenAgain: a process dies while it creates or grows a store,
+// and the next one relies on the head that it sees. After its opening, a power
+// failure must not take the head back.
+func TestR12HeadIsWrittenAgain(t *testing.T) {
+	s := nvmap.NewSim(nvmap.NewMem(tinyBytes))
+	m := mapOf(t, s)
+	kills := 0
+	s.OnFence(func() {
+		killed := s.Kill()
+		defer killed.Close()
+		if err := relyOn(t, killed); err != nil {
+			t.Errorf("killed at fence %d: %v", kills, err)
+		}
+		kills++
+	})
+	r := mustOpen(t, m)
+	for range 3 {
+		if err := r.grow(2 * tinyGroup); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if kills < 10 {
+		t.Errorf("only %d kills", kills)
+	}
+}
+
+// relyOn opens what a killed process left, if it is a store, and crashes it.
+func relyOn(t *testing.T, s *nvmap.Sim) error {
+	m := mapOf(t, s)
+	if absent, err := Absent(m); absent || err != nil {
+		return err
+	}
+	r, err := Open(m)
+	if err != nil {
+		return err
+	}
+	if err := r.RewriteSuper(); err != nil {
+		return err
+	}
+	for im := range s.Images(1, imageLimit()) {
+		after, err := Open(mapOf(t, im.Device()))
+		if err != nil {
+			return fmt.Errorf("%v: %w", im, err)
+		}
+		if len(after.slabs) != len(r.slabs) {
+			return fmt.Errorf("%v: %d slabs, and %d were relied on", im, len(after.slabs), len(r.slabs))
+		}
+	}
+	return nil
+}
+
 // TestA6MapOfLostCheckpoint: the map of a checkpoint that did not flip counts
 // neither at the next opening nor when later superblocks have its generation.
 func TestA6MapOfLostCheckpoint(t *testing.T) {

@@ -21,6 +21,7 @@ const FormatVersion = 1
 const (
 	headMagicOff = 0 // one of the magics below
 	headSizeOff  = 8 // packed size word, see packSize
+	headWords    = 16
 
 	magicNone     = 0
 	magicCreating = 0x0067_6e69_6b76_6b76 // formatting has begun; counts as absent

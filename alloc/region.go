@@ -262,9 +262,18 @@ func (r *Region) WriteSuper(payload []byte) error {
 	return nil
 }
 
-// RewriteSuper stores the newest superblock again, unchanged and in place: the
-// copy that was read may not be durable, when a killed process left it (R12).
-func (r *Region) RewriteSuper() error { return writeSuper(r.m, &r.super, r.off) }
+// RewriteSuper stores the head and the newest superblock again, unchanged and in
+// place: what was read of them may not be durable, when a killed process left it
+// (R12). A size word that is lost later would take the newest slabs with it.
+func (r *Region) RewriteSuper() error {
+	var head [headWords]byte
+	binary.LittleEndian.PutUint64(head[headMagicOff:], magicStore)
+	binary.LittleEndian.PutUint64(head[headSizeOff:], packSize(len(r.slabs)))
+	if err := r.m.Write(headMagicOff, head[:]); err != nil {
+		return err
+	}
+	return writeSuper(r.m, &r.super, r.off)
+}
 
 // SetReadOnly keeps the region from writing: what is allocated then exists in
 // DRAM only, as a recovery into private frames wants it (R14).

@@ -13,7 +13,7 @@ type Image struct {
 	sim    *Sim
 	desc   string
 	lines  []imageLine
-	killed bool // the lines were chosen newest, and are still pending
+	killed int // the write after which the process died: the lines are still pending; 0: the power went
 }
 
 type imageLine struct {
@@ -61,11 +61,14 @@ func (s *Sim) load(im *Image) {
 		}
 	}
 	s.keep, s.limit = im.sim.keep, im.sim.limit
-	if im.killed {
+	s.model, s.poison = im.sim.model, im.sim.poison
+	if im.killed > 0 {
 		for _, pl := range im.sim.pending.order {
-			s.pending.insert(pl.clone())
+			if c := pl.clone(); c.cut(im.killed) {
+				s.pending.insert(c)
+			}
 		}
-		s.seq = im.sim.seq
+		s.seq = im.killed
 	}
 }
 
@@ -127,10 +130,11 @@ func (b *Sim) reset(s *Sim) {
 	b.onWrite.Store(nil)
 	b.onFence.Store(nil)
 	b.closed.Store(false)
-	b.pending = pendingLines{}
+	b.pending.clear()
 	clear(b.strays)
 	b.seq = 0
 	b.plan = faultPlan{}
+	b.lints = Lints{}
 	b.durable = nil
 	b.stale = nil
 	if b.bench != nil { // its memory has nothing to do with the new state
@@ -150,19 +154,22 @@ func (b *Sim) restore(p PageID, durable []byte) {
 }
 
 // Images walks through states that a crash now may leave, at most limit of them
-// (0: 1000): nothing of what is pending, all of it, the killed process, each
-// line alone, all but each line, the state after each write, all but the state
-// before it, all subsets of the lines when limit allows, and random choices of
-// versions and torn words to fill up. When the systematic ones are too many, a
-// random sample of them leaves a quarter for the random ones. Equal arguments
-// on equal histories give equal images.
+// (0: 5000): nothing of what is pending, all of it, the process killed after each
+// write, each line alone, all but each line, the state after each write, all but
+// the state before it, all subsets of the lines when limit allows (5000 does up
+// to 12 lines), and random choices of versions and torn words to fill up. When
+// the systematic ones are too many, a random sample of them leaves a quarter for
+// the random ones. Equal arguments on equal histories give equal images.
+//
+// What is said of lines goes for sectors and pages where the model is one of
+// them.
 //
 // This Sim stands still until the walk is over: Writes, Fences, Size, Read and
 // Mapping answer, all else waits, also for a body that calls it. An image is
 // good for the body that got it, and for nobody later.
 func (s *Sim) Images(seed uint64, limit int) iter.Seq[*Image] {
 	if limit <= 0 {
-		limit = 1000
+		limit = imagesDefault
 	}
 	return func(yield func(*Image) bool) {
 		s.mu.Lock()
@@ -177,35 +184,44 @@ func (s *Sim) Images(seed uint64, limit int) iter.Seq[*Image] {
 		if !emit(s.nothing()) || len(s.pending.order) == 0 {
 			return
 		}
-		for _, im := range []*Image{s.everything(), s.killed()} {
+		for _, im := range []*Image{s.everything(), s.killed(s.seq)} {
 			if !emit(im) {
 				return
 			}
 		}
-		for _, c := range s.systematic(rng, limit) {
-			if !emit(c()) {
+		for _, make := range s.systematic(rng, limit) {
+			if !emit(make()) {
 				return
 			}
 		}
+		blocks := s.blocks()
 		for n < limit {
-			if !emit(s.random(rng, "random")) {
+			if !emit(s.random(blocks, rng, "random")) {
 				return
 			}
 		}
 	}
 }
 
+const (
+	imagesDefault = 5000 // a little more than all subsets of subsetBlocks lines
+	subsetBlocks  = 12
+)
+
 func (s *Sim) nothing() *Image {
 	return &Image{sim: s, desc: "nothing pending kept"}
 }
 
 func (s *Sim) everything() *Image {
-	return s.choose("everything pending kept", func(pl *pendingLine) line { return pl.newest() })
+	return s.choose("everything pending kept", (*pendingLine).newest)
 }
 
-func (s *Sim) killed() *Image {
-	im := s.everything()
-	im.desc, im.killed = "process killed, lines still pending", true
+// killed is what the next process finds when this one died after write seq and
+// the machine lives: that much is visible, none of it durable, and no fence of
+// the next process covers it unless it is written again.
+func (s *Sim) killed(seq int) *Image {
+	im := s.prefix(seq)
+	im.desc, im.killed = fmt.Sprintf("process killed after write %d, lines still pending", seq), seq
 	return im
 }
 
@@ -213,8 +229,27 @@ func (s *Sim) killed() *Image {
 func (s *Sim) choose(desc string, pick func(*pendingLine) line) *Image {
 	im := &Image{sim: s, desc: desc}
 	for _, pl := range s.pending.order {
-		if content := pick(pl); content != pl.before {
-			im.lines = append(im.lines, imageLine{pl.n, content})
+		im.keep(pl, pick(pl))
+	}
+	return im
+}
+
+// keep chooses the content of a line.
+func (im *Image) keep(pl *pendingLine, content line) {
+	if content != pl.before {
+		im.lines = append(im.lines, imageLine{pl.n, content})
+	}
+}
+
+// chooseBlocks makes an image that keeps the blocks that kept says, and nothing
+// of the others.
+func (s *Sim) chooseBlocks(desc string, blocks []block, kept func(i int) bool) *Image {
+	im := &Image{sim: s, desc: desc}
+	for i, b := range blocks {
+		if kept(i) {
+			for _, pl := range b.lines {
+				im.keep(pl, pl.newest())
+			}
 		}
 	}
 	return im
@@ -223,23 +258,33 @@ func (s *Sim) choose(desc string, pick func(*pendingLine) line) *Image {
 // systematic returns makers of the images that are not random, shuffled and cut
 // to three quarters of limit if they are more.
 func (s *Sim) systematic(rng *rand.Rand, limit int) []func() *Image {
-	lines := s.pending.order
+	blocks := s.blocks()
 	var all []func() *Image
-	if k := len(lines); k <= 16 && 1<<k <= limit {
+	if k := len(blocks); k <= subsetBlocks && 1<<k <= limit {
 		for set := range uint64(1) << k {
-			all = append(all, func() *Image { return s.subset(set) })
+			all = append(all, func() *Image {
+				return s.chooseBlocks(fmt.Sprintf("blocks %b", set), blocks, func(i int) bool { return set>>i&1 != 0 })
+			})
 		}
 	} else {
-		for _, pl := range lines {
+		for one, b := range blocks {
 			all = append(all,
-				func() *Image { return s.single(pl) },
-				func() *Image { return s.allBut(pl) })
+				func() *Image {
+					return s.chooseBlocks("only "+b.String(), blocks, func(i int) bool { return i == one })
+				},
+				func() *Image {
+					return s.chooseBlocks("all but "+b.String(), blocks, func(i int) bool { return i != one })
+				})
 		}
 	}
 	for _, seq := range s.pendingSeqs() {
 		all = append(all,
 			func() *Image { return s.prefix(seq) },
-			func() *Image { return s.suffix(seq) })
+			func() *Image { return s.killed(seq) },
+			func() *Image { return s.suffix(blocks, seq) })
+	}
+	if s.poison != nil {
+		all = append(all, func() *Image { return s.poisoned(rng) })
 	}
 	if most := max(limit-limit/4-3, 0); len(all) > most {
 		rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
@@ -262,72 +307,36 @@ func (s *Sim) pendingSeqs() []int {
 	return seqs[:len(seqs)-1]
 }
 
-func (s *Sim) subset(set uint64) *Image {
-	i := -1
-	return s.choose(fmt.Sprintf("lines %b", set), func(pl *pendingLine) line {
-		if i++; set>>i&1 != 0 {
-			return pl.newest()
-		}
-		return pl.before
-	})
-}
-
-func (s *Sim) single(one *pendingLine) *Image {
-	return s.choose(fmt.Sprintf("only line %#x", one.n*lineBytes), func(pl *pendingLine) line {
-		if pl == one {
-			return pl.newest()
-		}
-		return pl.before
-	})
-}
-
-func (s *Sim) allBut(one *pendingLine) *Image {
-	return s.choose(fmt.Sprintf("all but line %#x", one.n*lineBytes), func(pl *pendingLine) line {
-		if pl == one {
-			return pl.before
-		}
-		return pl.newest()
-	})
-}
-
 // prefix is the state right after write seq.
 func (s *Sim) prefix(seq int) *Image {
 	return s.choose(fmt.Sprintf("writes up to %d", seq), func(pl *pendingLine) line { return pl.at(seq) })
 }
 
-// suffix keeps the lines that were written after write seq, and no others.
-func (s *Sim) suffix(seq int) *Image {
-	return s.choose(fmt.Sprintf("lines written after write %d", seq), func(pl *pendingLine) line {
-		if pl.versions[len(pl.versions)-1].seq > seq {
-			return pl.newest()
-		}
-		return pl.before
+// suffix keeps the blocks that were written after write seq, and no others.
+func (s *Sim) suffix(blocks []block, seq int) *Image {
+	return s.chooseBlocks(fmt.Sprintf("blocks written after write %d", seq), blocks, func(i int) bool {
+		return blocks[i].last() > seq
 	})
 }
 
-// random lets each line be lost, whole in some version, or torn between words.
-func (s *Sim) random(rng *rand.Rand, desc string) *Image {
+// random lets each block be lost, whole in some version, or torn.
+func (s *Sim) random(blocks []block, rng *rand.Rand, desc string) *Image {
+	im := &Image{sim: s, desc: desc}
 	keep := rng.IntN(8) // the odds differ from image to image
-	return s.choose(desc, func(pl *pendingLine) line {
+	poison := s.poison != nil && rng.IntN(4) == 0
+	for _, b := range blocks {
 		switch {
 		case rng.IntN(8) > keep:
-			return pl.before
+			// lost
+		case poison && s.poison(b.off) && rng.IntN(2) == 0:
+			im.garble(b, rng)
 		case rng.IntN(4) != 0:
-			return pl.newest()
+			im.keepAt(b, b.last())
 		case rng.IntN(2) == 0:
-			return pl.versions[rng.IntN(len(pl.versions))].content
-		}
-		return pl.torn(rng)
-	})
-}
-
-// torn takes each 8-byte word from a version of its own.
-func (pl *pendingLine) torn(rng *rand.Rand) line {
-	content := pl.before
-	for w := range wordsPerLine {
-		if i := rng.IntN(len(pl.versions) + 1); i < len(pl.versions) {
-			copy(content[w*8:w*8+8], pl.versions[i].content[w*8:])
+			im.keepAt(b, b.anySeq(rng))
+		default:
+			s.model.tear(im, b, rng)
 		}
 	}
-	return content
+	return im
 }

@@ -12,6 +12,11 @@ import (
 // since the last fence, every content it has had: a power failure leaves of such
 // a line any of them, or a mixture by 8-byte words, independently of all other
 // lines. Images walks through those states, and each can be opened as a device.
+// SetModel makes sectors or pages the unit, as disks have them.
+//
+// A line is clean, dirty (stored), flushed (on its way) or, behind a fence, clean
+// again and durable: see LineState. Write stores and flushes at once; Store and
+// Flush do so one by one.
 //
 // Grow is durable when it returns, Discard and Allocate too. A line's content
 // that a fence made durable stays, unless IgnoreWrite or FailFence said
@@ -37,6 +42,9 @@ type Sim struct {
 	strays  map[uint64]line // content on the medium where it is not what is visible
 	seq     int             // numbers writes
 	plan    faultPlan
+	lints   Lints
+	model   Model
+	poison  func(Off) bool // lines whose words in flight may end as anything
 
 	durable []byte   // what the medium certainly holds; nil until somebody asks
 	stale   pageSet  // pages where the workbench may differ from durable
@@ -52,7 +60,7 @@ const wordsPerLine = lineBytes / 8
 // NewSim wraps base, which the simulator then owns: nothing else writes to it.
 // What base holds now counts as durable.
 func NewSim(base Device) *Sim {
-	s := &Sim{base: base, strays: map[uint64]line{}}
+	s := &Sim{base: base, strays: map[uint64]line{}, model: Lines}
 	s.size.Store(base.Size())
 	return s
 }
@@ -149,12 +157,24 @@ func (s *Sim) Write(off Off, p []byte) error {
 	if err := s.check("write", off, int64(len(p))); err != nil {
 		return err
 	}
-	s.seq++
 	ignore, fail := s.plan.nextWrite()
 	if fail != nil {
 		// Somewhere in the middle it went wrong.
 		p = p[:len(p)/2&^7]
 	}
+	err := s.store(off, p, ignore)
+	if err == nil && !ignore {
+		s.flush(off, int64(len(p)))
+	}
+	if fail != nil {
+		return &FaultError{Off: off, Op: "write", Err: fail}
+	}
+	return err
+}
+
+// store makes p visible. Unless it is ignored, it is a version of its lines.
+func (s *Sim) store(off Off, p []byte, ignore bool) error {
+	s.seq++
 	var err error
 	if ignore {
 		err = s.stray(off, p)
@@ -166,9 +186,6 @@ func (s *Sim) Write(off Off, p []byte) error {
 	}
 	if s.touched != nil {
 		s.touched.add(off, int64(len(p)))
-	}
-	if fail != nil {
-		return &FaultError{Off: off, Op: "write", Err: fail}
 	}
 	return err
 }
@@ -195,9 +212,10 @@ func (s *Sim) record(off Off, p []byte) error {
 			delete(s.strays, n)
 		}
 		next := pl.newest()
+		old := next
 		copy(next[at:], part)
+		s.lints.stored(old == next)
 		pl.versions = append(pl.versions, version{s.seq, next})
-		pl.stuck = false
 		return nil
 	})
 }
@@ -256,26 +274,26 @@ func (s *Sim) Fence() error {
 		// As after a failed fsync: whether the lines arrived is unknown, and no
 		// later fence tries them again unless they are written again.
 		for _, pl := range s.pending.order {
-			pl.stuck = true
+			pl.flushed = 0
 		}
 		return &FaultError{Op: "fence", Err: fail}
 	case ignore:
 		return nil
 	}
+	s.lints.fenced(&s.pending)
 	s.settle()
 	return s.base.Fence()
 }
 
-// settle makes the newest version of each pending line durable.
+// settle makes the newest flushed version of each pending line durable.
 func (s *Sim) settle() {
 	s.pending.settle(func(pl *pendingLine) {
 		off := Off(pl.n * lineBytes)
-		newest := pl.newest()
-		if pl.unlike {
-			s.strays[pl.n] = newest
+		if pl.unlike && len(pl.versions) == 0 {
+			s.strays[pl.n] = pl.before
 		}
 		if s.durable != nil {
-			copy(s.durable[off:], newest[:])
+			copy(s.durable[off:], pl.before[:])
 			s.stale.add(off, lineBytes)
 		}
 	})
@@ -357,7 +375,7 @@ func (s *Sim) Close() error {
 func (s *Sim) Kill() *Sim {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.killed().Clone()
+	return s.killed(s.seq).Clone()
 }
 
 // Crash returns what a random power failure now leaves, on memory of its own.
@@ -365,5 +383,5 @@ func (s *Sim) Kill() *Sim {
 func (s *Sim) Crash(seed uint64) *Sim {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.random(rand.New(rand.NewPCG(seed, 0)), "random").Clone()
+	return s.random(s.blocks(), rand.New(rand.NewPCG(seed, 0)), "random").Clone()
 }

@@ -1,12 +1,18 @@
 package nvmap
 
-// pendingLine is a line that was written and not fenced.
+import (
+	"encoding/binary"
+	"math/rand/v2"
+)
+
+// pendingLine is a line that was stored and not fenced.
 type pendingLine struct {
 	n        uint64 // line number
 	before   line   // what the medium held at the last fence
 	versions []version
-	stuck    bool // a fence failed over it
-	unlike   bool // an ignored write made what is visible another content
+	flushed  int        // versions on their way: the next fence makes the last of them durable
+	unlike   bool       // an ignored write made what is visible another content
+	first    [1]version // most lines have one
 }
 
 // version is what a line was after write seq.
@@ -50,17 +56,73 @@ func (pl *pendingLine) clone() *pendingLine {
 	return &c
 }
 
+// cut leaves only what was written up to write seq, unflushed, and reports
+// whether that is anything.
+func (pl *pendingLine) cut(seq int) bool {
+	n := 0
+	for n < len(pl.versions) && pl.versions[n].seq <= seq {
+		n++
+	}
+	pl.versions, pl.flushed = pl.versions[:n], 0
+	return n > 0
+}
+
+// torn takes each 8-byte word from a version of its own.
+func (pl *pendingLine) torn(rng *rand.Rand) line {
+	content := pl.before
+	for w := range wordsPerLine {
+		if i := rng.IntN(len(pl.versions) + 1); i < len(pl.versions) {
+			copy(content[w*8:w*8+8], pl.versions[i].content[w*8:])
+		}
+	}
+	return content
+}
+
+// garbled puts noise where words are in flight.
+func (pl *pendingLine) garbled(rng *rand.Rand) line {
+	content := pl.before
+	for w := 0; w < lineBytes; w += 8 {
+		for _, v := range pl.versions {
+			if [8]byte(v.content[w:]) != [8]byte(pl.before[w:]) {
+				binary.LittleEndian.PutUint64(content[w:], rng.Uint64())
+				break
+			}
+		}
+	}
+	return content
+}
+
+// settle makes durable what was flushed, and reports whether nothing is left to
+// wait for.
+func (pl *pendingLine) settle() bool {
+	if pl.flushed == 0 {
+		return false
+	}
+	pl.before = pl.versions[pl.flushed-1].content
+	pl.versions = pl.versions[pl.flushed:]
+	pl.flushed = 0
+	return len(pl.versions) == 0
+}
+
 // pendingLines are the pending lines in the order in which they were first
-// written.
+// stored.
 type pendingLines struct {
 	order []*pendingLine
 	index map[uint64]*pendingLine
+	spare []*pendingLine // to be used again
 }
 
 func (p *pendingLines) get(n uint64) *pendingLine { return p.index[n] }
 
 func (p *pendingLines) add(n uint64, before line) *pendingLine {
-	pl := &pendingLine{n: n, before: before}
+	var pl *pendingLine
+	if last := len(p.spare) - 1; last >= 0 {
+		pl, p.spare = p.spare[last], p.spare[:last]
+	} else {
+		pl = new(pendingLine)
+	}
+	*pl = pendingLine{n: n, before: before}
+	pl.versions = pl.first[:0]
 	p.insert(pl)
 	return pl
 }
@@ -73,19 +135,32 @@ func (p *pendingLines) insert(pl *pendingLine) {
 	p.order = append(p.order, pl)
 }
 
-// settle calls f for each line that a fence covers, and forgets it.
+// settle calls f for each line of which something became durable, and forgets
+// those of which nothing is left.
 func (p *pendingLines) settle(f func(*pendingLine)) {
 	left := p.order[:0]
 	for _, pl := range p.order {
-		if pl.stuck {
+		before := pl.flushed
+		done := pl.settle()
+		if before > 0 {
+			f(pl)
+		}
+		if !done {
 			left = append(left, pl)
 			continue
 		}
-		f(pl)
 		delete(p.index, pl.n)
+		p.spare = append(p.spare, pl)
 	}
 	clear(p.order[len(left):])
 	p.order = left
+}
+
+// clear forgets all lines.
+func (p *pendingLines) clear() {
+	p.spare = append(p.spare, p.order...)
+	p.order = p.order[:0]
+	clear(p.index)
 }
 
 // pageSet is a set of pages.
