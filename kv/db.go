@@ -95,11 +95,32 @@ func OpenDevice(dev nvmap.Device, opts *Options) (*DB, error) {
 		return nil, errors.Join(err, dev.Close())
 	}
 	db := &DB{opt: o, m: m}
-	if err := db.open(); err != nil {
+	err = db.protect()
+	if err == nil {
+		err = db.open()
+	}
+	if err != nil {
 		db.stopCheckpointer()
 		return nil, errors.Join(err, m.Close())
 	}
 	return db, nil
+}
+
+// protect turns write protection on or off, where Options say so: a device
+// comes with the best it has.
+func (db *DB) protect() error {
+	want := db.opt.WriteProtect
+	if want == nil {
+		return nil
+	}
+	if *want {
+		return db.m.SetProtection(nvmap.ProtectBest)
+	}
+	err := db.m.SetProtection(nvmap.ProtectNone)
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, nvmap.ErrReadOnly) {
+		return nil // there is none, or nothing can be written anyway
+	}
+	return err
 }
 
 func (db *DB) open() (err error) {

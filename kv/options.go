@@ -14,6 +14,15 @@ type Options struct {
 	// that nobody writes. A store that needs recovery is recovered in DRAM.
 	ReadOnly bool
 
+	// WriteProtect makes a stray store through any slice that the store returns,
+	// or past its end, a fault instead of damage: readers' mapping is read-only,
+	// and the one that stores go through is behind a memory protection key where
+	// the machine has them. Index pages that have a copy in DRAM are not covered,
+	// nor are devices that are not mapped. nil: on, as far as the device can;
+	// true: on, or opening fails; false: off. The device's Info says what is in
+	// force.
+	WriteProtect *bool
+
 	// MaxBytes is the size up to which the store may grow, in bytes, and the
 	// address space that is reserved for it. 0: 1 TiB, or what is granted.
 	MaxBytes int64

@@ -46,11 +46,13 @@ type Protector interface {
 
 // SetProtection changes the protection of the device; errors.ErrUnsupported
 // where the device has none.
-func (m *Map) SetProtection(p Protection) error {
-	if d, ok := m.dev.(Protector); ok {
+func (m *Map) SetProtection(p Protection) error { return setProtection(m.dev, p) }
+
+func setProtection(d Device, p Protection) error {
+	if d, ok := d.(Protector); ok {
 		return d.SetProtection(p)
 	}
-	return fmt.Errorf("nvmap: a device of kind %s has no write protection: %w", m.dev.Info().Kind, errors.ErrUnsupported)
+	return fmt.Errorf("nvmap: a device of kind %s has no write protection: %w", d.Info().Kind, errors.ErrUnsupported)
 }
 
 // pkey is a memory protection key, as the bits of the thread's rights register

@@ -25,6 +25,8 @@ import (
 // So one mover serves all sizes. The same wait is why nothing here mixes: an
 // ordinary store and a CLWB for the last six bytes of a record whose other
 // bytes went past the cache made 150 bytes cost 1100 ns instead of 258.
+//
+// Opening and closing a protection key around it adds 55 to 65 ns to a store.
 func archMovers() []mover {
 	return []mover{
 		{name: "nt", keyed: true, store: storeNonTemporal, drain: drainStores},

@@ -80,6 +80,9 @@ func (s *Sim) Size() int64 { return s.size.Load() }
 // Mapping returns the mapping of the device beneath.
 func (s *Sim) Mapping() []byte { return s.base.Mapping() }
 
+// SetProtection changes the protection of the device beneath, where it has one.
+func (s *Sim) SetProtection(p Protection) error { return setProtection(s.base, p) }
+
 // SetLimit makes Grow beyond size fail with ErrFull; 0 takes the limit away.
 func (s *Sim) SetLimit(size int64) {
 	s.mu.Lock()

@@ -1,0 +1,141 @@
+package kv
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"testing"
+)
+
+// scribble stores into every byte range that it is given, and says how many of
+// the stores went through.
+func scribble(slices ...[]byte) (through int) {
+	for _, b := range slices {
+		if len(b) > 0 && !faultsAt(&b[len(b)/2]) {
+			through++
+		}
+	}
+	return through
+}
+
+func faultsAt(b *byte) (faulted bool) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() { faulted = recover() != nil }()
+	*b ^= 0xff
+	return false
+}
+
+// readerSlices returns every slice that a reader of db gets to see: of small
+// values, of values in runs, of keys, from all that returns some.
+func readerSlices(t *testing.T, tx *Tx, keys ...string) (out [][]byte) {
+	t.Helper()
+	for _, k := range keys {
+		v, err := tx.Get([]byte(k))
+		must(t, err)
+		out = append(out, v)
+	}
+	for k, v := range tx.All(nil, nil) {
+		out = append(out, k, v)
+	}
+	for k, v := range tx.Backward(nil, nil) {
+		out = append(out, k, v)
+	}
+	c := tx.Cursor()
+	defer c.Close()
+	for ok := c.First(); ok; ok = c.Next() {
+		out = append(out, c.Key(), c.Value())
+	}
+	must(t, errors.Join(c.Err(), tx.Err()))
+	return out
+}
+
+// A stray store through any slice that a reader gets faults and changes nothing,
+// on every kind of device with a mapping, before and after a checkpoint; with
+// WriteProtect false it goes through.
+func TestWriteProtect(t *testing.T) {
+	shm, err := os.MkdirTemp("/dev/shm", "nvkv")
+	if err != nil {
+		t.Skipf("NOT TESTED: no tmpfs: %v", err)
+	}
+	t.Cleanup(func() { os.RemoveAll(shm) })
+	on, off := true, false
+	for _, c := range []struct {
+		name    string
+		dir     string
+		protect *bool
+	}{
+		{"shm", shm, nil}, {"shm on", shm, &on}, {"shm off", shm, &off},
+		{"file", t.TempDir(), nil}, {"file off", t.TempDir(), &off},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			values := map[string][]byte{"small": []byte("value"), "run": bytes.Repeat([]byte("r"), 40_000), "middle": bytes.Repeat([]byte("m"), 3000)}
+			opts := &Options{WriteProtect: c.protect, MaxBytes: 64 << 20}
+			path := filepath.Join(c.dir, strings.ReplaceAll(c.name, " ", "-"))
+			db, err := Open(path, opts)
+			must(t, err)
+			defer func() { db.Close() }()
+			for k, v := range values {
+				must(t, db.Put([]byte(k), v))
+			}
+			for round := range 2 {
+				must(t, db.View(func(tx *Tx) error {
+					slices := readerSlices(t, tx, "small", "run", "middle")
+					through := scribble(slices...)
+					if c.protect == &off {
+						if through != len(slices) {
+							t.Errorf("%d of %d stores went through, with protection off", through, len(slices))
+						}
+						scribble(slices...) // the second time puts the bytes right again
+						return nil
+					}
+					if through != 0 {
+						t.Errorf("%d of %d stray stores went through", through, len(slices))
+					}
+					return nil
+				}))
+				for k, want := range values {
+					if got, err := db.Get([]byte(k)); err != nil || !bytes.Equal(got, want) {
+						t.Errorf("round %d, %s: %d bytes, %v", round, k, len(got), err)
+					}
+				}
+				must(t, db.Close())
+				db, err = Open(path, opts)
+				must(t, err)
+			}
+		})
+	}
+}
+
+// Asking for protection where there is none to be had fails; asking for none
+// does not.
+func TestWriteProtectMem(t *testing.T) {
+	on, off := true, false
+	if _, err := Open("", &Options{Device: "mem", WriteProtect: &on, MaxBytes: 16 << 20}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("protection on mem: %v", err)
+	}
+	db, err := Open("", &Options{Device: "mem", WriteProtect: &off, MaxBytes: 16 << 20})
+	must(t, err)
+	must(t, db.Close())
+}
+
+// A store that may not be written is protected whatever the option says.
+func TestWriteProtectReadOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	db, err := Open(path, &Options{MaxBytes: 16 << 20})
+	must(t, err)
+	must(t, db.Put([]byte("k"), []byte("v")))
+	must(t, db.Close())
+	off := false
+	db, err = Open(path, &Options{ReadOnly: true, WriteProtect: &off})
+	must(t, err)
+	defer db.Close()
+	must(t, db.View(func(tx *Tx) error {
+		if n := scribble(readerSlices(t, tx, "k")...); n != 0 {
+			t.Errorf("%d stray stores went through", n)
+		}
+		return nil
+	}))
+}
