@@ -15,6 +15,9 @@ type Options struct {
 	GroupSlabs int // slabs in a group with its metadata; 0: 64
 	// Payload of the first superblock.
 	Payload []byte
+	// Unfinished leaves the device counting as absent until Finish: for those
+	// who fill a store that must be there as a whole or not at all.
+	Unfinished bool
 }
 
 // Defaults of Options.
@@ -85,11 +88,15 @@ func Format(m *nvmap.Map, o Options) error {
 			return err
 		}
 	}
-	if err := writeWord(m, headSizeOff, packSize(0)); err != nil {
+	if err := writeWord(m, headSizeOff, packSize(0)); err != nil || o.Unfinished {
 		return err
 	}
 	return writeWord(m, headMagicOff, magicStore)
 }
+
+// Finish makes a store that was formatted unfinished one that counts. A1: the
+// caller has fenced all that must be there.
+func (r *Region) Finish() error { return writeWord(r.m, headMagicOff, magicStore) }
 
 func orDefault(n, d int) int {
 	if n == 0 {
@@ -113,8 +120,11 @@ func writeWord(m *nvmap.Map, o Off, w uint64) error {
 // Ready before it allocates. It writes nothing.
 func Open(m *nvmap.Map) (*Region, error) { return OpenWithout(m, 0) }
 
-func open(m *nvmap.Map, off Rules) (*Region, error) {
-	sb, err := readSuper(m, off)
+// OpenUnfinished is Open of what Format left unfinished, in this process.
+func OpenUnfinished(m *nvmap.Map) (*Region, error) { return open(m, 0, magicCreating) }
+
+func open(m *nvmap.Map, off Rules, magic uint64) (*Region, error) {
+	sb, err := readSuper(m, off, magic)
 	if err != nil {
 		return nil, err
 	}

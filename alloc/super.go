@@ -147,16 +147,16 @@ func Absent(m *nvmap.Map) (bool, error) {
 	return err == nil && (zero || magic == magicCreating), err
 }
 
-// readSuper returns the newest superblock. A2 and A3: each pair has a good
+// readSuper returns the newest superblock of a store whose magic word is want. A2 and A3: each pair has a good
 // copy whatever a crash did, so a pair without one has rotted, and the store
 // with it: the generation that it held may be the one that counts.
-func readSuper(m *nvmap.Map, off Rules) (*superblock, error) {
+func readSuper(m *nvmap.Map, off Rules, want uint64) (*superblock, error) {
 	magic, _, err := readHead(m)
 	if err != nil {
 		return nil, err
 	}
 	if m.Size() < (1+superSlots)*nvmap.PageBytes {
-		if magic == magicStore {
+		if magic == want {
 			return nil, &CorruptError{Off(m.Size()), "end of file: it is cut inside the superblocks"}
 		}
 		return nil, fmt.Errorf("%w: no store begins in these %d bytes", ErrNotStore, m.Size())
@@ -182,9 +182,9 @@ func readSuper(m *nvmap.Map, off Rules) (*superblock, error) {
 		}
 	}
 	switch {
-	case magic != magicStore && newest == nil:
+	case magic != want && newest == nil:
 		return nil, fmt.Errorf("%w: the first bytes are %#016x", ErrNotStore, magic)
-	case magic != magicStore:
+	case magic != want:
 		return nil, &CorruptError{headMagicOff, "magic number"}
 	case version > FormatVersion:
 		return nil, fmt.Errorf("%w: %d, this program knows %d", ErrVersion, version, FormatVersion)

@@ -24,6 +24,7 @@ type batchOp struct {
 	open             bool // a range without end
 	at, keyLen, size int
 	ttl              time.Duration // 0: none
+	expiry           int64         // of putUntil; 0: none
 }
 
 const opDeleteRange = kindCount // of a batch only, no record has it
@@ -42,6 +43,11 @@ func (b *Batch) PutTTL(key, value []byte, ttl time.Duration) {
 		return
 	}
 	b.add(batchOp{kind: kindPut, ttl: ttl}, key, value)
+}
+
+// putUntil is PutTTL with the time of expiry in Unix nanoseconds, 0: never.
+func (b *Batch) putUntil(key, value []byte, expiry int64) {
+	b.add(batchOp{kind: kindPut, expiry: expiry}, key, value)
 }
 
 // Delete adds the removal of a key, which need not be there.
@@ -144,6 +150,7 @@ func (b *Batch) entries(dst []entry) ([]entry, error) {
 		if err := checkSizes(o.keyLen, o.size-maxRecHeader-o.keyLen); err != nil {
 			return nil, err
 		}
+		e.expiry = o.expiry
 		if o.ttl > 0 {
 			e.expiry = expiryAfter(at, o.ttl)
 		}

@@ -135,11 +135,18 @@ func (db *DB) open() (err error) {
 			return fmt.Errorf("%w: it is empty, and may not be created read-only", ErrNotStore)
 		}
 		first := state{epoch: 0, interval: 1}
-		if err := alloc.Format(db.m, alloc.Options{SlabBytes: db.opt.SlabBytes, Payload: first.encode()}); err != nil {
+		if err := alloc.Format(db.m, alloc.Options{SlabBytes: db.opt.SlabBytes, Payload: first.encode(), Unfinished: db.opt.unfinished}); err != nil {
 			return err
 		}
+	} else if db.opt.unfinished {
+		return errStoreThere
 	}
-	if db.r, err = alloc.OpenWithout(db.m, db.opt.broken.alloc()); err != nil {
+	if db.opt.unfinished {
+		db.r, err = alloc.OpenUnfinished(db.m)
+	} else {
+		db.r, err = alloc.OpenWithout(db.m, db.opt.broken.alloc())
+	}
+	if err != nil {
 		return err
 	}
 	db.r.SetReadOnly(db.opt.ReadOnly)

@@ -34,12 +34,17 @@ type Options struct {
 	// Logger takes what happens in the background; nil: nothing is logged.
 	Logger *slog.Logger
 
+	// Progress, if not nil, is told now and then how far a Backup, Restore or
+	// Compact is, and once at its end, by the goroutine that runs it.
+	Progress func(Progress)
+
 	// SlabBytes is the unit of space of a new store: a power of two from 4 KiB
 	// to 1 MiB; 0: 64 KiB. An existing store keeps what it has.
 	SlabBytes int
 
 	privateFrom int   // see defaultPrivateFrom; tests lower it
 	broken      rules // rules that a test has switched off
+	unfinished  bool  // the store counts as absent until finish: for Restore
 }
 
 // DefaultCheckpointBytes is Options.CheckpointBytes when that is 0.

@@ -21,7 +21,10 @@ type scanner struct {
 	items    [chunkMost]item
 }
 
-type item struct{ key, value []byte }
+type item struct {
+	key, value []byte
+	expiry     int64 // Unix nanoseconds, 0: never
+}
 
 const (
 	chunkFirst = 8
@@ -30,17 +33,25 @@ const (
 
 var scannerPool = sync.Pool{New: func() any { return new(scanner) }}
 
+// newScanner returns a scanner from the pool; the caller releases it.
+func newScanner(tx *Tx, backward bool) *scanner {
+	s := scannerPool.Get().(*scanner)
+	s.tx, s.backward, s.size, s.asked, s.done = tx, backward, chunkFirst, 0, false
+	s.c = cursor{ix: &tx.db.ix}
+	return s
+}
+
+func (s *scanner) release() {
+	clear(s.items[:])
+	s.c, s.tx = cursor{}, nil
+	scannerPool.Put(s)
+}
+
 // scanRecords calls yield for the records of [start, end) in order until it
 // returns false. The Tx is read-only.
 func (tx *Tx) scanRecords(start, end []byte, backward bool, yield func(k, v []byte) bool) {
-	s := scannerPool.Get().(*scanner)
-	defer func() {
-		clear(s.items[:])
-		s.c, s.tx = cursor{}, nil
-		scannerPool.Put(s)
-	}()
-	s.tx, s.backward, s.size, s.asked, s.done = tx, backward, chunkFirst, 0, false
-	s.c = cursor{ix: &tx.db.ix}
+	s := newScanner(tx, backward)
+	defer s.release()
 	from := start
 	if backward {
 		from = end
@@ -158,7 +169,7 @@ func (s *scanner) take() (more bool, err error) {
 		return true, nil
 	}
 	it := &s.items[s.n]
-	it.key, it.value = rec.key, rec.value
+	it.key, it.value, it.expiry = rec.key, rec.value, rec.expiry
 	if rec.spilled() {
 		if it.key, it.value, err = db.content(&rec); err != nil {
 			return false, s.named(err)
