@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"nvkv/kv"
+)
+
+// guest is one run on one store.
+type guest struct {
+	name, path, device string
+	acked              int // operations that must be there
+	operations         int // to do before closing; 0: no end
+	out                io.Writer
+}
+
+// options keep checkpoints and growth frequent, so that cuts meet them too.
+func (g *guest) options() *kv.Options {
+	return &kv.Options{Device: g.device, SlabBytes: 8192, CheckpointBytes: 64 << 10}
+}
+
+// run opens the store, judges it, and writes until it is killed or has done its
+// operations.
+func (g *guest) run() error {
+	began := time.Now()
+	db, err := kv.Open(g.path, g.options())
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	n, err := g.judge(db, g.acked+inFlightMax)
+	if err != nil {
+		return err
+	}
+	m, info := db.Metrics(), db.Info()
+	g.say("@@ PASS %s-recovered kind %s (%s): %d operations acknowledged, %d there, %d records replayed, %d void, %d ms\n",
+		g.name, info.Kind, info.Domain, g.acked, n, m.RecordsReplayed, m.RecordsVoid, time.Since(began).Milliseconds())
+	for i := n; g.operations == 0 || i < n+g.operations; i++ {
+		if err := operation(g.name, i).write(db); err != nil {
+			return fmt.Errorf("operation %d: %w", i, err)
+		}
+		g.say("ack %s %d;\n", g.name, i+1)
+	}
+	return g.reopen(db, n+g.operations)
+}
+
+func (g *guest) say(format string, args ...any) { fmt.Fprintf(g.out, format, args...) }
+
+// reopen closes the store in good order and wants exactly n operations there.
+func (g *guest) reopen(db *kv.DB, n int) error {
+	if err := db.Close(); err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	again, err := kv.Open(g.path, g.options())
+	if err != nil {
+		return fmt.Errorf("after a close: %w", err)
+	}
+	defer again.Close()
+	g.acked = n
+	if _, err := g.judge(again, n); err != nil {
+		return fmt.Errorf("after a close: %w", err)
+	}
+	g.say("@@ PASS %s-closed %d operations there\n", g.name, n)
+	return again.Close()
+}
+
+// inFlightMax bounds how many acknowledgements the console may have lost: its
+// buffers hold a few KiB.
+const inFlightMax = 5000
+
+// judge returns how many operations the store holds. They are a prefix of all
+// that were ever done, at least the acknowledged ones and at most most.
+func (g *guest) judge(db *kv.DB, most int) (int, error) {
+	got, err := contents(db)
+	if err != nil {
+		return 0, err
+	}
+	m := model{}
+	for n := range g.acked {
+		m.apply(operation(g.name, n))
+	}
+	first := difference(got, m)
+	n := g.acked
+	for diff := first; diff != ""; diff = difference(got, m) {
+		if n == most {
+			return 0, fmt.Errorf("%d operations were acknowledged, and the store holds no state from there on; against that one: %s", g.acked, first)
+		}
+		m.apply(operation(g.name, n))
+		n++
+	}
+	return n, check(db)
+}
+
+// check turns what Check finds into an error.
+func check(db *kv.DB) error {
+	var found []error
+	err := db.Check(context.Background(), func(i kv.CheckIssue) { found = append(found, errors.New(i.String())) })
+	return errors.Join(append(found, err)...)
+}
