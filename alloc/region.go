@@ -208,6 +208,7 @@ func (r *Region) readDesc(i int, d []byte) error {
 		return &CorruptError{r.geo.descOff(i), "slab identity"}
 	}
 	s.kind, s.class, s.carve = k, c, carve
+	s.mark, s.markBad = readMark(le.Uint64(d[descMark:]))
 	r.identities.set(i, k, c, carve)
 	s.slots = int32(r.geo.slabBytes / size)
 	s.used, s.live = makeBits(s.slots)
@@ -429,19 +430,40 @@ func (r *Region) Slabs() iter.Seq[SlabInfo] {
 }
 
 func (r *Region) info(i int) SlabInfo {
-	s := &r.slabs[i]
-	info := SlabInfo{Index: i, Off: r.geo.slabOff(i), Kind: s.kind, Class: s.class, SlotBytes: r.slotBytesOf(s),
-		Slots: int(s.slots), Used: int(s.usedN), Live: int(s.liveN), Carve: s.carve}
+	info := r.marked(i)
 	var b [8]byte
 	if err := r.m.Device().Read(r.geo.descOff(i)+descMark, b[:]); err != nil {
 		info.MarkBad = true
 		return info
 	}
-	var ok bool
-	w := binary.LittleEndian.Uint64(b[:])
-	info.Mark, ok = unpackMark(w)
-	info.MarkBad = !ok && w != 0
+	info.Mark, info.MarkBad = readMark(binary.LittleEndian.Uint64(b[:]))
 	return info
+}
+
+// marked is info with the mark that the opening found.
+func (r *Region) marked(i int) SlabInfo {
+	s := &r.slabs[i]
+	return SlabInfo{Index: i, Off: r.geo.slabOff(i), Kind: s.kind, Class: s.class, SlotBytes: r.slotBytesOf(s),
+		Slots: int(s.slots), Used: int(s.usedN), Live: int(s.liveN), Carve: s.carve, Mark: s.mark, MarkBad: s.markBad}
+}
+
+// readMark decodes the word of a mark; zero is none.
+func readMark(w uint64) (interval uint64, bad bool) {
+	interval, ok := unpackMark(w)
+	return interval, !ok && w != 0
+}
+
+// Marked returns, in address order, the record slabs that may hold a record
+// header written in checkpoint interval since or later, as they were when the
+// store was opened (R5).
+func (r *Region) Marked(since uint64) []SlabInfo {
+	var out []SlabInfo
+	for i := range r.slabs {
+		if s := &r.slabs[i]; s.kind == KindRecord && (s.markBad || s.mark >= since) {
+			out = append(out, r.marked(i))
+		}
+	}
+	return out
 }
 
 // Described is what the slab of an offset is carved into.

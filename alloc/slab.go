@@ -15,6 +15,7 @@ const none = -1
 type slab struct {
 	used, live []uint64
 	touched    uint64 // interval whose mark this opening has written
+	mark       uint64 // mark that the opening found
 	carve      uint32
 	slots      int32
 	usedN      int32
@@ -25,6 +26,7 @@ type slab struct {
 	kind       Kind
 	class      ClassID
 	dirty      bool  // live changed since the last freeze
+	markBad    bool  // the mark that the opening found has rotted
 	place      uint8 // map place that holds the newest map
 }
 

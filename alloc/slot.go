@@ -164,16 +164,16 @@ func (r *Region) Carve(o Off, k Kind) (carve uint32, slotBytes int, ok bool) {
 	return r.slabs[i].carve, r.slotBytesOf(&r.slabs[i]), true
 }
 
-// Recovery only: Claim makes o used, without an allocation. It fails where o is
-// no slot of kind k or is used already.
+// Recovery only. The methods from here to Unclaim change single slabs and none
+// of the sums that Ready counts afterwards: goroutines may call them side by
+// side for slots of different slabs.
+
+// Claim makes o used, without an allocation. It fails where o is no slot of
+// kind k or is used already.
 func (r *Region) Claim(o Off, k Kind) error {
-	i, n, err := r.slotOf(o)
+	s, n, err := r.claimable(o, k)
 	if err != nil {
 		return err
-	}
-	s := &r.slabs[i]
-	if s.kind != k {
-		return fmt.Errorf("%w: offset %#x lies in a slab of kind %v, not %v", ErrCorrupt, uint64(o), s.kind, k)
 	}
 	if has(s.used, n) {
 		return fmt.Errorf("%w: offset %#x is owned twice", ErrCorrupt, uint64(o))
@@ -183,6 +183,60 @@ func (r *Region) Claim(o Off, k Kind) error {
 	return nil
 }
 
+// Retake makes o used and not live, whatever the map of the checkpoint says: a
+// record was written into it since.
+func (r *Region) Retake(o Off, k Kind) error {
+	s, n, err := r.claimable(o, k)
+	if err != nil {
+		return err
+	}
+	s.take(n)
+	s.unreach(n)
+	return nil
+}
+
+// ClaimLive makes o used and live.
+func (r *Region) ClaimLive(o Off, k Kind) error {
+	s, n, err := r.claimable(o, k)
+	if err != nil {
+		return err
+	}
+	s.take(n)
+	if !has(s.live, n) {
+		set(s.live, n)
+		s.liveN++
+		s.dirty = true
+	}
+	return nil
+}
+
+func (r *Region) claimable(o Off, k Kind) (*slab, int32, error) {
+	i, n, err := r.slotOf(o)
+	if err != nil {
+		return nil, 0, err
+	}
+	s := &r.slabs[i]
+	if s.kind != k {
+		return nil, 0, fmt.Errorf("%w: offset %#x lies in a slab of kind %v, not %v", ErrCorrupt, uint64(o), s.kind, k)
+	}
+	return s, n, nil
+}
+
+func (s *slab) take(n int32) {
+	if !has(s.used, n) {
+		set(s.used, n)
+		s.usedN++
+	}
+}
+
+func (s *slab) unreach(n int32) {
+	if has(s.live, n) {
+		clear1(s.live, n)
+		s.liveN--
+		s.dirty = true
+	}
+}
+
 // Unclaim is the inverse of Claim: replay displaced what o holds.
 func (r *Region) Unclaim(o Off) {
 	i, n, err := r.slotOf(o)
@@ -190,13 +244,16 @@ func (r *Region) Unclaim(o Off) {
 		return
 	}
 	s := &r.slabs[i]
-	if has(s.live, n) {
-		clear1(s.live, n)
-		s.liveN--
-		s.dirty = true
-	}
+	s.unreach(n)
 	clear1(s.used, n)
 	s.usedN--
+}
+
+// UnclaimLive is Unclaim of a slot that is live; it leaves any other alone.
+func (r *Region) UnclaimLive(o Off) {
+	if r.IsLive(o) {
+		r.Unclaim(o)
+	}
 }
 
 // EachUsed calls fn for every slot that is handed out, in address order.

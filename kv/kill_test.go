@@ -34,6 +34,10 @@ func TestMain(m *testing.M) {
 		lockChild(path)
 		return
 	}
+	if path := os.Getenv(reopenPathEnv); path != "" {
+		runReopenChild(path)
+		return
+	}
 	path := os.Getenv(killPathEnv)
 	if path == "" {
 		os.Exit(m.Run())

@@ -1,0 +1,138 @@
+package kv
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// How long it takes until a store that was closed, or whose process was killed
+// in the middle of random updates, answers its first Get. A child process loads
+// NVKV_BENCH_RECORDS records, updates random ones for two checkpoint intervals
+// and then until NVKV_BENCH_FILL percent (90) of the next one is written, and
+// kills itself with SIGKILL: so a recovery meets nearly the most that it can.
+const (
+	reopenPathEnv  = "NVKV_REOPEN_PATH"
+	reopenCloseEnv = "NVKV_REOPEN_CLOSE"
+)
+
+// reopenChild prepares a store and ends, by SIGKILL unless it is to close it.
+func reopenChild(path string) error {
+	db, err := Open(path, nil)
+	if err != nil {
+		return err
+	}
+	keys := benchKeys(benchRecords())
+	value := make([]byte, benchValueBytes)
+	batch := db.NewBatch()
+	for i, k := range keys {
+		batch.Put(k, value)
+		if batch.Len() == 1000 || i == len(keys)-1 {
+			if err := db.Write(batch); err != nil {
+				return err
+			}
+			batch.Reset()
+		}
+	}
+	if err := reopenUpdates(db, keys, value); err != nil {
+		return err
+	}
+	if os.Getenv(reopenCloseEnv) != "" {
+		return db.Close()
+	}
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		return err
+	}
+	return self.Kill()
+}
+
+func reopenUpdates(db *DB, keys [][]byte, value []byte) error {
+	fill, err := strconv.Atoi(os.Getenv("NVKV_BENCH_FILL"))
+	if err != nil {
+		fill = 90
+	}
+	rng := rand.New(rand.NewPCG(3, 4))
+	interval := db.opt.CheckpointBytes
+	for written := int64(0); ; {
+		if err := db.Put(keys[rng.IntN(len(keys))], value); err != nil {
+			return err
+		}
+		written += benchValueBytes
+		if written < 2*interval || db.checkpoints.freezing.Load() != nil {
+			continue
+		}
+		if since := db.sinceCheckpoint; since >= interval*int64(fill)/100 && since < interval {
+			return nil
+		}
+	}
+}
+
+func prepareReopen(b *testing.B, closed bool) (path string) {
+	b.Helper()
+	path = filepath.Join(benchDir(b), "s")
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), reopenPathEnv+"="+path)
+	if closed {
+		cmd.Env = append(cmd.Env, reopenCloseEnv+"=1")
+	}
+	out, err := cmd.CombinedOutput()
+	if (err == nil) != closed || len(out) > 0 {
+		b.Fatalf("the child: %v: %s", err, out)
+	}
+	return path
+}
+
+// reopen opens a store, reads one record, and drops the store as a crash does,
+// so that the next opening finds what this one found.
+func reopen(b *testing.B, path string, m *recovered) {
+	began := time.Now()
+	db, err := Open(path, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := db.Get(benchKey(nil, benchRecords()/2)); err != nil {
+		b.Fatal(err)
+	}
+	took := time.Since(began)
+	b.StopTimer()
+	*m = db.recovered
+	m.took = took
+	abandon(db)
+	b.StartTimer()
+}
+
+func benchReopen(b *testing.B, closed bool) {
+	path := prepareReopen(b, closed)
+	var m recovered
+	first := time.Duration(0)
+	for b.Loop() {
+		reopen(b, path, &m)
+		if first == 0 {
+			first = m.took
+		}
+	}
+	b.ReportMetric(float64(first.Microseconds())/1e3, "ms/first")
+	b.ReportMetric(b.Elapsed().Seconds()*1e3/float64(b.N), "ms/open")
+	b.ReportMetric(float64(m.replayed), "replayed")
+	b.ReportMetric(float64(m.scanned)/(1<<20), "MiB-scanned")
+}
+
+// BenchmarkReopenKilled opens a store whose process was killed.
+func BenchmarkReopenKilled(b *testing.B) { benchReopen(b, false) }
+
+// BenchmarkReopenClean opens a store that was closed.
+func BenchmarkReopenClean(b *testing.B) { benchReopen(b, true) }
+
+// runReopenChild is TestMain's part.
+func runReopenChild(path string) {
+	if err := reopenChild(path); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,746 @@
+package kv
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"unsafe"
+
+	"nvkv/alloc"
+	"nvkv/nvmap"
+)
+
+// Replaying is the second half of a recovery. Only the newest record of each
+// key has to be applied, and in the order of keys: so the candidates are sorted
+// by leaf, each leaf is looked at once, and what an update changes in it is
+// copied once.
+//
+//	claim    the slots of all that counts
+//	sort     by leaf
+//	resolve  the newest of each key, and what it displaced
+//	settle   which slots are used and live; from here on may be allocated
+//	apply    to the tree
+//
+// All but the last are shared among goroutines.
+
+// resolved is what came of the candidates of neighbouring leaves.
+type resolved struct {
+	updates  []leafUpdate
+	sets     []valueSet
+	changes  []keyChange
+	owners   []slotChanges // by the goroutine that settles the slots
+	spilled  []spilledChange
+	tombs    []ref
+	replayed int64
+	bytes    int64
+}
+
+// leafUpdate is what changes in the value block of a leaf.
+type leafUpdate struct {
+	leaf uint32
+	sets int // of resolved.sets
+	into nvmap.Off
+}
+
+type valueSet struct {
+	at  int32
+	ref ref
+}
+
+// keyChange adds a key to the tree or takes it out.
+type keyChange struct {
+	key []byte
+	ref ref // 0: take it out
+}
+
+// slotChanges are slots of records without runs. What the checkpoint's tree
+// named is free now unless it was taken since.
+type slotChanges struct {
+	displaced []nvmap.Off
+	losers    []nvmap.Off
+	winners   []nvmap.Off
+}
+
+// spilledChange is the same for a record with runs.
+type spilledChange struct {
+	ref ref
+	old bool // named by the checkpoint's tree; else a candidate
+	won bool
+}
+
+// replay brings the tree up to date.
+func (rc *recovery) replay() error {
+	db := rc.db
+	if err := rc.claim(); err != nil {
+		return err
+	}
+	sorted, starts, err := rc.sort()
+	if err != nil {
+		return err
+	}
+	parts, err := rc.resolve(sorted, starts)
+	if err != nil {
+		return err
+	}
+	if err := rc.settle(parts); err != nil {
+		return err
+	}
+	db.r.Ready()
+	if rc.st.root == 0 {
+		if err := db.ix.reserve(2, 1, true); err != nil {
+			return err
+		}
+		if err := db.ix.newTree(); err != nil {
+			return err
+		}
+	}
+	return rc.apply(parts)
+}
+
+// claim makes every record that counts used before anything is allocated. What
+// the checkpoint's maps call live in such a slot was superseded since.
+func (rc *recovery) claim() error {
+	db := rc.db
+	bad := make([][]nvmap.Off, len(rc.salvagers))
+	err := rc.share(func(w int) error {
+		rc.salvagers[w].each(func(c *candidate) {
+			if c.kind != kindVoid && db.r.Retake(c.off, alloc.KindRecord) != nil {
+				bad[w] = append(bad[w], c.off)
+			}
+		})
+		return nil
+	})
+	for _, o := range slices.Concat(bad...) {
+		rc.damage(o, "record slot", nil)
+	}
+	if err != nil {
+		return err
+	}
+	for i := range rc.salvagers {
+		sv := &rc.salvagers[i]
+		sv.each(func(c *candidate) {
+			if c.flags&flagSpill != 0 && c.kind != kindVoid && err == nil {
+				err = sv.claimRuns(c)
+			}
+		})
+	}
+	return err
+}
+
+// claimRuns claims the runs of a candidate, and reads its key if that is there.
+func (sv *salvager) claimRuns(c *candidate) error {
+	rc := sv.rc
+	var rec record
+	if rc.db.readRecord(c.off, &rec) != nil {
+		return nil
+	}
+	_, list := rec.extents()
+	for _, e := range list {
+		if rc.db.r.CheckExtent(e) == nil {
+			rc.claimPages(e)
+		}
+	}
+	if c.flags&flagSpillKey == 0 {
+		return nil
+	}
+	key, _, err := rc.db.readRuns(&rec, nil)
+	if err != nil {
+		// Superseded and its runs reused; else Check misses the key.
+		rc.damage(c.off, "runs of a record that may be superseded", nil)
+		return nil
+	}
+	if rc.bare == nil {
+		rc.bare = map[nvmap.Off][]byte{}
+	}
+	rc.bare[c.off] = bytes.Clone(key)
+	return sv.lead(c, key)
+}
+
+// claimPages claims what is not claimed yet: a run may have been freed by one
+// record and taken by the next, and both are candidates.
+func (rc *recovery) claimPages(e alloc.Extent) {
+	for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
+		if !rc.db.r.IsUsed(o) {
+			_ = rc.db.r.Claim(o, alloc.KindRun) // not a run slab any more: the record was superseded
+		}
+	}
+}
+
+// sort brings the candidates into the order of their leaves; those of leaf n
+// begin at starts[n]. Void ones are among them.
+func (rc *recovery) sort() (sorted []candidate, starts []uint32, err error) {
+	leaves := len(rc.route.leaves)
+	starts = make([]uint32, leaves+1)
+	total := uint32(0)
+	for leaf := range leaves {
+		starts[leaf] = total
+		for i := range rc.salvagers {
+			if counts := rc.salvagers[i].counts; counts != nil {
+				counts[leaf], total = total, total+counts[leaf]
+			}
+		}
+	}
+	starts[leaves] = total
+	sorted = make([]candidate, total)
+	err = rc.share(func(w int) error {
+		sv := &rc.salvagers[w]
+		sv.each(func(c *candidate) {
+			if c.leaf != noLeaf {
+				sorted[sv.counts[c.leaf]] = *c
+				sv.counts[c.leaf]++
+			}
+		})
+		sv.blocks = nil
+		return nil
+	})
+	return sorted, starts, err
+}
+
+// partCandidates is how many candidates the leaves of a part have at least.
+const partCandidates = 4096
+
+// resolve finds the newest record of each key, part by part.
+func (rc *recovery) resolve(sorted []candidate, starts []uint32) ([]resolved, error) {
+	var bounds []int
+	for leaf := 0; leaf < len(starts)-1; leaf++ {
+		if len(bounds) == 0 || starts[leaf]-starts[bounds[len(bounds)-1]] >= partCandidates {
+			bounds = append(bounds, leaf)
+		}
+	}
+	parts := make([]resolved, len(bounds))
+	bounds = append(bounds, len(starts)-1)
+	var next atomic.Int64
+	err := rc.share(func(int) error {
+		rv := resolver{rc: rc}
+		for {
+			n := int(next.Add(1)) - 1
+			if n >= len(parts) {
+				return nil
+			}
+			rv.part = &parts[n]
+			rv.part.owners = make([]slotChanges, len(rc.salvagers))
+			for leaf := bounds[n]; leaf < bounds[n+1]; leaf++ {
+				if err := rv.leaf(uint32(leaf), sorted[starts[leaf]:starts[leaf+1]]); err != nil {
+					return err
+				}
+			}
+		}
+	})
+	return parts, err
+}
+
+// resolver works on one leaf at a time.
+type resolver struct {
+	rc    *recovery
+	part  *resolved
+	found [leafFanout]*candidate // newest candidate of each key of the leaf
+	fresh []freshKey             // keys that are not in the leaf
+}
+
+type freshKey struct {
+	key []byte
+	c   *candidate
+}
+
+// recordKeyLines are the lines of a record that hold its key, if it is short.
+const recordKeyLines = 2
+
+// leaf resolves the candidates of one leaf.
+func (rv *resolver) leaf(leaf uint32, cs []candidate) error {
+	if len(cs) == 0 {
+		return nil
+	}
+	rc := rv.rc
+	for i := range cs {
+		if b := rc.db.m.View(cs[i].off, recHeader); b != nil {
+			nvmap.Prefetch(unsafe.Pointer(unsafe.SliceData(b)), recordKeyLines)
+		}
+	}
+	var pg *page
+	if rc.st.root != 0 {
+		var err error
+		if pg, err = rc.db.ix.load(rc.route.leaves[leaf]); err != nil {
+			return err
+		}
+		if pageLevel(pg) != 0 {
+			return &CorruptError{Off: uint64(rc.route.leaves[leaf].page.Off()), Structure: "index page level"}
+		}
+	}
+	clear(rv.found[:])
+	rv.fresh = rv.fresh[:0]
+	for i := range cs {
+		if c := &cs[i]; c.kind != kindVoid {
+			if err := rv.place(pg, c); err != nil {
+				return err
+			}
+		}
+	}
+	if pg != nil {
+		rv.update(leaf, pg)
+	}
+	rv.addFresh()
+	return nil
+}
+
+// place finds a candidate's key in its leaf, or notes that it is not there.
+func (rv *resolver) place(pg *page, c *candidate) error {
+	rc := rv.rc
+	rv.part.replayed++
+	rv.part.bytes += int64(c.bytes)
+	if c.kind == kindDelete && !rc.db.off(ruleR6Recovery) {
+		rv.part.tombs = append(rv.part.tombs, c.ref()&^refTTL) // R6
+	}
+	key, err := rc.keyOf(c)
+	if err != nil {
+		return err
+	}
+	if pg == nil {
+		rv.fresh = append(rv.fresh, freshKey{key, c})
+		return nil
+	}
+	at, found, err := rc.db.ix.search(pg, key)
+	if err != nil {
+		return err
+	}
+	if !found {
+		rv.fresh = append(rv.fresh, freshKey{key, c})
+		return nil
+	}
+	if at >= leafFanout {
+		return &CorruptError{Off: uint64(rc.route.leaves[c.leaf].page.Off()), Structure: "index page"}
+	}
+	older := c
+	if best := rv.found[at]; best == nil {
+		rv.found[at], older = c, nil
+	} else if best.older(c) {
+		rv.found[at], older = c, best
+	}
+	if older != nil {
+		rv.lose(older)
+	}
+	return nil
+}
+
+// keyOf returns the key of a candidate. It aliases the medium.
+func (rc *recovery) keyOf(c *candidate) ([]byte, error) {
+	if c.flags&flagSpillKey != 0 {
+		return rc.bare[c.off], nil
+	}
+	at := headerBytes(c.flags)
+	b := rc.db.m.View(c.off, at+int(c.keyLen))
+	if b == nil {
+		return nil, &CorruptError{Off: uint64(c.off), Structure: "record offset"}
+	}
+	return b[at:], nil
+}
+
+// lose frees the slot of a candidate that a newer record supersedes. A
+// tombstone stays (R6).
+func (rv *resolver) lose(c *candidate) {
+	switch {
+	case c.kind == kindDelete:
+		rv.bury(c)
+	case c.flags&flagSpill != 0:
+		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: c.ref()})
+	default:
+		o := rv.owner(c.off)
+		o.losers = append(o.losers, c.off)
+	}
+}
+
+// bury is what a recovery without R6 does with a tombstone.
+func (rv *resolver) bury(c *candidate) {
+	if rv.rc.db.off(ruleR6Recovery) {
+		o := rv.owner(c.off)
+		o.losers = append(o.losers, c.off)
+	}
+}
+
+// win makes a candidate the record of its key.
+func (rv *resolver) win(c *candidate) {
+	if c.flags&flagSpill != 0 {
+		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: c.ref(), won: true})
+		return
+	}
+	o := rv.owner(c.off)
+	o.winners = append(o.winners, c.off)
+}
+
+// displace takes the record that the checkpoint's tree names out of what the
+// index reaches.
+func (rv *resolver) displace(x ref) {
+	if x&refSpill != 0 {
+		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: x, old: true})
+		return
+	}
+	o := rv.owner(refOff(x))
+	o.displaced = append(o.displaced, refOff(x))
+}
+
+// owner returns where changes of a slot are listed: those of one slab with the
+// same goroutine.
+func (rv *resolver) owner(o nvmap.Off) *slotChanges {
+	n := len(rv.part.owners)
+	return &rv.part.owners[rv.rc.db.r.SlabOf(o)/scanStride%n]
+}
+
+// update notes what becomes of the keys that the leaf has.
+func (rv *resolver) update(leaf uint32, pg *page) {
+	vals := rv.rc.db.ix.vals(rv.rc.route.leaves[leaf].vals)
+	sets := len(rv.part.sets)
+	for at := range min(pageCount(pg), leafFanout) {
+		c := rv.found[at]
+		if c == nil {
+			continue
+		}
+		rv.displace(valAt(vals, at))
+		if c.kind == kindDelete {
+			rv.bury(c)
+			key, _ := rv.rc.keyOf(c)
+			rv.part.changes = append(rv.part.changes, keyChange{key: key})
+			continue
+		}
+		rv.win(c)
+		rv.part.sets = append(rv.part.sets, valueSet{int32(at), c.ref()})
+	}
+	if n := len(rv.part.sets) - sets; n > 0 {
+		rv.part.updates = append(rv.part.updates, leafUpdate{leaf: leaf, sets: n})
+	}
+}
+
+// addFresh notes the keys that the leaf does not have.
+func (rv *resolver) addFresh() {
+	sortFresh(rv.fresh)
+	for i, f := range rv.fresh {
+		if i+1 < len(rv.fresh) && bytes.Equal(f.key, rv.fresh[i+1].key) {
+			rv.lose(f.c)
+			continue
+		}
+		if f.c.kind == kindDelete {
+			rv.bury(f.c)
+			continue
+		}
+		rv.win(f.c)
+		rv.part.changes = append(rv.part.changes, keyChange{f.key, f.c.ref()})
+	}
+}
+
+// sortFresh sorts by key, and records of one key by age, the oldest first.
+func sortFresh(fresh []freshKey) {
+	slices.SortFunc(fresh, func(a, b freshKey) int {
+		if c := bytes.Compare(a.key, b.key); c != 0 {
+			return c
+		}
+		return cmp.Or(cmp.Compare(a.c.number, b.c.number), cmp.Compare(a.c.ordinal, b.c.ordinal))
+	})
+}
+
+// settle says which slots are used and which the index reaches from now on.
+func (rc *recovery) settle(parts []resolved) error {
+	r := rc.db.r
+	err := rc.share(func(w int) error {
+		// What a record displaced may be in the slot that another one won.
+		for i := range parts {
+			for _, o := range parts[i].owners[w].displaced {
+				r.UnclaimLive(o) // not live: taken since by a record that counts
+			}
+		}
+		for i := range parts {
+			own := &parts[i].owners[w]
+			for _, o := range own.losers {
+				r.Unclaim(o)
+			}
+			for _, o := range own.winners {
+				if err := r.ClaimLive(o, alloc.KindRecord); err != nil {
+					return err
+				}
+			}
+			*own = slotChanges{}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i := range parts {
+		p := &parts[i]
+		rc.db.tombs = append(rc.db.tombs, p.tombs...)
+		rc.db.recovered.replayed += p.replayed
+		rc.bytes += p.bytes
+	}
+	rc.settleSpilled(parts)
+	return nil
+}
+
+// settleSpilled is settle for records with runs. A page may be named by one
+// that was displaced and by a newer one.
+func (rc *recovery) settleSpilled(parts []resolved) {
+	var runs []alloc.Extent
+	for i := range parts {
+		for _, s := range parts[i].spilled {
+			if !s.won {
+				runs = append(runs, rc.displaceSpilled(s)...)
+			}
+		}
+	}
+	kept := map[nvmap.Off]struct{}{}
+	for i := range parts {
+		for _, s := range parts[i].spilled {
+			if s.won {
+				rc.winSpilled(s.ref, kept)
+			}
+		}
+	}
+	for _, x := range rc.db.tombs { // R6, I6
+		if x&refSpill != 0 {
+			rc.eachRun(x, func(o nvmap.Off) { kept[o] = struct{}{} })
+		}
+	}
+	for _, e := range runs {
+		rc.eachUsed(e, func(o nvmap.Off) {
+			if _, keep := kept[o]; !keep {
+				rc.db.r.Unclaim(o)
+			}
+		})
+	}
+}
+
+// displaceSpilled takes a record out of what the index reaches and returns the
+// runs that are free unless another record has them.
+func (rc *recovery) displaceSpilled(s spilledChange) []alloc.Extent {
+	db := rc.db
+	o := refOff(s.ref)
+	if s.old && !db.r.IsLive(o) {
+		return nil // taken since by a record that counts
+	}
+	var rec record
+	if db.readRecord(o, &rec) != nil {
+		db.r.Unclaim(o)
+		return nil
+	}
+	_ = db.r.Retake(o, alloc.KindRecord)
+	switch {
+	case rec.flags&flagSpillKey != 0:
+		db.tombs = append(db.tombs, s.ref&^refTTL) // I6
+		rc.eachRun(s.ref, func(o nvmap.Off) { _ = db.r.Retake(o, alloc.KindRun) })
+		return nil
+	case rec.number <= db.frozenLast:
+		db.tombs = append(db.tombs, o) // I5
+	default:
+		db.r.Unclaim(o)
+	}
+	var out []alloc.Extent
+	_, list := rec.extents()
+	for _, e := range list {
+		if db.r.CheckExtent(e) == nil {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// winSpilled makes a record and its runs live; its pages are kept.
+func (rc *recovery) winSpilled(x ref, kept map[nvmap.Off]struct{}) {
+	db := rc.db
+	_ = db.r.ClaimLive(refOff(x), alloc.KindRecord)
+	rc.eachRun(x, func(o nvmap.Off) {
+		_ = db.r.ClaimLive(o, alloc.KindRun)
+		kept[o] = struct{}{}
+		rc.bytes += nvmap.PageBytes
+	})
+}
+
+// eachRun calls fn for the pages of a record's runs that are in use as such.
+func (rc *recovery) eachRun(x ref, fn func(nvmap.Off)) {
+	var rec record
+	if rc.db.readRecord(refOff(x), &rec) != nil {
+		return
+	}
+	_, list := rec.extents()
+	for _, e := range list {
+		if rc.db.r.CheckExtent(e) == nil {
+			rc.eachUsed(e, fn)
+		}
+	}
+}
+
+// eachUsed calls fn for the pages of a run that are in use as such: their slabs
+// may have been carved into something else since the run was freed.
+func (rc *recovery) eachUsed(e alloc.Extent, fn func(nvmap.Off)) {
+	for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
+		if _, _, run := rc.db.r.Carve(o, alloc.KindRun); run && rc.db.r.IsUsed(o) {
+			fn(o)
+		}
+	}
+}
+
+// apply changes the tree: value blocks first, whose leaves stay where they are,
+// then the keys that come and go.
+func (rc *recovery) apply(parts []resolved) error {
+	if err := rc.copyBlocks(parts); err != nil {
+		return err
+	}
+	if err := rc.linkBlocks(parts); err != nil {
+		return err
+	}
+	for i := range parts {
+		for _, ch := range parts[i].changes {
+			if err := rc.change(ch); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// copyBlocks writes the value blocks that change, each at a new place.
+func (rc *recovery) copyBlocks(parts []resolved) error {
+	ix := &rc.db.ix
+	n := 0
+	for i := range parts {
+		n += len(parts[i].updates)
+	}
+	if n == 0 {
+		return nil
+	}
+	if err := ix.reserve(0, n, true); err != nil {
+		return err
+	}
+	blocks := ix.blocks[len(ix.blocks)-n:]
+	ix.blocks = ix.blocks[:len(ix.blocks)-n]
+	slices.Sort(blocks)
+	at := 0
+	for i := range parts {
+		// Two parts may have blocks in one page, which gets its frame here.
+		if at < n && len(parts[i].updates) > 0 {
+			if _, err := ix.m.Frame(blocks[at].Page()); err != nil {
+				return err
+			}
+		}
+		for j := range parts[i].updates {
+			parts[i].updates[j].into = blocks[at]
+			at++
+		}
+	}
+	var next atomic.Int64
+	return rc.share(func(int) error {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= len(parts) {
+				return nil
+			}
+			if err := rc.copyPart(&parts[i]); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+func (rc *recovery) copyPart(p *resolved) error {
+	ix := &rc.db.ix
+	sets := p.sets
+	for _, u := range p.updates {
+		b, err := ix.valsFrame(uint64(u.into / alloc.BlockBytes))
+		if err != nil {
+			return err
+		}
+		*b = *ix.vals(rc.route.leaves[u.leaf].vals)
+		setVbBirth(b, ix.epoch)
+		for _, s := range sets[:u.sets] {
+			setValAt(b, int(s.at), s.ref)
+		}
+		sets = sets[u.sets:]
+	}
+	return nil
+}
+
+// linkBlocks names the new value blocks in the parents of their leaves.
+func (rc *recovery) linkBlocks(parts []resolved) error {
+	ix := &rc.db.ix
+	var p path
+	var parent *page
+	at, leaf := -1, uint32(0) // page of level 1, and its first leaf
+	for i := range parts {
+		for _, u := range parts[i].updates {
+			k := rc.route.parent(u.leaf)
+			if k != at {
+				if err := ix.reserve(ix.height, 0, true); err != nil {
+					return err
+				}
+				at, leaf = k, rc.route.levels[len(rc.route.levels)-1][k].first
+				rc.wayTo(&p, u.leaf)
+				var err error
+				if parent, err = ix.own(&p, 1); err != nil {
+					return err
+				}
+			}
+			n, j := pageCount(parent), int(u.leaf-leaf)
+			c := childAt(parent, n, j)
+			old := c.valsOff()
+			birth := vbBirthOf(ix.vals(c.vals))
+			c.vals = uint64(u.into / alloc.BlockBytes)
+			setChildAt(parent, n, j, c)
+			ix.r.SetLive(u.into)
+			ix.retire(old, birth)
+		}
+		parts[i].updates, parts[i].sets = nil, nil
+	}
+	return nil
+}
+
+// parent returns the page above a leaf, as its number on level 1.
+func (t *router) parent(leaf uint32) int {
+	return t.above(t.levels[len(t.levels)-1], leaf)
+}
+
+func (t *router) above(level []routerPage, n uint32) int {
+	k, equal := slices.BinarySearchFunc(level, n, func(p routerPage, n uint32) int { return cmp.Compare(p.first, n) })
+	if !equal {
+		k--
+	}
+	return k
+}
+
+// wayTo fills in the way to a leaf in the tree as it is now. Its inner pages
+// were copied at most since the router listed them: entries are where they were.
+func (rc *recovery) wayTo(p *path, leaf uint32) {
+	ix, levels := &rc.db.ix, rc.route.levels
+	var at [maxHeight]int
+	n := leaf
+	for l := len(levels) - 1; l >= 0; l-- {
+		k := rc.route.above(levels[l], n)
+		at[len(levels)-l] = int(n - levels[l][k].first)
+		n = uint32(k)
+	}
+	id := ix.root
+	for level := ix.height - 1; level > 0; level-- {
+		p.steps[level] = step{id, at[level]}
+		pg := ix.m.Page(id)
+		id = childAt(pg, pageCount(pg), at[level]).page
+	}
+}
+
+// change adds a key or takes one out.
+func (rc *recovery) change(ch keyChange) error {
+	db := rc.db
+	es := [1]entry{{key: ch.key}}
+	if err := db.reserveFor(es[:], true); err != nil {
+		return err
+	}
+	p := &db.way
+	if err := db.ix.find(ch.key, p); err != nil {
+		return err
+	}
+	var err error
+	switch {
+	case ch.ref == 0 && p.found:
+		db.keys--
+		_, err = db.ix.remove(p)
+	case ch.ref != 0 && !p.found:
+		db.keys++
+		err = db.ix.insert(ch.key, ch.ref, p)
+	}
+	db.holders.sweep(db.r.Free)
+	return err
+}

@@ -1,0 +1,298 @@
+package kv
+
+import (
+	"encoding/binary"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"nvkv/alloc"
+	"nvkv/nvmap"
+)
+
+// Salvaging is the first half of a recovery: reading every slab that was
+// written since the checkpoint's freeze (R5), in address order and on as many
+// processors as there are, and leading what is found to the leaf of the
+// checkpoint's tree in which its key belongs. Nothing is changed meanwhile.
+
+// candidate is a record that recovery found and that may count.
+type candidate struct {
+	number  number
+	off     nvmap.Off
+	ordinal uint32
+	leaf    uint32 // where its key belongs, by router
+	bytes   uint32
+	keyLen  uint16
+	kind    byte
+	flags   byte
+}
+
+// kindVoid marks candidates of a transaction that did not end.
+const kindVoid = 0
+
+// older says whether c was written before d.
+func (c *candidate) older(d *candidate) bool {
+	return c.number < d.number || c.number == d.number && c.ordinal < d.ordinal
+}
+
+// ref is what the index stores for c.
+func (c *candidate) ref() ref {
+	x := c.off
+	if c.flags&flagSpill != 0 {
+		x |= refSpill
+	}
+	if c.flags&flagExpiry != 0 {
+		x |= refTTL
+	}
+	return x
+}
+
+// salvager is what one goroutine found.
+type salvager struct {
+	rc      *recovery
+	blocks  [][]candidate // filled one after the other, so that nothing is copied
+	counts  []uint32      // candidates by leaf
+	highest number
+	scanned int64
+	damaged []CorruptError
+}
+
+const (
+	candidateBlock = 4096
+	scanStride     = 16 // slabs that a goroutine takes at a time
+)
+
+// share runs fn(0), fn(1), … beside each other, one for each processor, with
+// memory faults made errors.
+func (rc *recovery) share(fn func(worker int) error) error {
+	n := len(rc.salvagers)
+	errs := make([]error, n)
+	run := func(i int) {
+		defer rc.db.guarded("recover", panicOnFault(true), &errs[i])
+		errs[i] = fn(i)
+	}
+	var wg sync.WaitGroup
+	for i := 1; i < n; i++ {
+		wg.Go(func() { run(i) })
+	}
+	run(0)
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxWorkers bounds the goroutines of a recovery: each counts by leaf.
+const maxWorkers = 16
+
+// scan reads the slabs that were written since the checkpoint's freeze.
+func (rc *recovery) scan() error {
+	slabs := rc.db.r.Marked(rc.st.interval)
+	workers := min(runtime.GOMAXPROCS(0), maxWorkers, 1+len(slabs)/scanStride)
+	rc.salvagers = make([]salvager, workers)
+	if len(slabs) == 0 {
+		return nil
+	}
+	if err := rc.route.load(rc); err != nil {
+		return err
+	}
+	var next atomic.Int64
+	err := rc.share(func(w int) error {
+		sv := &rc.salvagers[w]
+		sv.rc, sv.counts = rc, make([]uint32, len(rc.route.leaves))
+		for {
+			from := int(next.Add(scanStride)) - scanStride
+			if from >= len(slabs) {
+				return nil
+			}
+			for _, s := range slabs[from:min(from+scanStride, len(slabs))] {
+				if err := sv.slab(s); err != nil {
+					return err
+				}
+			}
+		}
+	})
+	for i := range rc.salvagers {
+		sv := &rc.salvagers[i]
+		rc.db.recovered.scanned += sv.scanned
+		for _, d := range sv.damaged {
+			rc.damage(nvmap.Off(d.Off), d.Structure, d.Key)
+		}
+	}
+	return err
+}
+
+// each calls fn for every candidate, by goroutine.
+func (rc *recovery) each(fn func(*candidate)) {
+	for i := range rc.salvagers {
+		rc.salvagers[i].each(fn)
+	}
+}
+
+func (sv *salvager) each(fn func(*candidate)) {
+	for _, b := range sv.blocks {
+		for i := range b {
+			fn(&b[i])
+		}
+	}
+}
+
+func (sv *salvager) slab(s alloc.SlabInfo) error {
+	n := s.Slots * s.SlotBytes
+	b := sv.rc.db.m.View(s.Off, n)
+	if b == nil {
+		return nil
+	}
+	sv.scanned += int64(n)
+	for o := 0; o < n; {
+		next, err := sv.slots(s, b, o)
+		if err != nil {
+			return err
+		}
+		o = next
+	}
+	return nil
+}
+
+// slots reads the slots of a slab from offset o on, and returns where to go
+// on: behind the last, or behind one that cannot be read. A poisoned line is
+// not a torn record: whatever it held, opening goes on and says so (R13).
+func (sv *salvager) slots(s alloc.SlabInfo, b []byte, o int) (next int, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			if sv.rc.db.m.Faulted(r, "recover") == nil {
+				panic(r)
+			}
+			sv.damaged = append(sv.damaged, CorruptError{Off: uint64(s.Off) + uint64(o), Structure: "record slot, which cannot be read"})
+			next = o + s.SlotBytes
+		}
+	}()
+	for ; o < len(b); o += s.SlotBytes {
+		// Most slots of a slab are older than the checkpoint.
+		if number(binary.LittleEndian.Uint64(b[o+recNumber:])) <= sv.rc.st.last {
+			continue
+		}
+		if err := sv.slot(s, b[o:o+s.SlotBytes], s.Off+nvmap.Off(o)); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+func (sv *salvager) slot(s alloc.SlabInfo, slot []byte, off nvmap.Off) error {
+	rc := sv.rc
+	var rec record
+	if !rec.parse(slot) || !rc.db.fits(&rec, s.Class) {
+		return nil
+	}
+	if yes, undecided := rc.st.counts(rec.number); !yes && !undecided {
+		return nil
+	}
+	if !rec.sealed(slot, rc.db.seed, s.Carve, off) {
+		return nil
+	}
+	sv.highest = max(sv.highest, rec.number)
+	c := candidate{number: rec.number, off: off, ordinal: rec.ordinal, leaf: noLeaf, bytes: uint32(rec.size),
+		keyLen: uint16(rec.keyLen), kind: rec.kind, flags: rec.flags}
+	if rec.flags&flagSpillKey == 0 {
+		if err := sv.lead(&c, rec.key); err != nil {
+			return err
+		}
+	}
+	sv.add(c)
+	return nil
+}
+
+// noLeaf is the leaf of a candidate whose key has not been read.
+const noLeaf = ^uint32(0)
+
+// lead notes the leaf to which a candidate's key belongs.
+func (sv *salvager) lead(c *candidate, key []byte) (err error) {
+	c.leaf, err = sv.rc.route.leaf(key)
+	if err == nil {
+		sv.counts[c.leaf]++
+	}
+	return err
+}
+
+func (sv *salvager) add(c candidate) {
+	last := len(sv.blocks) - 1
+	if last < 0 || len(sv.blocks[last]) == candidateBlock {
+		sv.blocks = append(sv.blocks, make([]candidate, 0, candidateBlock))
+		last++
+	}
+	sv.blocks[last] = append(sv.blocks[last], c)
+}
+
+// fits demands that the record's length chooses the very class it lies in.
+func (db *DB) fits(rec *record, class alloc.ClassID) bool {
+	c, ok := db.r.ClassFor(rec.size)
+	return ok && c == class
+}
+
+// router leads keys to the leaves of a tree that stands still, whose inner
+// pages it has listed level by level: leaf n is the n-th in key order.
+type router struct {
+	ix     *index
+	levels [][]routerPage // from the root down
+	leaves []child
+}
+
+type routerPage struct {
+	id    nvmap.PageID
+	pg    *page
+	first uint32 // number of its first child among those of its level
+}
+
+// load lists the inner pages of the checkpoint's tree. Without a checkpoint
+// there is one leaf, which is empty.
+func (t *router) load(rc *recovery) error {
+	ix := &rc.db.ix
+	t.ix = ix
+	if rc.st.root == 0 {
+		t.leaves = make([]child, 1)
+		return nil
+	}
+	at := []child{{page: ix.root}}
+	for level := ix.height - 1; level > 0; level-- {
+		pages := make([]routerPage, len(at))
+		var below []child
+		for i, c := range at {
+			pg, err := ix.load(c)
+			if err != nil {
+				return err
+			}
+			if pageLevel(pg) != level {
+				return &CorruptError{Off: uint64(c.page.Off()), Structure: "index page level"}
+			}
+			n := pageCount(pg)
+			pages[i] = routerPage{c.page, pg, uint32(len(below))}
+			below = slices.Grow(below, n)
+			for j := range n {
+				below = append(below, childAt(pg, n, j))
+			}
+		}
+		t.levels = append(t.levels, pages)
+		at = below
+	}
+	t.leaves = at
+	return nil
+}
+
+// leaf returns the number of the leaf to which key belongs.
+func (t *router) leaf(key []byte) (uint32, error) {
+	k := uint32(0)
+	for _, level := range t.levels {
+		p := &level[k]
+		i, err := t.ix.childIndex(p.pg, key)
+		if err != nil {
+			return 0, err
+		}
+		k = p.first + uint32(i)
+	}
+	return k, nil
+}
