@@ -251,9 +251,14 @@ func (r *Region) Unclaim(o Off) {
 
 // UnclaimLive is Unclaim of a slot that is live; it leaves any other alone.
 func (r *Region) UnclaimLive(o Off) {
-	if r.IsLive(o) {
-		r.Unclaim(o)
+	i, n, err := r.slotOf(o)
+	if err != nil || !has(r.slabs[i].live, n) {
+		return
 	}
+	s := &r.slabs[i]
+	s.unreach(n)
+	clear1(s.used, n)
+	s.usedN--
 }
 
 // EachUsed calls fn for every slot that is handed out, in address order.

@@ -27,6 +27,7 @@ import (
 // resolved is what came of the candidates of neighbouring leaves.
 type resolved struct {
 	updates  []leafUpdate
+	into     []nvmap.Off // new place of each one's value block
 	sets     []valueSet
 	changes  []keyChange
 	owners   []slotChanges // by the goroutine that settles the slots
@@ -40,7 +41,6 @@ type resolved struct {
 type leafUpdate struct {
 	leaf uint32
 	sets int // of resolved.sets
-	into nvmap.Off
 }
 
 type valueSet struct {
@@ -219,7 +219,7 @@ func (rc *recovery) resolve(sorted []candidate, starts []uint32) ([]resolved, er
 				return nil
 			}
 			rv.part = &parts[n]
-			rv.part.owners = make([]slotChanges, len(rc.salvagers))
+			rv.begin(int(starts[bounds[n+1]] - starts[bounds[n]]))
 			for leaf := bounds[n]; leaf < bounds[n+1]; leaf++ {
 				if err := rv.leaf(uint32(leaf), sorted[starts[leaf]:starts[leaf+1]]); err != nil {
 					return err
@@ -236,6 +236,18 @@ type resolver struct {
 	part  *resolved
 	found [leafFanout]*candidate // newest candidate of each key of the leaf
 	fresh []freshKey             // keys that are not in the leaf
+}
+
+// begin makes room for what comes of n candidates.
+func (rv *resolver) begin(n int) {
+	owners := len(rv.rc.salvagers)
+	rv.part.owners = make([]slotChanges, owners)
+	for i := range rv.part.owners {
+		o := &rv.part.owners[i]
+		o.displaced = make([]nvmap.Off, 0, n/owners+n/8)
+		o.winners = make([]nvmap.Off, 0, n/owners+n/8)
+	}
+	rv.part.sets = make([]valueSet, 0, n)
 }
 
 type freshKey struct {
@@ -614,14 +626,13 @@ func (rc *recovery) copyBlocks(parts []resolved) error {
 	for i := range parts {
 		// Two parts may have blocks in one page, which gets its frame here.
 		if at < n && len(parts[i].updates) > 0 {
-			if _, err := ix.m.Frame(blocks[at].Page()); err != nil {
+			if err := ix.frameOf(blocks[at:]); err != nil {
 				return err
 			}
 		}
-		for j := range parts[i].updates {
-			parts[i].updates[j].into = blocks[at]
-			at++
-		}
+		more := len(parts[i].updates)
+		parts[i].into = blocks[at : at+more]
+		at += more
 	}
 	var next atomic.Int64
 	return rc.share(func(int) error {
@@ -637,11 +648,35 @@ func (rc *recovery) copyBlocks(parts []resolved) error {
 	})
 }
 
+// blocksPerPage is how many value blocks share a page.
+const blocksPerPage = nvmap.PageBytes / alloc.BlockBytes
+
+// frameOf gives the page of blocks[0] a frame. The device is read only where
+// another block of that page counts.
+func (ix *index) frameOf(blocks []nvmap.Off) error {
+	id, ours := blocks[0].Page(), 0
+	for ours < len(blocks) && blocks[ours].Page() == id {
+		ours++
+	}
+	var err error
+	if ours == blocksPerPage && ix.m.Where(id) == nvmap.OnDevice {
+		_, err = ix.m.FreshFrame(id)
+	} else {
+		_, err = ix.m.Frame(id)
+	}
+	return err
+}
+
 func (rc *recovery) copyPart(p *resolved) error {
 	ix := &rc.db.ix
 	sets := p.sets
-	for _, u := range p.updates {
-		b, err := ix.valsFrame(uint64(u.into / alloc.BlockBytes))
+	for i, u := range p.updates {
+		if i > 0 && p.into[i].Page() != p.into[i-1].Page() {
+			if err := ix.frameOf(p.into[i:]); err != nil {
+				return err
+			}
+		}
+		b, err := ix.valsFrame(uint64(p.into[i] / alloc.BlockBytes))
 		if err != nil {
 			return err
 		}
@@ -662,7 +697,8 @@ func (rc *recovery) linkBlocks(parts []resolved) error {
 	var parent *page
 	at, leaf := -1, uint32(0) // page of level 1, and its first leaf
 	for i := range parts {
-		for _, u := range parts[i].updates {
+		into := parts[i].into
+		for j, u := range parts[i].updates {
 			k := rc.route.parent(u.leaf)
 			if k != at {
 				if err := ix.reserve(ix.height, 0, true); err != nil {
@@ -675,16 +711,16 @@ func (rc *recovery) linkBlocks(parts []resolved) error {
 					return err
 				}
 			}
-			n, j := pageCount(parent), int(u.leaf-leaf)
-			c := childAt(parent, n, j)
+			n, i := pageCount(parent), int(u.leaf-leaf)
+			c := childAt(parent, n, i)
 			old := c.valsOff()
 			birth := vbBirthOf(ix.vals(c.vals))
-			c.vals = uint64(u.into / alloc.BlockBytes)
-			setChildAt(parent, n, j, c)
-			ix.r.SetLive(u.into)
+			c.vals = uint64(into[j] / alloc.BlockBytes)
+			setChildAt(parent, n, i, c)
+			ix.r.SetLive(into[j])
 			ix.retire(old, birth)
 		}
-		parts[i].updates, parts[i].sets = nil, nil
+		parts[i].updates, parts[i].into, parts[i].sets = nil, nil, nil
 	}
 	return nil
 }

@@ -1,7 +1,9 @@
 package kv
 
 import (
+	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"runtime"
 	"slices"
 	"sync"
@@ -240,11 +242,18 @@ type router struct {
 	ix     *index
 	levels [][]routerPage // from the root down
 	leaves []child
+
+	// To the lowest inner page a key is led by arrays: what the first keys of
+	// those pages have in common, the eight bytes behind it, and all of them.
+	prefix []byte
+	leads  []uint64
+	lows   [][]byte // of page n+1
 }
 
 type routerPage struct {
 	id    nvmap.PageID
 	pg    *page
+	low   []byte // first key that belongs below it; nil: open
 	first uint32 // number of its first child among those of its level
 }
 
@@ -257,42 +266,115 @@ func (t *router) load(rc *recovery) error {
 		t.leaves = make([]child, 1)
 		return nil
 	}
-	at := []child{{page: ix.root}}
+	pages := []routerPage{{id: ix.root}}
 	for level := ix.height - 1; level > 0; level-- {
-		pages := make([]routerPage, len(at))
-		var below []child
-		for i, c := range at {
-			pg, err := ix.load(c)
-			if err != nil {
-				return err
-			}
-			if pageLevel(pg) != level {
-				return &CorruptError{Off: uint64(c.page.Off()), Structure: "index page level"}
-			}
-			n := pageCount(pg)
-			pages[i] = routerPage{c.page, pg, uint32(len(below))}
-			below = slices.Grow(below, n)
-			for j := range n {
-				below = append(below, childAt(pg, n, j))
-			}
+		below, leaves, err := t.loadLevel(pages, level)
+		if err != nil {
+			return err
 		}
 		t.levels = append(t.levels, pages)
-		at = below
+		pages, t.leaves = below, leaves
 	}
-	t.leaves = at
+	t.loadLeads(t.levels[len(t.levels)-1])
 	return nil
+}
+
+// loadLevel reads the pages of a level and returns the ones below; on level 1
+// these are the leaves.
+func (t *router) loadLevel(pages []routerPage, level int) (below []routerPage, leaves []child, err error) {
+	children := 0
+	for i := range pages {
+		p := &pages[i]
+		if p.pg, err = t.ix.load(child{page: p.id}); err != nil {
+			return nil, nil, err
+		}
+		if pageLevel(p.pg) != level {
+			return nil, nil, &CorruptError{Off: uint64(p.id.Off()), Structure: "index page level"}
+		}
+		p.first = uint32(children)
+		n := pageCount(p.pg)
+		children += n
+		if level == 1 {
+			leaves = slices.Grow(leaves, n)
+			for j := range n {
+				leaves = append(leaves, childAt(p.pg, n, j))
+			}
+			continue
+		}
+		for j := range n {
+			low := p.low
+			if j > 0 {
+				if low, _, err = t.ix.fullKey(p.pg, n, j); err != nil {
+					return nil, nil, err
+				}
+			}
+			below = append(below, routerPage{id: childAt(p.pg, n, j).page, low: low})
+		}
+	}
+	return below, leaves, nil
+}
+
+func (t *router) loadLeads(pages []routerPage) {
+	if len(pages) < 2 {
+		return
+	}
+	first, last := pages[1].low, pages[len(pages)-1].low
+	t.prefix = first[:commonPrefix(first, last)]
+	for _, p := range pages[1:] {
+		t.lows = append(t.lows, p.low)
+		t.leads = append(t.leads, leadOf(p.low[len(t.prefix):]))
+	}
+}
+
+// lowest returns the number of the lowest inner page below which key belongs.
+func (t *router) lowest(key []byte) int {
+	if len(t.lows) == 0 {
+		return 0
+	}
+	if n := len(t.prefix); !bytes.HasPrefix(key, t.prefix) {
+		if bytes.Compare(key[:min(n, len(key))], t.prefix) < 0 {
+			return 0
+		}
+		return len(t.lows)
+	}
+	lead := leadOf(key[len(t.prefix):])
+	lo := lowerLead(t.leads, lead)
+	if lo == len(t.leads) || t.leads[lo] != lead {
+		return lo
+	}
+	hi := len(t.leads)
+	if lead != ^uint64(0) {
+		hi = lowerLead(t.leads, lead+1)
+	}
+	same, equal := slices.BinarySearchFunc(t.lows[lo:hi], key, bytes.Compare)
+	if equal {
+		same++
+	}
+	return lo + same
+}
+
+// lowerLead returns the first of leads that is not below lead. As in lowerHead,
+// no branch depends on what is read.
+func lowerLead(leads []uint64, lead uint64) int {
+	lo, n := 0, len(leads)
+	for n > 1 {
+		half := n >> 1
+		_, below := bits.Sub64(leads[lo+half-1], lead, 0)
+		lo += half & -int(below)
+		n -= half
+	}
+	if n == 1 && leads[lo] < lead {
+		lo++
+	}
+	return lo
 }
 
 // leaf returns the number of the leaf to which key belongs.
 func (t *router) leaf(key []byte) (uint32, error) {
-	k := uint32(0)
-	for _, level := range t.levels {
-		p := &level[k]
-		i, err := t.ix.childIndex(p.pg, key)
-		if err != nil {
-			return 0, err
-		}
-		k = p.first + uint32(i)
+	if len(t.levels) == 0 {
+		return 0, nil
 	}
-	return k, nil
+	p := &t.levels[len(t.levels)-1][t.lowest(key)]
+	i, err := t.ix.childIndex(p.pg, key)
+	return p.first + uint32(i), err
 }
