@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"slices"
 	"sync/atomic"
-	"unsafe"
 
 	"nvkv/alloc"
 	"nvkv/nvmap"
@@ -255,9 +254,6 @@ type freshKey struct {
 	c   *candidate
 }
 
-// recordKeyLines are the lines of a record that hold its key, if it is short.
-const recordKeyLines = 2
-
 // leaf resolves the candidates of one leaf.
 func (rv *resolver) leaf(leaf uint32, cs []candidate) error {
 	if len(cs) == 0 {
@@ -265,9 +261,7 @@ func (rv *resolver) leaf(leaf uint32, cs []candidate) error {
 	}
 	rc := rv.rc
 	for i := range cs {
-		if b := rc.db.m.View(cs[i].off, recHeader); b != nil {
-			nvmap.Prefetch(unsafe.Pointer(unsafe.SliceData(b)), recordKeyLines)
-		}
+		rc.db.ix.askRecord(cs[i].off)
 	}
 	var pg *page
 	if rc.st.root != 0 {
@@ -340,7 +334,7 @@ func (rc *recovery) keyOf(c *candidate) ([]byte, error) {
 		return rc.bare[c.off], nil
 	}
 	at := headerBytes(c.flags)
-	b := rc.db.m.View(c.off, at+int(c.keyLen))
+	b := rc.db.bytesAt(c.off, at+int(c.keyLen))
 	if b == nil {
 		return nil, &CorruptError{Off: uint64(c.off), Structure: "record offset"}
 	}
@@ -752,7 +746,7 @@ func (rc *recovery) wayTo(p *path, leaf uint32) {
 	id := ix.root
 	for level := ix.height - 1; level > 0; level-- {
 		p.steps[level] = step{id, at[level]}
-		pg := ix.m.Page(id)
+		pg := ix.at(id)
 		id = childAt(pg, pageCount(pg), at[level]).page
 	}
 }

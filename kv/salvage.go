@@ -145,11 +145,14 @@ func (sv *salvager) each(fn func(*candidate)) {
 
 func (sv *salvager) slab(s alloc.SlabInfo) error {
 	n := s.Slots * s.SlotBytes
-	b := sv.rc.db.m.View(s.Off, n)
-	if b == nil {
+	b, err := sv.rc.db.tryBytesAt(s.Off, n)
+	if b == nil && err == nil {
 		return nil
 	}
 	sv.scanned += int64(n)
+	if err != nil {
+		return sv.oneByOne(s, n)
+	}
 	for o := 0; o < n; {
 		next, err := sv.slots(s, b, o)
 		if err != nil {
@@ -160,21 +163,40 @@ func (sv *salvager) slab(s alloc.SlabInfo) error {
 	return nil
 }
 
+// oneByOne reads what can be read of a slab that is not mapped and cannot be
+// read in one piece.
+func (sv *salvager) oneByOne(s alloc.SlabInfo, n int) error {
+	for o := 0; o < n; o += s.SlotBytes {
+		off := s.Off + nvmap.Off(o)
+		slot, err := sv.rc.db.tryBytesAt(off, s.SlotBytes)
+		if err != nil {
+			sv.unreadable(off)
+		} else if err := sv.slot(s, slot, off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (sv *salvager) unreadable(o nvmap.Off) {
+	sv.damaged = append(sv.damaged, CorruptError{Off: uint64(o), Structure: "record slot, which cannot be read"})
+}
+
 // slots reads the slots of a slab from offset o on, and returns where to go
 // on: behind the last, or behind one that cannot be read. A poisoned line is
 // not a torn record: whatever it held, opening goes on and says so (R13).
 func (sv *salvager) slots(s alloc.SlabInfo, b []byte, o int) (next int, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			if sv.rc.db.m.Faulted(r, "recover") == nil {
+			if sv.rc.db.fault(r, "recover") == nil {
 				panic(r)
 			}
-			sv.damaged = append(sv.damaged, CorruptError{Off: uint64(s.Off) + uint64(o), Structure: "record slot, which cannot be read"})
+			sv.unreadable(s.Off + nvmap.Off(o))
 			next = o + s.SlotBytes
 		}
 	}()
 	for ; o < len(b); o += s.SlotBytes {
-		// Most slots of a slab are older than the checkpoint.
+		// Most slots of a slab are older than the checkpoint: no need to call.
 		if number(binary.LittleEndian.Uint64(b[o+recNumber:])) <= sv.rc.st.last {
 			continue
 		}
@@ -188,7 +210,7 @@ func (sv *salvager) slots(s alloc.SlabInfo, b []byte, o int) (next int, err erro
 func (sv *salvager) slot(s alloc.SlabInfo, slot []byte, off nvmap.Off) error {
 	rc := sv.rc
 	var rec record
-	if !rec.parse(slot) || !rc.db.fits(&rec, s.Class) {
+	if !rec.parse(slot) || rec.number <= rc.st.last || !rc.db.fits(&rec, s.Class) {
 		return nil
 	}
 	if yes, undecided := rc.st.counts(rec.number); !yes && !undecided {
