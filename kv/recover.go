@@ -33,7 +33,6 @@ type recovery struct {
 	highest   number       // newest transaction of the run that died; 0 if it wrote none
 	void      bool         // the highest did not end
 	bare      map[nvmap.Off][]byte
-	ready     bool // the region allocates
 	bytes     int64
 }
 
