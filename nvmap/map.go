@@ -46,6 +46,10 @@ type Map struct {
 	closed atomic.Bool
 
 	counters counters
+	cache    cache
+	bytes    bytesState
+	coherent bool     // writes to the device look for frames
+	races    raceLock // in race builds, of frames' bytes
 }
 
 // MapOptions are choices for NewMap; nil means all defaults.
@@ -53,8 +57,25 @@ type MapOptions struct {
 	// HugeFrames asks the kernel for huge pages behind the mirror and the state
 	// words. A random read of one frame among 1 GiB of them then costs 240 ns
 	// instead of 620, and the first frame in each 2 MiB commits all of them: for
-	// owners that keep their pages together.
+	// owners that keep their pages together. Not with CacheBytes.
 	HugeFrames bool
+
+	// CacheBytes bounds the memory of frames, in bytes; 0: there is no bound. It
+	// holds for what Fetch, Load and Store make. Frame and FreshFrame are never
+	// refused: an owner asks Room first, and calls Evict.
+	CacheBytes int64
+
+	// Policy chooses the frames that go; nil: NewPolicy(DefaultPolicy).
+	Policy Policy
+
+	// Pressed is for owners who evict themselves, because they use pages without
+	// validating what they read. It is called when frames run short, from any
+	// goroutine and often: it returns at once, and has somebody call Evict. Reads
+	// leave an eighth of CacheBytes to the owner's changes.
+	Pressed func()
+
+	// Mode is how Load and Store move bytes.
+	Mode Mode
 }
 
 // NewMap reserves a mirror and state words for everything dev can grow to. The
@@ -81,10 +102,24 @@ func NewMap(dev Device, o *MapOptions) (*Map, error) {
 		max:    min(mirror.bytes, words.bytes/8*PageBytes),
 		huge:   o.HugeFrames,
 	}
+	if err := m.setCache(o); err != nil {
+		mirror.release()
+		words.release()
+		return nil, err
+	}
 	m.base = [2]unsafe.Pointer{mirror.base, mirror.base}
 	if view := dev.Mapping(); view != nil {
 		m.base[0] = unsafe.Pointer(unsafe.SliceData(view))
 		m.device = &region{base: m.base[0], bytes: int64(len(view))}
+	}
+	m.coherent = m.device == nil || o.Mode != InPlace
+	m.bytes.mode.Store(uint32(o.Mode))
+	if o.Mode != InPlace {
+		if err := m.SetMode(o.Mode); err != nil {
+			mirror.release()
+			words.release()
+			return nil, err
+		}
 	}
 	runtime.AddCleanup(m, func(rs [2]*region) { rs[0].release(); rs[1].release() }, [2]*region{mirror, words})
 	if err := m.openTo(dev.Size()); err != nil {
@@ -148,15 +183,11 @@ func (m *Map) openTo(size int64) error {
 		m.mirror.preferHuge(m.opened, to)
 		m.words.preferHuge(m.opened/PageBytes*8, roundUp(to/PageBytes*8, PageBytes))
 	}
+	if m.cache.limit > 0 {
+		m.mirror.avoidHuge(m.opened, to)
+	}
 	m.opened = to
 	return nil
-}
-
-// PreferHuge asks for huge pages behind the frames of [off, off+n), which must
-// be open: for stretches whose pages will nearly all have frames. The first of
-// them then commits the whole huge page.
-func (m *Map) PreferHuge(off Off, n int64) {
-	m.mirror.preferHuge(int64(off), min(int64(off)+n, m.opened))
 }
 
 func (m *Map) word(p PageID) *uint64 {

@@ -30,4 +30,11 @@ func (r *region) preferHuge(from, to int64) {
 	}
 }
 
+// avoidHuge forbids huge pages in [from, to), also where the system prefers them.
+func (r *region) avoidHuge(from, to int64) {
+	if r.heap == nil && from < to {
+		_ = unix.Madvise(r.slice(from, to), unix.MADV_NOHUGEPAGE)
+	}
+}
+
 func dropPages(b []byte) error { return unix.Madvise(b, unix.MADV_DONTNEED) }

@@ -17,6 +17,8 @@ func (r *region) populate(from, to int64, writable bool) {}
 
 func (r *region) preferHuge(from, to int64) {}
 
+func (r *region) avoidHuge(from, to int64) {}
+
 // drop gives the memory behind [from, to) back; it reads as zero afterwards.
 func (r *region) drop(from, to int64) error {
 	clear(r.heap[from:to])

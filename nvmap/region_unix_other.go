@@ -15,6 +15,8 @@ func (r *region) populate(from, to int64, writable bool) {}
 
 func (r *region) preferHuge(from, to int64) {}
 
+func (r *region) avoidHuge(from, to int64) {}
+
 // dropPages maps fresh memory over b: MADV_DONTNEED keeps the contents
 // outside Linux.
 func dropPages(b []byte) error {

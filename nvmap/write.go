@@ -19,7 +19,38 @@ type counters struct {
 	besideLines         atomic.Uint64
 	discards, allocates atomic.Uint64
 	drops               atomic.Uint64
-	frames              atomic.Int64
+	frames, dirty       atomic.Int64
+	fills, admissions   atomic.Uint64
+	evictions           atomic.Uint64
+
+	hits, misses, directs tally
+}
+
+// tally is a counter of what readers do: in stripes, picked by where the
+// caller's stack is, so that they rarely share a line.
+type tally [16]struct {
+	n atomic.Uint64
+	_ [56]byte
+}
+
+func (t *tally) add() {
+	var here byte
+	h := uintptr(unsafe.Pointer(&here)) >> 11
+	t[(h^h>>4)%uintptr(len(t))].n.Add(1)
+}
+
+func (t *tally) sum() (n uint64) {
+	for i := range t {
+		n += t[i].n.Load()
+	}
+	return n
+}
+
+// backed counts a write-back.
+func (c *counters) backed(off Off, n int) {
+	c.backs.Add(1)
+	c.backBytes.Add(uint64(n))
+	c.backLines.Add(linesOf(off, n))
 }
 
 // MapStats counts what a map did since it was opened. Write counters are exact
@@ -38,11 +69,23 @@ type MapStats struct {
 	WriteBackBytes uint64 `json:"write_back_bytes"`
 	WriteBackLines uint64 `json:"write_back_lines"`
 
-	Frames     int64  `json:"frames"`      // pages that have a frame now
-	FrameBytes int64  `json:"frame_bytes"` // DRAM they occupy
-	Drops      uint64 `json:"drops"`       // frames given back
-	Discards   uint64 `json:"discards"`
-	Allocates  uint64 `json:"allocates"`
+	Frames      int64  `json:"frames"`       // pages that have a frame now
+	FrameBytes  int64  `json:"frame_bytes"`  // DRAM they occupy
+	Drops       uint64 `json:"drops"`        // frames given back
+	DirtyFrames int64  `json:"dirty_frames"` // of them, those that the device does not have yet
+
+	CachePolicy string `json:"cache_policy,omitempty"` // "" where frames have no bound
+	CacheBytes  int64  `json:"cache_bytes"`            // the bound
+	CacheUsed   int64  `json:"cache_used_bytes"`       // what counts towards it: frames, and huge pages whole
+	Hits        uint64 `json:"hits"`                   // of Load, Store and Fetch: found in a frame
+	Misses      uint64 `json:"misses"`
+	Direct      uint64 `json:"direct_reads"` // of Load: read on the device, without a frame
+	Fills       uint64 `json:"fills"`        // pages copied from the device to frames
+	Admissions  uint64 `json:"admissions"`   // of them, those that were missed and that the policy let in
+	Evictions   uint64 `json:"evictions"`    // frames taken by the policy
+
+	Discards  uint64 `json:"discards"`
+	Allocates uint64 `json:"allocates"`
 }
 
 // Stats returns the counters.
@@ -62,6 +105,16 @@ func (m *Map) Stats() MapStats {
 		Frames:         frames,
 		FrameBytes:     frames * PageBytes,
 		Drops:          c.drops.Load(),
+		DirtyFrames:    c.dirty.Load(),
+		CachePolicy:    m.cache.name(),
+		CacheBytes:     m.cache.limit * PageBytes,
+		CacheUsed:      m.cache.used.Load() * PageBytes,
+		Hits:           c.hits.sum(),
+		Misses:         c.misses.sum(),
+		Direct:         c.directs.sum(),
+		Fills:          c.fills.Load(),
+		Admissions:     c.admissions.Load(),
+		Evictions:      c.evictions.Load(),
 		Discards:       c.discards.Load(),
 		Allocates:      c.allocates.Load(),
 	}
@@ -93,7 +146,7 @@ func (m *Map) View(off Off, n int) []byte {
 // Write stores p at off on the device; see Device.Write. One goroutine at a
 // time writes, else the counters are off.
 func (m *Map) Write(off Off, p []byte) error {
-	if err := m.dev.Write(off, p); err != nil {
+	if err := m.write(off, p); err != nil {
 		return err
 	}
 	c := &m.counters
@@ -103,10 +156,17 @@ func (m *Map) Write(off Off, p []byte) error {
 	return nil
 }
 
+func (m *Map) write(off Off, p []byte) error {
+	if m.coherent {
+		return m.writeCoherent(off, p)
+	}
+	return m.dev.Write(off, p)
+}
+
 // WriteBeside is Write for goroutines that write beside the one that calls
 // Write: its counters are shared, and exact.
 func (m *Map) WriteBeside(off Off, p []byte) error {
-	if err := m.dev.Write(off, p); err != nil {
+	if err := m.write(off, p); err != nil {
 		return err
 	}
 	c := &m.counters
@@ -124,10 +184,7 @@ func (m *Map) WriteBack(p PageID, from, to int) error {
 	if err := m.dev.Write(off, m.frameAt(p)[from:to]); err != nil {
 		return err
 	}
-	c := &m.counters
-	c.backs.Add(1)
-	c.backBytes.Add(uint64(to - from))
-	c.backLines.Add(linesOf(off, to-from))
+	m.counters.backed(off, to-from)
 	return nil
 }
 

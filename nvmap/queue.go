@@ -1,0 +1,67 @@
+package nvmap
+
+// queue is a list of pages in order of arrival, each at most once, from which
+// any can be taken. Links are indices into one array, so that a million pages
+// are no work for the garbage collector.
+type queue struct {
+	nodes []queueNode // nodes[0] is the ring's anchor
+	at    map[PageID]int32
+	spare int32 // first unused node, linked by next; 0: none
+}
+
+type queueNode struct {
+	page       PageID
+	next, prev int32
+}
+
+func (q *queue) len() int { return len(q.at) }
+
+func (q *queue) has(p PageID) bool {
+	_, ok := q.at[p]
+	return ok
+}
+
+// push puts p at the end, if it is not there.
+func (q *queue) push(p PageID) {
+	if q.at == nil {
+		q.at, q.nodes = map[PageID]int32{}, make([]queueNode, 1)
+	}
+	if q.has(p) {
+		return
+	}
+	i := q.spare
+	if i != 0 {
+		q.spare = q.nodes[i].next
+	} else {
+		i = int32(len(q.nodes))
+		q.nodes = append(q.nodes, queueNode{})
+	}
+	last := q.nodes[0].prev
+	q.nodes[i] = queueNode{p, 0, last}
+	q.nodes[last].next, q.nodes[0].prev = i, i
+	q.at[p] = i
+}
+
+// pop takes the first page.
+func (q *queue) pop() (PageID, bool) {
+	if q.len() == 0 {
+		return 0, false
+	}
+	p := q.nodes[q.nodes[0].next].page
+	q.remove(p)
+	return p, true
+}
+
+// remove takes p out and says whether it was there.
+func (q *queue) remove(p PageID) bool {
+	i, ok := q.at[p]
+	if !ok {
+		return false
+	}
+	n := q.nodes[i]
+	q.nodes[n.prev].next, q.nodes[n.next].prev = n.next, n.prev
+	q.nodes[i] = queueNode{next: q.spare}
+	q.spare = i
+	delete(q.at, p)
+	return true
+}
