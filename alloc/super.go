@@ -141,10 +141,43 @@ func allZero(b []byte) bool {
 }
 
 // Absent says whether the device holds no store and nothing else either: it is
-// empty, all zero where a store begins, or formatting did not end.
+// empty, all zero where a store begins, or formatting did not end. A device that
+// is zero there and holds something else is ErrNotStore.
 func Absent(m *nvmap.Map) (bool, error) {
 	magic, zero, err := readHead(m)
-	return err == nil && (zero || magic == magicCreating), err
+	switch {
+	case err != nil:
+		return false, err
+	case magic == magicCreating:
+		return true, nil
+	case !zero:
+		return false, nil
+	}
+	return true, checkBlank(m)
+}
+
+// blankBytes is how much of either end of a device has to be zero before a store
+// is made there. Not everything starts with its signature: btrfs has it at 64
+// KiB, and partition tables, volume managers and zfs have copies at the end.
+const blankBytes = 1 << 20
+
+// checkBlank returns ErrNotStore, with the place, if either end of the device
+// holds something.
+func checkBlank(m *nvmap.Map) error {
+	size := m.Size()
+	for _, from := range []int64{0, max(0, size-blankBytes)} {
+		b := make([]byte, min(size, blankBytes))
+		if err := m.Device().Read(Off(from), b); err != nil {
+			return err
+		}
+		for i, c := range b {
+			if c != 0 {
+				return fmt.Errorf("%w, and in use for something else: there is data at %#x; whoever wants a store there zeroes the first and last %d bytes",
+					ErrNotStore, from+int64(i), blankBytes)
+			}
+		}
+	}
+	return nil
 }
 
 // readSuper returns the newest superblock of a store whose magic word is want. A2 and A3: each pair has a good

@@ -7,7 +7,10 @@ import (
 
 // Options of Open. The zero value and nil mean all defaults.
 type Options struct {
-	// Device forces a kind: "shm", "file" or "mem"; "" detects it from the path.
+	// Device forces a kind: "file", "shm" (tmpfs, hugetlbfs), "dax" (file on a DAX
+	// file system), "devdax" (/dev/daxX.Y), "pcie" (a PCI device's memory in
+	// sysfs), "block" (disk or file without the page cache) or "mem". "" detects
+	// it from the path: see nvmap.OpenDevice.
 	Device string
 
 	// ReadOnly opens with a shared lock: several processes may read a store
@@ -24,7 +27,8 @@ type Options struct {
 	WriteProtect *bool
 
 	// MaxBytes is the size up to which the store may grow, in bytes, and the
-	// address space that is reserved for it. 0: 1 TiB, or what is granted.
+	// address space that is reserved for it. 0: 1 TiB, or what is granted. A
+	// device of fixed size is its own bound.
 	MaxBytes int64
 
 	// CheckpointBytes is how much may be written between two checkpoints, in

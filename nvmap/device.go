@@ -115,13 +115,13 @@ func ReadPages(d Device, reqs []PageRead) error {
 
 // Info says what a device is and what it promises.
 type Info struct {
-	Kind     string `json:"kind"`                 // "shm", "file", "mem", "sim(mem)", ...
+	Kind     string `json:"kind"`                 // "shm", "file", "dax", "sim(mem)", ...
 	Path     string `json:"path,omitempty"`       // as given to Open
 	Why      string `json:"why"`                  // why this kind was chosen
 	Mapped   bool   `json:"mapped"`               // the CPU reads it in place
-	Volatile bool   `json:"volatile"`             // contents are gone after a power failure
+	Volatile bool   `json:"volatile"`             // contents are gone after a power failure, or nothing promises that they stay
 	Domain   string `json:"domain"`               // how far a fenced byte has travelled, in words
-	Mover    string `json:"mover"`                // how bytes travel: "nt+clwb", "pwrite", "copy", ...
+	Mover    string `json:"mover"`                // how bytes travel: "nt", "store+clwb", "pwrite", "copy", ...
 	Unit     int    `json:"write_unit"`           // smallest efficient write, bytes
 	Sector   int    `json:"atomic_unit"`          // bytes beside a write within this unit rely on the medium
 	MaxBytes int64  `json:"max_bytes"`            // the size it can grow to

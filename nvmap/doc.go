@@ -19,15 +19,39 @@
 //
 // # Devices
 //
-// [OpenDevice] detects the kind from the path; [NewMem] and [NewSim] make the
-// others.
+// [OpenDevice] detects the kind from the path, or takes the one it is told;
+// [NewMem] and [NewSim] make the others.
 //
-//	kind   for                       write               fence        volatile
-//	mem    tests, scratch stores     copy                nothing      with the process
-//	shm    tmpfs, hugetlbfs: NVM     non-temporal copy   SFENCE       with the power
-//	       emulated in memory        (arm64: DC CVAP)    (arm64: DSB)
-//	file   any other file system     pwrite, coalesced   fdatasync    no
-//	sim    crash tests, over any     recorded            recorded     as beneath
+//	kind    for                       read           write               fence               size
+//	mem     tests, scratch stores     in place       copy                nothing             grows
+//	shm     tmpfs, hugetlbfs: NVM     in place       non-temporal copy   SFENCE              grows
+//	        emulated in memory                       (arm64: DC CVAP)    (arm64: DSB)
+//	dax     file on a DAX file        in place       as shm              as shm              grows
+//	        system
+//	devdax  /dev/daxX.Y               in place       as shm              as shm              fixed
+//	pcie    memory behind a PCI BAR   whole lines,   as shm, drained     SFENCE, and the     fixed
+//	                                  wide loads     at once             last line read back
+//	file    any other file system     in place       pwrite, coalesced   fdatasync           grows
+//	block   disk or file, O_DIRECT    whole pages,   whole pages,        fdatasync           fixed;
+//	                                  batched        staged, batched                         files grow
+//	sim     crash tests, over any     as beneath     recorded            recorded            as beneath
+//
+// How a kind is detected, and what becomes of its contents without power:
+//
+//	mem     asked for                          gone with the process
+//	shm     statfs says tmpfs or hugetlbfs     gone
+//	dax     MAP_SYNC is accepted               kept, where the kernel knows of a domain
+//	devdax  character device of DAX            kept, as dax
+//	pcie    resourceN or resourceN_wc, sysfs   counts as gone: nobody says
+//	file    what is left                       kept
+//	block   block device; asked for on files   kept
+//
+// In place means that the device has a mapping. The others, whose Mapping is nil,
+// are read through copies: pcie because each load waits for the bus, block because
+// it moves pages, of which many at a time are faster ([BatchReader]). The durability
+// domain of dax and devdax is what the kernel says of the region of non-volatile
+// memory beneath: memory that was set aside at boot to emulate it, or of which it
+// knows nothing, counts as volatile.
 //
 // [Info] says of each what it promises, in words that a user can be shown.
 //
@@ -47,12 +71,13 @@
 //     again does not repair it. Whoever goes on reads back or writes again.
 //
 // On a file a write shows in the mapping no later than the next fence returns;
-// on all other devices at once.
+// on all other devices that have one, at once. Read shows every write that has
+// returned, on all of them.
 //
 // # Reading
 //
 // The mapping is read-only to the whole program: a stray store faults. The store
-// routine of shm has a second mapping of the same pages for itself, and where CPU
+// routine of shm, dax and devdax has a second mapping of the same pages for itself, and where CPU
 // and kernel have memory protection keys, that one is closed to every thread but
 // the one that is in the routine: see [Protection]. Frames are DRAM and meant to
 // be written; nothing protects them.
@@ -111,8 +136,9 @@
 //     and calls, bytes and lines are counted.
 //   - N6. Hardware movers: chosen by the CPU's features, and by name for
 //     measurements.
-//   - N7. Devices that the CPU cannot map: pages are read into frames, but no such
-//     kind is here yet.
+//   - N7. Devices that the CPU cannot map, or only badly: pcie and block have no
+//     mapping. A block device moves whole pages, many at once; a PCI window is
+//     read in whole lines.
 //   - N8. No atomics in device memory: aligned 8-byte stores are all that is
 //     relied upon.
 //   - N9. Page metadata off the device and lazy: state words in anonymous memory.

@@ -15,20 +15,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileMap is what the kinds over a file share: the file, its lock, readers'
-// mapping of it, and growth.
+// fileMap is what the kinds over a file or device file share: the file, its
+// lock, mappings of it, and growth.
 type fileMap struct {
 	f    *os.File
+	lock *os.File // has the lock, where another file than f
 	path string
 	why  string
 	ro   bool
 	unit int64 // granularity of blocks and mappings: PageBytes, or a huge page
+	plan mapPlan
 
-	view  *region // PROT_READ, unless protection is off
+	view  *region // PROT_READ, unless protection is off; nil where readers have none
 	alias *region // PROT_WRITE, for the one routine that stores; nil where none does
+	limit int64   // bytes it can grow to
 
 	mover  mover // what stores through the alias
-	stored bool  // there is, or will be, an alias
+	stored bool  // there is, or will be, an alias of what readers see
 
 	protectionState
 
@@ -41,68 +44,48 @@ type fileMap struct {
 	entered bool // the directory entry is durable
 }
 
-// newFileDevice makes a device of an open, locked file.
-func newFileDevice(f *os.File, path string, o OpenOptions) (Device, error) {
-	fs, err := fileSystem(f)
-	if err != nil {
-		return nil, fmt.Errorf("nvmap: %s: %w", path, err)
-	}
-	kind, why := o.Kind, "asked for"
-	if kind == "" {
-		kind, why = "file", "a file on "+fs.name
-		if fs.memory {
-			kind = "shm"
-		}
-	}
-	if kind == "shm" && !shmSupported {
-		return nil, fmt.Errorf("nvmap: %s: device kind \"shm\" needs Linux: %w", path, errors.ErrUnsupported)
-	}
-	if kind == "shm" && !fs.memory {
-		why += fmt.Sprintf("; %s is not memory, and a fence here does not reach its disk", fs.name)
-	}
-	mv, err := moverNamed(o.Mover)
-	if err != nil {
-		return nil, fmt.Errorf("nvmap: %s: %w", path, err)
-	}
-	fm := &fileMap{f: f, path: path, why: why, ro: o.ReadOnly, unit: fs.unit}
-	if kind == "shm" {
-		fm.mover, fm.stored = mv, !o.ReadOnly
-	}
-	if err := errors.Join(fm.SetProtection(o.Protect), fm.open(o.MaxBytes, fm.stored)); err != nil {
-		fm.release()
-		return nil, fmt.Errorf("nvmap: %s: %w", path, err)
-	}
-	if kind == "shm" {
-		return newShm(fm), nil
-	}
-	return newFile(fm), nil
+// mapPlan says how a kind maps its file.
+type mapPlan struct {
+	view   bool  // for readers
+	alias  bool  // for the store routine
+	loads  bool  // that is what reads, too
+	synced bool  // MAP_SYNC: a page that can be stored into has durable blocks
+	fixed  int64 // the size of what cannot grow; 0: it is a file
 }
 
-// open reserves the mappings and maps what the file has.
-func (d *fileMap) open(maxBytes int64, writable bool) error {
-	fi, err := d.f.Stat()
-	if err != nil {
-		return err
+// holes says whether blocks can be given back and allocated again.
+func (p mapPlan) holes() bool { return p.fixed == 0 }
+
+// start maps what d describes: an open, locked file, which the caller closes if
+// this fails.
+func (d *fileMap) start(o OpenOptions) error {
+	d.ro = o.ReadOnly
+	d.plan.alias = d.plan.alias && (!d.ro || d.plan.loads)
+	d.stored = d.plan.alias && d.plan.view
+	if err := errors.Join(d.SetProtection(o.Protect), d.open(o.MaxBytes)); err != nil {
+		d.release()
+		return fmt.Errorf("nvmap: %s: %w", d.path, err)
 	}
-	d.openSize = fi.Size()
-	size := roundUp(d.openSize, d.unit)
-	align := max(d.unit, hugeBytes)
-	if maxBytes == 0 && heapOnly {
-		maxBytes = heapBytes // a mirror on the Go heap could not follow further
-	}
-	if maxBytes > 0 || size > maxBytesDefault {
-		maxBytes = max(maxBytes, size) // a bound below what is there would shut it out
-	}
-	if d.view, err = reserve(regionSize(maxBytes, false), align); err != nil {
-		return err
-	}
-	if writable {
-		if d.alias, err = reserve(d.view.bytes, align); err != nil {
+	return nil
+}
+
+// open reserves the mappings and maps what there is.
+func (d *fileMap) open(maxBytes int64) error {
+	d.openSize, d.limit = d.plan.fixed, d.plan.fixed
+	if d.plan.fixed == 0 {
+		fi, err := d.f.Stat()
+		if err != nil {
 			return err
 		}
+		d.openSize = fi.Size()
+		d.limit = fileLimit(roundUp(d.openSize, d.unit), maxBytes)
 	}
-	if size > d.maxBytes() {
-		return fmt.Errorf("a file of %d bytes does not fit the %d bytes of address space granted", d.openSize, d.maxBytes())
+	size := roundUp(d.openSize, d.unit)
+	if err := d.reserve(); err != nil {
+		return err
+	}
+	if size > d.limit {
+		return fmt.Errorf("its %d bytes do not fit the %d bytes of address space granted", d.openSize, d.limit)
 	}
 	if err := d.mapRange(0, size); err != nil {
 		return err
@@ -112,22 +95,50 @@ func (d *fileMap) open(maxBytes int64, writable bool) error {
 	return nil
 }
 
-func (d *fileMap) maxBytes() int64 {
-	if d.alias != nil {
-		return min(d.view.bytes, d.alias.bytes)
+// fileLimit returns how far a file of size bytes may grow when maxBytes is asked
+// for.
+func fileLimit(size, maxBytes int64) int64 {
+	if maxBytes == 0 && heapOnly {
+		maxBytes = heapBytes // a mirror on the Go heap could not follow further
 	}
-	return d.view.bytes
+	if maxBytes > 0 || size > maxBytesDefault {
+		maxBytes = max(maxBytes, size) // a bound below what is there would shut it out
+	}
+	return regionSize(maxBytes, false)
 }
+
+// reserve reserves what the plan asks for, and lowers the limit to what was
+// granted.
+func (d *fileMap) reserve() (err error) {
+	align := max(d.unit, hugeBytes)
+	if d.plan.view {
+		if d.view, err = reserve(regionSize(d.limit, false), align); err != nil {
+			return err
+		}
+		d.limit = min(d.limit, d.view.bytes)
+	}
+	if d.plan.alias {
+		if d.alias, err = reserve(regionSize(d.limit, false), align); err != nil {
+			return err
+		}
+		d.limit = min(d.limit, d.alias.bytes)
+	}
+	return nil
+}
+
+func (d *fileMap) maxBytes() int64 { return d.limit }
 
 // mapRange maps file bytes [from, to) for readers and for the store routine.
 func (d *fileMap) mapRange(from, to int64) error {
-	if err := d.view.mapFile(int(d.f.Fd()), from, to, d.Protection() == ProtectNone); err != nil {
-		return err
+	if d.view != nil {
+		if err := d.view.mapFile(int(d.f.Fd()), from, to, d.Protection() == ProtectNone, d.plan.synced); err != nil {
+			return err
+		}
 	}
 	if d.alias == nil {
 		return nil
 	}
-	if err := d.alias.mapFile(int(d.f.Fd()), from, to, true); err != nil {
+	if err := d.alias.mapFile(int(d.f.Fd()), from, to, !d.ro, d.plan.synced); err != nil {
 		return err
 	}
 	if k := d.pkey(); k != 0 {
@@ -141,7 +152,7 @@ func (d *fileMap) mapRange(from, to int64) error {
 // pages would fill the page cache before anybody needs them, and the kernel maps
 // the neighbours of a page that is read.
 func (d *fileMap) populateRange(from, to int64) {
-	if d.alias != nil {
+	if d.alias != nil && d.view != nil {
 		d.pkey().while(func() { d.alias.populate(from, to, true) })
 		d.view.populate(from, to, false)
 	}
@@ -149,7 +160,12 @@ func (d *fileMap) populateRange(from, to int64) {
 
 func (d *fileMap) Size() int64 { return d.size.Load() }
 
-func (d *fileMap) Mapping() []byte { return d.view.slice(0, d.maxBytes()) }
+func (d *fileMap) Mapping() []byte {
+	if d.view == nil {
+		return nil
+	}
+	return d.view.slice(0, d.maxBytes())
+}
 
 // Grow allocates blocks beyond the end, then makes them part of the file, then
 // maps them. A step that fails undoes the ones before.
@@ -164,6 +180,8 @@ func (d *fileMap) Grow(size int64) error {
 		return nil
 	case d.ro:
 		return fmt.Errorf("%w: %s", ErrReadOnly, d.path)
+	case d.plan.fixed > 0:
+		return fmt.Errorf("%w: %s: the device has %d bytes, not %d", ErrFull, d.path, d.plan.fixed, size)
 	case size > d.maxBytes():
 		return fmt.Errorf("%w: %s: the address space reserved holds %d bytes, not %d", ErrFull, d.path, d.maxBytes(), size)
 	}
@@ -204,8 +222,10 @@ func (d *fileMap) extend(from, to int64) error {
 
 // shrink undoes a failed extend; blocks beyond the end go with it.
 func (d *fileMap) shrink(size int64) {
-	if d.view.hide(roundUp(size, d.unit), d.maxBytes()) == nil && d.alias != nil {
-		_ = d.alias.hide(roundUp(size, d.unit), d.maxBytes())
+	for _, r := range []*region{d.view, d.alias} {
+		if r != nil {
+			_ = r.hide(roundUp(size, d.unit), d.maxBytes())
+		}
 	}
 	_ = d.f.Truncate(size)
 }
@@ -278,7 +298,7 @@ func (d *fileMap) Discard(off Off, n int64) error {
 		return err
 	}
 	from, to := inward(off, n, d.unit)
-	if from >= to {
+	if from >= to || !d.plan.holes() {
 		return nil
 	}
 	err := punchHole(d.f, from, to-from)
@@ -293,10 +313,10 @@ func (d *fileMap) Allocate(off Off, n int64) error {
 		return err
 	}
 	from, to := outward(off, n, d.unit)
-	if from >= to {
+	if from >= to || !d.plan.holes() {
 		return nil
 	}
-	if err := allocateBlocks(d.f, from, to-from); err != nil {
+	if err := refillBlocks(d.f, from, to-from); err != nil {
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 			return fmt.Errorf("%w: %s: allocating %d bytes at %#x: %w", ErrFull, d.path, n, uint64(off), err)
 		}
@@ -317,7 +337,18 @@ func (d *fileMap) close() error {
 	d.end.Store(0)
 	d.view.seal()
 	d.alias.seal()
+	if d.lock != nil {
+		d.lock.Close()
+	}
 	return d.f.Close()
+}
+
+// locked returns the file that has the lock.
+func (d *fileMap) locked() *os.File {
+	if d.lock != nil {
+		return d.lock
+	}
+	return d.f
 }
 
 func (d *fileMap) release() {

@@ -66,6 +66,16 @@ func allocateBlocks(f *os.File, off, n int64) error {
 	return err
 }
 
+// refillBlocks gives holes in [off, off+n) blocks again. A file system that
+// cannot has made no holes.
+func refillBlocks(f *os.File, off, n int64) error {
+	err := retryIntr(func() error { return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, n) })
+	if err == unix.EOPNOTSUPP || err == unix.ENOSYS {
+		return nil
+	}
+	return err
+}
+
 func punchHole(f *os.File, off, n int64) error {
 	return retryIntr(func() error {
 		return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)

@@ -20,8 +20,6 @@ func fileSystem(f *os.File) (fsInfo, error) {
 }
 
 // allocateBlocks gives [off, off+n) blocks by writing zeros where the file ends.
-// A range inside it may hold data next to what was discarded, which here is
-// nothing: punchHole never makes a hole.
 func allocateBlocks(f *os.File, off, n int64) error {
 	fi, err := f.Stat()
 	if err != nil {
@@ -31,6 +29,9 @@ func allocateBlocks(f *os.File, off, n int64) error {
 	off = max(off, fi.Size())
 	return writeZeros(f, off, end-off)
 }
+
+// refillBlocks has nothing to do: punchHole never makes a hole.
+func refillBlocks(f *os.File, off, n int64) error { return nil }
 
 func punchHole(f *os.File, off, n int64) error { return unix.EOPNOTSUPP }
 

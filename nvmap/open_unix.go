@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openPath opens a regular file as the kind asked for or detected.
-func openPath(path string, o OpenOptions) (Device, error) {
-	f, err := openLocked(path, o)
+// openPath opens what is at path as the kind asked for or detected.
+func openPath(path string, at site, o OpenOptions) (Device, error) {
+	f, err := openFile(path, at, o)
 	if err != nil {
 		return nil, err
 	}
-	d, err := newFileDevice(f, path, o)
+	d, err := newDevice(f, path, at, o)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -24,32 +24,87 @@ func openPath(path string, o OpenOptions) (Device, error) {
 	return d, nil
 }
 
-// openLocked opens the file and takes its lock.
-func openLocked(path string, o OpenOptions) (*os.File, error) {
+// openFile opens the file at path, which is what it was when it was looked at,
+// and takes its lock.
+func openFile(path string, at site, o OpenOptions) (*os.File, error) {
 	// Non-blocking: what was a file a moment ago may be a FIFO now.
 	flags := os.O_RDWR | unix.O_NONBLOCK
 	switch {
 	case o.ReadOnly:
 		flags = os.O_RDONLY | unix.O_NONBLOCK
-	case o.Create:
+	case at == siteBlock && !o.NoLock:
+		flags |= os.O_EXCL // refused while it is mounted, or part of something else
+	case at == siteFile && o.Create:
 		flags |= os.O_CREATE
 	}
 	f, err := os.OpenFile(path, flags, 0o644)
+	if errors.Is(err, unix.EBUSY) {
+		return nil, fmt.Errorf("%w: %s is mounted, or in use as part of another device: %w", ErrLocked, path, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("nvmap: %w", err)
 	}
-	fi, err := f.Stat()
-	if err == nil {
-		err = checkMode(path, fi.Mode())
-	}
-	if err == nil && !o.NoLock {
-		err = lockFile(f, path, o.ReadOnly)
-	}
-	if err != nil {
+	if err := checkOpened(f, path, at, o); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+func checkOpened(f *os.File, path string, at site, o OpenOptions) error {
+	fi, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("nvmap: %w", err)
+	}
+	now, err := siteOf(path, fi.Mode())
+	if err == nil && now != at {
+		err = fmt.Errorf("nvmap: %s: it was %s, and is %s now", path, at, now)
+	}
+	if err != nil || o.NoLock || at == siteResource {
+		return err // a resource has two names: newPCIe locks
+	}
+	return lockFile(f, path, o.ReadOnly)
+}
+
+// newDevice makes a device of an open, locked file. The caller closes the file
+// if that fails.
+func newDevice(f *os.File, path string, at site, o OpenOptions) (Device, error) {
+	fm := &fileMap{f: f, path: path, why: "asked for"}
+	var err error
+	if fm.mover, err = moverNamed(o.Mover); err != nil {
+		return nil, fmt.Errorf("nvmap: %s: %w", path, err)
+	}
+	if at != siteFile {
+		return newHardware(fm, at, o)
+	}
+	fs, err := fileSystem(f)
+	if err != nil {
+		return nil, fmt.Errorf("nvmap: %s: %w", path, err)
+	}
+	fm.unit = fs.unit
+	kind := o.Kind
+	if kind == "" {
+		kind, fm.why = detect(f, fs)
+	}
+	if kind != "file" {
+		return newFileOfKind(fm, kind, fs, o)
+	}
+	fm.plan = mapPlan{view: true}
+	if err := fm.start(o); err != nil {
+		return nil, err
+	}
+	return newFile(fm), nil
+}
+
+// detect chooses the kind of a regular file, and says why.
+func detect(f *os.File, fs fsInfo) (kind, why string) {
+	switch {
+	case fs.memory:
+		return "shm", "a file on " + fs.name
+	case takesMapSync(f):
+		return "dax", "a file on " + fs.name + " that MAP_SYNC can map"
+	}
+	return "file", "a file on " + fs.name
 }
 
 // lockFile takes the advisory lock of f, shared or exclusive, without waiting.

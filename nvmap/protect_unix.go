@@ -3,6 +3,7 @@
 package nvmap
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 )
@@ -52,6 +53,8 @@ func (d *fileMap) possible(p Protection) (Protection, error) {
 	switch {
 	case p > ProtectNone:
 		return 0, fmt.Errorf("there is no %v", p)
+	case p == ProtectNone && !d.plan.view:
+		return 0, fmt.Errorf("nvmap: %s: there is no mapping that could be made writable: %w", d.path, errors.ErrUnsupported)
 	case d.ro && p == ProtectNone:
 		return 0, fmt.Errorf("%w: %s: its mapping cannot be made writable", ErrReadOnly, d.path)
 	case p != ProtectNone && !d.stored:

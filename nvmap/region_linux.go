@@ -4,6 +4,11 @@ import "golang.org/x/sys/unix"
 
 const mapNoReserve = unix.MAP_NORESERVE
 
+// mapSynced maps what may be stored into without a system call afterwards: the
+// kernel refuses it unless stores reach the medium directly, and makes the
+// blocks of a page durable before the page can be written.
+const mapSynced = unix.MAP_SHARED_VALIDATE | unix.MAP_SYNC
+
 // populateStep bounds how long one call keeps the kernel busy with page tables.
 const populateStep = 16 << 20
 

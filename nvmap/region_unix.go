@@ -36,8 +36,9 @@ func (r *region) open(from, to int64) error {
 	return nil
 }
 
-// mapFile maps bytes [from, to) of a file to the same place in the region.
-func (r *region) mapFile(fd int, from, to int64, writable bool) error {
+// mapFile maps bytes [from, to) of a file to the same place in the region,
+// synced with MAP_SYNC where there is such a thing.
+func (r *region) mapFile(fd int, from, to int64, writable, synced bool) error {
 	if from >= to {
 		return nil
 	}
@@ -45,7 +46,11 @@ func (r *region) mapFile(fd int, from, to int64, writable bool) error {
 	if writable {
 		prot |= unix.PROT_WRITE
 	}
-	_, err := unix.MmapPtr(fd, from, r.at(from), uintptr(to-from), prot, unix.MAP_SHARED|unix.MAP_FIXED)
+	flags := unix.MAP_SHARED
+	if synced {
+		flags = mapSynced
+	}
+	_, err := unix.MmapPtr(fd, from, r.at(from), uintptr(to-from), prot, flags|unix.MAP_FIXED)
 	if err != nil {
 		return fmt.Errorf("nvmap: mapping %d bytes at %#x: %w", to-from, from, err)
 	}

@@ -8,8 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Outside Linux the flag is absent or without effect.
-const mapNoReserve = 0
+// Outside Linux the flags are absent or without effect.
+const (
+	mapNoReserve = 0
+	mapSynced    = unix.MAP_SHARED
+)
 
 func (r *region) populate(from, to int64, writable bool) {}
 

@@ -5,14 +5,10 @@ import (
 	"unsafe"
 )
 
-const shmSupported = true
-
 // shmDevice is a file on tmpfs or hugetlbfs: memory that outlives the process
 // and stands in for NVM. Readers have a read-only mapping; the store routine
 // alone uses a second, writable one of the same pages.
-type shmDevice struct {
-	*fileMap
-}
+type shmDevice struct{ *fileMap }
 
 func newShm(fm *fileMap) Device {
 	d := &shmDevice{fm}

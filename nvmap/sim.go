@@ -203,15 +203,20 @@ func (s *Sim) check(op string, off Off, n int64) error {
 
 // record notes a new version of each line that p touches.
 func (s *Sim) record(off Off, p []byte) error {
+	from, to := outward(off, int64(len(p)), lineBytes)
+	visible := make([]byte, to-from) // read at once: a line at a time is slow on a disk
+	if err := s.base.Read(Off(from), visible); err != nil {
+		return err
+	}
 	return eachLine(off, p, func(n uint64, at int, part []byte) error {
 		pl := s.pending.get(n)
 		if pl == nil {
-			content, err := s.medium(n)
-			if err != nil {
-				return err
+			content, unlike := s.strays[n]
+			if !unlike {
+				content = line(visible[int64(n*lineBytes)-from:])
 			}
 			pl = s.pending.add(n, content)
-			_, pl.unlike = s.strays[n]
+			pl.unlike = unlike
 			delete(s.strays, n)
 		}
 		next := pl.newest()

@@ -161,6 +161,16 @@ func write(t testing.TB, d interface{ Write(nvmap.Off, []byte) error }, off nvma
 	}
 }
 
+// read returns n bytes of d from off on.
+func read(t testing.TB, d nvmap.Device, off nvmap.Off, n int) string {
+	t.Helper()
+	p := make([]byte, n)
+	if err := d.Read(off, p); err != nil {
+		t.Fatal(err)
+	}
+	return string(p)
+}
+
 func fence(t *testing.T, d nvmap.Device) {
 	t.Helper()
 	if err := d.Fence(); err != nil {

@@ -8,5 +8,5 @@ import "golang.org/x/sys/unix"
 // the store has been closed, somebody may open it again, and slices that alias
 // the mapping are still being read. Nothing may be written any more.
 func (m *fileMap) Unlock() error {
-	return retryIntr(func() error { return unix.Flock(int(m.f.Fd()), unix.LOCK_UN) })
+	return retryIntr(func() error { return unix.Flock(int(m.locked().Fd()), unix.LOCK_UN) })
 }

@@ -25,8 +25,10 @@ func newRootCmd() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "nvkv",
 		Short: "Work with nvkv stores: ordered, transactional key-value data in non-volatile memory",
-		Long: `nvkv works with stores of the nvkv engine. A store is one file: on a
-filesystem, or in /dev/shm to try things out at the speed of memory.
+		Long: `nvkv works with stores of the nvkv engine. A store is one file,
+on a filesystem, or in /dev/shm to try things out at the speed of memory; or
+it is a device of its own: /dev/daxX.Y, a disk, or a PCI device's resourceN_wc
+in sysfs.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 key not found. A failure is
 one line on standard error that says what and where.`,
@@ -39,7 +41,7 @@ one line on standard error that says what and where.`,
 		SilenceUsage:  true,
 	}
 	root.PersistentFlags().StringVar(&g.device, "device", "",
-		"`KIND` of device the store lies on, such as shm or file (default: found out from the path)")
+		"`KIND` of device the store lies on: file, shm, dax, devdax, pcie or block (default: found out from the path)")
 	root.AddCommand(
 		newPutCmd(&g), newGetCmd(&g), newDelCmd(&g), newScanCmd(&g),
 		newLoadCmd(&g), newDumpCmd(&g), newConvertCmd(),

@@ -1,0 +1,448 @@
+package nvmap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// blockDevice is a disk, or a file on one, without the kernel's page cache
+// (O_DIRECT). It moves whole pages only, each to and from a page of memory, and
+// many at a time.
+//
+// A write is staged: it changes a copy of its pages in DRAM, which is read from
+// the disk first unless the write covers it. Pages that are written again before
+// the fence travel once. Fence writes what is staged, all together, and flushes
+// the disk's own cache.
+//
+// A page is staged, or travelling, or neither, under mu. A travelling page does
+// not change: who writes to it meanwhile stages a copy, and the next flush
+// carries that one after the first has arrived. What is read of a page comes from
+// the stage first, then from what travels, then from the disk; a page leaves
+// either set only when the disk has it.
+type blockDevice struct {
+	*fileMap
+	pager  pager
+	sector int64
+	memory bool // it lies on a file system in memory
+
+	flushMu sync.Mutex // one flush at a time; before writeMu
+	writeMu sync.Mutex // one write at a time, and none while pages begin to travel; before mu
+
+	mu         sync.RWMutex
+	staged     map[PageID]*[PageBytes]byte
+	travelling map[PageID]*[PageBytes]byte
+}
+
+// stagedPagesMax bounds the DRAM that staged pages take (4 MiB): the write that
+// goes beyond it sends them off.
+const stagedPagesMax = 1024
+
+func newBlock(fm *fileMap, at site, fs fsInfo, o OpenOptions) (Device, error) {
+	fm.unit = PageBytes
+	d := &blockDevice{fileMap: fm, memory: fs.memory}
+	if err := d.prepare(at); err != nil {
+		return nil, fmt.Errorf("nvmap: %s: %w", fm.path, err)
+	}
+	if err := fm.start(o); err != nil {
+		return nil, err
+	}
+	d.staged = make(map[PageID]*[PageBytes]byte)
+	var err error
+	if d.pager, err = newPager(fm.f); err != nil {
+		return nil, fmt.Errorf("nvmap: %s: %w", fm.path, err)
+	}
+	return d, nil
+}
+
+// prepare finds out size and sector and takes the page cache out of the way.
+func (d *blockDevice) prepare(at site) (err error) {
+	if at == siteBlock {
+		d.plan.fixed, d.sector, err = diskSize(d.f)
+	} else {
+		d.sector, err = directUnit(d.f)
+	}
+	if err != nil {
+		return err
+	}
+	if d.sector > PageBytes {
+		return fmt.Errorf("its smallest transfer is %d bytes, more than a page of %d", d.sector, PageBytes)
+	}
+	if err := setDirect(d.f); err != nil {
+		return fmt.Errorf("device kind \"block\" needs O_DIRECT, which is refused here: %w", err)
+	}
+	return nil
+}
+
+// diskSize returns the size of a block device in whole pages, and its sector.
+func diskSize(f *os.File) (size, sector int64, err error) {
+	var bytes uint64
+	err = retryIntr(func() error {
+		_, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&bytes)))
+		if e != 0 {
+			return e
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("asking for the size: %w", err)
+	}
+	logical, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKSSZGET)
+	if err != nil {
+		return 0, 0, fmt.Errorf("asking for the sector: %w", err)
+	}
+	if bytes < PageBytes {
+		return 0, 0, fmt.Errorf("a disk of %d bytes, less than a page", bytes)
+	}
+	return int64(bytes) &^ (PageBytes - 1), int64(logical), nil
+}
+
+// directUnit returns the alignment that O_DIRECT needs on the file system of f;
+// kernels before 6.1 do not tell, and 512 is what most disks have.
+func directUnit(f *os.File) (int64, error) {
+	var st unix.Statx_t
+	err := retryIntr(func() error {
+		return unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &st)
+	})
+	switch {
+	case errors.Is(err, unix.ENOSYS) || err == nil && st.Mask&unix.STATX_DIOALIGN == 0:
+		return 512, nil
+	case err != nil:
+		return 0, fmt.Errorf("statx: %w", err)
+	case st.Dio_offset_align == 0:
+		return 0, errors.New("device kind \"block\" needs O_DIRECT, which this file does not support")
+	}
+	return int64(max(st.Dio_offset_align, st.Dio_mem_align)), nil
+}
+
+// setDirect takes the page cache out of the way of an open file. Opening with
+// O_DIRECT would leave an empty file behind where it is refused.
+func setDirect(f *os.File) error {
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	if err != nil {
+		return err
+	}
+	_, err = unix.FcntlInt(f.Fd(), unix.F_SETFL, flags|unix.O_DIRECT)
+	return err
+}
+
+func (d *blockDevice) Info() Info {
+	info := Info{
+		Kind:     "block",
+		Path:     d.path,
+		Why:      d.why,
+		Volatile: d.memory,
+		Domain:   "what fdatasync reaches: the disk and its cache, if it keeps its word",
+		Mover:    d.pager.name(),
+		Unit:     PageBytes,
+		Sector:   int(d.sector),
+		MaxBytes: d.maxBytes(),
+		Note:     "every transfer is of whole pages; bytes beside a write in the same sector are assumed to survive a power failure in the middle of it",
+		Protect:  "readers have no mapping",
+	}
+	if d.memory {
+		info.Domain = "the memory of this machine, posing as a disk"
+	}
+	return info
+}
+
+// Read copies what is in DRAM and has the rest read.
+func (d *blockDevice) Read(off Off, p []byte) error {
+	if err := d.check("read", off, int64(len(p)), &d.size); err != nil || len(p) == 0 {
+		return err
+	}
+	first, last := off.Page(), (off + Off(len(p)) - 1).Page()
+	if first == last {
+		return d.readPart(off, p)
+	}
+	var reqs []PageRead
+	edges := make([]PageRead, 0, 2) // pages of which only a part is wanted
+	for page := first; page <= last; page++ {
+		if page.Off() >= off && page.Off()+PageBytes <= off+Off(len(p)) {
+			reqs = append(reqs, PageRead{Page: page, Buf: p[page.Off()-off:][:PageBytes]})
+			continue
+		}
+		edges = append(edges, PageRead{Page: page, Buf: newPage()[:]})
+	}
+	if err := d.ReadBatch(append(reqs, edges...)); err != nil {
+		return err
+	}
+	for _, e := range edges {
+		copyOverlap(p, off, e.Buf, e.Page.Off())
+	}
+	return nil
+}
+
+// readPart reads inside one page.
+func (d *blockDevice) readPart(off Off, p []byte) error {
+	page, at := off.Page(), int(off%PageBytes)
+	if d.copyStaged(page, at, p) {
+		return nil
+	}
+	buf := p
+	if len(p) < PageBytes {
+		buf = newPage()[:]
+	}
+	req := [1]PageRead{{Page: page, Buf: buf}}
+	if err := d.fetch(req[:]); err != nil {
+		return err
+	}
+	if len(p) < PageBytes {
+		copy(p, buf[at:])
+	}
+	return nil
+}
+
+// copyOverlap copies those bytes of src, which begins at from, that belong into
+// dst, which begins at to.
+func copyOverlap(dst []byte, to Off, src []byte, from Off) {
+	if from < to {
+		copy(dst, src[to-from:])
+		return
+	}
+	copy(dst[from-to:], src)
+}
+
+// copyStaged fills p with bytes of a page from at on, if the page is in DRAM.
+func (d *blockDevice) copyStaged(page PageID, at int, p []byte) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	buf := d.inDRAM(page)
+	if buf == nil {
+		return false
+	}
+	copy(p, buf[at:])
+	return true
+}
+
+// inDRAM returns the newest bytes of a page if the disk may not have them. mu is
+// held.
+func (d *blockDevice) inDRAM(page PageID) *[PageBytes]byte {
+	if buf := d.staged[page]; buf != nil {
+		return buf
+	}
+	return d.travelling[page]
+}
+
+// ReadBatch has the pages that are not in DRAM read together.
+func (d *blockDevice) ReadBatch(reqs []PageRead) error {
+	var first error
+	missing := make([]int, 0, len(reqs))
+	for i := range reqs {
+		r := &reqs[i]
+		r.Err = d.check("read", r.Page.Off(), PageBytes, &d.size)
+		switch {
+		case r.Err != nil:
+			first = firstErr(first, r.Err)
+		case !d.copyStaged(r.Page, 0, r.Buf[:PageBytes]):
+			missing = append(missing, i)
+		}
+	}
+	if len(missing) == 0 {
+		return first
+	}
+	wanted := make([]PageRead, len(missing))
+	for i, at := range missing {
+		wanted[i] = reqs[at]
+	}
+	err := d.fetch(wanted)
+	for i, at := range missing {
+		reqs[at].Err = wanted[i].Err
+	}
+	return firstErr(first, err)
+}
+
+// firstErr returns the first of two that is an error.
+func firstErr(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// fetch reads pages from the disk, together.
+func (d *blockDevice) fetch(reqs []PageRead) error {
+	ts := make([]transfer, len(reqs))
+	end := d.end.Load()
+	for i := range reqs {
+		buf := reqs[i].Buf[:PageBytes]
+		if !aligned(buf) {
+			buf = newPage()[:]
+		}
+		ts[i] = transfer{off: int64(reqs[i].Page.Off()), bufs: [][]byte{buf}, end: end}
+	}
+	d.pager.read(ts)
+	var first error
+	for i := range ts {
+		t, r := &ts[i], &reqs[i]
+		if t.err != nil {
+			r.Err = d.fault(t.off, "read", t.err)
+			first = firstErr(first, r.Err)
+			continue
+		}
+		if &t.bufs[0][0] != &r.Buf[0] {
+			copy(r.Buf, t.bufs[0])
+		}
+	}
+	return first
+}
+
+func (d *blockDevice) fault(off int64, op string, err error) error {
+	if d.closed.Load() {
+		return ErrClosed
+	}
+	return &FaultError{Off: Off(off), Op: op, Err: err}
+}
+
+// Write stages p.
+func (d *blockDevice) Write(off Off, p []byte) error {
+	if err := d.checkWrite("write", off, int64(len(p))); err != nil {
+		return err
+	}
+	// Where a file ends inside a page, growth comes first and completes it.
+	if err := checkRange("write", off, int64(len(p)), d.end.Load()&^(PageBytes-1)); err != nil {
+		return err
+	}
+	for len(p) > 0 {
+		n, full, err := d.stagePart(off, p)
+		if err != nil {
+			return err
+		}
+		if full {
+			if err := d.flush(); err != nil {
+				return err
+			}
+		}
+		off, p = off+Off(n), p[n:]
+	}
+	return nil
+}
+
+// stagePart stages what p has for the page at off, and says whether there is no
+// room for another.
+func (d *blockDevice) stagePart(off Off, p []byte) (n int, full bool, err error) {
+	page, at := off.Page(), int(off%PageBytes)
+	n = min(len(p), PageBytes-at)
+	d.writeMu.Lock()
+	defer d.writeMu.Unlock()
+	var base *[PageBytes]byte
+	if d.at(page) == nil && n < PageBytes {
+		// Nobody else stages the page meanwhile, so the disk has its newest bytes.
+		base = newPage()
+		req := [1]PageRead{{Page: page, Buf: base[:]}}
+		if err := d.fetch(req[:]); err != nil {
+			return 0, false, err
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	buf := d.staged[page]
+	if buf == nil {
+		if buf = base; buf == nil {
+			buf = newPage()
+		}
+		if old := d.travelling[page]; old != nil && n < PageBytes {
+			*buf = *old
+		}
+		d.staged[page] = buf
+	}
+	copy(buf[at:], p[:n])
+	return n, len(d.staged) >= stagedPagesMax, nil
+}
+
+// at is inDRAM for who does not hold mu.
+func (d *blockDevice) at(page PageID) *[PageBytes]byte {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.inDRAM(page)
+}
+
+// flush writes all staged pages. Pages that could not be written are staged
+// again.
+func (d *blockDevice) flush() error {
+	d.flushMu.Lock()
+	defer d.flushMu.Unlock()
+	if d.closed.Load() {
+		return ErrClosed
+	}
+	d.depart()
+	if len(d.travelling) == 0 {
+		return nil
+	}
+	ts := transfersOf(d.travelling)
+	d.pager.write(ts)
+	var err error
+	for i := range ts {
+		if ts[i].err != nil {
+			err = firstErr(err, d.fault(ts[i].off, "write", ts[i].err))
+		}
+	}
+	d.arrive(err == nil)
+	return err
+}
+
+// depart makes what is staged travel.
+func (d *blockDevice) depart() {
+	d.writeMu.Lock()
+	defer d.writeMu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.travelling, d.staged = d.staged, make(map[PageID]*[PageBytes]byte)
+}
+
+// arrive forgets what travelled, or stages it again where nothing newer is.
+func (d *blockDevice) arrive(well bool) {
+	d.writeMu.Lock()
+	defer d.writeMu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !well {
+		for page, buf := range d.travelling {
+			if d.staged[page] == nil {
+				d.staged[page] = buf
+			}
+		}
+	}
+	d.travelling = nil
+}
+
+// Fence writes what is staged and has the disk write out its cache.
+func (d *blockDevice) Fence() error {
+	if d.ro {
+		return nil
+	}
+	if d.closed.Load() {
+		return ErrClosed
+	}
+	if err := d.flush(); err != nil {
+		return err
+	}
+	if err := dataSync(d.f); err != nil {
+		return d.fault(0, "fence", err)
+	}
+	return nil
+}
+
+// Discard flushes first: a staged page would fill the hole again.
+func (d *blockDevice) Discard(off Off, n int64) error {
+	if err := d.checkWrite("discard", off, n); err != nil {
+		return err
+	}
+	if err := d.flush(); err != nil {
+		return err
+	}
+	return d.fileMap.Discard(off, n)
+}
+
+// Close drops what was written and not fenced.
+func (d *blockDevice) Close() error {
+	d.flushMu.Lock()
+	defer d.flushMu.Unlock()
+	err := d.close()
+	d.pager.close()
+	return err
+}

@@ -1,0 +1,53 @@
+package nvmap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// newHardware makes a device of a device file.
+func newHardware(fm *fileMap, at site, o OpenOptions) (Device, error) {
+	if o.Kind == "" {
+		fm.why = string(at)
+	}
+	switch at {
+	case siteChar:
+		return newDevDAX(fm, o)
+	case siteResource:
+		return newPCIe(fm, o)
+	}
+	return newBlock(fm, at, fsInfo{}, o)
+}
+
+// newFileOfKind makes a device of a regular file on fs.
+func newFileOfKind(fm *fileMap, kind string, fs fsInfo, o OpenOptions) (Device, error) {
+	switch kind {
+	case "block":
+		return newBlock(fm, siteFile, fs, o)
+	case "dax":
+		if !takesMapSync(fm.f) {
+			return nil, fmt.Errorf("nvmap: %s: device kind \"dax\" needs a file system on memory, mounted with DAX; %s refuses MAP_SYNC here: %w", fm.path, fs.name, errors.ErrUnsupported)
+		}
+		return newDAX(fm, o)
+	}
+	if !fs.memory {
+		fm.why += fmt.Sprintf("; %s is not memory, and a fence here does not reach its disk", fs.name)
+	}
+	fm.plan = mapPlan{view: true, alias: true}
+	if err := fm.start(o); err != nil {
+		return nil, err
+	}
+	return newShm(fm), nil
+}
+
+// takesMapSync says whether stores into a mapping of f reach its medium.
+func takesMapSync(f *os.File) bool {
+	at, err := unix.MmapPtr(int(f.Fd()), 0, nil, PageBytes, unix.PROT_READ, mapSynced)
+	if err != nil {
+		return false
+	}
+	return unix.MunmapPtr(at, PageBytes) == nil
+}

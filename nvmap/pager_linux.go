@@ -1,0 +1,168 @@
+package nvmap
+
+import (
+	"cmp"
+	"io"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A pager moves pages between memory and a file that is open with O_DIRECT. It
+// returns when all transfers are through, each with an error of its own.
+type pager interface {
+	name() string
+	read(ts []transfer)
+	write(ts []transfer)
+	close()
+}
+
+// transfer is a run of neighbouring pages: those from off on, to or from bufs,
+// which begin at pages of memory and are whole pages.
+type transfer struct {
+	off  int64
+	bufs [][]byte
+	end  int64 // of the file, for reads: what lies beyond it is zero
+	err  error
+}
+
+// transferPagesMax bounds a run (256 KiB): longer ones gain nothing, and keep
+// others waiting.
+const transferPagesMax = 64
+
+func (t *transfer) bytes() int64 { return int64(len(t.bufs)) * PageBytes }
+
+// transfersOf makes runs of pages that are neighbours.
+func transfersOf(pages map[PageID]*[PageBytes]byte) []transfer {
+	ids := make([]PageID, 0, len(pages))
+	for id := range pages {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b PageID) int { return cmp.Compare(a, b) })
+	var ts []transfer
+	for i, id := range ids {
+		if i == 0 || id != ids[i-1]+1 || len(ts[len(ts)-1].bufs) == transferPagesMax {
+			ts = append(ts, transfer{off: int64(id.Off())})
+		}
+		last := &ts[len(ts)-1]
+		last.bufs = append(last.bufs, pages[id][:])
+	}
+	return ts
+}
+
+// newPage returns a page of memory that begins at a page.
+func newPage() *[PageBytes]byte {
+	if p := new([PageBytes]byte); aligned(p[:]) {
+		return p // as the allocator happens to place them
+	}
+	b := make([]byte, 2*PageBytes)
+	pad := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (PageBytes - 1)
+	return (*[PageBytes]byte)(b[pad:])
+}
+
+func aligned(b []byte) bool {
+	return uintptr(unsafe.Pointer(unsafe.SliceData(b)))&(PageBytes-1) == 0
+}
+
+// readEnded clears what t wants beyond the end of the file if its first done
+// bytes reach there.
+func (t *transfer) readEnded(done int64) bool {
+	if t.off+done < t.end || t.end == 0 {
+		return false
+	}
+	for page := done / PageBytes; page < int64(len(t.bufs)); page++ {
+		clear(t.bufs[page][max(0, done-page*PageBytes):])
+	}
+	return true
+}
+
+// newPager returns the best pager that the system allows for a file.
+func newPager(f *os.File) (pager, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	calls := &callPager{raw}
+	if p, err := newRingPager(calls); err == nil {
+		return p, nil
+	}
+	return calls, nil
+}
+
+// callPager moves pages with a system call for each run, from a few goroutines.
+type callPager struct {
+	file syscall.RawConn // keeps the descriptor open meanwhile
+}
+
+// callsAtOnce is how many runs of a batch are on their way at the same time.
+const callsAtOnce = 16
+
+func (p *callPager) name() string { return "O_DIRECT, preadv and pwritev" }
+
+func (p *callPager) close() {}
+
+func (p *callPager) read(ts []transfer) { p.all(ts, unix.Preadv) }
+
+func (p *callPager) write(ts []transfer) { p.all(ts, unix.Pwritev) }
+
+// vectorCall is preadv or pwritev.
+type vectorCall func(fd int, bufs [][]byte, off int64) (int, error)
+
+// all moves all of ts, some of them at once.
+func (p *callPager) all(ts []transfer, call vectorCall) {
+	withFile(p.file, ts, func(fd int) {
+		if len(ts) == 1 {
+			move(fd, &ts[0], 0, call)
+			return
+		}
+		next := make(chan *transfer)
+		var wg sync.WaitGroup
+		for range min(callsAtOnce, len(ts)) {
+			wg.Go(func() {
+				for t := range next {
+					move(fd, t, 0, call)
+				}
+			})
+		}
+		for i := range ts {
+			next <- &ts[i]
+		}
+		close(next)
+		wg.Wait()
+	})
+}
+
+// withFile calls do with the descriptor, which nobody closes meanwhile, or fails
+// all of ts.
+func withFile(file syscall.RawConn, ts []transfer, do func(fd int)) {
+	if err := file.Control(func(fd uintptr) { do(int(fd)) }); err != nil {
+		for i := range ts {
+			ts[i].err = err
+		}
+	}
+}
+
+// move repeats a system call until all of t is through, of which done bytes are.
+func move(fd int, t *transfer, done int64, call vectorCall) {
+	for done < t.bytes() && !t.readEnded(done) {
+		page := done / PageBytes // what is done may end inside a page, which begins again
+		var n int
+		err := retryIntr(func() (err error) {
+			n, err = call(fd, t.bufs[page:], t.off+page*PageBytes)
+			return err
+		})
+		now := page*PageBytes + int64(n)
+		if err == nil && now <= done {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			t.err = err
+			return
+		}
+		done = now
+	}
+}
