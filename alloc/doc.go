@@ -4,7 +4,10 @@
 // itself whether it counts.
 //
 // It stands between nvkv/nvmap, which knows bytes, and nvkv/kv, which knows
-// keys, and is of use without the latter: see the example.
+// keys, and is of use without the latter: an [Allocator] hands out pieces and
+// remembers a root. [Slabs] is this package's own behind that interface, [Buddy] a
+// simple other one, and examples/plist a list that lives in either. Whoever wants
+// kinds of slabs, checkpoints and maps uses a [Region] as it is.
 //
 // # Terminology
 //
@@ -60,6 +63,8 @@
 //     them in, and that is fenced before the first slab in them is carved.
 //   - A6. A map of a checkpoint that did not flip is made obsolete by the next
 //     one that does.
+//   - A7. What an Allocator's root leads to is fenced before the root is stored,
+//     and the root is one word.
 //
 // After a crash the user of a Region opens it (Open), takes the maps of its last
 // checkpoint (LoadMaps), reads the slabs whose marks say that they were written
