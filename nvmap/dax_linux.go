@@ -1,10 +1,10 @@
 package nvmap
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -103,29 +103,36 @@ func persistenceOf(f *os.File, at site) persistence {
 	}
 	dir, err := deviceDir(f, class)
 	if err != nil {
-		return judge("", "", err)
+		return judge("", "", "")
 	}
 	if parts, err := filepath.Glob(filepath.Join(dir, "slaves", "*")); err == nil && len(parts) > 0 {
 		// A volume made of others: the first stands for all.
 		if dir, err = filepath.EvalSymlinks(parts[0]); err != nil {
-			return judge("", "", err)
+			return judge("", "", "")
 		}
 	}
-	region := above(dir, "persistence_domain")
-	domain, err := sysWord(region, "persistence_domain")
-	provider, _ := sysWord(above(dir, "provider"), "provider")
-	return judge(domain, provider, err)
+	region := above(dir, regionName)
+	if region == "" {
+		return judge("", "", "")
+	}
+	sort, _ := sysWord(region, "devtype")
+	domain, _ := sysWord(region, "persistence_domain") // not there where it is unknown
+	provider, _ := sysWord(filepath.Dir(region), "provider")
+	return judge(sort, domain, provider)
 }
 
-// judge says what the words of the kernel mean.
-func judge(domain, provider string, err error) persistence {
+// regionName is the name of a region of non-volatile memory in sysfs.
+var regionName = regexp.MustCompile(`^region[0-9]+$`)
+
+// judge says what the words of the kernel about a region mean.
+func judge(sort, domain, provider string) persistence {
 	switch {
 	case provider == "e820":
 		return persistence{
 			domain:   "memory of this machine that was set aside at boot, emulating NVM",
 			volatile: true,
 		}
-	case err != nil:
+	case sort != "nd_pmem":
 		return persistence{
 			domain:   "the memory behind the device",
 			note:     "the kernel knows no region of non-volatile memory here: nothing says that this memory keeps its contents without power",
@@ -156,11 +163,10 @@ func deviceDir(f *os.File, class string) (string, error) {
 	return filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/%s/%d:%d", class, unix.Major(dev), unix.Minor(dev)))
 }
 
-// above returns the nearest directory at or above dir that has a file of that
-// name, or "".
-func above(dir, name string) string {
+// above returns the nearest directory at or above dir whose name matches, or "".
+func above(dir string, name *regexp.Regexp) string {
 	for ; len(dir) > 1; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+		if name.MatchString(filepath.Base(dir)) {
 			return dir
 		}
 	}
@@ -169,9 +175,6 @@ func above(dir, name string) string {
 
 // sysWord reads an attribute.
 func sysWord(dir, name string) (string, error) {
-	if dir == "" {
-		return "", errors.New("no " + name)
-	}
 	b, err := os.ReadFile(filepath.Join(dir, name))
 	return strings.TrimSpace(string(b)), err
 }

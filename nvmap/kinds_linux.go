@@ -11,7 +11,11 @@ import (
 // newHardware makes a device of a device file.
 func newHardware(fm *fileMap, at site, o OpenOptions) (Device, error) {
 	if o.Kind == "" {
-		fm.why = string(at)
+		fm.why = map[site]string{
+			siteChar:     "a character device of the DAX subsystem",
+			siteResource: "memory behind a PCI device, in sysfs",
+			siteBlock:    "a block device",
+		}[at]
 	}
 	switch at {
 	case siteChar:
