@@ -40,9 +40,9 @@ func (db *DB) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
 // eachRecord calls fn for the records of a read-only Tx in the order of keys.
 // What fn is given is valid until the Tx ends.
 func (tx *Tx) eachRecord(fn func(*item) error) error {
-	s := newScanner(tx, false)
+	s := newScanner(tx, nil, false)
 	defer s.release()
-	err := s.begin(nil)
+	err := s.begin()
 	for err == nil && !s.done {
 		err = s.fill()
 		for i := range s.n {

@@ -55,14 +55,24 @@ func (c *cursor) enter(pg *page, level, at int) (*page, error) {
 	return next, nil
 }
 
-// recordLines is how much of each record a scan asks for ahead.
-const recordLines = 3
-
 // prefetch asks for the records of the leaf at once: in random order on the
 // medium, they then cost one wait together instead of one each.
 func (c *cursor) prefetch() {
 	for i := range c.n {
 		c.ix.askRecord(refOff(valAt(c.vals, i)))
+	}
+}
+
+// askBeside asks for the leaf that follows in a direction, where both have the
+// same parent.
+func (c *cursor) askBeside(step int) {
+	pg := c.ix.at(c.steps[1].page)
+	n, at := pageCount(pg), c.steps[1].at+step
+	if at < 0 || at >= n {
+		return
+	}
+	if next := childAt(pg, n, at); c.ix.within(next) {
+		c.ix.prefetch(next)
 	}
 }
 

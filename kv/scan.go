@@ -5,19 +5,19 @@ import (
 	"sync"
 )
 
-// scanner walks the records of a snapshot in chunks: it asks for all of a chunk
-// at once, so that records in random order on the medium cost one wait
-// together, and pays for guarding against faults and for counting the call in
-// once a chunk and not once a record. Chunks grow, so that a short scan does
-// not read far beyond its end.
+// scanner walks the records of a snapshot in chunks: what guards against faults
+// and counts the call in is paid for once a chunk and not once a record.
+// Chunks grow, so that a short scan does not read far beyond its end.
 type scanner struct {
 	tx       *Tx
-	c        cursor
+	c        cursor // stands in the leaf whose records are asked for
+	ahead    ahead
 	backward bool
-	size     int // of the next chunk
-	asked    int // entries of this leaf that are asked for, counted from its begin or end
-	n        int // items that are filled
+	size     int    // of the next chunk
+	from     []byte // where the walk began, then the last key that was met
+	n        int    // items that are filled
 	done     bool
+	rec      record
 	items    [chunkMost]item
 }
 
@@ -28,35 +28,30 @@ type item struct {
 
 const (
 	chunkFirst = 8
-	chunkMost  = 32
+	chunkMost  = 64
 )
 
 var scannerPool = sync.Pool{New: func() any { return new(scanner) }}
 
-// newScanner returns a scanner from the pool; the caller releases it.
-func newScanner(tx *Tx, backward bool) *scanner {
+// newScanner returns a scanner from the pool that begins at from; a nil from is
+// the end that it comes from. The caller releases it.
+func newScanner(tx *Tx, from []byte, backward bool) *scanner {
 	s := scannerPool.Get().(*scanner)
-	s.tx, s.backward, s.size, s.asked, s.done = tx, backward, chunkFirst, 0, false
+	s.tx, s.backward, s.size, s.from, s.done = tx, backward, chunkFirst, from, false
 	s.c = cursor{ix: &tx.db.ix}
 	return s
-}
-
-func (s *scanner) release() {
-	clear(s.items[:])
-	s.c, s.tx = cursor{}, nil
-	scannerPool.Put(s)
 }
 
 // scanRecords calls yield for the records of [start, end) in order until it
 // returns false. The Tx is read-only.
 func (tx *Tx) scanRecords(start, end []byte, backward bool, yield func(k, v []byte) bool) {
-	s := newScanner(tx, backward)
-	defer s.release()
 	from := start
 	if backward {
 		from = end
 	}
-	err := s.begin(from)
+	s := newScanner(tx, from, backward)
+	defer s.release()
+	err := s.begin()
 	for err == nil && !s.done {
 		err = s.fill()
 		for i := range s.n {
@@ -73,8 +68,16 @@ func (tx *Tx) scanRecords(start, end []byte, backward bool, yield func(k, v []by
 	tx.met(err)
 }
 
+// release gives the scanner back without anything that it led to.
+func (s *scanner) release() {
+	clear(s.items[:])
+	s.tx, s.c, s.from, s.rec = nil, cursor{}, nil, record{}
+	s.ahead.reset(nil, nil, 0)
+	scannerPool.Put(s)
+}
+
 // begin stands on the first record.
-func (s *scanner) begin(from []byte) (err error) {
+func (s *scanner) begin() (err error) {
 	in, err := s.tx.enter()
 	if err != nil {
 		return err
@@ -84,28 +87,61 @@ func (s *scanner) begin(from []byte) (err error) {
 	defer db.guarded("seek", panicOnFault(true), &err)
 	db.rlockReaders()
 	defer db.runlockReaders()
-	c, root := &s.c, s.tx.root
-	switch {
-	case from == nil && s.backward:
-		err = c.last(root)
-	case from == nil:
-		err = c.first(root)
-	default:
-		_, err = c.seek(root, from)
-		if err == nil && s.backward {
-			if c.valid {
-				err = c.prev()
-			} else {
-				err = c.last(root)
-			}
-		}
+	if err := s.standAt(&s.c); err != nil {
+		return err
 	}
-	s.done = !c.valid
-	return err
+	step := 1
+	if s.backward {
+		step = -1
+	}
+	s.ahead.reset(&db.ix, s, step)
+	if s.done = !s.c.valid; !s.done {
+		s.enterLeaf(&s.ahead)
+	}
+	return nil
 }
 
-// fill reads the next chunk: what is left of the leaf at most. On an error the
-// items before it are good.
+// standAt makes c stand on the first key from s.from on, on the last one below
+// it where the walk goes backward. A nil s.from is the end that the walk
+// begins at.
+func (s *scanner) standAt(c *cursor) error {
+	root := s.tx.root
+	if s.from == nil {
+		if s.backward {
+			return c.last(root)
+		}
+		return c.first(root)
+	}
+	if _, err := c.seek(root, s.from); err != nil || !s.backward {
+		return err
+	}
+	if !c.valid {
+		return c.last(root)
+	}
+	return c.prev()
+}
+
+// nextLeaf is for ahead.
+func (s *scanner) nextLeaf(a *ahead) (bool, error) {
+	var err error
+	if s.backward {
+		err = s.c.prevLeaf()
+	} else {
+		err = s.c.nextLeaf()
+	}
+	if err != nil || !s.c.valid {
+		return false, err
+	}
+	s.enterLeaf(a)
+	return true, nil
+}
+
+func (s *scanner) enterLeaf(a *ahead) {
+	s.c.askBeside(a.step)
+	a.enter(s.c.vals, s.c.at(), s.c.n)
+}
+
+// fill reads the next chunk. On an error the items before it are good.
 func (s *scanner) fill() (err error) {
 	s.n = 0
 	in, err := s.tx.enter()
@@ -117,53 +153,27 @@ func (s *scanner) fill() (err error) {
 	defer db.guarded("scan", panicOnFault(true), &err)
 	db.rlockReaders()
 	defer db.runlockReaders()
-	n := s.ahead()
-	leaf := s.c.leaf
-	for range n {
-		more, err := s.take()
-		if err != nil {
+	size := s.size
+	s.size = min(2*size, chunkMost)
+	for more := true; more && s.n < size; {
+		x, ok := s.ahead.next(lookAhead)
+		if !ok {
+			s.done = true
+			return s.ahead.err
+		}
+		if more, err = s.take(x); err != nil {
 			return err
 		}
-		if err := s.move(); err != nil || s.done || !more {
-			return err
-		}
-	}
-	if s.c.leaf != leaf {
-		s.asked = 0
 	}
 	return nil
 }
 
-// lookAhead is how many records behind a chunk are asked for with it.
-const lookAhead = 12
-
-// ahead returns how many records the next chunk has, and asks for them and for
-// a few behind it, so that those arrive while the caller is busy with these.
-// Both end with the leaf.
-func (s *scanner) ahead() int {
-	c := &s.c
-	left, step := c.n-c.at(), 1
-	if s.backward {
-		left, step = c.at()+1, -1
-	}
-	n := min(s.size, left)
-	s.size = min(2*s.size, chunkMost)
-	passed := c.n - left
-	to := min(n+lookAhead, left)
-	for i := max(s.asked-passed, 0); i < to; i++ {
-		c.ix.askRecord(refOff(valAt(c.vals, c.at()+i*step)))
-	}
-	s.asked = passed + to
-	return n
-}
-
-// take decodes the record that the cursor stands on, if it has not expired. It
-// returns false behind a large one: a chunk holds one copy of such at most.
-func (s *scanner) take() (more bool, err error) {
-	db := s.tx.db
-	var rec record
-	if err := db.readRecord(refOff(s.c.ref()), &rec); err != nil {
-		return false, s.named(err)
+// take decodes a record, if it has not expired. It returns false behind a large
+// one: a chunk holds one copy of such at most.
+func (s *scanner) take(x ref) (more bool, err error) {
+	db, rec := s.tx.db, &s.rec
+	if err := db.readRecord(refOff(x), rec); err != nil {
+		return false, s.named(x, err)
 	}
 	if rec.expired(s.tx.at) {
 		return true, nil
@@ -171,29 +181,33 @@ func (s *scanner) take() (more bool, err error) {
 	it := &s.items[s.n]
 	it.key, it.value, it.expiry = rec.key, rec.value, rec.expiry
 	if rec.spilled() {
-		if it.key, it.value, err = db.content(&rec); err != nil {
-			return false, s.named(err)
+		if it.key, it.value, err = db.content(rec); err != nil {
+			return false, s.named(x, err)
 		}
 	}
+	s.from = it.key
 	s.n++
 	return !rec.spilled(), nil
 }
 
-// named adds the key to an error about a record.
-func (s *scanner) named(err error) error {
-	if e, ok := err.(*CorruptError); ok && e.Key == nil {
-		e.Key, _, _ = s.c.ix.fullKey(s.c.leaf, pageCount(s.c.leaf), s.c.at())
+// named adds the key to an error about the record that x names. The leaf has
+// it, and is looked for again: the walk may be past it.
+func (s *scanner) named(x ref, err error) error {
+	e, ok := err.(*CorruptError)
+	if !ok || e.Key != nil {
+		return err
 	}
-	return err
-}
-
-func (s *scanner) move() error {
-	var err error
-	if s.backward {
-		err = s.c.prev()
-	} else {
-		err = s.c.next()
+	c := cursor{ix: s.c.ix}
+	lost := s.standAt(&c)
+	for lost == nil && c.valid && c.ref() != x {
+		if s.backward {
+			lost = c.prev()
+		} else {
+			lost = c.next()
+		}
 	}
-	s.done = !s.c.valid
+	if lost == nil && c.valid {
+		e.Key, _, _ = c.ix.fullKey(c.leaf, pageCount(c.leaf), c.at())
+	}
 	return err
 }
