@@ -43,3 +43,25 @@ func (t *identities) get(i int) (Kind, ClassID, uint32) {
 	w := chunk[i%chunkSlabs].Load()
 	return Kind(w >> 32), ClassID(w >> 40), uint32(w)
 }
+
+// Carving is what a record's bytes are checked against.
+type Carving struct {
+	Carve uint32 // number of the slab's carving, which seeds checksums
+	Bytes int    // from the offset on that a record there can have at most
+}
+
+// RecordAt returns what the record slab of o is carved into; Bytes is 0 where o
+// lies in none. Like Describe it takes no lock and is safe beside everything; it
+// leaves open whether o is the beginning of a slot, which a record's checksum
+// tells as well.
+func (r *Region) RecordAt(o Off) Carving {
+	if o < Off(r.geo.superBytes) {
+		return Carving{}
+	}
+	i := r.geo.slabOf(o)
+	k, c, carve := r.identities.get(i)
+	if k != KindRecord || int(c) >= len(r.table.size) {
+		return Carving{}
+	}
+	return Carving{carve, min(r.table.size[c], int(r.geo.slabOff(i+1)-o))}
+}

@@ -259,3 +259,11 @@ func (db *DB) readRecord(o nvmap.Off, rec *record) error {
 	}
 	return nil
 }
+
+// readPlain is readRecord for what most records are; false says nothing of the
+// others.
+func (db *DB) readPlain(o nvmap.Off, p *plain) bool {
+	c := db.r.RecordAt(o)
+	b := db.bytesAt(o, c.Bytes)
+	return b != nil && p.parse(b, db.seed, c.Carve, o)
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"nvkv/alloc"
+	"nvkv/internal/crc32c"
 	"nvkv/nvmap"
 )
 
@@ -165,7 +166,7 @@ func (r *record) parseBody(b []byte, h int) bool {
 // of the body first, which is computed before the writer's turn, then of the
 // header, tied to the record's place.
 func recordSum(seed uint64, bodySum uint32, header []byte, carve uint32, off nvmap.Off) uint32 {
-	return crc32.Update(bodySum, castagnoli, header[recNumber:]) ^ placeTag(seed, carve, off)
+	return crc32c.Update(bodySum, header[recNumber:], nil) ^ placeTag(seed, carve, off)
 }
 
 // placeTag is what a record's checksum owes to where it lies: the store, the
@@ -180,12 +181,46 @@ func placeTag(seed uint64, carve uint32, off nvmap.Off) uint32 {
 	return uint32(x >> 32)
 }
 
-func bodySum(body []byte) uint32 { return crc32.Checksum(body, castagnoli) }
+func bodySum(body []byte) uint32 { return crc32c.Sum(body, nil) }
 
 // sealed verifies the checksum of a parsed record whose bytes begin b.
 func (r *record) sealed(b []byte, seed uint64, carve uint32, off nvmap.Off) bool {
 	h := headerBytes(r.flags)
-	return binary.LittleEndian.Uint32(b) == recordSum(seed, bodySum(b[h:r.size]), b[:h], carve, off)
+	return sealed(b, h, r.size, seed, carve, off)
+}
+
+// sealed verifies the checksum of a record with a header of h bytes and end
+// bytes in all, in one go.
+func sealed(b []byte, h, end int, seed uint64, carve uint32, off nvmap.Off) bool {
+	return binary.LittleEndian.Uint32(b) == crc32c.Sum(b[h:end], b[recNumber:h])^placeTag(seed, carve, off)
+}
+
+// plain is what readers want of a record whose key and value lie in its slot.
+type plain struct{ key, value []byte }
+
+// parse decodes and verifies the record at the beginning of b if it is what most
+// are: a put with key and value in the slot that never expires. false says
+// that it is none, or damaged: record.parse and record.sealed tell.
+func (p *plain) parse(b []byte, seed uint64, carve uint32, off nvmap.Off) bool {
+	if len(b) < recHeader {
+		return false
+	}
+	le := binary.LittleEndian
+	h := recHeader
+	switch le.Uint16(b[recKind:]) {
+	case kindPut:
+	case kindPut | flagMulti<<8:
+		h += recMultiBytes
+	default:
+		return false
+	}
+	value := h + int(le.Uint16(b[recKeyLen:]))
+	end := value + int(le.Uint32(b[recValLen:]))
+	if end > len(b) || !sealed(b, h, end, seed, carve, off) {
+		return false
+	}
+	p.key, p.value = b[h:value:value], b[value:end:end]
+	return true
 }
 
 // extents decodes the run list, and the checksum of the bytes in the runs.

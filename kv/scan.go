@@ -17,13 +17,12 @@ type scanner struct {
 	from     []byte // where the walk began, then the last key that was met
 	n        int    // items that are filled
 	done     bool
-	rec      record
 	items    [chunkMost]item
 }
 
 type item struct {
-	key, value []byte
-	expiry     int64 // Unix nanoseconds, 0: never
+	plain
+	expiry int64 // Unix nanoseconds, 0: never
 }
 
 const (
@@ -71,7 +70,7 @@ func (tx *Tx) scanRecords(start, end []byte, backward bool, yield func(k, v []by
 // release gives the scanner back without anything that it led to.
 func (s *scanner) release() {
 	clear(s.items[:])
-	s.tx, s.c, s.from, s.rec = nil, cursor{}, nil, record{}
+	s.tx, s.c, s.from = nil, cursor{}, nil
 	s.ahead.reset(nil, nil, 0)
 	scannerPool.Put(s)
 }
@@ -168,24 +167,35 @@ func (s *scanner) fill() (err error) {
 	return nil
 }
 
-// take decodes a record, if it has not expired. It returns false behind a large
+// take reads a record, if it has not expired. It returns false behind a large
 // one: a chunk holds one copy of such at most.
 func (s *scanner) take(x ref) (more bool, err error) {
-	db, rec := s.tx.db, &s.rec
-	if err := db.readRecord(refOff(x), rec); err != nil {
+	if p := &s.items[s.n]; x&(refSpill|refTTL) == 0 && s.tx.db.readPlain(refOff(x), &p.plain) {
+		p.expiry = 0
+		s.from = p.key
+		s.n++
+		return true, nil
+	}
+	return s.takeOther(x)
+}
+
+func (s *scanner) takeOther(x ref) (more bool, err error) {
+	db := s.tx.db
+	var rec record
+	if err := db.readRecord(refOff(x), &rec); err != nil {
 		return false, s.named(x, err)
 	}
 	if rec.expired(s.tx.at) {
 		return true, nil
 	}
-	it := &s.items[s.n]
-	it.key, it.value, it.expiry = rec.key, rec.value, rec.expiry
+	p := &s.items[s.n]
+	p.key, p.value, p.expiry = rec.key, rec.value, rec.expiry
 	if rec.spilled() {
-		if it.key, it.value, err = db.content(rec); err != nil {
+		if p.key, p.value, err = db.content(&rec); err != nil {
 			return false, s.named(x, err)
 		}
 	}
-	s.from = it.key
+	s.from = p.key
 	s.n++
 	return !rec.spilled(), nil
 }

@@ -1,0 +1,10 @@
+//go:build !purego
+
+package crc32c
+
+import "golang.org/x/sys/cpu"
+
+var hardware = cpu.X86.HasSSE42
+
+//go:noescape
+func update(crc uint32, a, b []byte) uint32
