@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nvkv/kv"
+	"nvkv/nvmap"
 )
 
 // guest is one run on one store.
@@ -66,6 +67,24 @@ func (g *guest) reopen(db *kv.DB, n int) error {
 	}
 	g.say("@@ PASS %s-closed %d operations there\n", g.name, n)
 	return again.Close()
+}
+
+// blank writes zeros over the first and the last MiB of a device of fixed size:
+// a new store is made only where nothing seems to lie. What is between them
+// stays, and must never be taken for a record.
+func (g *guest) blank() error {
+	d, err := nvmap.OpenDevice(g.path, nvmap.OpenOptions{Kind: g.device})
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	zeros := make([]byte, 1<<20)
+	for _, off := range []int64{0, d.Size() - int64(len(zeros))} {
+		if err := d.Write(nvmap.Off(off), zeros); err != nil {
+			return err
+		}
+	}
+	return d.Fence()
 }
 
 // inFlightMax bounds how many acknowledgements the console may have lost: its

@@ -4,6 +4,9 @@
 //
 //	vmguest -name dax -store /mnt/dax/store -device dax -acked 0
 //
+// With -blank it makes a device without a file system ready for a new store
+// instead, whatever lies there.
+//
 // Its lines are
 //
 //	ack NAME N;               operations 0 to N are durable
@@ -27,13 +30,18 @@ func main() {
 	flag.StringVar(&g.device, "device", "", "kind of device to open it as")
 	flag.IntVar(&g.acked, "acked", 0, "operations that were acknowledged before")
 	flag.IntVar(&g.operations, "operations", 0, "close the store after so many; 0: write until killed")
+	wipe := flag.Bool("blank", false, "only write zeros where a store begins and ends")
 	flag.Parse()
 	if g.name == "" || g.path == "" || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
 	g.out = os.Stdout
-	if err := g.run(); err != nil {
+	do := g.run
+	if *wipe {
+		do = g.blank
+	}
+	if err := do(); err != nil {
 		fmt.Printf("@@ FAIL %s %v\n", g.name, err)
 		os.Exit(1)
 	}

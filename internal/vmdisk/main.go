@@ -1,0 +1,61 @@
+// Command vmdisk is the power cut of a disk with a volatile cache. From an image
+// as it was and a log of what was written to it since, it makes what such a disk
+// may hold afterwards: everything that a flush covered, and of the rest any
+// sectors, each of them whole. scripts/vmtest uses it between two boots.
+//
+//	vmdisk -log LOG -keep 0.5 -seed 1 IMAGE
+//
+// The log is the one that QEMU's blklogwrites and the kernel's dm-log-writes
+// keep. It exits with 3 if the log lacks entries that it counts, as a log may
+// that was itself cut.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+)
+
+func main() {
+	log := flag.String("log", "", "log of the writes")
+	keep := flag.Float64("keep", 0.5, "share of the sectors that stay without a flush, 0 to 1")
+	seed := flag.Uint64("seed", 1, "chooses which")
+	flag.Parse()
+	if *log == "" || flag.NArg() != 1 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	switch err := run(*log, flag.Arg(0), *keep, *seed); {
+	case errors.Is(err, errHole):
+		fmt.Fprintln(os.Stderr, "vmdisk:", err)
+		os.Exit(3)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "vmdisk:", err)
+		os.Exit(1)
+	}
+}
+
+func run(logPath, imagePath string, keep float64, seed uint64) error {
+	log, err := os.Open(logPath)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	image, err := os.OpenFile(imagePath, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	entries, err := readLog(log)
+	if err != nil {
+		return fmt.Errorf("%s: %w", logPath, err)
+	}
+	rng := rand.New(rand.NewPCG(seed, 0))
+	done, err := replay(log, image, entries, func() bool { return rng.Float64() < keep })
+	if err != nil {
+		return fmt.Errorf("%s: %w", imagePath, err)
+	}
+	fmt.Println(done)
+	return image.Close()
+}
