@@ -95,10 +95,11 @@ func (r *Region) LoadMaps(checkpoint uint64) (ambiguous []int, err error) {
 		if r.geo.isMeta(i) {
 			continue
 		}
-		if err := r.m.Device().Read(r.geo.mapOff(i, 0), buf); err != nil {
+		b, err := r.view(r.geo.mapOff(i, 0), buf)
+		if err != nil {
 			return nil, err
 		}
-		if !r.loadMap(i, buf, checkpoint) {
+		if !r.loadMap(i, b, checkpoint) {
 			ambiguous = append(ambiguous, i)
 		}
 	}

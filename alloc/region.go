@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync/atomic"
 
 	"nvkv/nvmap"
 )
@@ -47,6 +48,8 @@ type Region struct {
 	freeHint  int
 
 	identities identities
+	unread     int         // slabs that the opening found
+	known      atomic.Bool // all of them are in identities
 	extents    []extent
 	lastExtent int
 	interval   uint64 // checkpoint interval that marks written now carry
@@ -120,7 +123,12 @@ func writeWord(m *nvmap.Map, o Off, w uint64) error {
 // Ready before it allocates. It writes nothing.
 func Open(m *nvmap.Map) (*Region, error) { return OpenWithout(m, 0) }
 
-// OpenUnfinished is Open of what Format left unfinished, in this process.
+// OpenUnread is Open that reads no slab's descriptor, which takes time in
+// proportion to the store's size. Until ReadSlabs only Describe, WriteSuper and
+// RewriteSuper may be called, and what changes nothing but the Region's settings.
+func OpenUnread(m *nvmap.Map, off Rules) (*Region, error) { return open(m, off, magicStore) }
+
+// OpenUnfinished is OpenUnread of what Format left unfinished, in this process.
 func OpenUnfinished(m *nvmap.Map) (*Region, error) { return open(m, 0, magicCreating) }
 
 func open(m *nvmap.Map, off Rules, magic uint64) (*Region, error) {
@@ -137,12 +145,26 @@ func open(m *nvmap.Map, off Rules, magic uint64) (*Region, error) {
 	for i := range r.lists {
 		r.lists[i] = emptyLists()
 	}
-	n, err := r.readSize()
+	r.unread, err = r.readSize()
 	if err != nil {
 		return nil, err
 	}
-	return r, r.readGroups(n)
+	r.slabs = make([]slab, r.unread)
+	r.identities = makeIdentities(r.geo.slabsIn(r.m.Device().Info().MaxBytes))
+	return r, nil
 }
+
+// openWhole is open with what every slab was carved into.
+func openWhole(m *nvmap.Map, off Rules, magic uint64) (*Region, error) {
+	r, err := open(m, off, magic)
+	if err != nil {
+		return nil, err
+	}
+	return r, r.ReadSlabs()
+}
+
+// SlabCount returns how many slabs there are, used or not.
+func (r *Region) SlabCount() int { return len(r.slabs) }
 
 func (r *Region) readSize() (slabs int, err error) {
 	var b [8]byte
@@ -159,14 +181,14 @@ func (r *Region) readSize() (slabs int, err error) {
 	return n, nil
 }
 
-// readGroups reads the descriptors of the first n slabs.
-func (r *Region) readGroups(n int) error {
-	r.slabs = make([]slab, n)
-	r.identities = makeIdentities(r.geo.slabsIn(r.m.Device().Info().MaxBytes))
-	desc := make([]byte, groupHeaderSize+r.geo.groupSlabs*descBytes)
+// ReadSlabs reads the descriptors of all slabs.
+func (r *Region) ReadSlabs() error {
+	n := r.unread
+	buf := make([]byte, groupHeaderSize+r.geo.groupSlabs*descBytes)
 	for first := 0; first < n; first += r.geo.groupSlabs {
 		group := first / r.geo.groupSlabs
-		if err := r.m.Device().Read(r.geo.groupOff(group), desc); err != nil {
+		desc, err := r.view(r.geo.groupOff(group), buf)
+		if err != nil {
 			return err
 		}
 		if string(desc[:groupHeaderSize]) != string(groupHeader(r.id, group)) {
@@ -180,7 +202,17 @@ func (r *Region) readGroups(n int) error {
 			}
 		}
 	}
+	r.known.Store(true)
 	return nil
+}
+
+// view returns as many bytes of the medium as buf has: in place where the
+// device is mapped, else in buf.
+func (r *Region) view(o Off, buf []byte) ([]byte, error) {
+	if b := r.m.View(o, len(buf)); b != nil {
+		return b, nil
+	}
+	return buf, r.m.Device().Read(o, buf)
 }
 
 // readDesc takes a slab's identity from its descriptor line. Each word of it
@@ -486,7 +518,29 @@ func (r *Region) Describe(o Off) (d Described, ok bool) {
 		return d, false
 	}
 	k, c, carve := r.identities.get(i)
+	if k == KindFree && !r.known.Load() {
+		k, c, carve = r.readIdentity(i)
+	}
 	return r.described(o, i, k, c, carve)
+}
+
+// readIdentity returns what the medium says that a slab is carved into. Whoever
+// reads the slabs of the region meanwhile reports what is wrong.
+func (r *Region) readIdentity(i int) (Kind, ClassID, uint32) {
+	if i >= r.unread {
+		return KindFree, 0, 0
+	}
+	var buf [descUsed]byte
+	b, err := r.view(r.geo.descOff(i), buf[:])
+	if err != nil {
+		return KindFree, 0, 0
+	}
+	for _, at := range [2]int{descIdentity, descCopy} {
+		if k, c, carve, ok := unpackIdentity(binary.LittleEndian.Uint64(b[at:])); ok {
+			return k, c, carve
+		}
+	}
+	return KindFree, 0, 0
 }
 
 func (r *Region) described(o Off, i int, k Kind, c ClassID, carve uint32) (d Described, ok bool) {

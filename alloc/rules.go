@@ -18,4 +18,4 @@ const (
 )
 
 // OpenWithout is Open for tests: the rules in off do not hold. With 0 it is Open.
-func OpenWithout(m *nvmap.Map, off Rules) (*Region, error) { return open(m, off, magicStore) }
+func OpenWithout(m *nvmap.Map, off Rules) (*Region, error) { return openWhole(m, off, magicStore) }

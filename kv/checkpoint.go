@@ -98,7 +98,7 @@ func (db *DB) freeze() *frozen {
 		run: db.run, interval: st.interval + 1, last: db.visible,
 		root: db.ix.root, height: uint8(db.ix.height), hasLong: db.ix.hasLong,
 		epoch: h.epoch, keys: db.keys, leaves: int64(db.ix.leaves),
-		maps: db.r.Generation() + 1,
+		maps: db.r.Generation() + 1, clean: db.ending,
 	}
 	db.checkpoints.freezing.Store(f)
 	db.tombs = nil

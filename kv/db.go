@@ -40,6 +40,7 @@ type DB struct {
 	frozenLast      number // newest transaction that a checkpoint may contain
 	counts          counts
 	sweep           sweep
+	ending          bool // nothing is written any more: Close takes the last checkpoint
 
 	// Under publish.
 	holders    holders
@@ -48,7 +49,8 @@ type DB struct {
 	keys       int64
 
 	checkpoints checkpoints
-	behind      atomic.Bool // writers wait for a checkpoint
+	behind      atomic.Bool   // writers wait for a checkpoint
+	late        chan struct{} // closed when openLate is through; nil if it was not needed
 	recovered   recovered
 
 	failure atomic.Pointer[error]
@@ -144,7 +146,7 @@ func (db *DB) open() (err error) {
 	if db.opt.unfinished {
 		db.r, err = alloc.OpenUnfinished(db.m)
 	} else {
-		db.r, err = alloc.OpenWithout(db.m, db.opt.broken.alloc())
+		db.r, err = alloc.OpenUnread(db.m, db.opt.broken.alloc())
 	}
 	if err != nil {
 		return err
@@ -349,7 +351,11 @@ func (db *DB) Close() error {
 			runtime.Gosched()
 		}
 	}
+	if db.late != nil {
+		<-db.late
+	}
 	db.stopCheckpointer()
+	db.ending = true
 	var err error
 	if !db.opt.ReadOnly && db.failure.Load() == nil {
 		err = db.checkpointIfWritten()

@@ -130,7 +130,7 @@ func TestModelRandom(t *testing.T) {
 func modelRun(t *testing.T, seed uint64, steps int) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	path := filepath.Join(testDir(t), "s")
-	opt := &Options{SlabBytes: 4096 << (seed % 5), privateFrom: []int{32, 0}[seed%2]}
+	opt := &Options{SlabBytes: 4096 << (seed % 5), privateFrom: []int{32, 0}[seed%2], lateFrom: []int{0, 1}[seed%2]}
 	db := openTest(t, path, opt)
 	defer func() { db.Close() }()
 	m := model{}

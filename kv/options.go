@@ -47,6 +47,7 @@ type Options struct {
 	SlabBytes int
 
 	privateFrom int   // see defaultPrivateFrom; tests lower it
+	lateFrom    int   // see defaultLateFrom; tests lower it
 	broken      rules // rules that a test has switched off
 	unfinished  bool  // the store counts as absent until finish: for Restore
 }
@@ -62,6 +63,9 @@ func (o *Options) withDefaults() Options {
 	}
 	if c.CheckpointBytes == 0 {
 		c.CheckpointBytes = DefaultCheckpointBytes
+	}
+	if c.lateFrom == 0 {
+		c.lateFrom = defaultLateFrom
 	}
 	if c.privateFrom == 0 {
 		c.privateFrom = defaultPrivateFrom

@@ -88,9 +88,9 @@ func prepareReopen(b *testing.B, closed bool) (path string) {
 	return path
 }
 
-// reopen opens a store, reads one record, and drops the store as a crash does,
-// so that the next opening finds what this one found.
-func reopen(b *testing.B, path string, m *recovered) {
+// reopen opens a store, reads one record, and leaves the store as it was: closed,
+// or dropped as a crash does.
+func reopen(b *testing.B, path string, closed bool, m *recovered) {
 	began := time.Now()
 	db, err := Open(path, nil)
 	if err != nil {
@@ -103,7 +103,11 @@ func reopen(b *testing.B, path string, m *recovered) {
 	b.StopTimer()
 	*m = db.recovered
 	m.took = took
-	abandon(db)
+	if !closed {
+		abandon(db)
+	} else if err := db.Close(); err != nil {
+		b.Fatal(err)
+	}
 	b.StartTimer()
 }
 
@@ -112,7 +116,7 @@ func benchReopen(b *testing.B, closed bool) {
 	var m recovered
 	first := time.Duration(0)
 	for b.Loop() {
-		reopen(b, path, &m)
+		reopen(b, path, closed, &m)
 		if first == 0 {
 			first = m.took
 		}

@@ -23,6 +23,7 @@ const (
 	ruleI3                           // nothing is published before its fence
 	ruleI5                           // slots of run lists that a checkpoint names stay
 	ruleI6                           // runs that hold a key stay as long
+	ruleI7                           // an opening takes back that nothing was written
 	ruleI20                          // a restored store counts when all of it is there
 )
 

@@ -17,6 +17,7 @@ type state struct {
 	root     nvmap.PageID
 	height   uint8
 	hasLong  bool
+	clean    bool   // nothing was written since the freeze (I7)
 	epoch    uint64 // of the index's newest pages
 	keys     int64
 	leaves   int64
@@ -33,6 +34,8 @@ type endedRun struct {
 
 const (
 	stateBytes = 64
+	stateLong  = 1 << 0
+	stateClean = 1 << 1
 	endedBytes = 12
 	// maxEnded runs fit; recovery ends with a checkpoint well before.
 	maxEnded     = (alloc.PayloadBytes - stateBytes) / endedBytes
@@ -46,7 +49,10 @@ func (s *state) encode() []byte {
 	le.PutUint16(b[4:], uint16(len(s.ended)))
 	b[6] = s.height
 	if s.hasLong {
-		b[7] = 1
+		b[7] |= stateLong
+	}
+	if s.clean {
+		b[7] |= stateClean
 	}
 	le.PutUint64(b[8:], s.interval)
 	le.PutUint64(b[16:], uint64(s.last))
@@ -72,7 +78,7 @@ func decodeState(b []byte) (s state, err error) {
 		return s, fmt.Errorf("%w: superblock payload of %d bytes with %d runs", ErrCorrupt, len(b), n)
 	}
 	s = state{
-		run: le.Uint32(b[0:]), height: b[6], hasLong: b[7] != 0,
+		run: le.Uint32(b[0:]), height: b[6], hasLong: b[7]&stateLong != 0, clean: b[7]&stateClean != 0,
 		interval: le.Uint64(b[8:]), last: number(le.Uint64(b[16:])),
 		root: nvmap.PageID(le.Uint64(b[24:])), epoch: le.Uint64(b[32:]),
 		keys: int64(le.Uint64(b[40:])), leaves: int64(le.Uint64(b[48:])),
