@@ -96,7 +96,7 @@ func OpenDevice(dev nvmap.Device, opts *Options) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
-	db := &DB{opt: o, m: m}
+	db := &DB{opt: o, m: m, holders: holders{broken: o.broken}}
 	err = db.protect()
 	if err == nil {
 		err = db.open()

@@ -15,6 +15,9 @@ import (
 // thing on its lists passes to the next older holder that can see it too, or is
 // freed: a holder pins only what it can see, and closing costs what it pinned.
 //
+// I30. A slot, run, page or block is free for reuse only when no holder can see
+// it; point reads, which are no holders, find out by the leaf's version.
+//
 // A page is visible to a holder whose epoch is not below the page's birth, a
 // record to a snapshot whose number is not below the record's. A checkpoint
 // pins pages only: a record that replaced another is replayed over either
@@ -48,6 +51,7 @@ type holders struct {
 	oldest, newest *holder
 	free           []nvmap.Off // pages and blocks that nobody sees any more
 	freeRecords    []ref       // records likewise
+	broken         rules
 }
 
 func (l *holders) push(h *holder) {
@@ -66,7 +70,7 @@ func (l *holders) retirePage(o nvmap.Off, birth uint64) {
 }
 
 func (l *holders) deadPage(h *holder, d deadPage) {
-	if h != nil && h.epoch >= d.birth {
+	if h != nil && h.epoch >= d.birth && l.broken&ruleI30Page == 0 {
 		h.deadPages = append(h.deadPages, d)
 		return
 	}
@@ -90,7 +94,7 @@ func newestSnapshot(h *holder) *holder {
 }
 
 func (l *holders) deadRecord(h *holder, d deadRecord) {
-	if h = newestSnapshot(h); h != nil && h.number >= d.number {
+	if h = newestSnapshot(h); h != nil && h.number >= d.number && l.broken&ruleI30Record == 0 {
 		h.deadRecords = append(h.deadRecords, d)
 		h.pinned += d.bytes
 		return

@@ -104,7 +104,7 @@ func (db *DB) tryGet(dst, key []byte, want bool, shown uint64) ([]byte, outcome,
 
 // stands says whether what a lookup found was whole and still is.
 func (db *DB) stands(h *hit, shown uint64) bool {
-	return db.m.ReadValid(h.leaf.page, h.version) && db.showing.Load() == shown
+	return db.off(ruleI30Reader) || db.m.ReadValid(h.leaf.page, h.version) && db.showing.Load() == shown
 }
 
 // getRegistered reads in a snapshot of its own.
