@@ -9,23 +9,27 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"nvkv/nvmap"
+	"nvkv/nvmap/crashtest"
 )
 
 // The crash suite runs random operations on a simulated medium and opens what
 // a power failure could have left, at every fence, between writes and after
 // every acknowledgement. It goes on from there: an image is recovered, used,
-// and crashed again, and recovery itself is crashed.
+// and crashed again, and recovery itself is crashed. Package crashtest does
+// that; here is what an operation is and what must be true of a store.
 //
 // The oracle: a store that was opened holds what was acknowledged, or that and
 // the whole of the one operation in flight. Once an opening has decided which,
 // its answer is the next one's acknowledged state. Check is clean, the store
 // takes writes, and another opening finds the same.
 
-// crashDevice lets several openings follow each other on one simulated medium.
+// crashDevice lets several openings follow each other on one simulated medium,
+// where a test has no more to do with crashes.
 type crashDevice struct{ *nvmap.Sim }
 
 // Close keeps the medium for the next opening.
@@ -36,69 +40,136 @@ const crashMediumBytes = 8 << 20
 
 // crasher holds what all sessions of one run share.
 type crasher struct {
+	seed     uint64
 	rng      *rand.Rand
 	opt      Options
 	images   []int // how many images a fence gets, by depth
 	ops      []int // how many operations a session has, by depth
 	chain    int   // one image in so many is used and crashed again, one has its recovery crashed
-	unmapped bool  // the store reads nothing in place
-	quiet    bool  // no checkpoints and no clean closing: chains without them
-	limit    int64 // size at which the medium is full; 0: far away
-	full     int   // writes that found it full
-	opened   int   // images that were opened
-	value    int   // numbers values, so that no two are equal
+	between  int   // one write in so many is a crash point
+	model    nvmap.Model
+	poison   bool             // words in flight may end as noise
+	sites    *crashtest.Sites // one of which is disabled
+	unmapped bool             // the store reads nothing in place
+	quiet    bool             // no checkpoints and no clean closing: chains without them
+	limit    int64            // size at which the medium is full; 0: far away
+	full     int              // writes that found it full
+	opened   int              // images that were opened
+	value    int              // numbers values, so that no two are equal
 	began    time.Time
 }
 
 func newCrasher(seed uint64) *crasher {
 	return &crasher{
-		rng:    rand.New(rand.NewPCG(seed, 2)),
-		opt:    Options{SlabBytes: 4096, CheckpointBytes: 1 << 30},
-		images: []int{4, 2, 1},
-		chain:  30,
-		ops:    []int{1000, 5, 3},
-		began:  time.Now(),
+		seed:    seed,
+		rng:     rand.New(rand.NewPCG(seed, 2)),
+		opt:     Options{SlabBytes: 4096, CheckpointBytes: 1 << 30},
+		images:  []int{4, 2, 1},
+		chain:   30,
+		between: 16,
+		ops:     []int{1000, 5, 3},
+		began:   time.Now(),
 	}
+}
+
+// crashOptions are the run's.
+func (c *crasher) crashOptions() crashtest.Options {
+	o := crashtest.Options{Seed: c.seed, Steps: c.ops, Images: c.images, Between: c.between, Chain: c.chain,
+		Model: c.model, MaxBytes: crashMediumBytes, Sites: c.sites}
+	if c.poison {
+		o.Poison = mayBeNoise
+	}
+	return o
+}
+
+// mayBeNoise says where the store believes nothing that was in flight: not in
+// the words of the head and of the descriptors, which are stored whole (A4, A5).
+// The numbers are those of slabs of 4 KiB, see docs/format.md.
+func mayBeNoise(line nvmap.Off) bool {
+	const supers, group, header, descriptors = 5 * 4096, 64 * 4096, 64, 64 * 64
+	if line < supers {
+		return line >= 4096
+	}
+	at := (line - supers) % group
+	return at < header || at >= header+descriptors
 }
 
 // session is one opening of a medium and what must be in it.
 type session struct {
 	c     *crasher
-	dev   *nvmap.Sim
+	m     *crashtest.Medium
+	dev   *nvmap.Sim // of m
 	db    *DB
 	acked model
-	next  model // with the operation in flight; nil between operations
-	// beside is what another caller does at the next fence.
-	beside func() error
-	each   []change // of a group in flight that may fall apart: the store may be full
-	depth  int
-	done   []string // what was done, for the report
-	err    error    // first failure that a hook met
+	next  model    // with the operation in flight; nil between operations
+	each  []change // of a group in flight that may fall apart: the store may be full
+	err   error    // first failure that a crash met
 }
 
 func (c *crasher) options() *Options { o := c.opt; return &o }
 
-// start makes a new store on a new medium.
+// start makes a new store on a new medium, on which nothing crashes by itself.
 func (c *crasher) start() (*session, error) {
-	dev := nvmap.NewSim(nvmap.NewMem(crashMediumBytes))
-	dev.SetLimit(c.limit)
-	s := &session{c: c, dev: dev, acked: model{}}
-	return s, s.open()
+	first := &session{c: c, acked: model{}}
+	m, err := crashtest.Start(c.crashOptions(), first)
+	if err != nil {
+		return first, errors.Join(err, m.Close())
+	}
+	return m.Session().(*session), nil
+}
+
+// Recover opens what a crash left, and decides which of the legal states it is.
+func (s *session) Recover(m *crashtest.Medium) (crashtest.Session, error) {
+	next := &session{c: s.c, m: m, dev: m.Sim()}
+	m.Sim().SetLimit(s.c.limit)
+	err := next.open()
+	if err == nil {
+		next.acked, err = s.decide(next.db)
+	}
+	if err != nil {
+		abandon(next.db)
+		return nil, err
+	}
+	return next, nil
+}
+
+// Step does one random operation.
+func (s *session) Step(*crashtest.Medium) error { return s.step() }
+
+// End asks of a recovered store that it takes writes and is found again, and
+// drops it.
+func (s *session) End(m *crashtest.Medium) error {
+	var err error
+	if m.Depth() > 0 {
+		err = s.goesOn()
+	}
+	abandon(s.db)
+	return err
+}
+
+// end drops a session that start made.
+func (s *session) end() error {
+	if s.m == nil {
+		return nil
+	}
+	s.c.opened = s.m.Report().States
+	tally(s.m.Report())
+	return s.m.Close()
 }
 
 // open opens the session's medium.
 func (s *session) open() (err error) {
 	defer rescue(&err)
-	s.db, err = OpenDevice(s.c.device(s.dev), s.c.options())
+	s.db, err = OpenDevice(s.c.device(s.m.Device()), s.c.options())
 	return err
 }
 
 // device is what a store is opened on.
-func (c *crasher) device(dev *nvmap.Sim) nvmap.Device {
+func (c *crasher) device(dev nvmap.Device) nvmap.Device {
 	if c.unmapped {
-		return unmappedDevice{Device: crashDevice{dev}}
+		return unmappedDevice{Device: dev}
 	}
-	return crashDevice{dev}
+	return dev
 }
 
 // rescue turns a panic into an error.
@@ -189,39 +260,6 @@ func (c *crasher) changes(n int) []change {
 	return out
 }
 
-// watch crashes at every fence and some writes from now on.
-func (s *session) watch() {
-	s.dev.OnFence(func() {
-		s.crash(s.c.images[s.depth])
-		if beside := s.beside; beside != nil {
-			s.beside = nil
-			s.err = firstErr(s.err, beside())
-		}
-	})
-	s.dev.OnWrite(func(nvmap.Off, int) {
-		if s.c.rng.IntN(16) == 0 {
-			s.crash(1)
-		}
-	})
-}
-
-// run does n random operations, with crashes all along.
-func (s *session) run(n int) error {
-	s.watch()
-	for range n {
-		if err := s.step(); err != nil {
-			return s.explain(err)
-		}
-	}
-	return nil
-}
-
-// explain adds what led to an error.
-func (s *session) explain(err error) error {
-	last := s.done[max(0, len(s.done)-12):]
-	return fmt.Errorf("depth %d, after %d operations, the last of them %s: %w", s.depth, len(s.done), strings.Join(last, "; "), err)
-}
-
 func (s *session) step() error {
 	var err error
 	switch r := s.c.rng.IntN(100); {
@@ -236,21 +274,38 @@ func (s *session) step() error {
 	case s.c.quiet:
 		err = s.write(s.c.changes(1), false)
 	case r < 96:
-		s.done = append(s.done, "checkpoint")
-		if s.c.rng.IntN(2) == 0 { // a writer comes between freeze and flip
-			s.beside = func() error { return s.write(s.c.changes(1+s.c.rng.IntN(3)), false) }
+		s.m.Log("checkpoint")
+		// A writer comes between freeze and flip; one that finds the store full would
+		// wait for the checkpoint that waits for it.
+		if s.c.limit == 0 && s.c.rng.IntN(2) == 0 {
+			s.meanwhile(func() error { return s.write(s.c.changes(1+s.c.rng.IntN(3)), false) })
 		}
 		err = guarded(func() error { return s.db.Checkpoint(context.Background()) })
+		s.m.Hook(nil)
 	default:
 		err = s.reopen(s.c.rng.IntN(2) == 0)
 	}
-	if err = firstErr(s.err, err); err != nil {
+	if err = firstErr(s.failure(), err); err != nil {
 		return err
 	}
 	if s.c.rng.IntN(4) == 0 {
 		s.crash(1)
 	}
-	return s.err
+	return s.failure()
+}
+
+// failure is the first failure that a crash met.
+func (s *session) failure() error { return firstErr(s.m.Err(), s.err) }
+
+// meanwhile has f done at the next fence.
+func (s *session) meanwhile(f func() error) {
+	s.m.Hook(func(fence bool) {
+		if fence && f != nil {
+			do := f
+			f = nil
+			s.err = firstErr(s.err, do())
+		}
+	})
 }
 
 func firstErr(errs ...error) error {
@@ -265,7 +320,7 @@ func firstErr(errs ...error) error {
 // write makes changes as one put or delete, as a batch, or as a group of
 // callers who wait for the turn together.
 func (s *session) write(changes []change, group bool) error {
-	s.done = append(s.done, fmt.Sprintf("%v group=%v", changes, group))
+	s.m.Log("%v group=%v", changes, group)
 	s.next = s.acked.with(changes)
 	if group && s.c.limit > 0 {
 		s.each = changes
@@ -373,7 +428,7 @@ func commitGroup(db *DB, changes []change) error {
 // reopen ends this opening and begins another, after Close or without it: the
 // process was killed and the machine lives.
 func (s *session) reopen(cleanly bool) error {
-	s.done = append(s.done, fmt.Sprint("reopen cleanly=", cleanly))
+	s.m.Log("reopen cleanly=%v", cleanly)
 	err := guarded(func() error {
 		if cleanly {
 			return s.db.Close()
@@ -381,7 +436,7 @@ func (s *session) reopen(cleanly bool) error {
 		abandon(s.db)
 		return nil
 	})
-	if err = firstErr(s.err, err); err != nil {
+	if err = firstErr(s.failure(), err); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}
 	if err := s.open(); err != nil {
@@ -395,28 +450,28 @@ func (s *session) reopen(cleanly bool) error {
 // at the next power failure unless it is written again (R12, R15).
 func (s *session) failedFence() error {
 	changes := s.c.changes(1 + s.c.rng.IntN(3))
-	s.done = append(s.done, fmt.Sprintf("%v, its fence fails", changes))
+	s.m.Log("%v, its fence fails", changes)
 	s.next = s.acked.with(changes)
 	s.dev.FailFence(1, fmt.Errorf("injected"))
 	err := guarded(func() error { return commitChanges(s.db, changes, false) })
 	s.dev.FailFence(0, nil)
-	if s.err != nil {
-		return s.err
+	if s.failure() != nil {
+		return s.failure()
 	}
 	if err == nil { // deletes of absent keys fence nothing
 		s.acked, s.next = s.next, nil
 		return nil
 	}
 	// Were anything taken from here on, it would have to survive as well.
-	s.dev.OnFence(func() {})
+	s.m.Watch(false)
 	for range 2 {
 		more := s.c.changes(1)
 		if guarded(func() error { return commitChanges(s.db, more, false) }) == nil {
 			s.acked, s.next = s.acked.with(more), s.next.with(more)
 		}
 	}
-	s.crash(s.c.images[s.depth])
-	s.watch()
+	s.crash(s.c.images[min(s.m.Depth(), len(s.c.images)-1)])
+	s.m.Watch(true)
 	abandon(s.db)
 	if err := s.open(); err != nil {
 		return fmt.Errorf("open after a failed fence: %w", err)
@@ -430,16 +485,9 @@ func (s *session) failedFence() error {
 
 // crash opens up to limit images of what a power failure would leave now.
 func (s *session) crash(limit int) {
-	if s.err != nil {
-		return
-	}
-	for im := range s.dev.Images(s.c.rng.Uint64(), limit) {
-		s.c.opened++
-		if err := s.try(im.Device()); err != nil {
-			s.err = fmt.Errorf("%v: %w", im, err)
-			return
-		}
-	}
+	s.m.Crash(limit)
+	s.err = firstErr(s.err, s.m.Err())
+	s.c.opened = s.m.Report().States
 }
 
 // decide returns which of the legal states a store holds.
@@ -463,52 +511,8 @@ func (s *session) decide(db *DB) (model, error) {
 	return got, clean(db)
 }
 
-// try recovers an image and goes on with it.
-func (s *session) try(dev *nvmap.Sim) error {
-	deeper := s.depth+1 < len(s.c.images)
-	var inside error
-	if deeper && s.c.rng.IntN(s.c.chain) == 0 {
-		dev.OnFence(func() { inside = firstErr(inside, s.crashRecovery(dev)) })
-	}
-	child := &session{c: s.c, dev: dev, depth: s.depth + 1}
-	err := child.open()
-	dev.OnFence(func() {})
-	defer func() { abandon(child.db) }()
-	if err = firstErr(inside, err); err != nil {
-		return fmt.Errorf("open: %w", err)
-	}
-	if child.acked, err = s.decide(child.db); err != nil {
-		return err
-	}
-	if deeper && s.c.rng.IntN(s.c.chain) == 0 {
-		if err := child.run(s.c.ops[child.depth]); err != nil {
-			return err
-		}
-	}
-	return child.goesOn()
-}
-
-// crashRecovery opens images of a recovery that is under way.
-func (s *session) crashRecovery(dev *nvmap.Sim) error {
-	for im := range dev.Images(s.c.rng.Uint64(), 2) {
-		s.c.opened++
-		again := &session{c: s.c, dev: im.Device()}
-		err := again.open()
-		if err == nil {
-			_, err = s.decide(again.db)
-		}
-		abandon(again.db)
-		if err != nil {
-			return fmt.Errorf("recovery crashed: %v: %w", im, err)
-		}
-	}
-	return nil
-}
-
 // goesOn says whether a recovered store takes writes and is found again.
 func (s *session) goesOn() error {
-	s.dev.OnFence(func() {})
-	s.dev.OnWrite(func(nvmap.Off, int) {})
 	err := s.write(s.c.changes(1), false)
 	if err == nil {
 		err = s.reopen(s.c.rng.IntN(2) == 0)
@@ -516,10 +520,7 @@ func (s *session) goesOn() error {
 	if err == nil && s.c.rng.IntN(4) == 0 {
 		err = clean(s.db)
 	}
-	if err != nil {
-		return s.explain(err)
-	}
-	return nil
+	return err
 }
 
 // contents reads a store by iteration and by Get, which must agree.
@@ -591,15 +592,41 @@ func skipInRace(t *testing.T) {
 }
 
 // runCrashes runs the whole of one seed.
-func runCrashes(c *crasher) (err error) {
-	s, err := c.start()
-	if err == nil {
-		err = s.run(c.ops[0])
+func runCrashes(c *crasher) error {
+	report, err := crashtest.Run(c.crashOptions(), &session{c: c, acked: model{}})
+	c.opened = report.States
+	tally(report)
+	return err
+}
+
+// tallied are the reports of all crash runs of this process.
+var tallied struct {
+	sync.Mutex
+	runs int
+	sum  crashtest.Report
+}
+
+func tally(r crashtest.Report) {
+	tallied.Lock()
+	defer tallied.Unlock()
+	tallied.runs++
+	tallied.sum.States += r.States
+	tallied.sum.Points += r.Points
+	tallied.sum.Steps += r.Steps
+	tallied.sum.Chained += r.Chained
+	tallied.sum.Recoveries += r.Recoveries
+	tallied.sum.Deepest = max(tallied.sum.Deepest, r.Deepest)
+	tallied.sum.Lints = tallied.sum.Lints.Add(r.Lints)
+}
+
+// sayTally prints what the crash tests of this process did.
+func sayTally() {
+	tallied.Lock()
+	defer tallied.Unlock()
+	if s := tallied.sum; s.States > 0 {
+		fmt.Printf("crash states: %d at %d crash points in %d operations of %d runs; %d images used on, %d recoveries crashed, %d crashes in a row\n",
+			s.States, s.Points, s.Steps, tallied.runs, s.Chained, s.Recoveries, s.Deepest)
 	}
-	if s.db != nil {
-		abandon(s.db)
-	}
-	return firstErr(err, s.dev.Close())
 }
 
 // TestCrashAtEveryFence is the suite in its default size: a thousand random
@@ -641,15 +668,13 @@ func TestCrashAtEveryFence(t *testing.T) {
 func TestCrashCreation(t *testing.T) {
 	skipInRace(t)
 	c := newCrasher(1)
-	s := &session{c: c, dev: nvmap.NewSim(nvmap.NewMem(crashMediumBytes)), acked: model{}, depth: 1}
-	s.dev.OnFence(func() { s.crash(20) })
-	s.dev.OnWrite(func(nvmap.Off, int) { s.crash(8) })
-	if err := firstErr(s.open(), s.err); err != nil {
+	c.images, c.ops, c.between, c.chain = []int{40, 3, 1}, []int{0, 2, 2}, 1, 60
+	err := runCrashes(c)
+	t.Logf("%d images", c.opened)
+	if err != nil {
 		t.Fatal(err)
 	}
-	abandon(s.db)
-	t.Logf("%d images", c.opened)
-	if c.opened < 50 {
+	if c.opened < 300 {
 		t.Errorf("only %d images", c.opened)
 	}
 }

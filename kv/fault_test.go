@@ -24,7 +24,7 @@ func (s *session) faultScript() error {
 		},
 		func() error { return s.write([]change{put("f", "1"), del("a"), put("f", "2")}, true) },
 		func() error { return s.do(del(wide("c")), put("a", elsewhere)) },
-		func() error { s.done = append(s.done, "checkpoint"); return s.checkpoint() },
+		func() error { s.m.Log("checkpoint"); return s.checkpoint() },
 		func() error {
 			return s.do(put(wide("g"), "1"), del("d"), put(strings.Repeat("l", 5000), elsewhere), put("a", "3"))
 		},

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"testing"
-
-	"nvkv/nvmap"
 )
 
 // TestCrashBesideCheckpoint is the crash suite with writers at work between a
@@ -25,7 +23,7 @@ func TestCrashBesideCheckpoint(t *testing.T) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			c := newCrasher(seed)
-			c.images = []int{5, 2, 1}
+			c.images, c.between = []int{5, 2, 1}, 8
 			s, err := c.start()
 			if err == nil {
 				err = s.besideCheckpoints(checkpoints)
@@ -34,7 +32,9 @@ func TestCrashBesideCheckpoint(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			abandon(s.db)
+			if err := s.end(); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }
@@ -42,37 +42,28 @@ func TestCrashBesideCheckpoint(t *testing.T) {
 // besideCheckpoints takes n checkpoints, and writes whenever one of them does.
 func (s *session) besideCheckpoints(n int) error {
 	checkpointing := false
-	beside := func(odds int) {
-		if !checkpointing || s.err != nil || s.c.rng.IntN(odds) > 0 {
+	s.m.Watch(true)
+	s.m.Hook(func(fence bool) {
+		if !checkpointing || s.failure() != nil || !fence && s.c.rng.IntN(4) > 0 {
 			return
 		}
-		checkpointing = false // what is written here is no checkpoint
 		s.err = firstErr(s.err, s.write(s.c.changes(1+s.c.rng.IntN(3)), false))
-		checkpointing = true
-	}
-	s.dev.OnFence(func() {
-		beside(1)
-		s.crash(s.c.images[0])
-	})
-	s.dev.OnWrite(func(nvmap.Off, int) {
-		beside(4)
-		if s.c.rng.IntN(8) == 0 {
-			s.crash(1)
-		}
 	})
 	for range n {
 		for range s.c.rng.IntN(4) {
-			if err := firstErr(s.write(s.c.changes(1), false), s.err); err != nil {
-				return s.explain(err)
+			if err := firstErr(s.failure(), s.write(s.c.changes(1), false)); err != nil {
+				return err
 			}
 		}
-		s.done = append(s.done, "checkpoint")
+		s.m.Log("checkpoint")
 		checkpointing = true
 		err := guarded(func() error { return s.db.Checkpoint(context.Background()) })
 		checkpointing = false
-		if err = firstErr(s.err, err, clean(s.db)); err != nil {
-			return s.explain(err)
+		if err = firstErr(s.failure(), err, clean(s.db)); err != nil {
+			return err
 		}
 	}
-	return nil
+	s.m.Hook(nil)
+	s.m.Watch(false)
+	return s.failure()
 }

@@ -40,7 +40,9 @@ func TestMain(m *testing.M) {
 	}
 	path := os.Getenv(killPathEnv)
 	if path == "" {
-		os.Exit(m.Run())
+		code := m.Run()
+		sayTally()
+		os.Exit(code)
 	}
 	seed, _ := strconv.ParseUint(os.Getenv(killSeedEnv), 10, 64)
 	if err := killChild(path, seed); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"nvkv/alloc"
 	"nvkv/nvmap"
+	"nvkv/nvmap/crashtest"
 )
 
 // Traces are histories that broke an earlier, simpler protocol. Each is told
@@ -48,8 +49,7 @@ func tell(off rules, tr trace) (images int, err error) {
 	if err == nil {
 		err = guarded(func() error { return tr(s) })
 	}
-	abandon(s.db)
-	return c.opened, err
+	return c.opened, firstErr(err, s.end())
 }
 
 // wide returns a key so long that each of its records, puts of short values
@@ -77,46 +77,34 @@ func (s *session) do(changes ...change) error {
 // doCrashing commits changes as one transaction, crashed at its fence and after.
 func (s *session) doCrashing(group bool, changes ...change) error {
 	limit := traceImages
-	if s.depth > 0 { // in each of many images
+	if s.m.Depth() > 0 { // in each of many images
 		limit = 10
 	}
-	s.dev.OnFence(func() { s.crash(limit) })
+	s.atFences(func() { s.crash(limit) })
 	err := s.write(changes, group)
-	s.dev.OnFence(func() {})
+	s.m.Hook(nil)
 	s.crash(limit)
 	return firstErr(s.err, err)
+}
+
+// atFences has f called at each fence from now on.
+func (s *session) atFences(f func()) {
+	s.m.Hook(func(fence bool) {
+		if fence {
+			f()
+		}
+	})
 }
 
 // fork commits changes as one transaction, and goes on with then in every image
 // of a crash at its fence.
 func (s *session) fork(changes []change, then trace) error {
-	s.dev.OnFence(func() {
-		for im := range s.dev.Images(1, traceImages) {
-			if s.err != nil {
-				return
-			}
-			if err := s.branch(im.Device(), then); err != nil {
-				s.err = fmt.Errorf("%v: %w", im, err)
-			}
-		}
+	s.atFences(func() {
+		s.m.CrashThen(traceImages, func(m *crashtest.Medium) error { return then(m.Session().(*session)) })
 	})
 	err := s.write(changes, false)
-	s.dev.OnFence(func() {})
-	return firstErr(s.err, err)
-}
-
-// branch recovers a medium and goes on with then.
-func (s *session) branch(dev *nvmap.Sim, then trace) (err error) {
-	s.c.opened++
-	child := &session{c: s.c, dev: dev, depth: s.depth + 1}
-	defer func() { abandon(child.db) }()
-	if err := child.open(); err != nil {
-		return err
-	}
-	if child.acked, err = s.decide(child.db); err != nil {
-		return err
-	}
-	return guarded(func() error { return then(child) })
+	s.m.Hook(nil)
+	return firstErr(s.failure(), err)
 }
 
 func (s *session) checkpoint() error { return s.db.Checkpoint(context.Background()) }
@@ -218,14 +206,14 @@ func TestTrace03_FreezeCutsTheLists(t *testing.T) {
 func (s *session) during(outside, inside func() error) error {
 	var err error
 	ran := false
-	s.dev.OnFence(func() {
+	s.atFences(func() {
 		if !ran {
 			ran = true
 			err = inside()
 		}
 	})
 	e := outside()
-	s.dev.OnFence(func() {})
+	s.m.Hook(nil)
 	if !ran {
 		return errors.New("no fence came")
 	}
@@ -360,7 +348,7 @@ func TestTrace07_CopiesOneByOne(t *testing.T) {
 		if err := s.do(put("a", "1")); err != nil {
 			return err
 		}
-		s.dev.OnFence(func() { s.crash(4 * traceImages) })
+		s.atFences(func() { s.crash(4 * traceImages) })
 		return firstErr(s.checkpoint(), s.err)
 	})
 }

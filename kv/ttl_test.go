@@ -301,7 +301,7 @@ func TestTTLCrash(t *testing.T) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			c := newCrasher(seed)
-			c.quiet = seed%2 == 1
+			c.quiet, c.images, c.between = seed%2 == 1, []int{3}, -1
 			if err := runTTLCrash(c, operations); err != nil {
 				t.Fatal(err)
 			}
@@ -315,17 +315,17 @@ func runTTLCrash(c *crasher, n int) error {
 	if err != nil {
 		return err
 	}
-	defer func() { abandon(s.db) }()
-	s.dev.OnFence(func() { s.crash(3) })
+	s.m.Watch(true)
 	for range n {
-		if err := firstErr(s.ttlStep(), s.err); err != nil {
-			return s.explain(err)
+		if err := firstErr(s.failure(), s.ttlStep()); err != nil {
+			_ = s.end()
+			return err
 		}
 		if c.rng.IntN(3) == 0 {
 			s.crash(1)
 		}
 	}
-	return s.err
+	return firstErr(s.failure(), s.end())
 }
 
 // ttlStep does one operation. What it stores with an expiry has expired.
@@ -338,10 +338,10 @@ func (s *session) ttlStep() error {
 	case r < 13:
 		return s.transact(s.c.changes(4), s.c.rng.IntN(2) == 0)
 	case r < 17:
-		s.done = append(s.done, "collect")
+		s.m.Log("collect")
 		return guarded(func() error { return s.db.collectExpired(context.Background(), math.MaxInt) })
 	case r < 19 && !s.c.quiet:
-		s.done = append(s.done, "checkpoint")
+		s.m.Log("checkpoint")
 		return guarded(func() error { return s.db.checkpoint(context.Background()) })
 	}
 	return s.reopen(!s.c.quiet && s.c.rng.IntN(2) == 0)
@@ -350,7 +350,7 @@ func (s *session) ttlStep() error {
 // transact makes changes in one Update; if expired is set, what they put has
 // expired, so that it amounts to a delete.
 func (s *session) transact(changes []change, expired bool) error {
-	s.done = append(s.done, fmt.Sprintf("%v expired=%v", changes, expired))
+	s.m.Log("%v expired=%v", changes, expired)
 	s.next = s.acked.with(changes)
 	err := guarded(func() error {
 		return s.db.Update(func(tx *Tx) error {

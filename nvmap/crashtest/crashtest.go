@@ -114,7 +114,7 @@ func (r Report) String() string {
 // Run crashes a structure on a medium of its own. See Session for what first is.
 // The error is the first legal state that was missed, with what led to it.
 func Run(o Options, first Session) (Report, error) {
-	m, err := Start(o, first)
+	m, err := start(o, first, true)
 	if err == nil {
 		err = m.Steps(m.run.o.steps(0))
 	}
@@ -153,20 +153,22 @@ type Medium struct {
 	err     error // first failure of a crash
 }
 
-// Start makes an empty medium and opens the structure on it, crashing that
-// already. It is for tests that choose operations and crash points themselves;
-// Run is for all others. The medium is watched; Close ends it, also after an
-// error.
-func Start(o Options, first Session) (*Medium, error) {
+// Start makes an empty medium and opens the structure on it. It is for tests that
+// choose operations and crash points themselves: nothing crashes before Watch or
+// Crash is called. Run is for all others. Close ends it, also after an error.
+func Start(o Options, first Session) (*Medium, error) { return start(o, first, false) }
+
+func start(o Options, first Session, watched bool) (*Medium, error) {
 	o = o.withDefaults()
 	r := &run{o: o, rng: rand.New(rand.NewPCG(o.Seed, 2)), began: time.Now()}
 	r.report.Seed = o.Seed
 	m := &Medium{run: r, sim: nvmap.NewSim(nvmap.NewMem(o.MaxBytes)), session: first}
 	m.sim.SetModel(o.Model)
 	m.sim.SetPoison(o.Poison)
-	m.Watch(true)
+	m.Watch(watched)
 	s, err := m.recover(first)
 	if err != nil {
+		m.err = firstErr(m.err, err) // there is no session to end
 		return m, fmt.Errorf("creation: %w", err)
 	}
 	m.session = s
