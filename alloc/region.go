@@ -39,6 +39,7 @@ type Region struct {
 	table classTable
 	super superblock // changed by WriteSuper, beside which only id is read
 	id    StoreID
+	magic uint64 // as it stands in the head
 
 	slabs     []slab
 	lists     []lists
@@ -99,7 +100,10 @@ func Format(m *nvmap.Map, o Options) error {
 
 // Finish makes a store that was formatted unfinished one that counts. A1: the
 // caller has fenced all that must be there.
-func (r *Region) Finish() error { return writeWord(r.m, headMagicOff, magicStore) }
+func (r *Region) Finish() error {
+	r.magic = magicStore
+	return writeWord(r.m, headMagicOff, r.magic)
+}
 
 func orDefault(n, d int) int {
 	if n == 0 {
@@ -140,7 +144,7 @@ func open(m *nvmap.Map, off Rules, magic uint64) (*Region, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: superblock: %v", ErrCorrupt, err)
 	}
-	r := &Region{m: m, geo: geo, table: makeClassTable(geo.slabBytes), super: *sb, id: sb.id, reserve: reserveSlabs, off: off}
+	r := &Region{m: m, geo: geo, table: makeClassTable(geo.slabBytes), super: *sb, id: sb.id, magic: magic, reserve: reserveSlabs, off: off}
 	r.lists = make([]lists, len(r.table.size)+int(kindCount-KindPage))
 	for i := range r.lists {
 		r.lists[i] = emptyLists()
@@ -310,7 +314,7 @@ func (r *Region) WriteSuper(payload []byte) error {
 // (R12). A size word that is lost later would take the newest slabs with it.
 func (r *Region) RewriteSuper() error {
 	var head [headWords]byte
-	binary.LittleEndian.PutUint64(head[headMagicOff:], magicStore)
+	binary.LittleEndian.PutUint64(head[headMagicOff:], r.magic)
 	binary.LittleEndian.PutUint64(head[headSizeOff:], packSize(len(r.slabs)))
 	if err := r.m.Write(headMagicOff, head[:]); err != nil {
 		return err
