@@ -30,7 +30,7 @@ func (i CheckIssue) String() string {
 // none is lost, and the allocator's books. It calls report for each finding.
 // The error says why it could not go on; findings are no error.
 func (db *DB) Check(ctx context.Context, report func(CheckIssue)) (err error) {
-	s, err := db.enter()
+	s, err := db.enterCall()
 	if err != nil {
 		return err
 	}
@@ -65,27 +65,33 @@ func (c *checker) records() error {
 	db.publish.Unlock()
 	defer db.closeHolder(h)
 	cur := cursor{ix: &db.ix, warm: true}
-	if err := cur.first(h.root); err != nil {
+	if err := c.inSection(func() error { return cur.first(h.root) }); err != nil {
 		return c.broken(err)
 	}
 	var before []byte
-	count, first := int64(0), true
+	count := int64(0)
 	for cur.valid {
-		if count++; count%1024 == 0 && c.ctx.Err() != nil {
+		if c.ctx.Err() != nil {
 			return c.ctx.Err()
 		}
-		db.rlockReaders()
-		n := pageCount(cur.leaf)
-		key, _, err := db.ix.fullKey(cur.leaf, n, cur.at())
-		if err == nil {
-			if !first && bytes.Compare(before, key) >= 0 {
-				c.issue(cur.steps[0].page.Off(), "index page", key, "out of order behind %q", clip(before))
+		err := c.inSection(func() error {
+			cur.renew()
+			for n := 0; cur.valid && n < checkChunk; n++ {
+				key, _, err := db.ix.fullKey(cur.leaf, pageCount(cur.leaf), cur.at())
+				if err != nil {
+					return err
+				}
+				if count++; count > 1 && bytes.Compare(before, key) >= 0 {
+					c.issue(cur.steps[0].page.Off(), "index page", key, "out of order behind %q", clip(before))
+				}
+				before = key
+				c.record(cur.ref(), key)
+				if err := cur.next(); err != nil {
+					return err
+				}
 			}
-			before, first = key, false
-			c.record(cur.ref(), key)
-			err = cur.next()
-		}
-		db.runlockReaders()
+			return nil
+		})
 		if err != nil {
 			return c.broken(err)
 		}
@@ -94,6 +100,26 @@ func (c *checker) records() error {
 		c.issue(h.root.Off(), "index", nil, "%d keys, counted %d", count, h.keys)
 	}
 	return nil
+}
+
+// checkChunk is how many records are checked in one section.
+const checkChunk = 64
+
+// inSection runs fn in a section and reports what it found after its end: report
+// may do what it likes.
+func (c *checker) inSection(fn func() error) error {
+	s := c.db.pages.begin()
+	report := c.report
+	var found []CheckIssue
+	c.report = func(i CheckIssue) { found = append(found, i) }
+	defer func() {
+		s.leave()
+		c.report = report
+		for _, i := range found {
+			report(i)
+		}
+	}()
+	return fn()
 }
 
 // broken reports a part of the index that cannot be read; what lies below it

@@ -2,7 +2,6 @@ package kv
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"sync"
@@ -46,7 +45,7 @@ func (f *frozen) list() []ref {
 // readers and writers, so that a recovery has less to do and the space behind
 // deletes comes back. It may be called at any time.
 func (db *DB) Checkpoint(ctx context.Context) (err error) {
-	s, err := db.enter()
+	s, err := db.enterCall()
 	if err != nil {
 		return err
 	}
@@ -64,6 +63,8 @@ type frozen struct {
 	maps   []alloc.MapImage
 	held   []ref // tombstones and run lists that this checkpoint makes unnecessary
 	bytes  int64
+
+	written []writtenParts
 }
 
 func (db *DB) checkpoint(ctx context.Context) (err error) {
@@ -145,17 +146,14 @@ func (db *DB) writeFrozen(ctx context.Context, f *frozen) error {
 			if err := ctx.Err(); err != nil {
 				return false, err
 			}
-			db.seal(pg[:], pgSum)
-			return true, db.writeBack(id, 0, nvmap.PageBytes)
+			return true, db.writeFrozenPart(f, id, pg[:], 0, pgSum)
 		},
 		vals: func(n uint64, b *vblock) error {
 			if vbBirthOf(b) < since {
 				return nil
 			}
-			db.seal(b[:], vbSum)
 			o := child{vals: n}.valsOff()
-			at := int(o % nvmap.PageBytes)
-			return db.writeBack(o.Page(), at, at+alloc.BlockBytes)
+			return db.writeFrozenPart(f, o.Page(), b[:], int(o%nvmap.PageBytes), vbSum)
 		},
 	})
 	if err != nil {
@@ -164,19 +162,43 @@ func (db *DB) writeFrozen(ctx context.Context, f *frozen) error {
 	if err := db.r.WriteMaps(f.maps, f.state.maps); err != nil {
 		return err
 	}
-	return db.m.Fence()
+	if err := db.m.Fence(); err != nil {
+		return err
+	}
+	for _, w := range f.written {
+		db.cleanParts(w.page, w.parts)
+	}
+	return nil
 }
 
-// seal fills in a checksum. The page is frozen, but a writer may be copying it.
-func (db *DB) seal(b []byte, at int) {
+// writtenParts are quarters of a page that a checkpoint wrote. They are frozen,
+// so they are clean once they are fenced.
+type writtenParts struct {
+	page  nvmap.PageID
+	parts uint
+}
+
+// writeFrozenPart seals b, which is a page or the block at a place of it, and
+// writes it, unless that was done early (I8).
+func (db *DB) writeFrozenPart(f *frozen, id nvmap.PageID, b []byte, at, sumAt int) error {
 	sum := crc32.Checksum(b[4:], castagnoli)
-	db.publish.Lock()
-	binary.LittleEndian.PutUint32(b[at:], sum)
-	db.publish.Unlock()
-}
-
-func (db *DB) writeBack(id nvmap.PageID, from, to int) error {
-	return db.m.WriteBack(id, from, to)
+	parts := uint(1<<blocksPerPage - 1)
+	if len(b) == alloc.BlockBytes {
+		parts = 1 << (at / alloc.BlockBytes)
+	}
+	db.lockSeal()
+	db.backing.Lock()
+	defer db.backing.Unlock()
+	dirty := db.m.DirtyParts(id)&parts != 0
+	if dirty {
+		db.seal(b, sumAt, sum)
+	}
+	db.unlockSeal()
+	if !dirty {
+		return nil
+	}
+	f.written = append(f.written, writtenParts{id, parts})
+	return db.m.WriteBack(id, at, at+len(b))
 }
 
 // flipped frees what only the checkpoint before pinned: its superseded pages,
@@ -199,6 +221,7 @@ func (db *DB) flipped(f *frozen, took time.Duration) {
 	}
 	db.checkpoints.freezing.Store(nil)
 	db.reclaim()
+	db.dirtyLeft.Store(int64(db.m.Dirty()))
 	st := &db.checkpoints.stats
 	st.taken++
 	st.last = took
@@ -238,7 +261,9 @@ func (db *DB) startCheckpointer() {
 	}()
 }
 
+// stopCheckpointer ends what runs in the background.
 func (db *DB) stopCheckpointer() {
+	db.stopEvictor()
 	if db.checkpoints.stop == nil {
 		return
 	}

@@ -81,6 +81,16 @@ func (db *DB) commit(es []entry) (err error) {
 	if err := db.writable(); err != nil {
 		return err
 	}
+	frames, perEntry := db.framesFor(es)
+	private := len(es) >= db.opt.privateFrom || frames > db.m.CacheFrames()/8
+	if private {
+		frames = perEntry
+	}
+	if err := db.roomFor(frames); err != nil {
+		return db.fail(err)
+	}
+	db.inside = db.pages.beginInside()
+	defer db.endInside()
 	es, err = db.dropAbsent(es)
 	if len(es) == 0 || err != nil {
 		return err
@@ -111,12 +121,13 @@ func (db *DB) commit(es []entry) (err error) {
 	if single {
 		err = db.publishOne(&es[0])
 	} else {
-		err = db.publishAll(es)
+		err = db.publishAll(es, private, perEntry)
 	}
 	if err != nil {
 		return db.fail(err)
 	}
 	db.count(es)
+	db.pressed()
 	return nil
 }
 
@@ -166,14 +177,20 @@ func (db *DB) dropAbsent(es []entry) ([]entry, error) {
 	return out, nil
 }
 
-// reserveFor reserves every page and block that publishing es can take: a copy
-// of each leaf and of the way to it, a split of each, neighbours of merges, and
-// overflow pages for long keys.
+// reserveFor reserves every page and block that publishing es can take.
 func (db *DB) reserveFor(es []entry, urgent bool) error {
+	pages, blocks := db.pagesFor(es)
+	return db.ix.reserve(pages, blocks, urgent)
+}
+
+// pagesFor returns how many pages and blocks publishing es can take at most: a
+// copy of each leaf and of the way to it, a split of each, neighbours of merges,
+// and overflow pages for long keys.
+func (db *DB) pagesFor(es []entry) (pages, blocks int) {
 	h := db.ix.height
 	leaves := min(len(es), db.ix.leaves)
 	bytes := 0
-	pages := 4*h + 4
+	pages = 4*h + 4
 	for i := range es {
 		bytes += len(es[i].key) + headBytes + slotWidth + vbEntry
 		pages += overflowPages(len(es[i].key))
@@ -182,9 +199,23 @@ func (db *DB) reserveFor(es []entry, urgent bool) error {
 		}
 	}
 	splits := bytes/(nvmap.PageBytes/4) + len(es)/(leafFanout/4)
-	pages += leaves + leaves/4 + splits
-	blocks := 6 + leaves + splits
-	return db.ix.reserve(pages, blocks, urgent)
+	return pages + leaves + leaves/4 + splits, 6 + leaves + splits
+}
+
+// framesFor returns how many frames publishing es can make at most, and how many
+// a single entry of them.
+func (db *DB) framesFor(es []entry) (all, one int) {
+	pages, blocks := db.pagesFor(es)
+	one = 4*db.ix.height + 4 + 16 + 2*overflowPages(MaxKeyBytes)
+	return pages + blocks, one
+}
+
+// endInside ends the section of a commit.
+func (db *DB) endInside() {
+	if s := db.inside; s != nil {
+		db.inside = nil
+		s.endInside()
+	}
 }
 
 // place gives every entry its slot, and its runs. It takes nothing on failure.
@@ -346,10 +377,9 @@ func (db *DB) publishOne(e *entry) error {
 // one of them; the bound was chosen by that, not by a measurement of its own.
 const defaultPrivateFrom = 1024
 
-func (db *DB) publishAll(es []entry) error {
+func (db *DB) publishAll(es []entry, private bool, frames int) error {
 	db.publish.Lock()
 	defer db.publish.Unlock()
-	private := len(es) >= db.opt.privateFrom
 	if private {
 		db.ix.beginPrivate()
 	} else {
@@ -357,6 +387,11 @@ func (db *DB) publishAll(es []entry) error {
 	}
 	var err error
 	for i := range es {
+		if private {
+			if err = db.roomFor(frames); err != nil {
+				break
+			}
+		}
 		if err = db.ix.find(es[i].key, &db.way); err != nil {
 			break
 		}

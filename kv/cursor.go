@@ -11,13 +11,29 @@ type cursor struct {
 	top   int             // level of the root
 	leaf  *page
 	vals  *vblock
-	n     int // entries in leaf
+	block uint64 // number of vals
+	n     int    // entries in leaf
 	valid bool
 	warm  bool // prefetch the records of each leaf that is entered
 }
 
 func (c *cursor) at() int  { return c.steps[0].at }
 func (c *cursor) ref() ref { return valAt(c.vals, c.steps[0].at) }
+
+// renew makes a cursor that was used in an earlier section good for this one:
+// frames that it looked at may have gone since. The pages are the same.
+func (c *cursor) renew() {
+	if c.leaf == nil {
+		return
+	}
+	m := c.ix.m
+	if m.InFrame(c.leaf[:]) {
+		c.leaf = c.ix.at(c.steps[0].page)
+	}
+	if m.InFrame(c.vals[:]) {
+		c.vals = c.ix.vals(c.block)
+	}
+}
 
 // begin loads the root.
 func (c *cursor) begin(root nvmap.PageID) (*page, error) {
@@ -47,7 +63,7 @@ func (c *cursor) enter(pg *page, level, at int) (*page, error) {
 	}
 	c.steps[level-1].page = ch.page
 	if level == 1 {
-		c.leaf, c.vals, c.n = next, c.ix.vals(ch.vals), min(pageCount(next), leafFanout)
+		c.leaf, c.vals, c.block, c.n = next, c.ix.vals(ch.vals), ch.vals, min(pageCount(next), leafFanout)
 		if c.warm {
 			c.prefetch()
 		}

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"nvkv/alloc"
 	"nvkv/nvmap"
@@ -53,12 +51,18 @@ type DB struct {
 	late        chan struct{} // closed when openLate is through; nil if it was not needed
 	recovered   recovered
 
-	failure atomic.Pointer[error]
-	closed  atomic.Bool
-	closing sync.Mutex
-	done    bool // closing is through; guarded by closing
-	readers [readerStripes]stripe
-	txs     txs
+	failure   atomic.Pointer[error]
+	closed    atomic.Bool
+	closing   sync.Mutex
+	done      bool // closing is through; guarded by closing
+	pages     sections
+	calls     stripes
+	inside    *stripe // section of whoever holds the turn; guarded by it
+	evictor   evictor
+	backing   sync.Mutex   // held while index pages are written back: no two writes of one meet. Taken after publish
+	early     int64        // pages and blocks written before their checkpoint; under the turn
+	dirtyLeft atomic.Int64 // frames that the last checkpoint left dirty
+	txs       txs
 
 	raceLock // in race builds, readers and the writer exclude each other
 }
@@ -92,11 +96,21 @@ func OpenDevice(dev nvmap.Device, opts *Options) (*DB, error) {
 	if err := o.validate(); err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
-	m, err := nvmap.NewMap(dev, nil)
+	db := &DB{opt: o, evictor: newEvictor(), holders: holders{broken: o.broken}}
+	for _, set := range []*stripes{&db.pages.in[0], &db.pages.in[1]} {
+		for i := range set {
+			set[i].of(&db.raceLock)
+		}
+	}
+	mo, err := db.mapOptions()
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
-	db := &DB{opt: o, m: m, holders: holders{broken: o.broken}}
+	m, err := nvmap.NewMap(dev, mo)
+	if err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	db.m = m
 	err = db.protect()
 	if err == nil {
 		err = db.open()
@@ -153,11 +167,12 @@ func (db *DB) open() (err error) {
 	}
 	db.r.SetReadOnly(db.opt.ReadOnly)
 	db.seed = db.r.ID().Seed()
-	db.ix = index{m: db.m, r: db.r, mapped: db.m.Device().Mapping() != nil, retire: db.retirePage}
+	db.ix = index{m: db.m, r: db.r, sections: &db.pages, mapped: db.m.Device().Mapping() != nil, retire: db.retirePage}
 	if err := db.recover(); err != nil {
 		return err
 	}
 	db.recovered.took = time.Since(began)
+	db.startEvictor()
 	if !db.opt.ReadOnly {
 		db.startCheckpointer()
 	}
@@ -169,29 +184,34 @@ func (db *DB) retirePage(o nvmap.Off, birth uint64) {
 	db.holders.retirePage(o, birth)
 }
 
-// Readers are counted so that Close can wait for them: in stripes, picked by
-// where the caller's stack is, so that they rarely share a line.
-const readerStripes = 64
-
-type stripe struct {
-	n atomic.Int64
-	_ [56]byte
-}
-
-// enter counts a call in; the caller calls leave when it is through.
+// enter begins a section, in which index pages may be read; the caller calls
+// leave when it is through.
 func (db *DB) enter() (*stripe, error) {
-	var here byte
-	h := uintptr(unsafe.Pointer(&here)) >> 11
-	s := &db.readers[(h^h>>6)%readerStripes]
-	s.n.Add(1)
+	s := db.pages.begin()
 	if db.closed.Load() {
-		s.n.Add(-1)
+		s.leave()
 		return nil, ErrClosed
 	}
 	return s, nil
 }
 
-func (s *stripe) leave() { s.n.Add(-1) }
+// enterCall counts a call in that may wait for others, and that reads index
+// pages only in sections of its own; the caller calls leave when it is through.
+// Close waits for both kinds.
+func (db *DB) enterCall() (*call, error) {
+	c := (*call)(db.calls.pick())
+	c.n.Add(1)
+	if db.closed.Load() {
+		c.leave()
+		return nil, ErrClosed
+	}
+	return c, nil
+}
+
+// call is a stripe of calls that are no sections.
+type call stripe
+
+func (c *call) leave() { c.n.Add(-1) }
 
 // guarded turns faults on mapped memory into errors while a call runs, as
 //
@@ -214,26 +234,33 @@ func (db *DB) guarded(op string, old bool, err *error) {
 func (db *DB) Get(key []byte) ([]byte, error) { return db.GetAppend(nil, key) }
 
 // GetAppend appends the value of key to dst and returns the result. It does not
-// allocate when dst has room. On error it returns dst as it was.
-func (db *DB) GetAppend(dst, key []byte) (out []byte, err error) {
+// allocate when dst has room and the device is mapped. On error it returns dst as
+// it was.
+func (db *DB) GetAppend(dst, key []byte) ([]byte, error) {
+	out, err := db.getOnce(dst, key, true)
+	if err == errRegister {
+		return db.getRegistered(dst, key, true)
+	}
+	return out, err
+}
+
+// getOnce reads without a snapshot; errRegister where that does not do.
+func (db *DB) getOnce(dst, key []byte, want bool) (out []byte, err error) {
 	s, err := db.enter()
 	if err != nil {
 		return dst, err
 	}
 	defer s.leave()
 	defer db.guarded("get", panicOnFault(true), &err)
-	return db.get(dst, key, true)
+	return db.get(dst, key, want)
 }
 
 // Has says whether key is there.
 func (db *DB) Has(key []byte) (bool, error) {
-	s, err := db.enter()
-	if err != nil {
-		return false, err
+	_, err := db.getOnce(nil, key, false)
+	if err == errRegister {
+		_, err = db.getRegistered(nil, key, false)
 	}
-	defer s.leave()
-	defer db.guarded("has", panicOnFault(true), &err)
-	_, err = db.get(nil, key, false)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
@@ -287,7 +314,7 @@ func (db *DB) Write(b *Batch) error {
 // write commits an op. A store that is full takes a checkpoint, which frees
 // what deletes left behind, and tries once more.
 func (db *DB) write(o *op) (err error) {
-	s, err := db.enter()
+	s, err := db.enterCall()
 	if err != nil {
 		return err
 	}
@@ -346,11 +373,8 @@ func (db *DB) Close() error {
 	}
 	db.done = true
 	db.revokeWriter() // others that wait for its turn are calls that run
-	for i := range db.readers {
-		for db.readers[i].n.Load() != 0 {
-			runtime.Gosched()
-		}
-	}
+	db.calls.drained()
+	db.pages.wait()
 	if db.late != nil {
 		<-db.late
 	}

@@ -168,7 +168,7 @@ func (db *DB) closeHolder(h *holder) {
 // publish, and everything that named these slots has been published away.
 func (db *DB) reclaim() {
 	l := &db.holders
-	l.sweep(db.r.Free)
+	l.sweep(db.freePage)
 	for _, x := range l.freeRecords {
 		db.freeRecord(x)
 	}

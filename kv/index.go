@@ -21,9 +21,10 @@ import (
 //
 // The root is always an inner page, also above a single leaf.
 type index struct {
-	m      *nvmap.Map
-	r      *alloc.Region
-	mapped bool // the CPU reads the device in place
+	m        *nvmap.Map
+	r        *alloc.Region
+	sections *sections
+	mapped   bool // the CPU reads the device in place
 
 	published atomic.Uint64 // root that readers begin at
 	root      nvmap.PageID  // root that the writer works on
@@ -151,11 +152,12 @@ func (ix *index) bornVals() (uint64, *vblock, error) {
 // valsFrame returns a value block for writing.
 func (ix *index) valsFrame(n uint64) (*vblock, error) {
 	o := nvmap.Off(n) * alloc.BlockBytes
-	pg, err := ix.m.Frame(o.Page())
+	at := int(o % nvmap.PageBytes)
+	pg, err := ix.m.FramePart(o.Page(), at, at+alloc.BlockBytes)
 	if err != nil {
 		return nil, err
 	}
-	return (*vblock)(pg[o%nvmap.PageBytes:]), nil
+	return (*vblock)(pg[at:]), nil
 }
 
 // vals returns a value block for reading.
@@ -178,12 +180,25 @@ func (ix *index) load(c child) (*page, error) {
 		return nil, &CorruptError{Off: uint64(c.page.Off()), Structure: "index child"}
 	}
 	pg := ix.at(c.page)
-	if !ix.m.Verified(c.page) {
-		if err := ix.verify(c, pg); err != nil {
+	if !ix.m.Known(c.page) {
+		if err := ix.met(c, pg); err != nil {
 			return nil, err
 		}
 	}
 	return pg, nil
+}
+
+// met verifies a page that was not met since the map was opened, or since its
+// frame went, and tells the cache's policy of it.
+func (ix *index) met(c child, pg *page) error {
+	ix.m.Touch(c.page)
+	if c.vals != 0 {
+		ix.m.Touch(c.valsOff().Page())
+	}
+	if ix.m.Verified(c.page) {
+		return nil
+	}
+	return ix.verify(c, pg)
 }
 
 func (ix *index) verify(c child, pg *page) error {

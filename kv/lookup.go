@@ -60,8 +60,8 @@ func (ix *index) lookup(key []byte, h *hit) outcome {
 	}
 	for {
 		pg := ix.at(c.page)
-		if !ix.m.Verified(c.page) {
-			if err := ix.verify(c, pg); err != nil {
+		if !ix.m.Known(c.page) {
+			if err := ix.met(c, pg); err != nil {
 				return ix.failed(c, v, err, h)
 			}
 		}

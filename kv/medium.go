@@ -56,27 +56,29 @@ func (db *DB) bytesAt(o nvmap.Off, n int) []byte {
 		return nil
 	}
 	b := make([]byte, n)
-	if err := db.m.Device().Read(o, b); err != nil {
+	if err := db.m.Load(o, b); err != nil {
 		unread(o, err)
 	}
 	return b
 }
 
-// at returns the newest bytes of a page, which must not be written: in place, or
-// a copy where the device is not mapped and the page has no frame.
+// at returns the newest bytes of a page, which must not be written, until the
+// section ends: in place, or a copy where the device is not mapped and there is
+// no room for a frame.
 func (ix *index) at(id nvmap.PageID) *page {
 	if ix.mapped {
 		return ix.m.Page(id)
 	}
-	return ix.copied(id)
+	return ix.fetched(id)
 }
 
-func (ix *index) copied(id nvmap.PageID) *page {
-	if ix.m.Where(id) != nvmap.OnDevice {
+func (ix *index) fetched(id nvmap.PageID) *page {
+	// A frame that is turned away from here on stays until the section ends.
+	if ok, err := ix.m.Fetch(id); err == nil && ok {
 		return ix.m.Page(id)
 	}
 	pg := new(page)
-	if err := ix.m.Device().Read(id.Off(), pg[:]); err != nil {
+	if err := ix.m.Load(id.Off(), pg[:]); err != nil {
 		unread(id.Off(), err)
 	}
 	return pg

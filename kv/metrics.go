@@ -56,7 +56,7 @@ type Metrics struct {
 
 // Metrics returns the counters. It takes the writer's turn for a moment.
 func (db *DB) Metrics() Metrics {
-	s, err := db.enter()
+	s, err := db.enterCall()
 	if err != nil {
 		return Metrics{}
 	}

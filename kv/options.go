@@ -3,6 +3,8 @@ package kv
 import (
 	"fmt"
 	"log/slog"
+
+	"nvkv/nvmap"
 )
 
 // Options of Open. The zero value and nil mean all defaults.
@@ -34,6 +36,18 @@ type Options struct {
 	// CheckpointBytes is how much may be written between two checkpoints, in
 	// bytes of records. It bounds what a recovery reads. 0: 64 MiB.
 	CheckpointBytes int64
+
+	// CacheBytes bounds the DRAM that index pages take, and on devices that are
+	// not mapped the pages of records too, in bytes: 4 MiB or more. 0: 1 GiB. On
+	// mapped devices clean index pages are read in place and need none; what has
+	// changed since the last checkpoint does, so a small bound makes checkpoints
+	// more frequent. A store that needs recovery and is opened read-only may
+	// exceed it, by what it recovers.
+	CacheBytes int64
+
+	// CachePolicy names the policy that chooses which pages stay in DRAM: see
+	// nvmap.NewPolicy. "": "clock".
+	CachePolicy string
 
 	// Logger takes what happens in the background; nil: nothing is logged.
 	Logger *slog.Logger
@@ -67,6 +81,9 @@ func (o *Options) withDefaults() Options {
 	if c.lateFrom == 0 {
 		c.lateFrom = defaultLateFrom
 	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = DefaultCacheBytes
+	}
 	if c.privateFrom == 0 {
 		c.privateFrom = defaultPrivateFrom
 	}
@@ -80,8 +97,13 @@ func (o *Options) validate() error {
 	switch {
 	case o.CheckpointBytes < 0:
 		return fmt.Errorf("nvkv: option CheckpointBytes is %d, less than nothing", o.CheckpointBytes)
+	case o.CacheBytes < MinCacheBytes:
+		return fmt.Errorf("nvkv: option CacheBytes is %d, less than the least, %d", o.CacheBytes, MinCacheBytes)
 	case o.MaxBytes < 0:
 		return fmt.Errorf("nvkv: option MaxBytes is %d, less than nothing", o.MaxBytes)
+	}
+	if _, err := nvmap.NewPolicy(o.CachePolicy); err != nil {
+		return fmt.Errorf("nvkv: option CachePolicy: %w", err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"errors"
 	"hash/crc32"
 	"runtime"
 
@@ -12,13 +13,14 @@ import (
 // does, so that a busy neighbour cannot keep it from ending.
 const optimistic = 3
 
+// errRegister asks the caller to leave its section and read in a snapshot.
+var errRegister = errors.New("nvkv: to be read in a snapshot")
+
 // get appends the value of key to dst, if it is wanted. The caller has entered.
 func (db *DB) get(dst, key []byte, want bool) ([]byte, error) {
 	if len(key) > MaxKeyBytes {
 		return dst, ErrNotFound
 	}
-	db.rlockReaders()
-	defer db.runlockReaders()
 	for try := 0; try < optimistic; {
 		shown := db.showing.Load()
 		if shown&1 != 0 {
@@ -34,13 +36,13 @@ func (db *DB) get(dst, key []byte, want bool) ([]byte, error) {
 		case hitError:
 			return dst, err
 		case hitSlow:
-			return db.getRegistered(dst, key, want)
+			return dst, errRegister
 		}
 		if try++; try > 1 {
 			runtime.Gosched()
 		}
 	}
-	return db.getRegistered(dst, key, want)
+	return dst, errRegister
 }
 
 // appendValue never returns nil: a stored empty value is not absence.
@@ -109,10 +111,22 @@ func (db *DB) stands(h *hit, shown uint64) bool {
 
 // getRegistered reads in a snapshot of its own.
 func (db *DB) getRegistered(dst, key []byte, want bool) ([]byte, error) {
+	c, err := db.enterCall()
+	if err != nil {
+		return dst, err
+	}
+	defer c.leave()
 	db.publish.Lock()
 	h := db.openHolder(true)
 	db.publish.Unlock()
 	defer db.closeHolder(h)
+	return db.getSection(dst, key, want, h)
+}
+
+func (db *DB) getSection(dst, key []byte, want bool, h *holder) (out []byte, err error) {
+	s := db.pages.begin()
+	defer s.leave()
+	defer db.guarded("get", panicOnFault(true), &err)
 	if !want {
 		_, err := db.recordAt(key, h.root, now())
 		return dst, err

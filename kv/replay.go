@@ -196,14 +196,16 @@ func (rc *recovery) sort() (sorted []candidate, starts []uint32, err error) {
 	return sorted, starts, err
 }
 
-// partCandidates is how many candidates the leaves of a part have at least.
+// partCandidates is how many candidates the leaves of a part have at least: no
+// more than a part of the cache has frames, because a part is copied in one go.
 const partCandidates = 4096
 
 // resolve finds the newest record of each key, part by part.
 func (rc *recovery) resolve(sorted []candidate, starts []uint32) ([]resolved, error) {
+	least := uint32(min(partCandidates, rc.db.m.CacheFrames()/8))
 	var bounds []int
 	for leaf := 0; leaf < len(starts)-1; leaf++ {
-		if len(bounds) == 0 || starts[leaf]-starts[bounds[len(bounds)-1]] >= partCandidates {
+		if len(bounds) == 0 || starts[leaf]-starts[bounds[len(bounds)-1]] >= least {
 			bounds = append(bounds, leaf)
 		}
 	}
@@ -600,15 +602,32 @@ func (rc *recovery) apply(parts []resolved) error {
 	return nil
 }
 
-// copyBlocks writes the value blocks that change, each at a new place.
+// copyBlocks writes the value blocks that change, each at a new place: of as many
+// parts at a time as there is room for in DRAM.
 func (rc *recovery) copyBlocks(parts []resolved) error {
-	ix := &rc.db.ix
-	n := 0
-	for i := range parts {
-		n += len(parts[i].updates)
+	most := rc.db.m.CacheFrames() / 2 // a frame may have a single new block
+	for len(parts) > 0 {
+		n, blocks := 0, 0
+		for n < len(parts) && (n == 0 || blocks+len(parts[n].updates) <= most) {
+			blocks += len(parts[n].updates)
+			n++
+		}
+		if err := rc.copySome(parts[:n], blocks); err != nil {
+			return err
+		}
+		parts = parts[n:]
 	}
+	return nil
+}
+
+// copySome is copyBlocks for parts with n blocks together.
+func (rc *recovery) copySome(parts []resolved, n int) error {
+	ix := &rc.db.ix
 	if n == 0 {
 		return nil
+	}
+	if err := rc.db.roomFor(n); err != nil {
+		return err
 	}
 	if err := ix.reserve(0, n, true); err != nil {
 		return err
@@ -656,7 +675,7 @@ func (ix *index) frameOf(blocks []nvmap.Off) error {
 	if ours == blocksPerPage && ix.m.Where(id) == nvmap.OnDevice {
 		_, err = ix.m.FreshFrame(id)
 	} else {
-		_, err = ix.m.Frame(id)
+		_, err = ix.valsFrame(uint64(blocks[0] / alloc.BlockBytes))
 	}
 	return err
 }
@@ -695,6 +714,9 @@ func (rc *recovery) linkBlocks(parts []resolved) error {
 		for j, u := range parts[i].updates {
 			k := rc.route.parent(u.leaf)
 			if k != at {
+				if err := rc.db.roomFor(ix.height); err != nil {
+					return err
+				}
 				if err := ix.reserve(ix.height, 0, true); err != nil {
 					return err
 				}
@@ -755,6 +777,10 @@ func (rc *recovery) wayTo(p *path, leaf uint32) {
 func (rc *recovery) change(ch keyChange) error {
 	db := rc.db
 	es := [1]entry{{key: ch.key}}
+	frames, _ := db.framesFor(es[:])
+	if err := db.roomFor(frames); err != nil {
+		return err
+	}
 	if err := db.reserveFor(es[:], true); err != nil {
 		return err
 	}
@@ -771,6 +797,6 @@ func (rc *recovery) change(ch keyChange) error {
 		db.keys++
 		err = db.ix.insert(ch.key, ch.ref, p)
 	}
-	db.holders.sweep(db.r.Free)
+	db.holders.sweep(db.freePage)
 	return err
 }

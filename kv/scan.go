@@ -84,8 +84,6 @@ func (s *scanner) begin() (err error) {
 	defer s.tx.leave(in)
 	db := s.tx.db
 	defer db.guarded("seek", panicOnFault(true), &err)
-	db.rlockReaders()
-	defer db.runlockReaders()
 	if err := s.standAt(&s.c); err != nil {
 		return err
 	}
@@ -150,8 +148,8 @@ func (s *scanner) fill() (err error) {
 	defer s.tx.leave(in)
 	db := s.tx.db
 	defer db.guarded("scan", panicOnFault(true), &err)
-	db.rlockReaders()
-	defer db.runlockReaders()
+	s.c.renew()
+	s.ahead.vals = s.c.vals
 	size := s.size
 	s.size = min(2*size, chunkMost)
 	for more := true; more && s.n < size; {

@@ -97,7 +97,7 @@ func (db *DB) collectSome(at int64, leaves int) (visited int, err error) {
 		}
 		*sw = sweep{collected: sw.collected}
 	}
-	keys, visited, err := db.expiredKeys(at, leaves)
+	keys, visited, err := db.expiredInside(at, leaves)
 	if err != nil {
 		sw.resting = true // what cannot be read is not swept
 		return 0, err
@@ -108,6 +108,13 @@ func (db *DB) collectSome(at int64, leaves int) (visited int, err error) {
 		}
 	}
 	return visited, nil
+}
+
+// expiredInside is expiredKeys in a section.
+func (db *DB) expiredInside(at int64, leaves int) ([][]byte, int, error) {
+	db.inside = db.pages.beginInside()
+	defer db.endInside()
+	return db.expiredKeys(at, leaves)
 }
 
 // expiredKeys goes on with the round and returns the keys that it found expired.
@@ -159,6 +166,12 @@ func (db *DB) expiryOf(x ref) (int64, bool) {
 // collect takes an expired key out of the index. It writes no record.
 func (db *DB) collect(key []byte) error {
 	es := [1]entry{{key: key}}
+	frames, _ := db.framesFor(es[:])
+	if err := db.roomFor(frames); err != nil {
+		return err
+	}
+	db.inside = db.pages.beginInside()
+	defer db.endInside()
 	if err := db.reserveFor(es[:], true); err != nil {
 		return err
 	}

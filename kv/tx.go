@@ -82,7 +82,7 @@ func (db *DB) Begin(writable bool) (*Tx, error) {
 	if writable {
 		return db.beginWrite(false)
 	}
-	s, err := db.enter()
+	s, err := db.enterCall()
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (tx *Tx) end() error {
 	tx.ended = true
 	if tx.w != nil {
 		tx.endWriting()
-	} else if s, err := tx.db.enter(); err == nil {
+	} else if s, err := tx.db.enterCall(); err == nil {
 		tx.db.closeHolder(tx.h)
 		s.leave()
 	}
@@ -131,28 +131,43 @@ func (tx *Tx) endWriting() {
 	}
 }
 
-// enter counts a method call in; leave counts it out.
+// enter begins the section of a method; leave ends it.
 func (tx *Tx) enter() (*stripe, error) {
-	if tx.ended {
-		return nil, ErrTxClosed
+	if err := tx.begin(); err != nil {
+		return nil, err
 	}
 	s, err := tx.db.enter()
-	if err != nil || tx.w == nil {
-		return s, err
+	if err != nil {
+		tx.unlock()
+	}
+	return s, err
+}
+
+// begin locks a writable Tx, until unlock, against Close.
+func (tx *Tx) begin() error {
+	switch {
+	case tx.ended:
+		return ErrTxClosed
+	case tx.w == nil:
+		return nil
 	}
 	tx.w.mu.Lock()
 	if tx.w.over { // by Close
-		tx.leave(s)
-		return nil, ErrClosed
+		tx.unlock()
+		return ErrClosed
 	}
-	return s, nil
+	return nil
 }
 
-func (tx *Tx) leave(s *stripe) {
+func (tx *Tx) unlock() {
 	if tx.w != nil {
 		tx.w.mu.Unlock()
 	}
+}
+
+func (tx *Tx) leave(s *stripe) {
 	s.leave()
+	tx.unlock()
 }
 
 // enterWrite is enter for a method that changes something.
@@ -178,8 +193,6 @@ func (tx *Tx) Get(key []byte) (value []byte, err error) {
 		return n.value(), nil
 	}
 	defer tx.db.guarded("get", panicOnFault(true), &err)
-	tx.db.rlockReaders()
-	defer tx.db.runlockReaders()
 	rec, err := tx.db.recordAt(key, tx.root, tx.at)
 	if err != nil {
 		return nil, err
@@ -199,8 +212,6 @@ func (tx *Tx) Has(key []byte) (found bool, err error) {
 		return n.kind != kindDelete, nil
 	}
 	defer tx.db.guarded("has", panicOnFault(true), &err)
-	tx.db.rlockReaders()
-	defer tx.db.runlockReaders()
 	_, err = tx.db.recordAt(key, tx.root, tx.at)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil

@@ -153,8 +153,7 @@ func (c *Cursor) tryMove(m motion, key []byte) (err error) {
 	}
 	defer tx.leave(s)
 	defer tx.db.guarded("scan", panicOnFault(true), &err)
-	tx.db.rlockReaders()
-	defer tx.db.runlockReaders()
+	c.base.renew()
 	switch m {
 	case toFirst:
 		err = c.lookForward(nil, false)

@@ -57,7 +57,7 @@ func (tx *Tx) run(fn func(*Tx) error) (err error) {
 }
 
 func (db *DB) beginWrite(managed bool) (*Tx, error) {
-	s, err := db.enter()
+	s, err := db.enterCall()
 	if err != nil {
 		return nil, err
 	}
@@ -161,12 +161,16 @@ func (tx *Tx) commit() error {
 // frees what deletes left behind. That needs the turn; if nobody wrote
 // meanwhile, the Tx may still be committed.
 func (tx *Tx) publish() error {
-	s, err := tx.enter()
+	if err := tx.begin(); err != nil {
+		return err
+	}
+	defer tx.unlock()
+	db := tx.db
+	c, err := db.enterCall()
 	if err != nil {
 		return err
 	}
-	defer tx.leave(s)
-	db := tx.db
+	defer c.leave()
 	began := db.visible
 	err = db.commitAlone(tx.w.changes.entries())
 	if !errors.Is(err, ErrFull) || errors.Is(err, ErrFailed) {
@@ -272,8 +276,6 @@ func (tx *Tx) DeleteRange(start, end []byte) (err error) {
 		return nil
 	}
 	defer tx.db.guarded("delete range", panicOnFault(true), &err)
-	tx.db.rlockReaders()
-	defer tx.db.runlockReaders()
 	keys, err := tx.baseKeys(start, end)
 	if err != nil {
 		return err

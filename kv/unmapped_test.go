@@ -142,6 +142,12 @@ func TestUnmappedMediaFault(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	if err := db.Close(); err != nil { // and with it what is in DRAM
+		t.Fatal(err)
+	}
+	if db, err = OpenDevice(dev, nil); err != nil {
+		t.Fatal(err)
+	}
 	*dev.bad = badRange{at, at + 64}
 	_, err = db.Get([]byte("key01000"))
 	var fault *nvmap.FaultError

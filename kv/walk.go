@@ -22,44 +22,63 @@ func (ix *index) walk(root nvmap.PageID, v *visitor) error {
 	return ix.walkPage(child{page: root}, -1, v)
 }
 
+// walkPage visits a page in a section, and what is below it in others.
 func (ix *index) walkPage(c child, level int, v *visitor) error {
-	pg, err := ix.load(c)
-	if err != nil {
+	below, err := ix.visit(c, level, v)
+	if err != nil || below == nil {
 		return err
 	}
+	for i, n := 0, pageCount(below); i < n; i++ {
+		if err := ix.walkPage(childAt(below, n, i), pageLevel(below)-1, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// visit tells v of a page and of what hangs on it, and returns a copy of the
+// page if the walk goes on below it.
+func (ix *index) visit(c child, level int, v *visitor) (below *page, err error) {
+	s := ix.sections.begin()
+	defer s.leave()
+	pg, err := ix.load(c)
+	if err != nil {
+		return nil, err
+	}
 	if level >= 0 && pageLevel(pg) != level {
-		return &CorruptError{Off: uint64(c.page.Off()), Structure: "index page level"}
+		return nil, &CorruptError{Off: uint64(c.page.Off()), Structure: "index page level"}
 	}
 	deeper := true
 	if v.page != nil {
 		if deeper, err = v.page(c.page, pg); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if deeper {
 		if err := ix.walkChains(pg, v); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if pageLevel(pg) == 0 {
-		b := ix.vals(c.vals)
-		if v.vals != nil {
-			if err := v.vals(c.vals, b); err != nil {
-				return err
-			}
-		}
-		if v.leaf != nil {
-			return v.leaf(pg, b)
-		}
-		return nil
+		return nil, ix.visitVals(c, pg, v)
 	}
 	if !deeper {
-		return nil
+		return nil, nil
 	}
-	for i, n := 0, pageCount(pg); i < n; i++ {
-		if err := ix.walkPage(childAt(pg, n, i), pageLevel(pg)-1, v); err != nil {
+	below = new(page)
+	*below = *pg
+	return below, nil
+}
+
+func (ix *index) visitVals(c child, pg *page, v *visitor) error {
+	b := ix.vals(c.vals)
+	if v.vals != nil {
+		if err := v.vals(c.vals, b); err != nil {
 			return err
 		}
+	}
+	if v.leaf != nil {
+		return v.leaf(pg, b)
 	}
 	return nil
 }

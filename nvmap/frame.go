@@ -245,3 +245,13 @@ func (m *Map) beginEmpty(p PageID) bool {
 		}
 	}
 }
+
+// InFrame reports whether b, which begins in what Page, Frame or FreshFrame
+// returned, lies in a frame and not in the device's mapping.
+func (m *Map) InFrame(b []byte) bool {
+	_, in := m.mirror.contains(uintptr(unsafe.Pointer(unsafe.SliceData(b))))
+	return in
+}
+
+// Dirty returns how many frames are dirty.
+func (m *Map) Dirty() int { return int(m.counters.dirty.Load()) }

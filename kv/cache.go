@@ -1,0 +1,244 @@
+package kv
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"nvkv/alloc"
+	"nvkv/nvmap"
+)
+
+// Index pages that change, and on devices that are not mapped those that are
+// read, have frames in DRAM. Options.CacheBytes bounds them:
+//
+//   - A checkpoint makes the pages that it wrote clean, and clean frames go
+//     when the policy says so.
+//   - Reading makes frames only while there is room, and else a copy that the
+//     collector takes.
+//   - Who holds the turn makes room before it begins to change pages, at a
+//     moment when it looks at none.
+//   - When a good part of the frames is dirty a checkpoint is taken early. Where
+//     that comes too late, inside a large transaction or a recovery, dirty pages
+//     are written back before it (I8): each has a place of its own since it was
+//     born, which no checkpoint names yet.
+//
+// I7. The memory of a frame goes only after all sections have ended that began
+// before readers were turned away from it.
+//
+// I8. A page or block that is written back before its checkpoint goes to the
+// place where it was born, whole and sealed, and is fenced before it counts as
+// clean. That place is free in the checkpoint that counts (I4).
+//
+// I9. A page is clean only if the device has every byte of it that the index or
+// a holder names. What is freed is forgotten: nobody names it.
+
+// DefaultCacheBytes is Options.CacheBytes when that is 0.
+const DefaultCacheBytes = 1 << 30
+
+// MinCacheBytes is the least that Options.CacheBytes may be.
+const MinCacheBytes = 4 << 20
+
+// mapOptions returns how the store's map is made.
+func (db *DB) mapOptions() (*nvmap.MapOptions, error) {
+	policy, err := nvmap.NewPolicy(db.opt.CachePolicy)
+	if err != nil {
+		return nil, fmt.Errorf("nvkv: option CachePolicy: %w", err)
+	}
+	return &nvmap.MapOptions{CacheBytes: db.opt.CacheBytes, Policy: policy, Pressed: db.evictor.call}, nil
+}
+
+// evictor takes frames in the background, so that few have to wait for it.
+type evictor struct {
+	wake, stop, exited chan struct{}
+	running            bool
+}
+
+func newEvictor() evictor {
+	return evictor{wake: make(chan struct{}, 1), stop: make(chan struct{}), exited: make(chan struct{})}
+}
+
+// call wakes the evictor. It does not block.
+func (e *evictor) call() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (db *DB) startEvictor() {
+	db.evictor.running = true
+	go func() {
+		defer close(db.evictor.exited)
+		for {
+			select {
+			case <-db.evictor.stop:
+				return
+			case <-db.evictor.wake:
+			}
+			if !db.evictSome() {
+				// All that is left is dirty: let a checkpoint come by.
+				time.Sleep(evictorRest)
+			}
+		}
+	}()
+}
+
+const evictorRest = 5 * time.Millisecond
+
+func (db *DB) stopEvictor() {
+	if db.evictor.running {
+		db.evictor.running = false
+		close(db.evictor.stop)
+		<-db.evictor.exited
+	}
+}
+
+// evictSome takes clean frames until a quarter of all may be made, and says
+// whether it found any.
+func (db *DB) evictSome() bool {
+	want := db.m.CacheFrames()/4 - db.m.Room()
+	if want <= 0 {
+		return true
+	}
+	freed, _ := db.m.Evict(want, nvmap.Eviction{Quiesce: db.pages.wait})
+	if freed == 0 && !db.opt.ReadOnly && db.m.Dirty() > db.m.CacheFrames()/4 {
+		db.wakeCheckpointer()
+	}
+	return freed > 0
+}
+
+// roomFor makes sure that n frames can be made. The caller holds the turn, or is
+// the recovery, and has no pointer to a page.
+func (db *DB) roomFor(n int) error {
+	if db.m.Room() >= n {
+		return nil
+	}
+	if s := db.inside; s != nil {
+		s.endInside()
+		defer func() { db.inside = db.pages.beginInside() }()
+	}
+	return db.makeFrames(n)
+}
+
+func (db *DB) makeFrames(n int) error {
+	limit := db.m.CacheFrames()
+	n = min(n, limit)
+	e := nvmap.Eviction{Quiesce: db.pages.wait}
+	if db.m.Dirty() < limit/4*3 {
+		if _, err := db.m.Evict(n-db.m.Room(), e); err != nil {
+			return err
+		}
+	}
+	if db.opt.ReadOnly {
+		return nil // a recovery that may write nothing: what it changed stays
+	}
+	e.WriteBack = db.writeEarly
+	for tries := 0; db.m.Room() < n; tries++ {
+		if tries == roomTries {
+			return fmt.Errorf("nvkv: %d of %d frames of CacheBytes are in use at once", limit-db.m.Room(), limit)
+		}
+		if _, err := db.m.Evict(n-db.m.Room(), e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const roomTries = 100
+
+// writeEarly writes dirty pages of the index back before a checkpoint does (I8).
+// Nobody else changes pages meanwhile.
+func (db *DB) writeEarly(ids []nvmap.PageID) error {
+	db.backing.Lock()
+	defer db.backing.Unlock()
+	parts := make([]uint, len(ids))
+	for i, id := range ids {
+		parts[i] = db.m.DirtyParts(id)
+		if err := db.writeParts(id, parts[i]); err != nil {
+			return err
+		}
+	}
+	if err := db.m.Fence(); err != nil {
+		return err
+	}
+	for i, id := range ids {
+		db.cleanParts(id, parts[i])
+	}
+	return nil
+}
+
+// writeParts seals and writes the dirty quarters of a page: all of an index
+// page, or single value blocks.
+func (db *DB) writeParts(id nvmap.PageID, parts uint) error {
+	if _, _, ok := db.r.Carve(id.Off(), alloc.KindPage); ok {
+		if parts == 0 {
+			return nil
+		}
+		pg := db.m.Page(id)
+		db.seal(pg[:], pgSum, crc32.Checksum(pg[4:], castagnoli))
+		db.early++
+		return db.m.WriteBack(id, 0, nvmap.PageBytes)
+	}
+	if _, _, ok := db.r.Carve(id.Off(), alloc.KindBlock); !ok {
+		return nil // freed, and its slab is something else: nobody names it
+	}
+	for i := range blocksPerPage {
+		if parts>>i&1 == 0 {
+			continue
+		}
+		at := i * alloc.BlockBytes
+		b := db.m.Page(id)[at : at+alloc.BlockBytes]
+		db.seal(b, vbSum, crc32.Checksum(b[4:], castagnoli))
+		db.early++
+		if err := db.m.WriteBack(id, at, at+alloc.BlockBytes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seal fills in a checksum.
+func (db *DB) seal(b []byte, at int, sum uint32) {
+	binary.LittleEndian.PutUint32(b[at:], sum)
+}
+
+func (db *DB) cleanParts(id nvmap.PageID, parts uint) {
+	for i := range blocksPerPage {
+		if parts>>i&1 != 0 {
+			db.m.CleanPart(id, i*alloc.BlockBytes, (i+1)*alloc.BlockBytes)
+		}
+	}
+}
+
+// freePage frees a page or value block that nobody sees any more (I9).
+func (db *DB) freePage(o nvmap.Off) {
+	n := nvmap.Off(nvmap.PageBytes)
+	if _, _, ok := db.r.Carve(o, alloc.KindBlock); ok {
+		n = alloc.BlockBytes
+	}
+	at := int(o % nvmap.PageBytes)
+	db.m.CleanPart(o.Page(), at, at+int(n))
+	db.r.Free(o)
+}
+
+// pressed looks, after a commit, whether frames run short: then the evictor or
+// a checkpoint is due. What the last checkpoint could not make clean, because
+// snapshots hold it, the next one could not either.
+func (db *DB) pressed() {
+	limit, dirty := db.m.CacheFrames(), db.m.Dirty()
+	if db.m.Room() < limit/8 {
+		db.evictor.call()
+	}
+	if dirty <= limit/2 {
+		return
+	}
+	more := dirty - int(db.dirtyLeft.Load())
+	if more > limit/8 {
+		db.wakeCheckpointer()
+	}
+	if dirty > limit/4*3 && more > limit/4 {
+		db.behind.Store(true)
+	}
+}

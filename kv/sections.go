@@ -1,0 +1,96 @@
+package kv
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// Readers take pointers to index pages and use them without asking again
+// whether the page still has a frame. So that frames can go all the same, every
+// use of pages lies in a section, and the memory of a frame is given back only
+// when all sections have ended that had begun before readers were turned away
+// from it (I7). A section waits for no lock that is held while somebody waits for
+// sections: not for the turn, not for publish, not for a checkpoint. What it got
+// from a page it does not use after its end, unless that is a copy.
+//
+// Sections are counted in stripes, so that they rarely share a line, and in two
+// sets, of which new sections take one: the other runs empty however many
+// readers there are.
+type sections struct {
+	parity atomic.Uint32
+	in     [2]stripes
+	mu     sync.Mutex // one goroutine waits at a time
+}
+
+const readerStripes = 64
+
+type stripes [readerStripes]stripe
+
+type stripe struct {
+	n atomic.Int64
+	raceRef
+	_ [56]byte
+}
+
+// pick returns a stripe by where the caller's stack is.
+func (s *stripes) pick() *stripe {
+	var here byte
+	h := uintptr(unsafe.Pointer(&here)) >> 11
+	return &s[(h^h>>6)%readerStripes]
+}
+
+// drained returns when each stripe was seen empty.
+func (s *stripes) drained() {
+	for i := range s {
+		for spins := 0; s[i].n.Load() != 0; spins++ {
+			if spins < drainSpins {
+				runtime.Gosched()
+			} else {
+				time.Sleep(drainPoll)
+			}
+		}
+	}
+}
+
+const (
+	drainSpins = 100
+	drainPoll  = 20 * time.Microsecond
+)
+
+// begin begins a section; the caller calls leave on what it returns.
+func (p *sections) begin() *stripe {
+	s := p.in[p.parity.Load()&1].pick()
+	s.rlock()
+	s.n.Add(1)
+	return s
+}
+
+// beginInside begins the section of whoever holds the turn and, in race builds,
+// keeps readers out. It ends with endInside.
+func (p *sections) beginInside() *stripe {
+	s := p.in[p.parity.Load()&1].pick()
+	s.n.Add(1)
+	return s
+}
+
+func (s *stripe) endInside() { s.n.Add(-1) }
+
+func (s *stripe) leave() {
+	s.n.Add(-1)
+	s.runlock()
+}
+
+// wait returns when every section has ended that began before it was called. A
+// section that read the parity before it changed, and is counted after its set
+// was seen empty, began later than that; the next wait begins with its set.
+func (p *sections) wait() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.parity.Load() & 1
+	p.in[1-now].drained()
+	p.parity.Store(1 - now)
+	p.in[now].drained()
+}
