@@ -34,6 +34,9 @@ type entry struct {
 	unit  int64 // bytes of a sector: what is written whole or not at all
 }
 
+// end returns where the entry ends in the log.
+func (e entry) end() int64 { return e.data + e.n }
+
 var errHole = errors.New("the log lacks entries that it counts")
 
 // readLog returns the entries of a log, none where it is empty. What follows the last whole one was
@@ -87,11 +90,11 @@ func readEntry(log io.ReaderAt, at, unit int64) (entry, int64, error) {
 	}
 	e := entry{off: int64(sector) * unit, n: int64(sectors) * unit, flags: flags, data: at + unit, unit: unit}
 	if e.n > 0 {
-		if _, err := log.ReadAt(make([]byte, 1), e.data+e.n-1); err == io.EOF {
+		if _, err := log.ReadAt(make([]byte, 1), e.end()-1); err == io.EOF {
 			return entry{}, at, nil
 		} else if err != nil {
 			return entry{}, 0, err
 		}
 	}
-	return e, e.data + e.n, nil
+	return e, e.end(), nil
 }

@@ -3,7 +3,11 @@
 // may hold afterwards: everything that a flush covered, and of the rest any
 // sectors, each of them whole. scripts/vmtest uses it between two boots.
 //
-//	vmdisk -log LOG -keep 0.5 -seed 1 IMAGE
+//	vmdisk -log LOG -from 123392 -keep 0.5 -seed 1 IMAGE
+//
+// The power fails at a random place of the log: what came later never happened.
+// -from is how long the log was when the last acknowledgement was seen: it fails
+// no earlier than that.
 //
 // The log is the one that QEMU's blklogwrites and the kernel's dm-log-writes
 // keep. It exits with 3 if the log lacks entries that it counts, as a log may
@@ -20,14 +24,16 @@ import (
 
 func main() {
 	log := flag.String("log", "", "log of the writes")
+	from := flag.Int64("from", 0, "bytes of the log that were written before the power may fail")
 	keep := flag.Float64("keep", 0.5, "share of the sectors that stay without a flush, 0 to 1")
 	seed := flag.Uint64("seed", 1, "chooses which")
 	flag.Parse()
+	c := cut{from: *from, keep: *keep, rng: rand.New(rand.NewPCG(*seed, 0))}
 	if *log == "" || flag.NArg() != 1 {
 		flag.Usage()
 		os.Exit(2)
 	}
-	switch err := run(*log, flag.Arg(0), *keep, *seed); {
+	switch err := run(*log, flag.Arg(0), c); {
 	case errors.Is(err, errHole):
 		fmt.Fprintln(os.Stderr, "vmdisk:", err)
 		os.Exit(3)
@@ -37,7 +43,7 @@ func main() {
 	}
 }
 
-func run(logPath, imagePath string, keep float64, seed uint64) error {
+func run(logPath, imagePath string, c cut) error {
 	log, err := os.Open(logPath)
 	if err != nil {
 		return err
@@ -51,11 +57,10 @@ func run(logPath, imagePath string, keep float64, seed uint64) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", logPath, err)
 	}
-	rng := rand.New(rand.NewPCG(seed, 0))
-	done, err := replay(log, image, entries, func() bool { return rng.Float64() < keep })
+	done, err := replay(log, image, c.head(entries), c.keeps)
 	if err != nil {
 		return fmt.Errorf("%s: %w", imagePath, err)
 	}
-	fmt.Println(done)
+	fmt.Printf("of %d entries in its log %v\n", len(entries), done)
 	return image.Close()
 }

@@ -3,7 +3,27 @@ package main
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 )
+
+// cut is when the power fails, and what stays then.
+type cut struct {
+	from int64   // not before the log had so many bytes
+	keep float64 // share of the sectors that stay without a flush
+	rng  *rand.Rand
+}
+
+// head returns the entries up to the cut.
+func (c cut) head(entries []entry) []entry {
+	first := 0
+	for first < len(entries) && entries[first].end() <= c.from {
+		first++
+	}
+	return entries[:first+c.rng.IntN(len(entries)-first+1)]
+}
+
+// keeps says whether the next sector stays.
+func (c cut) keeps() bool { return c.rng.Float64() < c.keep }
 
 // outcome counts what a replay did.
 type outcome struct {
@@ -13,7 +33,7 @@ type outcome struct {
 }
 
 func (o outcome) String() string {
-	return fmt.Sprintf("%d writes and %d flushes; %d writes came after the last flush: %d of their %d sectors stay",
+	return fmt.Sprintf("%d writes and %d flushes reach it; %d of the writes came after the last flush: %d of their %d sectors stay",
 		o.writes, o.flushes, o.unflushedEntries, o.kept, o.unflushed)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -131,6 +132,26 @@ func TestRefusesWhatIsNoLog(t *testing.T) {
 	}
 }
 
+// The cut comes after what was acknowledged, and every later place is possible.
+func TestCutPlace(t *testing.T) {
+	entries, err := readLog(bytes.NewReader(logOf("ab|cd|e")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, first := range map[int64]int{0: 0, 1: 0, 2 * unit: 0, 3 * unit: 1, 6 * unit: 3, 1 << 30: 7} {
+		seen := map[int]bool{}
+		for seed := range uint64(200) {
+			c := cut{from: from, rng: rand.New(rand.NewPCG(seed, 0))}
+			seen[len(c.head(entries))] = true
+		}
+		for n := range len(entries) + 1 {
+			if seen[n] != (n >= first) {
+				t.Errorf("from %d: a cut after %d entries: %v", from, n, seen[n])
+			}
+		}
+	}
+}
+
 func TestRun(t *testing.T) {
 	dir := t.TempDir()
 	log, disk := filepath.Join(dir, "log"), filepath.Join(dir, "disk")
@@ -139,7 +160,8 @@ func TestRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := run(log, disk, 0.5, 7); err != nil {
+	c := cut{from: 1 << 30, keep: 0.5, rng: rand.New(rand.NewPCG(7, 0))}
+	if err := run(log, disk, c); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(disk)

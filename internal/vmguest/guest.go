@@ -16,6 +16,7 @@ type guest struct {
 	name, path, device string
 	acked              int // operations that must be there
 	operations         int // to do before closing; 0: no end
+	pause              time.Duration
 	out                io.Writer
 }
 
@@ -37,14 +38,15 @@ func (g *guest) run() error {
 	if err != nil {
 		return err
 	}
-	m, info := db.Metrics(), db.Info()
-	g.say("@@ PASS %s-recovered kind %s (%s): %d operations acknowledged, %d there, %d records replayed, %d void, %d ms\n",
-		g.name, info.Kind, info.Domain, g.acked, n, m.RecordsReplayed, m.RecordsVoid, time.Since(began).Milliseconds())
+	m := db.Metrics()
+	g.say("@@ PASS %s-recovered kind %s: %d operations acknowledged, %d there, %d records replayed, %d void, %d ms\n",
+		g.name, db.Info().Kind, g.acked, n, m.RecordsReplayed, m.RecordsVoid, time.Since(began).Milliseconds())
 	for i := n; g.operations == 0 || i < n+g.operations; i++ {
 		if err := operation(g.name, i).write(db); err != nil {
 			return fmt.Errorf("operation %d: %w", i, err)
 		}
 		g.say("ack %s %d;\n", g.name, i+1)
+		time.Sleep(g.pause)
 	}
 	return g.reopen(db, n+g.operations)
 }

@@ -30,6 +30,7 @@ func main() {
 	flag.StringVar(&g.device, "device", "", "kind of device to open it as")
 	flag.IntVar(&g.acked, "acked", 0, "operations that were acknowledged before")
 	flag.IntVar(&g.operations, "operations", 0, "close the store after so many; 0: write until killed")
+	flag.DurationVar(&g.pause, "pause", 0, "between two operations, so that a fast store leaves time to the others")
 	wipe := flag.Bool("blank", false, "only write zeros where a store begins and ends")
 	flag.Parse()
 	if g.name == "" || g.path == "" || flag.NArg() > 0 {
