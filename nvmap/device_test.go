@@ -13,6 +13,12 @@ import (
 var kinds = map[string]func(t *testing.T) nvmap.Device{
 	"mem": func(t *testing.T) nvmap.Device { return nvmap.NewMem(64 << 20) },
 	"sim": func(t *testing.T) nvmap.Device { return nvmap.NewSim(nvmap.NewMem(64 << 20)) },
+	"sim, not mapped and slow": func(t *testing.T) nvmap.Device {
+		s := nvmap.NewSim(nvmap.NewMem(64 << 20))
+		s.HideMapping()
+		s.SetTiming(nvmap.OptaneTiming())
+		return s
+	},
 }
 
 func TestDevices(t *testing.T) {

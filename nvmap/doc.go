@@ -118,7 +118,10 @@
 // # Crash tests
 //
 // Everything that lasts passes through Write and Fence, so [Sim] can rebuild what
-// a power failure may leave at any instant: see [Sim.Images].
+// a power failure may leave at any instant: see [Sim.Images]. It also plays a
+// medium that is slower than the one beneath ([Sim.SetTiming]), counts how its
+// blocks wear ([Sim.Wear]), fails by rule ([Sim.FailIf]), loses lines
+// ([Sim.LoseLines]) and can be one that the CPU cannot map ([Sim.HideMapping]).
 //
 // # Where it stands
 //
@@ -133,7 +136,7 @@
 //   - N4. Write protection: that mapping is read-only, the first write moves a
 //     page to a frame, and stores have a mapping of their own behind a key.
 //   - N5. Asymmetry and endurance: frames absorb writes, records are written once,
-//     and calls, bytes and lines are counted.
+//     and calls, bytes and lines are counted; a [Sim] counts wear block by block.
 //   - N6. Hardware movers: chosen by the CPU's features, and by name for
 //     measurements.
 //   - N7. Devices that the CPU cannot map, or only badly: pcie and block have no
@@ -146,7 +149,7 @@
 //     when to reuse is for the allocator above.
 //   - N11. Usable alone: nothing here knows who calls.
 //   - N12. Modes: reading in place with writes through, or with frames, page by
-//     page.
+//     page; an injected delay, [Sim.SetTiming].
 //
 // # Turned down
 //

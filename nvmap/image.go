@@ -78,6 +78,7 @@ func (s *Sim) emptyCopy() *Sim {
 	if err := c.Grow(s.size.Load()); err != nil {
 		panic(err) // address space as large was just reserved
 	}
+	c.hidden = s.hidden
 	return c
 }
 
@@ -129,6 +130,9 @@ func (b *Sim) reset(s *Sim) {
 	b.fences.Store(0)
 	b.onWrite.Store(nil)
 	b.onFence.Store(nil)
+	b.rule.Store(nil)
+	b.pace.Store(nil)
+	b.lost.clear()
 	b.closed.Store(false)
 	b.pending.clear()
 	clear(b.strays)

@@ -22,6 +22,11 @@ import (
 // that a fence made durable stays, unless IgnoreWrite or FailFence said
 // otherwise.
 //
+// A Sim is as fast as the device beneath unless SetTiming says otherwise, counts
+// how its blocks wear (Wear), and fails where it is told to: one call by its
+// number (FailWrite, FailFence), any call by a rule (FailIf), lines that cannot
+// be read (LoseLines), bytes that change (Corrupt).
+//
 // A Sim may be used as concurrently as any Device. Its fence covers what all
 // goroutines wrote.
 type Sim struct {
@@ -34,6 +39,10 @@ type Sim struct {
 	onFence atomic.Pointer[func()]
 
 	closed atomic.Bool
+	hidden bool // no mapping
+	pace   atomic.Pointer[pace]
+	rule   atomic.Pointer[func(Access) error]
+	lost   lostLines
 
 	mu      sync.Mutex // guards what follows, and is held while images are walked through
 	limit   int64      // Grow stops here; 0: where base stops
@@ -44,6 +53,7 @@ type Sim struct {
 	plan    faultPlan
 	lints   Lints
 	model   Model
+	wear    wear
 	poison  func(Off) bool // lines whose words in flight may end as anything
 
 	durable []byte   // what the medium certainly holds; nil until somebody asks
@@ -70,6 +80,7 @@ func (s *Sim) Info() Info {
 	info := s.base.Info()
 	info.Kind = "sim(" + info.Kind + ")"
 	info.Unit, info.Sector = lineBytes, 8
+	info.Mapped = info.Mapped && !s.hidden
 	info.Domain = "a simulated medium: a line written and not fenced may be lost, kept or torn between its words"
 	return info
 }
@@ -77,8 +88,13 @@ func (s *Sim) Info() Info {
 // Size returns the usable bytes.
 func (s *Sim) Size() int64 { return s.size.Load() }
 
-// Mapping returns the mapping of the device beneath.
-func (s *Sim) Mapping() []byte { return s.base.Mapping() }
+// Mapping returns the mapping of the device beneath, unless it is hidden.
+func (s *Sim) Mapping() []byte {
+	if s.hidden {
+		return nil
+	}
+	return s.base.Mapping()
+}
 
 // SetProtection changes the protection of the device beneath, where it has one.
 func (s *Sim) SetProtection(p Protection) error { return setProtection(s.base, p) }
@@ -130,6 +146,9 @@ func (s *Sim) Grow(size int64) error {
 	case s.limit > 0 && size > s.limit:
 		return fmt.Errorf("%w: simulated device of %d bytes", ErrFull, s.limit)
 	}
+	if err := s.refused("grow", 0, size); err != nil {
+		return notGrown("growing", err)
+	}
 	size = roundUp(size, PageBytes)
 	if err := s.base.Grow(size); err != nil {
 		return err
@@ -143,10 +162,12 @@ func (s *Sim) Grow(size int64) error {
 
 // Read fills p with the visible bytes at off.
 func (s *Sim) Read(off Off, p []byte) error {
-	if err := s.check("read", off, int64(len(p))); err != nil {
+	if err := s.readable(off, int64(len(p))); err != nil {
 		return err
 	}
-	return s.base.Read(off, p)
+	err := s.base.Read(off, p)
+	s.pace.Load().read(int64(len(p)))
+	return err
 }
 
 // Write makes p visible at off, and pending.
@@ -161,6 +182,9 @@ func (s *Sim) Write(off Off, p []byte) error {
 		return err
 	}
 	ignore, fail := s.plan.nextWrite()
+	if fail == nil {
+		fail = s.refused("write", off, int64(len(p)))
+	}
 	if fail != nil {
 		// Somewhere in the middle it went wrong.
 		p = p[:len(p)/2&^7]
@@ -169,6 +193,7 @@ func (s *Sim) Write(off Off, p []byte) error {
 	if err == nil && !ignore {
 		s.flush(off, int64(len(p)))
 	}
+	s.pace.Load().wrote(int64(len(p)))
 	if fail != nil {
 		return &FaultError{Off: off, Op: "write", Err: fail}
 	}
@@ -186,6 +211,9 @@ func (s *Sim) store(off Off, p []byte, ignore bool) error {
 	}
 	if err == nil {
 		err = s.base.Write(off, p)
+	}
+	if err == nil {
+		s.lost.heal(off, int64(len(p)))
 	}
 	if s.touched != nil {
 		s.touched.add(off, int64(len(p)))
@@ -270,6 +298,14 @@ func (s *Sim) Fence() error {
 	if f := s.onFence.Load(); f != nil {
 		(*f)()
 	}
+	if err := s.fence(); err != nil {
+		return err
+	}
+	s.pace.Load().fence()
+	return nil
+}
+
+func (s *Sim) fence() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fences.Add(1)
@@ -277,6 +313,9 @@ func (s *Sim) Fence() error {
 		return ErrClosed
 	}
 	ignore, fail := s.plan.nextFence()
+	if fail == nil {
+		fail = s.refused("fence", 0, 0)
+	}
 	switch {
 	case fail != nil:
 		// As after a failed fsync: whether the lines arrived is unknown, and no
@@ -297,6 +336,9 @@ func (s *Sim) Fence() error {
 func (s *Sim) settle() {
 	s.pending.settle(func(pl *pendingLine) {
 		off := Off(pl.n * lineBytes)
+		if s.touched == nil { // what is tried on an image wears nothing
+			s.wear.line(pl.n, s.fences.Load())
+		}
 		if pl.unlike && len(pl.versions) == 0 {
 			s.strays[pl.n] = pl.before
 		}
@@ -315,15 +357,25 @@ func (s *Sim) Discard(off Off, n int64) error {
 		return err
 	}
 	from, to := inward(off, n, PageBytes)
+	if err := s.refused("discard", off, n); err != nil {
+		return &FaultError{Off: off, Op: "discard", Err: err}
+	}
 	if s.keep || from >= to {
 		return nil
 	}
 	return s.put(Off(from), make([]byte, to-from))
 }
 
-// Allocate does nothing: a simulated block is always there.
+// Allocate does nothing: a simulated block is always there, unless a rule says
+// otherwise.
 func (s *Sim) Allocate(off Off, n int64) error {
-	return s.check("allocate", off, n)
+	if err := s.check("allocate", off, n); err != nil {
+		return err
+	}
+	if err := s.refused("allocate", off, n); err != nil {
+		return notGrown("allocating", err)
+	}
+	return nil
 }
 
 // Corrupt changes bytes on the medium and in sight, as decay does. No counter

@@ -1,0 +1,159 @@
+package nvmap
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
+
+// Access is a call on a Sim, as a rule sees it.
+type Access struct {
+	Op    string // "read", "write", "fence", "grow", "discard" or "allocate"
+	Off   Off    // of a range; 0 for a fence and for growth
+	Bytes int64  // of the range; for growth the size asked for
+}
+
+// FailIf has rule asked about every call from now on; nil: none. An error that
+// it returns makes the call fail with it: a write is half done as with FailWrite,
+// what is pending at a fence is as after FailFence, and anything else is not done
+// at all. Growth and allocation return the error as it is, so that ErrFull is
+// one; all others return a FaultError around it. A rule may be called from
+// several goroutines and must not call the device. Images are not subject to it.
+func (s *Sim) FailIf(rule func(Access) error) {
+	if rule == nil {
+		s.rule.Store(nil)
+		return
+	}
+	s.rule.Store(&rule)
+}
+
+// refused asks the rule.
+func (s *Sim) refused(op string, off Off, n int64) error {
+	if rule := s.rule.Load(); rule != nil {
+		return (*rule)(Access{op, off, n})
+	}
+	return nil
+}
+
+// errPoisoned is behind the FaultError of a lost line.
+var errPoisoned = errors.New("the line is lost: the medium cannot read it")
+
+// LoseLines makes the 64-byte lines around [off, off+n) unreadable, as memory is
+// that the hardware gave up on (poison): Read of any of their bytes is a
+// FaultError that names the first. A line that is written whole is good again.
+// The mapping, where it is not hidden, goes on showing them, and so do images.
+func (s *Sim) LoseLines(off Off, n int64) error {
+	if err := s.check("lose", off, n); err != nil {
+		return err
+	}
+	s.lost.add(off, n)
+	return nil
+}
+
+// LostLines returns how many lines are unreadable.
+func (s *Sim) LostLines() int { return int(s.lost.n.Load()) }
+
+// HideMapping makes the device one that cannot be mapped: everything is read
+// through Read. It is called before anybody asks for the mapping, and holds for
+// images too.
+func (s *Sim) HideMapping() { s.hidden = true }
+
+// lostLines is a set of lines that costs nothing while it is empty.
+type lostLines struct {
+	n     atomic.Int64
+	mu    sync.Mutex
+	lines map[uint64]struct{}
+}
+
+func (l *lostLines) add(off Off, n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lines == nil {
+		l.lines = make(map[uint64]struct{})
+	}
+	from, to := outward(off, n, lineBytes)
+	for ; from < to; from += lineBytes {
+		l.lines[uint64(from/lineBytes)] = struct{}{}
+	}
+	l.n.Store(int64(len(l.lines)))
+}
+
+func (l *lostLines) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.lines)
+	l.n.Store(0)
+}
+
+// heal takes the lines that lie whole in [off, off+n) out of the set.
+func (l *lostLines) heal(off Off, n int64) {
+	if l.n.Load() == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from, to := inward(off, n, lineBytes)
+	for ; from < to; from += lineBytes {
+		delete(l.lines, uint64(from/lineBytes))
+	}
+	l.n.Store(int64(len(l.lines)))
+}
+
+// check returns a FaultError if a line that [off, off+n) touches is in the set.
+func (l *lostLines) check(off Off, n int64) error {
+	if l.n.Load() == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from, to := outward(off, n, lineBytes)
+	for ; from < to; from += lineBytes {
+		if _, ok := l.lines[uint64(from/lineBytes)]; ok {
+			return &FaultError{Off: max(off, Off(from)), Op: "read", Err: errPoisoned}
+		}
+	}
+	return nil
+}
+
+// readable says why [off, off+n) cannot be read.
+func (s *Sim) readable(off Off, n int64) error {
+	if err := s.check("read", off, n); err != nil {
+		return err
+	}
+	if err := s.refused("read", off, n); err != nil {
+		return &FaultError{Off: off, Op: "read", Err: err}
+	}
+	if n == 0 {
+		return nil
+	}
+	return s.lost.check(off, n)
+}
+
+// ReadBatch reads pages together, in the time of one read and all their bytes.
+func (s *Sim) ReadBatch(reqs []PageRead) error {
+	good := make([]PageRead, 0, len(reqs))
+	var at []int
+	for i := range reqs {
+		r := &reqs[i]
+		if r.Err = s.readable(r.Page.Off(), PageBytes); r.Err == nil {
+			good, at = append(good, *r), append(at, i)
+		}
+	}
+	_ = ReadPages(s.base, good) // each page has its error
+	s.pace.Load().read(int64(len(good)) * PageBytes)
+	for i, r := range good {
+		reqs[at[i]].Err = r.Err
+	}
+	for i := range reqs {
+		if reqs[i].Err != nil {
+			return reqs[i].Err
+		}
+	}
+	return nil
+}
+
+// notGrown is the error of growth and allocation that a rule refused.
+func notGrown(op string, err error) error {
+	return fmt.Errorf("nvmap: simulated device: %s: %w", op, err)
+}
