@@ -65,7 +65,7 @@ func (e *nvkvEngine) recycle(batch *kv.Batch) {
 }
 
 func (e *nvkvEngine) Scan(start []byte, n int, fn func(key, value []byte) bool) error {
-	return e.db.View(func(tx *kv.Tx) error { return nvkvScan(tx, start, n, fn) })
+	return e.db.Scan(start, nil, n, fn)
 }
 
 func (e *nvkvEngine) Snapshot() (Reader, error) {

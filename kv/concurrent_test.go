@@ -309,6 +309,24 @@ func batchesAtOneInstant(t *testing.T, keys int) {
 			return tx.Err()
 		})
 	})
+	run("scans", func(*rand.Rand) error {
+		first, count := uint64(0), 0
+		var wrong error
+		err := db.Scan(nil, nil, keys, func(k, v []byte) bool {
+			n, err := linearValue(v, nil)
+			if count++; count == 1 {
+				first = n
+			}
+			if err != nil || n != first {
+				wrong = fmt.Errorf("%s is %d, the first key %d, %w", k, n, first, err)
+			}
+			return wrong == nil
+		})
+		if err == nil && wrong == nil && count != keys {
+			return fmt.Errorf("%d keys", count)
+		}
+		return errors.Join(err, wrong)
+	})
 	run("checkpoints", func(*rand.Rand) error { return db.Checkpoint(context.Background()) })
 	end := time.Now().Add(time.Second)
 	for n := uint64(2); time.Now().Before(end) && !t.Failed(); n++ {

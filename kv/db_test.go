@@ -84,7 +84,8 @@ func (m model) keys() []string {
 	return ks
 }
 
-// compare fails unless db holds exactly m, by Get and by both iterations.
+// compare fails unless db holds exactly m, by Get, by both iterations and by
+// scans.
 func (m model) compare(t testing.TB, db *DB) {
 	t.Helper()
 	ks := m.keys()
@@ -117,6 +118,7 @@ func (m model) compare(t testing.TB, db *DB) {
 			t.Fatalf("Get(%.40q) = %d bytes, %v; want %d bytes", k, len(v), err, len(m[k]))
 		}
 	}
+	m.scans(t, db, ks)
 }
 
 // TestModelRandom runs random operations of all shapes against a map, with

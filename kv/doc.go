@@ -68,7 +68,8 @@
 // A DB may be used from any number of goroutines. Writers take turns; those that
 // wait are committed together by the next one. Point reads take no lock and write
 // no shared memory but a counter of calls under way: they read under the versions
-// of the pages they pass, and again if one of them changed. A Tx, a Cursor and a
+// of the pages they pass, and again if one of them changed. A [DB.Scan] of few
+// records does the same with all pages that it passes. A Tx, a Cursor and a
 // Batch are for one goroutine each.
 //
 // # Cost

@@ -1,0 +1,166 @@
+package kv
+
+import (
+	"runtime"
+	"sync"
+)
+
+const (
+	// shortMost is how many records a scan reads without a snapshot.
+	shortMost = 256
+	// shortBytesMax is how many bytes of them.
+	shortBytesMax = 256 << 10
+)
+
+// shortScan is a scan of few records of the current state: copies, which the
+// pages that led to them have vouched for.
+type shortScan struct {
+	trail trail
+	ahead ahead
+	at    int64 // wall clock by which records expire, once one may
+	n     int   // records
+	items [shortMost]plain
+	buf   []byte // what they alias
+}
+
+var shortPool = sync.Pool{New: func() any { return new(shortScan) }}
+
+// Scan calls fn with up to n records of [start, end) in ascending order until it
+// returns false. A nil start begins at the first key, a nil end is open, a
+// negative n sets no bound. All records belong to one instant. Key and value are
+// valid until fn returns and must not be written.
+//
+// A scan of up to 256 records and 256 KiB takes no lock and keeps nothing from
+// being freed, as a point read does: it copies the records, looks whether what
+// led to them is still as it was, and tries again if not. fn is called then and
+// may use the DB as it likes. A longer scan is that of a Tx, see [Tx.All].
+func (db *DB) Scan(start, end []byte, n int, fn func(key, value []byte) bool) error {
+	if n == 0 || emptyRange(start, end) {
+		return db.readable()
+	}
+	if n > 0 && n <= shortMost {
+		s := shortPool.Get().(*shortScan)
+		defer s.release()
+		if s.read(db, start, end, n) {
+			for i := 0; i < s.n && fn(s.items[i].key, s.items[i].value); i++ {
+			}
+			return nil
+		}
+	}
+	return db.View(func(tx *Tx) error {
+		for key, value := range tx.All(start, end) {
+			if n--; !fn(key, value) || n == 0 {
+				break
+			}
+		}
+		return tx.Err()
+	})
+}
+
+// readable returns why the store cannot be read, or nil.
+func (db *DB) readable() error {
+	if db.closed.Load() {
+		return ErrClosed
+	}
+	return nil
+}
+
+// release gives the scan back, without much memory.
+func (s *shortScan) release() {
+	if cap(s.buf) > shortBytesMax {
+		s.buf = nil
+		clear(s.items[:])
+	}
+	s.trail.ix, s.trail.vals = nil, nil
+	s.ahead.reset(nil, nil, 0)
+	shortPool.Put(s)
+}
+
+// read fills s, or returns false where a snapshot must do it, which is also who
+// finds words for what is damaged.
+func (s *shortScan) read(db *DB, start, end []byte, n int) (done bool) {
+	in, err := db.enter()
+	if err != nil {
+		return false
+	}
+	defer in.leave()
+	defer func() { done = done && err == nil }()
+	defer db.guarded("scan", panicOnFault(true), &err)
+	for try := 0; try < optimistic; {
+		shown := db.showing.Load()
+		if shown&1 != 0 {
+			runtime.Gosched()
+			continue
+		}
+		done, err := s.try(db, start, end, n)
+		if err != errChanged && s.trail.stands() && db.showing.Load() == shown {
+			return done && err == nil
+		}
+		if try++; try > 1 {
+			runtime.Gosched()
+		}
+	}
+	return false
+}
+
+// try is one attempt. What it returns counts only if the trail stands.
+func (s *shortScan) try(db *DB, start, end []byte, n int) (done bool, err error) {
+	s.n, s.at, s.buf = 0, 0, s.buf[:0]
+	t, a := &s.trail, &s.ahead
+	t.ix = &db.ix
+	at, err := t.seek(start)
+	if err != nil {
+		return false, err
+	}
+	if t.n-at < n {
+		t.askBeside()
+	}
+	a.reset(t.ix, t, 1)
+	a.enter(t.vals, at, t.n)
+	for s.n < n {
+		x, ok := a.next(n - s.n)
+		if !ok {
+			return a.err == nil, a.err
+		}
+		if took, err := s.take(db, x); !took {
+			return false, err
+		}
+		if s.n > 0 && !inside(s.items[s.n-1].key, end) {
+			s.n--
+			break
+		}
+	}
+	return true, nil
+}
+
+// take copies a record, if it has not expired. It returns false where a
+// snapshot must read it.
+func (s *shortScan) take(db *DB, x ref) (bool, error) {
+	o := refOff(x)
+	c := db.r.RecordAt(o)
+	b := db.bytesAt(o, c.Bytes)
+	if x&refSpill != 0 || len(s.buf)+len(b) > shortBytesMax {
+		return false, nil
+	}
+	from := len(s.buf)
+	s.buf = append(s.buf, b...)
+	b = s.buf[from:]
+	if x&refTTL == 0 && s.items[s.n].parse(b, db.seed, c.Carve, o) {
+		s.n++
+		return true, nil
+	}
+	var rec record
+	if b == nil || !rec.parse(b) || !rec.sealed(b, db.seed, c.Carve, o) {
+		return false, &CorruptError{Off: uint64(o), Structure: "record"}
+	}
+	if s.at == 0 {
+		s.at = now()
+	}
+	if rec.expired(s.at) {
+		s.buf = s.buf[:from]
+		return true, nil
+	}
+	s.items[s.n] = plain{rec.key, rec.value}
+	s.n++
+	return true, nil
+}
