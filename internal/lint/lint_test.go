@@ -42,7 +42,7 @@ func TestImportsGoDown(t *testing.T) {
 // unsafeHomes are the files of the engine that may import unsafe: those that
 // map memory, those that read words of it, and the two callers of Prefetch.
 var unsafeHomes = []string{
-	"kv/cursor.go", "kv/db.go", "kv/lookup.go", "kv/medium.go", "kv/page.go", "kv/read.go", "kv/scan.go",
+	"kv/lookup.go", "kv/medium.go", "kv/page.go", "kv/sections.go",
 }
 
 // TestUnsafeHomes: in alloc and kv, unsafe stays where it is; nvmap, whose
