@@ -212,6 +212,15 @@ func (c *checker) held() {
 	for _, x := range db.tombs {
 		c.holdRecord(x, hold)
 	}
+	hold(db.group.closing)
+	for _, w := range db.group.waiting {
+		for _, x := range w.refs {
+			c.holdRecord(x, hold)
+		}
+		for _, o := range w.slots {
+			hold(o)
+		}
+	}
 	for _, p := range db.ix.pages {
 		hold(p.Off())
 	}

@@ -73,7 +73,10 @@ func (db *DB) checkpoint(ctx context.Context) (err error) {
 	defer c.mu.Unlock()
 	defer db.guarded("checkpoint", panicOnFault(true), &err)
 	began := time.Now()
-	f := db.freeze()
+	f, err := db.freeze()
+	if err != nil {
+		return err
+	}
 	if err := db.writeFrozen(ctx, f); err != nil {
 		return db.thaw(f, err)
 	}
@@ -87,9 +90,13 @@ func (db *DB) checkpoint(ctx context.Context) (err error) {
 }
 
 // freeze takes the one instant that a checkpoint describes (R8): root, number,
-// maps and lists are cut together, between two transactions.
-func (db *DB) freeze() *frozen {
+// maps and lists are cut together, between two transactions. An open group ends
+// with it: none of its records must be newer than the number of the freeze.
+func (db *DB) freeze() (*frozen, error) {
 	defer db.standstill()()
+	if err := db.closeGroup(); err != nil {
+		return nil, err
+	}
 	db.publish.Lock()
 	defer db.publish.Unlock()
 	h := db.openHolder(false)
@@ -109,7 +116,7 @@ func (db *DB) freeze() *frozen {
 		db.r.SetInterval(f.state.interval)
 	}
 	db.frozenLast = f.state.last
-	return f
+	return f, nil
 }
 
 // thaw undoes a freeze that led to nothing: the last checkpoint still counts.
@@ -219,6 +226,7 @@ func (db *DB) flipped(f *frozen, took time.Duration) {
 	for _, x := range f.held {
 		db.freeHeld(x)
 	}
+	db.releaseBelow(f.state.last + 1) // no recovery counts what the checkpoint contains
 	db.checkpoints.freezing.Store(nil)
 	db.reclaim()
 	db.dirtyLeft.Store(int64(db.m.Dirty()))
@@ -240,12 +248,22 @@ func (db *DB) checkpointIfWritten() error {
 func (db *DB) startCheckpointer() {
 	c := &db.checkpoints
 	c.wake, c.stop, c.exited = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	var due <-chan time.Time
+	if db.relaxed() && !db.opt.noGroupTimer {
+		db.group.timer = time.NewTimer(groupDelay)
+		due = db.group.timer.C
+	}
 	go func() {
 		defer close(c.exited)
 		for {
 			select {
 			case <-c.stop:
 				return
+			case <-due:
+				if err := db.syncGroup(); err != nil {
+					db.opt.Logger.Error("closing a group", "error", err)
+				}
+				continue
 			case <-c.wake:
 			}
 			if db.failure.Load() != nil {

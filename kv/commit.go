@@ -69,8 +69,9 @@ func (e *entry) ref() ref {
 	return r
 }
 
-// commit makes the entries durable and visible together, with one fence. Keys
-// are distinct and, if there are several, sorted. The caller holds the turn.
+// commit makes the entries durable and visible together, with one fence; in
+// relaxed mode it leaves the fence to the end of the group. Keys are distinct
+// and, if there are several, sorted. The caller holds the turn.
 //
 // I1. Nothing that can fail for want of space comes after the first write.
 // I2. No record of a transaction is written before all of the one before are
@@ -99,6 +100,9 @@ func (db *DB) commit(es []entry) (err error) {
 	if err := db.reserveFor(es, urgent); err != nil {
 		return db.refuse(err)
 	}
+	if err := db.openGroup(urgent); err != nil {
+		return db.refuse(err)
+	}
 	if err := db.place(es, urgent); err != nil {
 		return db.refuse(err)
 	}
@@ -113,9 +117,7 @@ func (db *DB) commit(es []entry) (err error) {
 			return db.fail(err)
 		}
 	}
-	if db.off(ruleI3) {
-		// published unfenced
-	} else if err := db.m.Fence(); err != nil {
+	if err := db.endCommit(); err != nil {
 		return db.fail(err)
 	}
 	if single {
@@ -128,7 +130,7 @@ func (db *DB) commit(es []entry) (err error) {
 	}
 	db.count(es)
 	db.pressed()
-	return nil
+	return db.countGroup(es)
 }
 
 // guardedCommit is guarded for a commit: how far it came is not known.
@@ -221,7 +223,7 @@ func (db *DB) endInside() {
 // place gives every entry its slot, and its runs. It takes nothing on failure.
 func (db *DB) place(es []entry, urgent bool) error {
 	for i := range es {
-		if err := db.placeOne(&es[i], len(es) > 1, urgent); err != nil {
+		if err := db.placeOne(&es[i], len(es) > 1 || db.grouped(), urgent); err != nil {
 			for j := range i {
 				db.unplace(&es[j])
 			}
@@ -286,7 +288,13 @@ func (db *DB) store(es []entry) error {
 	if db.counter == maxCounter {
 		return fmt.Errorf("nvkv: run %d has used up its numbers", db.run)
 	}
-	db.counter++
+	first, count := 0, len(es)
+	if db.grouped() {
+		first, count = int(db.group.records), 0
+	}
+	if first == 0 {
+		db.counter++
+	}
 	for i := range es {
 		e := &es[i]
 		if e.spill {
@@ -294,7 +302,7 @@ func (db *DB) store(es []entry) error {
 				return err
 			}
 		}
-		if err := db.storeOne(e, i, len(es)); err != nil {
+		if err := db.storeOne(e, first+i, count); err != nil {
 			return err
 		}
 	}
@@ -305,7 +313,7 @@ func (db *DB) storeOne(e *entry, ordinal, count int) error {
 	if err := db.r.Touch(e.off); err != nil {
 		return err
 	}
-	flags := e.flags(count > 1)
+	flags := e.flags(count != 1)
 	h := headerBytes(flags)
 	img := e.image[maxRecHeader-h:]
 	if e.spill {
@@ -318,7 +326,7 @@ func (db *DB) storeOne(e *entry, ordinal, count int) error {
 	le.PutUint16(img[recKeyLen:], uint16(len(e.key)))
 	img[recKind], img[recFlags] = e.kind, flags
 	o := recHeader
-	if count > 1 {
+	if count != 1 {
 		le.PutUint32(img[o:], uint32(ordinal))
 		le.PutUint32(img[o+4:], uint32(count))
 		o += recMultiBytes

@@ -38,6 +38,7 @@ type DB struct {
 	frozenLast      number // newest transaction that a checkpoint may contain
 	counts          counts
 	sweep           sweep
+	group           group
 	ending          bool // nothing is written any more: Close takes the last checkpoint
 
 	// Under publish.
@@ -339,19 +340,6 @@ func (db *DB) write(o *op) (err error) {
 		}
 	}
 	return err
-}
-
-// Sync makes everything that was written before it durable. Every write is
-// when it returns, so there is nothing to do but to say whether the store
-// still works.
-func (db *DB) Sync() error {
-	if db.closed.Load() {
-		return ErrClosed
-	}
-	if f := db.failure.Load(); f != nil {
-		return *f
-	}
-	return nil
 }
 
 // Info describes the device beneath.

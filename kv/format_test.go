@@ -36,7 +36,7 @@ func TestFormat(t *testing.T) {
 	}
 
 	medium := bytes.Clone(after.m.View(0, int(after.m.Size())))
-	w := &formatWalk{t: t, doc: layout.Read(t, formatDoc), medium: medium, reached: map[int]bool{}, got: model{}, refs: map[int]formatRef{}, newest: map[string]uint64{}}
+	w := &formatWalk{t: t, doc: layout.Read(t, formatDoc), medium: medium, reached: map[int]bool{}, got: model{}, refs: map[int]formatRef{}, newest: map[string]uint64{}, ordinal: map[string]uint64{}}
 	w.d = layout.NewDump(t, w.doc, medium)
 	w.all()
 	w.d.Unexplained()
@@ -120,6 +120,11 @@ func fillFormat(t *testing.T, db *DB, want model) {
 	put("fig", "newer than the checkpoint")
 	batch("apple", "yellow", "grape", strings.Repeat("g", 8193)) // three pages
 	del("cherry")
+	db.opt.Durability = Relaxed
+	put("huckleberry", "1")
+	batch("huckleberry", "2", "jackfruit", "3")
+	must(db.Sync())
+	db.opt.Durability = Sync
 	batch("void, not lost", "4", lost, "5")
 	delete(want, "void, not lost")
 	delete(want, lost)
@@ -164,6 +169,7 @@ type formatWalk struct {
 	refs    map[int]formatRef // by offset of the record
 	got     model
 	newest  map[string]uint64 // number by key
+	ordinal map[string]uint64 // of it
 }
 
 func (w *formatWalk) all() {
@@ -350,16 +356,16 @@ func (w *formatWalk) slot(s *layout.Slab, off int) {
 	if bits := r.flags>>2&1 | r.flags&2; reached && (r.key != by.key || bits != by.bits) {
 		w.t.Errorf("record at %#x: key %.40q, flags %#x; the index says %.40q, %#x", off, r.key, r.flags, by.key, by.bits)
 	}
-	w.apply(number, r)
+	w.apply(r)
 }
 
 // apply keeps the newest version of a key. Slots come in any order; only
 // records that the checkpoint names and newer ones do.
-func (w *formatWalk) apply(number uint64, r formatRecord) {
-	if number < w.newest[r.key] {
+func (w *formatWalk) apply(r formatRecord) {
+	if r.kind == 3 || r.number < w.newest[r.key] || r.number == w.newest[r.key] && r.ordinal < w.ordinal[r.key] {
 		return
 	}
-	w.newest[r.key] = number
+	w.newest[r.key], w.ordinal[r.key] = r.number, r.ordinal
 	if r.kind == 2 {
 		delete(w.got, r.key)
 		return
@@ -369,17 +375,19 @@ func (w *formatWalk) apply(number uint64, r formatRecord) {
 
 // formatRecord is a record as the document has it.
 type formatRecord struct {
-	kind, flags uint64
-	key, value  string
+	number, ordinal uint64
+	kind, flags     uint64
+	key, value      string
 }
 
 // record prints the record at off. Its runs are reached if the index names it.
 func (w *formatWalk) record(s *layout.Slab, off int, reached bool) formatRecord {
 	var key, value string
+	ordinal := uint64(0)
 	v := w.d.Struct("Record", off)
 	h := w.doc.Size(w.t, "Record")
 	if v["flags"]&1 != 0 {
-		w.d.Struct("Record group", off+h)
+		ordinal = w.d.Struct("Record group", off+h)["ordinal"]
 		h += w.doc.Size(w.t, "Record group")
 	}
 	if v["flags"]&2 != 0 {
@@ -415,7 +423,7 @@ func (w *formatWalk) record(s *layout.Slab, off int, reached bool) formatRecord 
 	if damaged := key != lost && strings.HasSuffix(key, lost[1:]); (uint64(sum) == v["checksum"]) == damaged {
 		w.t.Errorf("record at %#x, key %.40q: checksum %#x, should be %#x", off, key, v["checksum"], sum)
 	}
-	return formatRecord{v["kind"], v["flags"], key, value}
+	return formatRecord{v["number"], ordinal, v["kind"], v["flags"], key, value}
 }
 
 // runs prints a run list and what it names, n bytes, and returns them and the

@@ -170,7 +170,7 @@ func (db *DB) reclaim() {
 	l := &db.holders
 	l.sweep(db.freePage)
 	for _, x := range l.freeRecords {
-		db.freeRecord(x)
+		db.freeLater(x)
 	}
 	l.freeRecords = l.freeRecords[:0]
 }
@@ -232,7 +232,11 @@ func (db *DB) supersede(x ref) {
 	db.r.ClearLive(refOff(x))
 	snapshot := newestSnapshot(db.holders.newest)
 	if snapshot == nil && x&refSpill == 0 {
-		db.r.Free(refOff(x))
+		if db.grouped() {
+			db.freeLater(x)
+		} else {
+			db.r.Free(refOff(x))
+		}
 		return
 	}
 	var rec record

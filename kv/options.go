@@ -49,6 +49,10 @@ type Options struct {
 	// nvmap.NewPolicy. "": "clock".
 	CachePolicy string
 
+	// Durability says when a write is durable; the default is Sync: when its call
+	// returns.
+	Durability Durability
+
 	// Logger takes what happens in the background; nil: nothing is logged.
 	Logger *slog.Logger
 
@@ -60,10 +64,12 @@ type Options struct {
 	// to 1 MiB; 0: 64 KiB. An existing store keeps what it has.
 	SlabBytes int
 
-	privateFrom int   // see defaultPrivateFrom; tests lower it
-	lateFrom    int   // see defaultLateFrom; tests lower it
-	broken      rules // rules that a test has switched off
-	unfinished  bool  // the store counts as absent until finish: for Restore
+	privateFrom  int   // see defaultPrivateFrom; tests lower it
+	groupBytes   int64 // see defaultGroupBytes; tests lower it
+	noGroupTimer bool  // groups are closed by size, Sync and checkpoints alone
+	lateFrom     int   // see defaultLateFrom; tests lower it
+	broken       rules // rules that a test has switched off
+	unfinished   bool  // the store counts as absent until finish: for Restore
 }
 
 // DefaultCheckpointBytes is Options.CheckpointBytes when that is 0.
@@ -84,6 +90,9 @@ func (o *Options) withDefaults() Options {
 	if c.CacheBytes == 0 {
 		c.CacheBytes = DefaultCacheBytes
 	}
+	if c.groupBytes == 0 {
+		c.groupBytes = defaultGroupBytes
+	}
 	if c.privateFrom == 0 {
 		c.privateFrom = defaultPrivateFrom
 	}
@@ -99,6 +108,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("nvkv: option CheckpointBytes is %d, less than nothing", o.CheckpointBytes)
 	case o.CacheBytes < MinCacheBytes:
 		return fmt.Errorf("nvkv: option CacheBytes is %d, less than the least, %d", o.CacheBytes, MinCacheBytes)
+	case o.Durability != Sync && o.Durability != Relaxed:
+		return fmt.Errorf("nvkv: option Durability is %d, neither Sync nor Relaxed", o.Durability)
 	case o.MaxBytes < 0:
 		return fmt.Errorf("nvkv: option MaxBytes is %d, less than nothing", o.MaxBytes)
 	}

@@ -33,7 +33,8 @@ const (
 
 	kindPut    = 1
 	kindDelete = 2
-	kindCount  = 3
+	kindClose  = 3 // ends a group of relaxed mode
+	kindCount  = 4
 
 	flagMulti    = 1 << 0 // ordinal and count follow the header
 	flagExpiry   = 1 << 1 // expiry follows
@@ -75,7 +76,7 @@ type record struct {
 	off     nvmap.Off
 	number  number
 	ordinal uint32
-	count   uint32 // records of the transaction; 1 without flagMulti
+	count   uint32 // records of the transaction; 1 without flagMulti, 0 in a group
 	expiry  int64  // Unix nanoseconds, 0: never
 	kind    byte
 	flags   byte

@@ -178,17 +178,18 @@ func (rc *recovery) decide() {
 	for i := range rc.salvagers {
 		highest = max(highest, rc.salvagers[i].highest)
 	}
-	if highest == 0 || highest.run() != rc.st.run {
-		return
+	if highest.run() == rc.st.run {
+		rc.highest = highest
 	}
-	rc.highest = highest
 	rc.each(func(c *candidate) {
-		if c.number == highest {
+		if c.number == rc.highest {
 			rc.last = append(rc.last, c)
+		} else if c.kind == kindClose {
+			c.kind = kindVoid // its group is complete by decision
 		}
 	})
 	slices.SortFunc(rc.last, func(a, b *candidate) int { return cmp.Compare(a.ordinal, b.ordinal) })
-	if rc.whole(rc.last) {
+	if len(rc.last) == 0 || rc.whole(rc.last) {
 		return
 	}
 	rc.void = true
@@ -199,11 +200,20 @@ func (rc *recovery) decide() {
 	rc.last = nil
 }
 
-// whole says whether all records of a transaction are there, runs included.
+// whole says whether all records of a transaction are there, runs included. In a
+// group the closing record alone says how many they are.
 func (rc *recovery) whole(t []*candidate) bool {
+	group := t[len(t)-1].kind == kindClose
 	for i, c := range t {
 		var rec record
-		if rc.db.readRecord(c.off, &rec) != nil || rec.count != uint32(len(t)) || c.ordinal != uint32(i) {
+		if rc.db.readRecord(c.off, &rec) != nil || c.ordinal != uint32(i) {
+			return false
+		}
+		want := uint32(len(t))
+		if group && c.kind != kindClose {
+			want = 0
+		}
+		if rec.count != want && !(rec.count == 0 && rc.db.off(ruleI41)) {
 			return false
 		}
 		if rec.spilled() && (!rc.carvedRuns(&rec) || !rc.db.runsWhole(&rec)) {
@@ -314,7 +324,7 @@ func (rc *recovery) beginRun() error {
 		st.ended = append(slices.Clone(st.ended), endedRun{st.run, rc.lastCounter()})
 	}
 	st.run++
-	st.clean = st.clean && db.off(ruleI7)
+	st.clean = st.clean && db.off(ruleI40)
 	db.run, db.counter = st.run, 0
 	if err := db.r.WriteSuper(st.encode()); err != nil {
 		return err

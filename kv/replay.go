@@ -63,9 +63,10 @@ type slotChanges struct {
 
 // spilledChange is the same for a record with runs.
 type spilledChange struct {
-	ref ref
-	old bool // named by the checkpoint's tree; else a candidate
-	won bool
+	ref  ref
+	old  bool // named by the checkpoint's tree; else a candidate
+	won  bool
+	keep bool // lost, and stays until a checkpoint has flipped
 }
 
 // replay brings the tree up to date.
@@ -119,7 +120,10 @@ func (rc *recovery) claim() error {
 	for i := range rc.salvagers {
 		sv := &rc.salvagers[i]
 		sv.each(func(c *candidate) {
-			if c.flags&flagSpill != 0 && c.kind != kindVoid && err == nil {
+			switch {
+			case c.kind == kindClose: // R2
+				db.tombs = append(db.tombs, c.off)
+			case c.flags&flagSpill != 0 && c.kind != kindVoid && err == nil:
 				err = sv.claimRuns(c)
 			}
 		})
@@ -344,11 +348,16 @@ func (rc *recovery) keyOf(c *candidate) ([]byte, error) {
 }
 
 // lose frees the slot of a candidate that a newer record supersedes. A
-// tombstone stays (R6).
+// tombstone stays (R6), and so does what belongs to the highest transaction, a
+// group: until this opening's superblock says otherwise, the next one counts it.
 func (rv *resolver) lose(c *candidate) {
 	switch {
 	case c.kind == kindDelete:
 		rv.bury(c)
+	case c.number == rv.rc.highest && c.flags&flagSpill != 0: // R2: of a group
+		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: c.ref(), keep: true})
+	case c.number == rv.rc.highest:
+		rv.part.tombs = append(rv.part.tombs, c.off)
 	case c.flags&flagSpill != 0:
 		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: c.ref()})
 	default:
@@ -529,7 +538,7 @@ func (rc *recovery) displaceSpilled(s spilledChange) []alloc.Extent {
 	}
 	_ = db.r.Retake(o, alloc.KindRecord)
 	switch {
-	case rec.flags&flagSpillKey != 0:
+	case s.keep || rec.flags&flagSpillKey != 0:
 		db.tombs = append(db.tombs, s.ref&^refTTL) // I6
 		rc.eachRun(s.ref, func(o nvmap.Off) { _ = db.r.Retake(o, alloc.KindRun) })
 		return nil

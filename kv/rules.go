@@ -23,10 +23,12 @@ const (
 	ruleI3                           // nothing is published before its fence
 	ruleI5                           // slots of run lists that a checkpoint names stay
 	ruleI6                           // runs that hold a key stay as long
-	ruleI7                           // an opening takes back that nothing was written
+	ruleI40                          // an opening takes back that nothing was written
 	ruleI30Record                    // a snapshot keeps the slots and runs that it can see
 	ruleI30Page                      // a holder keeps the pages and blocks that it can see
 	ruleI30Reader                    // a point read counts if its leaf did not change meanwhile
+	ruleR2                           // records of a group stay until the next one is fenced
+	ruleI41                          // a group has a closing record
 	ruleI20                          // a restored store counts when all of it is there
 )
 

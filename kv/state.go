@@ -17,7 +17,7 @@ type state struct {
 	root     nvmap.PageID
 	height   uint8
 	hasLong  bool
-	clean    bool   // nothing was written since the freeze (I7)
+	clean    bool   // nothing was written since the freeze (I40)
 	epoch    uint64 // of the index's newest pages
 	keys     int64
 	leaves   int64

@@ -615,10 +615,10 @@ func TestI6_KeysInRunsOutliveTheirRecords(t *testing.T) {
 	})
 }
 
-// I7: a store was closed and says that nothing was written since its checkpoint.
+// I40: a store was closed and says that nothing was written since its checkpoint.
 // An opening that left that as it is would lose what it wrote.
-func TestI7_AnOpeningTakesBackThatNothingWasWritten(t *testing.T) {
-	tellTwice(t, ruleI7, func(s *session) error {
+func TestI40_AnOpeningTakesBackThatNothingWasWritten(t *testing.T) {
+	tellTwice(t, ruleI40, func(s *session) error {
 		s.c.opt.lateFrom = 1
 		return script(
 			func() error { return s.do(put("a", "1"), put("b", "1")) },

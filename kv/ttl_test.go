@@ -205,7 +205,8 @@ func TestR7Slots(t *testing.T) {
 				must(t, tx.Rollback())
 				used("before a later checkpoint", true)
 			}
-			f := db.freeze()
+			f, err := db.freeze()
+			must(t, err)
 			used("when the checkpoint is frozen", true)
 			wantErr(t, "thaw", db.thaw(f, context.Canceled), context.Canceled)
 			used("when that one came to nothing", true)

@@ -1,0 +1,215 @@
+package kv
+
+import (
+	"encoding/binary"
+	"time"
+
+	"nvkv/alloc"
+	"nvkv/nvmap"
+)
+
+// Relaxed durability works in groups: everything that was committed since the
+// last fence is one transaction to a recovery. Its records carry one number, and
+// ordinals that run on from commit to commit; a closing record, written before
+// the fence, carries their count. A group without it never happened.
+//
+// A commit of a group is visible at once, and its slots may be superseded before
+// the group is fenced. R2 then says more than without groups: the records of a
+// group stay allocated until the next group is fenced, else the group's count
+// would fail after it was made durable. What is superseded while a group is open
+// therefore waits for two fences; which of it belongs to the group and which to
+// an older one, would cost a look at the medium.
+
+// Durability says when a write is durable.
+type Durability int
+
+const (
+	// Sync makes every write durable before its call returns.
+	Sync Durability = iota
+	// Relaxed makes writes visible at once and durable together: when 4 MiB were
+	// written, after 100 ms, with a checkpoint, and by DB.Sync. A crash loses the
+	// newest of them, from some point on; never one without all that came later.
+	Relaxed
+)
+
+const (
+	defaultGroupBytes = 4 << 20
+	groupDelay        = 100 * time.Millisecond
+)
+
+// group is the open group of a store in relaxed mode. Under the turn.
+type group struct {
+	records uint32    // written; 0: no group is open
+	bytes   int64     // of them
+	closing nvmap.Off // slot for the closing record
+	waiting []superseded
+	timer   *time.Timer // runs while a group is open; nil in tests that close groups themselves
+}
+
+// superseded is what left the index while the group of number was open.
+type superseded struct {
+	number number
+	refs   []ref
+	slots  []nvmap.Off
+}
+
+func (db *DB) relaxed() bool { return db.opt.Durability == Relaxed }
+
+// grouped says whether records written now belong to a group.
+func (db *DB) grouped() bool { return db.relaxed() && !db.opt.unfinished }
+
+// openGroup makes room for the closing record of a group, if none is open:
+// closing must not meet a full store.
+func (db *DB) openGroup(urgent bool) error {
+	g := &db.group
+	if !db.grouped() || g.closing != 0 {
+		return nil
+	}
+	class, _ := db.r.ClassFor(recHeader + recMultiBytes)
+	off, err := db.r.AllocRecord(class, urgent)
+	if err != nil {
+		return err
+	}
+	g.closing = off
+	return nil
+}
+
+// endCommit makes the records of a commit durable, or leaves that to the end of
+// their group. Nothing else may come between it and the publication.
+func (db *DB) endCommit() error {
+	if db.grouped() || db.off(ruleI3) {
+		return nil
+	}
+	return db.m.Fence()
+}
+
+// countGroup adds the records of a commit to the open group, and closes it when
+// it has grown large. They are published.
+func (db *DB) countGroup(es []entry) error {
+	if !db.grouped() {
+		return nil
+	}
+	g := &db.group
+	if g.records == 0 && g.timer != nil {
+		g.timer.Reset(groupDelay)
+	}
+	g.records += uint32(len(es))
+	for i := range es {
+		g.bytes += int64(es[i].rec)
+	}
+	if g.bytes < db.opt.groupBytes {
+		return nil
+	}
+	return db.closeGroup()
+}
+
+// closeGroup makes the open group durable, with one fence. The caller has the
+// turn or a standstill.
+func (db *DB) closeGroup() error {
+	g := &db.group
+	if g.records == 0 {
+		return nil
+	}
+	if f := db.failure.Load(); f != nil {
+		return *f
+	}
+	if !db.off(ruleI41) {
+		if err := db.storeClosing(); err != nil {
+			return db.fail(err)
+		}
+	}
+	if err := db.m.Fence(); err != nil {
+		return db.fail(err)
+	}
+	wait := g.waitFor(db.visible)
+	wait.slots = append(wait.slots, g.closing)
+	g.records, g.bytes, g.closing = 0, 0, 0
+	db.release(db.visible)
+	return nil
+}
+
+// storeClosing writes the record that says how many belong to the open group.
+func (db *DB) storeClosing() error {
+	g := &db.group
+	if err := db.r.Touch(g.closing); err != nil {
+		return err
+	}
+	var img [recHeader + recMultiBytes + 4]byte // whole words
+	h := img[:recHeader+recMultiBytes]
+	le := binary.LittleEndian
+	le.PutUint64(h[recNumber:], uint64(db.visible))
+	h[recKind], h[recFlags] = kindClose, flagMulti
+	le.PutUint32(h[recHeader:], g.records)
+	le.PutUint32(h[recHeader+4:], g.records+1)
+	carve, _, _ := db.r.Carve(g.closing, alloc.KindRecord)
+	le.PutUint32(h[recSum:], recordSum(db.seed, bodySum(nil), h, carve, g.closing))
+	return db.m.Write(g.closing, img[:])
+}
+
+// waitFor returns the list of what left the index while group n was open.
+func (g *group) waitFor(n number) *superseded {
+	if k := len(g.waiting); k == 0 || g.waiting[k-1].number != n {
+		g.waiting = append(g.waiting, superseded{number: n})
+	}
+	return &g.waiting[len(g.waiting)-1]
+}
+
+// release frees what left the index before the group that was fenced last.
+func (db *DB) release(fenced number) {
+	if db.off(ruleR2) {
+		fenced++
+	}
+	db.releaseBelow(fenced)
+}
+
+// releaseBelow frees what left the index in groups below n.
+func (db *DB) releaseBelow(n number) {
+	g := &db.group
+	k := 0
+	for ; k < len(g.waiting) && g.waiting[k].number < n; k++ {
+		for _, x := range g.waiting[k].refs {
+			db.freeRecord(x)
+		}
+		for _, o := range g.waiting[k].slots {
+			db.r.Free(o)
+		}
+	}
+	g.waiting = append(g.waiting[:0], g.waiting[k:]...)
+}
+
+// freeLater frees a record that left the index, when its slot may be reused.
+func (db *DB) freeLater(x ref) {
+	if !db.grouped() {
+		db.freeRecord(x)
+		return
+	}
+	wait := db.group.waitFor(db.visible)
+	wait.refs = append(wait.refs, x)
+}
+
+// Sync makes everything that was written before it durable. With Durability Sync
+// every write is when it returns, and there is nothing to do but to say whether
+// the store still works.
+func (db *DB) Sync() (err error) {
+	s, err := db.enter()
+	if err != nil {
+		return err
+	}
+	defer s.leave()
+	if f := db.failure.Load(); f != nil {
+		return *f
+	}
+	if !db.grouped() || db.opt.ReadOnly {
+		return nil
+	}
+	return db.syncGroup()
+}
+
+func (db *DB) syncGroup() (err error) {
+	defer db.guarded("sync", panicOnFault(true), &err)
+	end := db.standstill()
+	defer end()
+	db.lockReaders()
+	defer db.unlockReaders()
+	return db.closeGroup()
+}
