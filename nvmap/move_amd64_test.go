@@ -4,7 +4,7 @@ package nvmap
 
 // lesserCPU makes the assembly believe in an early amd64 CPU.
 func lesserCPU() (restore func()) {
-	avx, back := useAVX, writeBack
-	useAVX, writeBack = false, backCLFLUSH
-	return func() { useAVX, writeBack = avx, back }
+	avx, avx2, back := useAVX, useAVX2, writeBack
+	useAVX, useAVX2, writeBack = false, false, backCLFLUSH
+	return func() { useAVX, useAVX2, writeBack = avx, avx2, back }
 }
