@@ -19,7 +19,7 @@ import (
 // the fence travel once. Fence writes what is staged, all together, and flushes
 // the disk's own cache.
 //
-// A page is staged, or travelling, or neither, under mu. A travelling page does
+// A page is staged, or travelling, or neither, under mu. W6: a travelling page does
 // not change: who writes to it meanwhile stages a copy, and the next flush
 // carries that one after the first has arrived. What is read of a page comes from
 // the stage first, then from what travels, then from the disk; a page leaves

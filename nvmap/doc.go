@@ -69,6 +69,9 @@
 //     [ErrFull] from Grow, and never a fault later.
 //   - W5. After a failed Write or Fence nobody knows what is durable, and fencing
 //     again does not repair it. Whoever goes on reads back or writes again.
+//   - W6. A block device keeps a page in DRAM until the disk has it, and does not
+//     change one that is on its way: who writes to it meanwhile changes a copy,
+//     which travels after the first has arrived.
 //
 // On a file a write shows in the mapping no later than the next fence returns;
 // on all other devices that have one, at once. Read shows every write that has
