@@ -26,10 +26,8 @@ func Child(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	var job Job
 	err := json.NewDecoder(in).Decode(&job)
-	if err == nil && job.Floor {
-		err = runFloors(ctx, &job, emit)
-	} else if err == nil {
-		err = runJob(ctx, &job, emit)
+	if err == nil {
+		err = job.run(ctx, emit)
 	}
 	if err != nil {
 		emit(event{Error: err.Error()})
@@ -37,6 +35,17 @@ func Child(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	emit(event{Done: true})
 	return nil
+}
+
+// run carries the job out.
+func (j *Job) run(ctx context.Context, emit func(event)) error {
+	switch {
+	case j.Floor:
+		return runFloors(ctx, j, emit)
+	case j.Map != nil:
+		return runMap(ctx, j, emit)
+	}
+	return runJob(ctx, j, emit)
 }
 
 // child is a session's process, seen from its parent.

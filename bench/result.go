@@ -24,7 +24,7 @@ type Report struct {
 type Run struct {
 	Engine   string  `json:"engine"`
 	Workload string  `json:"workload"`
-	Phase    string  `json:"phase"` // "load", "run" or "floor"
+	Phase    string  `json:"phase"` // "load", "run", "floor" or "map"
 	Threads  int     `json:"threads"`
 	Records  uint64  `json:"records"` // of the load phase
 	Ops      uint64  `json:"ops"`
@@ -52,6 +52,8 @@ type Run struct {
 	HarnessNs    float64            `json:"harness_ns_per_op,omitempty"`   // what the loop itself costs, measured with an engine that does nothing; included in all times
 	ReadBytes    uint64             `json:"read_bytes,omitempty"`          // bytes of keys and values that were read, each one summed
 	Entries      uint64             `json:"entries,omitempty"`             // records met by scans
+	CacheHits    uint64             `json:"cache_hits,omitempty"`          // of a map: accesses that found a frame
+	CacheMisses  uint64             `json:"cache_misses,omitempty"`        // and that did not
 	Checked      uint64             `json:"checked,omitempty"`             // reads compared with what was written
 	Capped       bool               `json:"capped,omitempty"`              // stopped by the clock before all operations were done
 	TargetPerS   float64            `json:"target_ops_per_s,omitempty"`    // latencies count from the intended starts

@@ -137,6 +137,9 @@ func (r *Runner) session(ctx context.Context, job *Job, rep int) (runs []Run, ac
 			}
 		}
 	})
+	if job.Map != nil {
+		sweepGroup(c.cmd.Process.Pid)
+	}
 	if killed {
 		err = nil
 	}
@@ -162,6 +165,9 @@ func RunCount(tasks []Task) int {
 			n += len(job.Steps)
 			if job.Floor {
 				n += floorCount
+			}
+			if job.Map != nil {
+				n += len(mapTests)
 			}
 		}
 	}

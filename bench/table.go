@@ -18,6 +18,9 @@ const Home = "nvkv"
 // the details of each run.
 func (r *Report) WriteTable(w io.Writer) error {
 	fmt.Fprintf(w, "%s\n%s on %s: %s\n", r.Machine, r.Machine.Dir, r.Machine.FileSystem, r.Machine.Medium)
+	if r.isMap() {
+		return r.writeMaps(w)
+	}
 	rows := r.Rows()
 	if engines := r.Engines(); len(engines) > 0 {
 		fmt.Fprintln(w)
@@ -43,7 +46,7 @@ func (r *Report) Rows() []Row {
 	var rows []Row
 	at := map[runKey]int{}
 	for _, run := range r.Runs {
-		if run.Phase == "floor" {
+		if run.Phase == "floor" || run.Phase == "map" {
 			continue
 		}
 		k := run.key()
@@ -63,7 +66,7 @@ func (r *Report) Rows() []Row {
 func (r *Report) Engines() []string {
 	var names []string
 	for _, run := range r.Runs {
-		if run.Phase != "floor" && !slices.Contains(names, run.Engine) {
+		if run.Phase != "floor" && run.Phase != "map" && !slices.Contains(names, run.Engine) {
 			names = append(names, run.Engine)
 		}
 	}

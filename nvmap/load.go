@@ -236,6 +236,9 @@ func (m *Map) storePage(id PageID, at int, p []byte) error {
 		}
 		err := m.writeLocked(id.Off()+Off(at), p)
 		m.unlockPage(id)
+		if err == nil {
+			m.counters.wroteBeside(id.Off()+Off(at), len(p))
+		}
 		return err
 	}
 }

@@ -169,11 +169,14 @@ func (m *Map) WriteBeside(off Off, p []byte) error {
 	if err := m.write(off, p); err != nil {
 		return err
 	}
-	c := &m.counters
-	c.beside.Add(1)
-	c.besideBytes.Add(uint64(len(p)))
-	c.besideLines.Add(linesOf(off, len(p)))
+	m.counters.wroteBeside(off, len(p))
 	return nil
+}
+
+func (c *counters) wroteBeside(off Off, n int) {
+	c.beside.Add(1)
+	c.besideBytes.Add(uint64(n))
+	c.besideLines.Add(linesOf(off, n))
 }
 
 // WriteBack stores bytes [from, to) of the frame of p at its place on the
