@@ -39,7 +39,11 @@ func (e entry) end() int64 { return e.data + e.n }
 
 var errHole = errors.New("the log lacks entries that it counts")
 
-// readLog returns the entries of a log, none where it is empty. What follows the last whole one was
+// unitBytes is the size of a sector where nothing says another.
+const unitBytes = 512
+
+// readLog returns the entries of a log, none where it is empty. Its head comes
+// with the first flush and is zero before. What follows the last whole one was
 // being written when the log was cut.
 func readLog(log io.ReaderAt) ([]entry, error) {
 	var super [superBytes]byte
@@ -50,6 +54,9 @@ func readLog(log io.ReaderAt) ([]entry, error) {
 	}
 	magic, version := binary.LittleEndian.Uint64(super[0:]), binary.LittleEndian.Uint64(super[8:])
 	count, unit := binary.LittleEndian.Uint64(super[16:]), int64(binary.LittleEndian.Uint32(super[24:]))
+	if super == [superBytes]byte{} {
+		magic, version, unit = logMagic, logVersion, unitBytes
+	}
 	if magic != logMagic || version != logVersion || unit < entryBytes || unit&(unit-1) != 0 {
 		return nil, fmt.Errorf("no log of writes: magic %#x, version %d, sectors of %d bytes", magic, version, unit)
 	}

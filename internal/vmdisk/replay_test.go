@@ -98,6 +98,14 @@ func TestEmptyLog(t *testing.T) {
 	}
 }
 
+func TestLogBeforeItsFirstFlush(t *testing.T) {
+	log := logOf("abc")
+	clear(log[:unit])
+	if entries, err := readLog(bytes.NewReader(log)); err != nil || len(entries) != 3 {
+		t.Errorf("%d entries, %v", len(entries), err)
+	}
+}
+
 // A log may end anywhere after its last complete entry.
 func TestCutLog(t *testing.T) {
 	whole := logOf("ab|c")
