@@ -51,10 +51,11 @@ type mapPlan struct {
 	loads  bool  // that is what reads, too
 	synced bool  // MAP_SYNC: a page that can be stored into has durable blocks
 	fixed  int64 // the size of what cannot grow; 0: it is a file
+	zeroed bool  // every block is written when it is allocated: see isDAX
 }
 
 // holes says whether blocks can be given back and allocated again.
-func (p mapPlan) holes() bool { return p.fixed == 0 }
+func (p mapPlan) holes() bool { return p.fixed == 0 && !p.zeroed }
 
 // start maps what d describes: an open, locked file, which the caller closes if
 // this fails.
@@ -201,6 +202,11 @@ func (d *fileMap) Grow(size int64) error {
 func (d *fileMap) extend(from, to int64) error {
 	if err := allocateBlocks(d.f, from, to-from); err != nil {
 		return err
+	}
+	if d.plan.zeroed {
+		if err := writeZeros(d.f, from, to-from); err != nil {
+			return err
+		}
 	}
 	if err := d.f.Truncate(to); err != nil {
 		return err

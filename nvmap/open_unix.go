@@ -89,7 +89,7 @@ func newDevice(f *os.File, path string, at site, o OpenOptions) (Device, error) 
 	if kind != "file" {
 		return newFileOfKind(fm, kind, fs, o)
 	}
-	fm.plan = mapPlan{view: true}
+	fm.plan = mapPlan{view: true, zeroed: isDAX(fm.f)}
 	if err := fm.start(o); err != nil {
 		return nil, err
 	}
