@@ -30,6 +30,7 @@ func (r *Region) addSlab(i int) {
 		r.extents = append(r.extents, extent{})
 	}
 	r.extents[e].slabs++
+	r.usable++
 }
 
 // countFree follows a slab becoming free (+1) or not (-1).

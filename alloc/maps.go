@@ -139,6 +139,7 @@ func (r *Region) loadMap(i int, buf []byte, checkpoint uint64) bool {
 		}
 	}
 	if !clean {
+		s.freed = r.interval
 		return false
 	}
 	if found < 0 {
@@ -148,9 +149,13 @@ func (r *Region) loadMap(i int, buf []byte, checkpoint uint64) bool {
 	b := buf[found*r.geo.mapBytes:]
 	if le.Uint32(b[8:]) != s.carve || int(le.Uint16(b[6:])) != len(s.live) {
 		s.dirty = true
+		s.freed = r.interval // the checkpoint may name slots of the former carving
 		return true
 	}
 	s.setMap(b[mapHeaderSize:])
+	if s.liveN > 0 {
+		s.freed = r.interval // A10, should replay empty it
+	}
 	return true
 }
 

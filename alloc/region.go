@@ -45,6 +45,7 @@ type Region struct {
 	lists     []lists
 	freeSlabs int
 	reserve   int
+	floor     int // of the reserve, kept from urgent callers too
 	freeIndex int // free slabs in extents where index slabs gather
 	freeHint  int
 
@@ -58,7 +59,13 @@ type Region struct {
 	readOnly   bool
 	off        Rules // switched off by a test
 
-	usedBytes, liveBytes int64
+	liveBytes int64
+	space     [kindCount]usage
+	victims   []int32 // slabs that were made victims since they were last released
+	usable    int     // slabs that hold no metadata
+	goneSlabs int     // free slabs that have no blocks
+	away      int     // free slabs that are being discarded
+	discarded int64   // bytes given back since the opening
 }
 
 // Format makes an empty store on a device that holds none. A1: the magic word
@@ -255,7 +262,7 @@ func (r *Region) readDesc(i int, d []byte) error {
 // listed by their free space, and allocation may begin.
 func (r *Region) Ready() {
 	r.freeSlabs, r.freeIndex, r.extents = 0, 0, nil
-	r.usedBytes, r.liveBytes = 0, 0
+	r.liveBytes, r.space, r.usable = 0, [kindCount]usage{}, 0
 	for i := range r.slabs {
 		if r.geo.isMeta(i) {
 			continue
@@ -269,7 +276,9 @@ func (r *Region) Ready() {
 			r.countFree(int32(i), +1)
 		default:
 			size := int64(r.slotBytesOf(s))
-			r.usedBytes += size * int64(s.usedN)
+			u := &r.space[s.kind]
+			u.slabs++
+			u.used += size * int64(s.usedN)
 			r.liveBytes += size * int64(s.liveN)
 			r.enlist(int32(i))
 		}
@@ -380,6 +389,7 @@ func (r *Region) grow(n int) error {
 		return fmt.Errorf("%w: the device ends at %d bytes", ErrFull, r.m.Device().Info().MaxBytes)
 	}
 	want = min(r.withMeta(old, want-old), maxSlabs)
+	had := r.m.Size() // more than is known of, if a crash came while it was cut
 	err := r.m.Grow(r.geo.sizeOf(want))
 	if want > least && errors.Is(err, ErrFull) {
 		want = least // a device nearly full may have room for what is asked
@@ -396,6 +406,9 @@ func (r *Region) grow(n int) error {
 	}
 	for i := old; i < want; i++ {
 		r.slabs = append(r.slabs, slab{bucket: none})
+		if int64(r.geo.slabOff(i)) >= had {
+			r.slabs[i].blocks = blocksThere
+		}
 		if !r.geo.isMeta(i) {
 			r.addSlab(i)
 			r.countFree(int32(i), +1)

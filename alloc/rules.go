@@ -15,6 +15,12 @@ const (
 	// RuleR10 keeps what only snapshots, tombstones and commits under way hold
 	// out of the maps on the medium.
 	RuleR10
+	// RuleA10 discards only what a flipped checkpoint has free.
+	RuleA10
+	// RuleA11 gives a slab blocks before it is carved.
+	RuleA11
+	// RuleA12 cuts the device after the size word says so.
+	RuleA12
 )
 
 // OpenWithout is Open for tests: the rules in off do not hold. With 0 it is Open.

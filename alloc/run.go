@@ -59,6 +59,11 @@ func (r *Region) allocSlabs(n int) (Extent, error) {
 		return Extent{}, fmt.Errorf("%w: no free slab beyond the reserve", ErrFull)
 	}
 	for i := first; i < first+length; i++ {
+		if err := r.back(i); err != nil {
+			return Extent{}, err
+		}
+	}
+	for i := first; i < first+length; i++ {
 		if err := r.carve(int32(i), KindRun, 0); err != nil {
 			return Extent{}, err
 		}

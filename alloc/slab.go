@@ -28,6 +28,10 @@ type slab struct {
 	dirty      bool  // live changed since the last freeze
 	markBad    bool  // the mark that the opening found has rotted
 	place      uint8 // map place that holds the newest map
+	victim     bool  // being emptied: on no list
+	away       bool  // free, and being discarded: not to be had
+	blocks     blocks
+	freed      uint64 // interval in which it became free
 }
 
 // buckets sort the partly filled slabs of a kind and class by free space:
@@ -67,7 +71,7 @@ func (r *Region) listOf(k Kind, c ClassID) int {
 func (r *Region) enlist(i int32) {
 	s := &r.slabs[i]
 	l := &r.lists[r.listOf(s.kind, s.class)]
-	if s.usedN == s.slots || l.cur == i {
+	if s.usedN == s.slots || l.cur == i || s.victim {
 		s.bucket = none
 		return
 	}
@@ -99,7 +103,7 @@ func (r *Region) delist(i int32) {
 // relist moves a slab whose fill changed to the list it belongs on.
 func (r *Region) relist(i int32) {
 	s := &r.slabs[i]
-	if s.usedN < s.slots && s.bucket == s.freeBucket() {
+	if s.usedN < s.slots && s.bucket == s.freeBucket() || s.victim {
 		return
 	}
 	r.delist(i)
@@ -150,11 +154,19 @@ func (r *Region) pick(k Kind, c ClassID, urgent bool) error {
 		}
 		return err
 	}
-	if i := l.emptiest(0); i != none && errors.Is(err, ErrFull) {
-		r.makeCurrent(l, i)
-		return nil
+	if !errors.Is(err, ErrFull) {
+		return err
 	}
-	return err
+	i = l.emptiest(0)
+	if i == none {
+		r.ReleaseVictims() // emptying slabs may wait, whoever needs a slot cannot
+		i = l.emptiest(0)
+	}
+	if i == none {
+		return err
+	}
+	r.makeCurrent(l, i)
+	return nil
 }
 
 func (l *lists) emptiest(lowest int) int32 {
@@ -177,18 +189,18 @@ func (r *Region) makeCurrent(l *lists, i int32) {
 // may dip into the reserve.
 func (r *Region) takeFree(k Kind, urgent bool) (int32, error) {
 	if isIndex(k) && r.freeSlabs > r.reserve {
-		if i := r.indexSlab(); i != none {
+		if i := r.indexSlab(); i != none && r.back(int(i)) == nil {
 			return i, nil
 		}
 	}
 	if r.freeSlabs-r.freeIndex <= r.reserve {
 		err := r.grow(1)
-		enough := r.freeSlabs > r.reserve || urgent && r.freeSlabs > 0
+		enough := r.freeSlabs > r.reserve || urgent && r.freeSlabs > r.floor
 		if err != nil && !(enough && errors.Is(err, ErrFull)) {
 			return none, err
 		}
 	}
-	return r.nextFreeSlab(), nil
+	return r.backAny(int(r.nextFreeSlab()))
 }
 
 // nextFreeSlab walks on from where the last one was found: a next-fit order
@@ -210,7 +222,7 @@ func (r *Region) nextFreeSlab() int32 {
 }
 
 func (r *Region) isFree(i int) bool {
-	return r.slabs[i].kind == KindFree && !r.geo.isMeta(i)
+	return r.slabs[i].kind == KindFree && !r.slabs[i].away && !r.geo.isMeta(i)
 }
 
 // carve cuts a free slab into slots. A4: what it was carved into is durable no
@@ -228,6 +240,7 @@ func (r *Region) carve(i int32, k Kind, c ClassID) error {
 	s.used, s.live = makeBits(s.slots)
 	r.identities.set(int(i), k, c, s.carve)
 	r.countFree(i, -1)
+	r.space[k].slabs++
 	if k == KindRecord {
 		return nil
 	}
@@ -249,6 +262,7 @@ func (r *Region) emptied(i int32) {
 		return // keep filling it
 	}
 	r.delist(i)
-	s.kind = KindFree
+	r.space[s.kind].slabs--
+	s.kind, s.victim, s.freed, s.blocks = KindFree, false, r.interval, blocksThere
 	r.countFree(i, +1)
 }

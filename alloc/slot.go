@@ -52,7 +52,7 @@ func (r *Region) alloc(k Kind, c ClassID, urgent bool) (Off, error) {
 func (r *Region) use(s *slab, n int32) {
 	set(s.used, n)
 	s.usedN++
-	r.usedBytes += int64(r.slotBytesOf(s))
+	r.space[s.kind].used += int64(r.slotBytesOf(s))
 }
 
 // slotOf returns the slab and slot number of o, or an error when o is not the
@@ -97,7 +97,7 @@ func (r *Region) Free(o Off) {
 	}
 	clear1(s.used, n)
 	s.usedN--
-	r.usedBytes -= int64(r.slotBytesOf(s))
+	r.space[s.kind].used -= int64(r.slotBytesOf(s))
 	r.afterFree(i)
 }
 
@@ -107,7 +107,7 @@ func (r *Region) afterFree(i int32) {
 		r.emptied(i)
 		return
 	}
-	if r.lists[r.listOf(s.kind, s.class)].cur != i {
+	if r.lists[r.listOf(s.kind, s.class)].cur != i && !s.victim {
 		r.relist(i)
 	}
 }

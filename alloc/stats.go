@@ -16,6 +16,9 @@ type Stats struct {
 	Slabs       int   // slabs, metadata excluded
 	FreeSlabs   int
 	Reserve     int // free slabs that only those who give space back may take
+
+	GoneBytes      int64 // the part of FreeBytes that has no blocks behind it
+	DiscardedBytes int64 // given back to the file system since the opening
 }
 
 // Stats returns the counters as they stand.
@@ -23,8 +26,9 @@ func (r *Region) Stats() Stats {
 	s := Stats{
 		DeviceBytes: r.geo.sizeOf(len(r.slabs)),
 		FreeBytes:   int64(r.freeSlabs) * int64(r.geo.slabBytes),
-		UsedBytes:   r.usedBytes, LiveBytes: r.liveBytes,
+		UsedBytes:   r.Used(), LiveBytes: r.liveBytes,
 		FreeSlabs: r.freeSlabs, Reserve: r.reserve,
+		GoneBytes: int64(r.goneSlabs) * int64(r.geo.slabBytes), DiscardedBytes: r.discarded,
 	}
 	for i := range r.slabs {
 		if !r.geo.isMeta(i) {
@@ -57,8 +61,8 @@ func (r *Region) Check(report func(Off, string)) int {
 			r.checkSlab(i, bad)
 		}
 	}
-	if free != r.freeSlabs {
-		bad(0, "%d free slabs, counted %d", free, r.freeSlabs)
+	if free != r.freeSlabs+r.away {
+		bad(0, "%d free slabs, counted %d", free, r.freeSlabs+r.away)
 	}
 	return found
 }
@@ -79,7 +83,7 @@ func (r *Region) checkSlab(i int, bad func(Off, string, ...any)) {
 	}
 	listed := s.bucket != none
 	current := r.lists[r.listOf(s.kind, s.class)].cur == int32(i)
-	if want := s.usedN < s.slots && !current; listed != want {
+	if want := s.usedN < s.slots && !current && !s.victim; listed != want {
 		bad(o, "slab of kind %v with %d of %d slots used: listed %v", s.kind, s.usedN, s.slots, listed)
 	}
 	if listed && s.bucket != s.freeBucket() {

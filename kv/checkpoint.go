@@ -220,6 +220,7 @@ func (db *DB) flipped(f *frozen, took time.Duration) {
 		db.holders.drop(old)
 	}
 	db.checkpoints.current = f.holder
+	db.flippedInterval.Store(f.state.interval)
 	if db.off(ruleR8) {
 		f.held, db.tombs = append(f.held, db.tombs...), nil
 	}
@@ -281,6 +282,7 @@ func (db *DB) startCheckpointer() {
 
 // stopCheckpointer ends what runs in the background.
 func (db *DB) stopCheckpointer() {
+	db.stopEvacuator()
 	db.stopEvictor()
 	if db.checkpoints.stop == nil {
 		return

@@ -18,6 +18,7 @@ type entry struct {
 	expiry  int64
 	spill   bool   // the value goes to runs
 	bare    bool   // the key too
+	moved   bool   // by the evacuator: nobody's put
 	list    []byte // body of a spilled record: the key unless bare, then the run list
 	extents []alloc.Extent
 	off     nvmap.Off
@@ -96,7 +97,7 @@ func (db *DB) commit(es []entry) (err error) {
 	if len(es) == 0 || err != nil {
 		return err
 	}
-	urgent := onlyDeletes(es)
+	urgent := givesBack(es)
 	if err := db.reserveFor(es, urgent); err != nil {
 		return db.refuse(err)
 	}
@@ -144,9 +145,11 @@ func (db *DB) guardedCommit(old bool, err *error) {
 	}
 }
 
-func onlyDeletes(es []entry) bool {
+// givesBack says whether a commit leaves more room than it takes: deletes, and
+// moves out of sparse slabs.
+func givesBack(es []entry) bool {
 	for i := range es {
-		if es[i].kind != kindDelete {
+		if es[i].kind != kindDelete && !es[i].moved {
 			return false
 		}
 	}
@@ -474,13 +477,20 @@ func (db *DB) count(es []entry) {
 		}
 		db.sinceCheckpoint += n
 		c.recordBytes += uint64(n)
-		if e.kind == kindDelete {
+		switch {
+		case e.moved:
+			db.evac.records++
+			db.evac.bytes += uint64(n)
+		case e.kind == kindDelete:
 			c.deletes++
 			c.userBytes += uint64(len(e.key))
-		} else {
+		default:
 			c.puts++
 			c.userBytes += uint64(len(e.image) - maxRecHeader)
 		}
+	}
+	if db.evac.wake != nil && db.untidy() {
+		db.wakeEvacuator()
 	}
 	if db.sinceCheckpoint >= db.opt.CheckpointBytes {
 		db.wakeCheckpointer()

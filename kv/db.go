@@ -50,7 +50,10 @@ type DB struct {
 	checkpoints checkpoints
 	behind      atomic.Bool   // writers wait for a checkpoint
 	late        chan struct{} // closed when openLate is through; nil if it was not needed
+	evac        evacuator
 	recovered   recovered
+	// flippedInterval began with the freeze of the last checkpoint that flipped.
+	flippedInterval atomic.Uint64
 
 	failure   atomic.Pointer[error]
 	closed    atomic.Bool
@@ -176,6 +179,7 @@ func (db *DB) open() (err error) {
 	db.startEvictor()
 	if !db.opt.ReadOnly {
 		db.startCheckpointer()
+		db.startEvacuator()
 	}
 	return nil
 }
@@ -333,7 +337,7 @@ func (db *DB) write(o *op) (err error) {
 	}
 	err = db.submit(o)
 	if errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
-		if db.makeRoom(context.Background()) == nil {
+		if db.squeeze(context.Background()) == nil {
 			o.lead, o.err = false, nil
 			o.group = o.group[:0]
 			err = db.submit(o)
@@ -370,7 +374,9 @@ func (db *DB) Close() error {
 	db.ending = true
 	var err error
 	if !db.opt.ReadOnly && db.failure.Load() == nil {
-		err = db.checkpointIfWritten()
+		if err = db.checkpointIfWritten(); err == nil {
+			err = db.shrink()
+		}
 	}
 	return errors.Join(err, db.txs.lastOut(db.m))
 }

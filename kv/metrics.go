@@ -36,6 +36,10 @@ type Metrics struct {
 	OldestSnapshotAge time.Duration `json:"oldest_snapshot_age_ns"`
 	PinnedBytes       int64         `json:"pinned_bytes"` // old record versions that snapshots hold
 
+	EvacuatedRecords uint64 `json:"evacuated_records"` // moved out of sparse slabs
+	EvacuatedBytes   uint64 `json:"evacuated_bytes"`   // of media_record_bytes, by such moves
+	DiscardedBytes   int64  `json:"discarded_bytes"`   // given back to the file system
+
 	Checkpoints      int64         `json:"checkpoints"`
 	CheckpointTime   time.Duration `json:"checkpoint_ns"`      // all of them
 	LastCheckpoint   time.Duration `json:"last_checkpoint_ns"` // how long the last one took
@@ -75,6 +79,7 @@ func (db *DB) Metrics() Metrics {
 		RecoveryTime: db.recovered.took, RecoveryScanned: db.recovered.scanned, RecordsReplayed: db.recovered.replayed,
 		RecordsVoid: db.recovered.void, RecoveryDamage: len(db.recovered.damaged),
 		IndexHeight: db.ix.height, IndexLeaves: db.ix.leaves, LastTransaction: uint64(db.visible),
+		EvacuatedRecords: db.evac.records, EvacuatedBytes: db.evac.bytes, DiscardedBytes: space.DiscardedBytes,
 		ReadOnly: db.opt.ReadOnly, StoreID: db.r.ID().String(),
 	}
 	m.MetadataBytes = io.WriteBytes - min(io.WriteBytes, c.recordBytes)

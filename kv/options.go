@@ -53,6 +53,13 @@ type Options struct {
 	// returns.
 	Durability Durability
 
+	// EvacuateBytes is how many bytes a second may be moved in the background to
+	// empty slabs of which little is used, so that their space can be used for
+	// other sizes and goes back to the file system. 0: 64 MiB. Less than 0:
+	// nothing is moved or given back but by Compact, by Close and by a store that
+	// is full.
+	EvacuateBytes int64
+
 	// Logger takes what happens in the background; nil: nothing is logged.
 	Logger *slog.Logger
 
@@ -67,6 +74,8 @@ type Options struct {
 	privateFrom  int   // see defaultPrivateFrom; tests lower it
 	groupBytes   int64 // see defaultGroupBytes; tests lower it
 	noGroupTimer bool  // groups are closed by size, Sync and checkpoints alone
+	tidySlack    int64 // see the constant; tests lower it
+	moveTogether bool  // see mover
 	lateFrom     int   // see defaultLateFrom; tests lower it
 	broken       rules // rules that a test has switched off
 	unfinished   bool  // the store counts as absent until finish: for Restore
@@ -74,6 +83,9 @@ type Options struct {
 
 // DefaultCheckpointBytes is Options.CheckpointBytes when that is 0.
 const DefaultCheckpointBytes = 64 << 20
+
+// DefaultEvacuateBytes is Options.EvacuateBytes when that is 0.
+const DefaultEvacuateBytes = 64 << 20
 
 // withDefaults returns a complete copy.
 func (o *Options) withDefaults() Options {
@@ -92,6 +104,12 @@ func (o *Options) withDefaults() Options {
 	}
 	if c.groupBytes == 0 {
 		c.groupBytes = defaultGroupBytes
+	}
+	if c.EvacuateBytes == 0 {
+		c.EvacuateBytes = DefaultEvacuateBytes
+	}
+	if c.tidySlack == 0 {
+		c.tidySlack = tidySlack
 	}
 	if c.privateFrom == 0 {
 		c.privateFrom = defaultPrivateFrom

@@ -43,6 +43,7 @@ func (db *DB) recover() error {
 	}
 	rc := &recovery{db: db, st: st}
 	db.r.SetInterval(st.interval)
+	db.flippedInterval.Store(st.interval)
 	if err := rc.loadTree(); err != nil {
 		return err
 	}

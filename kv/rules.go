@@ -1,6 +1,12 @@
 package kv
 
-import "nvkv/alloc"
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+
+	"nvkv/alloc"
+)
 
 // rules are invariants of the commit protocol that a test can switch off, to
 // show that it would notice their absence. docs/design.md says what each is.
@@ -29,6 +35,10 @@ const (
 	ruleI30Reader                    // a point read counts if its leaf did not change meanwhile
 	ruleR2                           // records of a group stay until the next one is fenced
 	ruleI41                          // a group has a closing record
+	ruleI21                          // a record moves under a new number
+	ruleA10                          // blocks go only from what a flipped checkpoint has free
+	ruleA11                          // a slab has blocks before it is carved
+	ruleA12                          // the size word goes before the device is cut
 	ruleI20                          // a restored store counts when all of it is there
 )
 
@@ -37,7 +47,7 @@ func (db *DB) off(r rules) bool { return db.opt.broken&r != 0 }
 
 // alloc returns those of the rules that are the allocator's.
 func (r rules) alloc() (off alloc.Rules) {
-	for from, to := range map[rules]alloc.Rules{ruleR9Fall: alloc.RuleA3, ruleR9Fence: alloc.RuleA2, ruleR10: alloc.RuleR10} {
+	for from, to := range map[rules]alloc.Rules{ruleR9Fall: alloc.RuleA3, ruleR9Fence: alloc.RuleA2, ruleR10: alloc.RuleR10, ruleA10: alloc.RuleA10, ruleA12: alloc.RuleA12, ruleA11: alloc.RuleA11} {
 		if r&from != 0 {
 			off |= to
 		}
@@ -54,5 +64,32 @@ func (rc *recovery) resumeRun() error {
 	db.checkpoints.base = rc.st
 	db.run, db.counter = rc.st.run, rc.lastCounter()
 	db.visible = makeNumber(db.run, db.counter)
+	return nil
+}
+
+// moveVerbatim moves the record that db.way leads to as it is, under its old
+// number, as an evacuation without I21 would.
+func (db *DB) moveVerbatim(rec *record) error {
+	h := headerBytes(rec.flags)
+	class, _ := db.r.ClassFor(rec.size)
+	to, err := db.r.AllocRecord(class, true)
+	if err != nil {
+		return err
+	}
+	img := bytes.Clone(db.bytesAt(rec.off, rec.size))
+	carve, _, _ := db.r.Carve(to, alloc.KindRecord)
+	binary.LittleEndian.PutUint32(img, recordSum(db.seed, bodySum(img[h:]), img[:h], carve, to))
+	if err := errors.Join(db.r.Touch(to), db.m.Write(to, img), db.m.Fence()); err != nil {
+		return err
+	}
+	db.publish.Lock()
+	defer db.publish.Unlock()
+	db.r.SetLive(to)
+	old, err := db.ix.update(&db.way, to)
+	if err != nil {
+		return err
+	}
+	db.supersede(old)
+	db.reclaim()
 	return nil
 }

@@ -177,7 +177,7 @@ func (tx *Tx) publish() error {
 		return err
 	}
 	tx.giveTurn()
-	if db.makeRoom(context.Background()) != nil {
+	if db.squeeze(context.Background()) != nil {
 		return err
 	}
 	db.turn.hold()

@@ -46,7 +46,7 @@ one line on standard error that says what and where.`,
 		newPutCmd(&g), newGetCmd(&g), newDelCmd(&g), newScanCmd(&g),
 		newLoadCmd(&g), newDumpCmd(&g), newConvertCmd(),
 		newInfoCmd(&g), newStatsCmd(&g), newCheckCmd(&g),
-		newBackupCmd(&g), newRestoreCmd(&g),
+		newCompactCmd(&g), newBackupCmd(&g), newRestoreCmd(&g),
 		newBenchCmd(), newVersionCmd(), newDemoCmd(), newDemoLoadCmd(),
 	)
 	markRunErrors(root)

@@ -34,7 +34,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 // ownCommands are the commands whose help this directory's golden files hold.
-var ownCommands = []string{"put", "get", "del", "scan", "load", "dump", "info", "stats", "check", "backup", "restore", "version", "demo"}
+var ownCommands = []string{"put", "get", "del", "scan", "load", "dump", "info", "stats", "check", "compact", "backup", "restore", "version", "demo"}
 
 func TestHelp(t *testing.T) {
 	for _, name := range ownCommands {
@@ -139,7 +139,7 @@ func TestNotAStore(t *testing.T) {
 	dir := t.TempDir()
 	foreign := newFile(t, "letter.txt", strings.Repeat("Dear reader, this is not a store. ", 1000))
 	for _, path := range []string{filepath.Join(dir, "absent.nv"), dir, foreign, filepath.Join(foreign, "below.nv")} {
-		for _, args := range [][]string{{"get", path, "k"}, {"del", path, "k"}, {"scan", path}, {"dump", path}, {"info", path}, {"stats", path}, {"check", path}, {"backup", path, "-"}} {
+		for _, args := range [][]string{{"get", path, "k"}, {"del", path, "k"}, {"scan", path}, {"dump", path}, {"info", path}, {"stats", path}, {"check", path}, {"compact", path}, {"backup", path, "-"}} {
 			fails(t, exitFailed, []string{path}, args...)
 		}
 	}

@@ -1,0 +1,338 @@
+//go:build unix
+
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"nvkv/nvmap"
+)
+
+// fillRandom puts n keys with values of about size bytes in random order and
+// returns what the store holds.
+func fillRandom(t testing.TB, db *DB, n, size int, seed uint64) model {
+	t.Helper()
+	if raceBuild {
+		n /= 4
+	}
+	rng := rand.New(rand.NewPCG(seed, 3))
+	m := model{}
+	b := db.NewBatch()
+	for at, i := range rng.Perm(n) {
+		k, v := fmt.Sprintf("key/%07d", i), strings.Repeat("v", size/2+rng.IntN(size))
+		m[k] = v
+		if b.Put([]byte(k), []byte(v)); at%50 < 49 && at+1 < n {
+			continue
+		}
+		if err := db.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		b.Reset()
+	}
+	return m
+}
+
+// thin deletes all but one in so many, so many at a time.
+func thin(t testing.TB, db *DB, m model, keep, batch int) {
+	t.Helper()
+	b := db.NewBatch()
+	keys := m.keys()
+	for i, k := range keys {
+		if i%keep > 0 {
+			b.Delete([]byte(k))
+			delete(m, k)
+		}
+		if b.Len() < batch && i+1 < len(keys) {
+			continue
+		}
+		if err := db.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		b.Reset()
+	}
+}
+
+// allocated returns how many bytes a file system has given to a file.
+func allocated(t testing.TB, path string) int64 {
+	t.Helper()
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		t.Skip("this system does not say how many blocks a file has")
+	}
+	return st.Blocks * 512
+}
+
+func TestCompactGivesSpaceBack(t *testing.T) {
+	for _, kind := range []string{"shm", "disk"} {
+		t.Run(kind, func(t *testing.T) {
+			dir := testDir(t)
+			if kind == "disk" {
+				dir = t.TempDir()
+			}
+			path := filepath.Join(dir, "s")
+			db := openTest(t, path, &Options{EvacuateBytes: -1})
+			m := fillRandom(t, db, 30_000, 600, 1)
+			thin(t, db, m, 10, 20)
+			full := allocated(t, path)
+			if err := db.Compact(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			if err := firstErr(holds(db, m), clean(db)); err != nil {
+				t.Fatal(err)
+			}
+			live, now := db.Metrics().LiveBytes, allocated(t, path)
+			t.Logf("blocks: %d bytes full, %d after; %d live", full, now, live)
+			if now > live*3/2+(2<<20) {
+				t.Errorf("%d bytes of blocks for %d live", now, live)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if fi, _ := os.Stat(path); fi.Size() > full*2/3 {
+				t.Errorf("after Close the file has %d bytes, it had blocks for %d", fi.Size(), full)
+			}
+			again := openTest(t, path, &Options{EvacuateBytes: -1})
+			if err := firstErr(holds(again, m), clean(again)); err != nil {
+				t.Error(err)
+			}
+			for k, v := range fillRandom(t, again, 30_000, 600, 2) { // over blocks that are gone
+				m[k] = v
+			}
+			if err := firstErr(holds(again, m), clean(again)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Compact puts records in the order of their keys.
+func TestCompactOrders(t *testing.T) {
+	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{EvacuateBytes: -1})
+	m := model{}
+	for _, i := range rand.New(rand.NewPCG(1, 1)).Perm(20_000) {
+		k, v := fmt.Sprintf("key/%07d", i), strings.Repeat("v", 100)
+		if m[k] = v; db.Put([]byte(k), []byte(v)) != nil {
+			t.Fatal(k)
+		}
+	}
+	before := jumps(t, db)
+	if err := db.Compact(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := holds(db, m); err != nil {
+		t.Fatal(err)
+	}
+	after := jumps(t, db)
+	t.Logf("jumps from record to record: %d, then %d of %d", before, after, len(m))
+	if after > len(m)/5 || after > before/3 {
+		t.Errorf("%d jumps from record to record of %d, before %d", after, len(m), before)
+	}
+	moved := db.evac.records
+	if err := db.Compact(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if again := db.evac.records - moved; again > uint64(len(m)/10) {
+		t.Errorf("a second Compact moved %d records of %d", again, len(m))
+	}
+}
+
+// jumps counts how often the next record of the same class is not within the
+// next slab's reach.
+func jumps(t testing.TB, db *DB) (n int) {
+	t.Helper()
+	c := cursor{ix: &db.ix}
+	last := map[int]nvmap.Off{}
+	err := c.first(db.ix.root)
+	for ; err == nil && c.valid; err = c.next() {
+		o := refOff(c.ref())
+		d, _ := db.r.Describe(o)
+		if before := last[d.SlotBytes]; before != 0 && (o < before || o > before+nvmap.Off(db.r.SlabBytes())) {
+			n++
+		}
+		last[d.SlotBytes] = o
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// What a snapshot sees stays readable, and where it is, while all around it is
+// moved; what it pinned comes back afterwards.
+func TestCompactBesideSnapshot(t *testing.T) {
+	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{EvacuateBytes: -1})
+	m := fillRandom(t, db, 5000, 200, 1)
+	want := m.with(nil)
+	tx, err := db.Begin(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	thin(t, db, m, 3, 20)
+	if err := db.Compact(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := sameAs(tx, want); err != nil {
+		t.Error(err)
+	}
+	if db.evac.records != 0 {
+		t.Errorf("%d records moved that a snapshot sees", db.evac.records)
+	}
+	if err := firstErr(tx.Rollback(), db.Compact(context.Background()), holds(db, m), clean(db)); err != nil {
+		t.Error(err)
+	}
+	if db.evac.records == 0 {
+		t.Error("nothing moved after the snapshot")
+	}
+}
+
+// Expiries survive the move, and so do values in runs and keys of every length.
+func TestCompactKeepsAll(t *testing.T) {
+	db := backupStore(t, filepath.Join(testDir(t), "s"))
+	for i := range 40 { // run slabs to empty
+		k := fmt.Appendf(nil, "big/%02d", i)
+		if err := db.Put(k, []byte(strings.Repeat("b", 17_000+i*1000))); err != nil {
+			t.Fatal(err)
+		}
+		if i%4 > 0 {
+			if err := db.Delete(k); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want, err := contents(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := expiries(t, db)
+	db.opt.tidySlack = 1
+	if err := db.Compact(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := firstErr(holds(db, want), clean(db)); err != nil {
+		t.Error(err)
+	}
+	for k, at := range expiries(t, db) {
+		if was[k] != at {
+			t.Errorf("%s expires at %d, was %d", shortKey(k), at, was[k])
+		}
+	}
+}
+
+func TestCompactEnds(t *testing.T) {
+	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{EvacuateBytes: -1})
+	m := fillRandom(t, db, 5000, 100, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := db.Compact(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if err := firstErr(holds(db, m), clean(db)); err != nil {
+		t.Error(err)
+	}
+	if err := db.Update(func(*Tx) error { return db.Compact(context.Background()) }); !errors.Is(err, ErrNested) {
+		t.Errorf("inside Update: %v", err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Compact(context.Background()); !errors.Is(err, ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+// The background does what Compact does, by and by, and then rests.
+func TestEvacuatorWakesAndRests(t *testing.T) {
+	path := filepath.Join(testDir(t), "s")
+	db := openTest(t, path, nil)
+	m := fillRandom(t, db, 30_000, 600, 1)
+	thin(t, db, m, 10, 20)
+	live := db.Metrics().LiveBytes
+	deadline := time.Now().Add(20 * time.Second)
+	for allocated(t, path) > live*3/2+(4<<20) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes of blocks for %d live: %+v", allocated(t, path), live, db.Metrics())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	rounds := uint64(0)
+	for calm := 0; calm < 3; { // three looks, each longer than tidyDelay, without a change
+		time.Sleep(tidyDelay + 50*time.Millisecond)
+		db.turn.hold()
+		now := db.evac.rounds
+		db.turn.give()
+		if calm++; now != rounds {
+			rounds, calm = now, 0
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after %d rounds it does not rest", now)
+		}
+	}
+	if rounds > 4 {
+		t.Errorf("%d rounds", rounds)
+	}
+	if err := firstErr(holds(db, m), clean(db)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A store that is full and then half deleted takes as much again.
+func TestFullStoreTakesNewKeys(t *testing.T) {
+	for _, c := range []struct{ was, is int }{{100, 100}, {100, 400}, {400, 100}, {1000, 60}} {
+		t.Run(fmt.Sprintf("%d then %d", c.was, c.is), func(t *testing.T) {
+			t.Parallel()
+			db, err := OpenDevice(nvmap.NewMem(16<<20), &Options{EvacuateBytes: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			m := model{}
+			first := fillFull(t, db, m, "a", c.was)
+			thin(t, db, m, 2, 1)
+			second := fillFull(t, db, m, "b", c.is)
+			t.Logf("%d bytes, half deleted, %d bytes again", first, second)
+			if second < first*35/100 {
+				t.Errorf("a full store took %d bytes; half of them deleted it took %d more", first, second)
+			}
+			if err := firstErr(holds(db, m), clean(db)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// fullOverhead is what a short record costs beside its bytes, about: a header,
+// the rest of its slot, and its place in the index.
+const fullOverhead = 70
+
+// fillFull puts keys in random order until the store is full, and returns the
+// bytes of those that it took.
+func fillFull(t testing.TB, db *DB, m model, prefix string, size int) (n int) {
+	t.Helper()
+	v := strings.Repeat("v", size)
+	rng := rand.New(rand.NewPCG(7, 7))
+	for {
+		k := fmt.Sprintf("%s%016x", prefix, rng.Uint64())
+		switch err := db.Put([]byte(k), []byte(v)); {
+		case err == nil:
+			m[k] = v
+			n += len(k) + len(v) + fullOverhead
+		case errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed):
+			return n
+		default:
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,31 @@
+//go:build unix
+
+package nvmap
+
+// Truncate cuts the file down to size, which is below Size, durably. Nobody
+// reads or writes what is cut, nor will.
+func (d *fileMap) Truncate(size int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed.Load() {
+		return ErrClosed
+	}
+	if err := d.checkWrite("truncate", Off(size), 0); err != nil {
+		return err
+	}
+	size = roundUp(size, d.unit)
+	if err := d.view.hide(size, d.maxBytes()); err != nil {
+		return err
+	}
+	if d.alias != nil {
+		if err := d.alias.hide(size, d.maxBytes()); err != nil {
+			return err
+		}
+	}
+	d.size.Store(size)
+	d.end.Store(size)
+	if err := d.f.Truncate(size); err != nil {
+		return &FaultError{Off: Off(size), Op: "truncate", Err: err}
+	}
+	return d.f.Sync()
+}
