@@ -17,7 +17,9 @@ import (
 // A write is staged: it changes a copy of its pages in DRAM, which is read from
 // the disk first unless the write covers it. Pages that are written again before
 // the fence travel once. Fence writes what is staged, all together, and flushes
-// the disk's own cache.
+// the disk's own cache. Pages that have arrived are kept for a while: the next
+// record often goes where the last one went, and then needs no read. They serve
+// writes only, so that a reader sees what the disk has.
 //
 // A page is staged, or travelling, or neither, under mu. W6: a travelling page does
 // not change: who writes to it meanwhile stages a copy, and the next flush
@@ -30,8 +32,9 @@ type blockDevice struct {
 	sector int64
 	memory bool // it lies on a file system in memory
 
-	flushMu sync.Mutex // one flush at a time; before writeMu
-	writeMu sync.Mutex // one write at a time, and none while pages begin to travel; before mu
+	flushMu sync.Mutex                  // one flush at a time; before writeMu
+	writeMu sync.Mutex                  // one write at a time, and none while pages begin to travel; before mu
+	kept    map[PageID]*[PageBytes]byte // what the disk has of pages in neither set; under writeMu
 
 	mu         sync.RWMutex
 	staged     map[PageID]*[PageBytes]byte
@@ -41,6 +44,9 @@ type blockDevice struct {
 // stagedPagesMax bounds the DRAM that staged pages take (4 MiB): the write that
 // goes beyond it sends them off.
 const stagedPagesMax = 1024
+
+// keptPagesMax bounds the DRAM that pages take which the disk has (1 MiB).
+const keptPagesMax = 256
 
 func newBlock(fm *fileMap, at site, fs fsInfo, o OpenOptions) (Device, error) {
 	fm.unit = PageBytes
@@ -52,6 +58,7 @@ func newBlock(fm *fileMap, at site, fs fsInfo, o OpenOptions) (Device, error) {
 		return nil, err
 	}
 	d.staged = make(map[PageID]*[PageBytes]byte)
+	d.kept = make(map[PageID]*[PageBytes]byte)
 	var err error
 	if d.pager, err = newPager(fm.f); err != nil {
 		return nil, fmt.Errorf("nvmap: %s: %w", fm.path, err)
@@ -329,8 +336,9 @@ func (d *blockDevice) stagePart(off Off, p []byte) (n int, full bool, err error)
 	n = min(len(p), PageBytes-at)
 	d.writeMu.Lock()
 	defer d.writeMu.Unlock()
-	var base *[PageBytes]byte
-	if d.at(page) == nil && n < PageBytes {
+	base := d.kept[page]
+	delete(d.kept, page)
+	if base == nil && d.at(page) == nil && n < PageBytes {
 		// Nobody else stages the page meanwhile, so the disk has its newest bytes.
 		base = newPage()
 		req := [1]PageRead{{Page: page, Buf: base[:]}}
@@ -394,20 +402,29 @@ func (d *blockDevice) depart() {
 	d.travelling, d.staged = d.staged, make(map[PageID]*[PageBytes]byte)
 }
 
-// arrive forgets what travelled, or stages it again where nothing newer is.
+// arrive keeps what travelled, or stages it again if it did not arrive; pages
+// that were written to meanwhile have newer bytes.
 func (d *blockDevice) arrive(well bool) {
 	d.writeMu.Lock()
 	defer d.writeMu.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !well {
-		for page, buf := range d.travelling {
-			if d.staged[page] == nil {
-				d.staged[page] = buf
-			}
+	to := d.staged
+	if well {
+		to = d.kept
+	}
+	for page, buf := range d.travelling {
+		if d.staged[page] == nil {
+			to[page] = buf
 		}
 	}
 	d.travelling = nil
+	for page := range d.kept { // any of them
+		if len(d.kept) <= keptPagesMax {
+			break
+		}
+		delete(d.kept, page)
+	}
 }
 
 // Fence writes what is staged and has the disk write out its cache.
@@ -435,6 +452,9 @@ func (d *blockDevice) Discard(off Off, n int64) error {
 	if err := d.flush(); err != nil {
 		return err
 	}
+	d.writeMu.Lock()
+	defer d.writeMu.Unlock()
+	clear(d.kept)
 	return d.fileMap.Discard(off, n)
 }
 

@@ -145,6 +145,12 @@ func TestBlockCoalesces(t *testing.T) {
 	want("reading what is staged", 0, 0, 0)
 	mustDo(t, d.Fence())
 	want("the fence", 0, 1, 1)
+	mustDo(t, d.Write(3*PageBytes+4000, []byte("the next")))
+	want("a page that was just written", 0, 0, 0)
+	mustDo(t, d.Fence())
+	want("its fence", 0, 1, 1)
+	mustDo(t, d.Read(3*PageBytes, make([]byte, 100)))
+	want("reading what the disk has", 1, 0, 1)
 	mustDo(t, d.Write(10*PageBytes, make([]byte, 100*PageBytes)))
 	want("whole pages", 0, 0, 0)
 	mustDo(t, d.Fence())
@@ -170,6 +176,30 @@ func TestBlockStagesLittle(t *testing.T) {
 	}
 	if s.pages < pages-stagedPagesMax {
 		t.Errorf("%d of %d pages written", s.pages, pages)
+	}
+}
+
+// What is kept of pages that the disk has is bounded, and goes with the blocks.
+func TestBlockKeepsLittle(t *testing.T) {
+	d, s := openSeam(t, 1024)
+	mustDo(t, d.Write(0, bytes.Repeat([]byte{7}, 1024*PageBytes)))
+	mustDo(t, d.Fence())
+	if len(d.kept) > keptPagesMax {
+		t.Errorf("%d pages kept", len(d.kept))
+	}
+	mustDo(t, d.Write(5*PageBytes, []byte{8}))
+	mustDo(t, d.Fence())
+	mustDo(t, d.Discard(5*PageBytes, PageBytes))
+	mustDo(t, d.Allocate(5*PageBytes, PageBytes))
+	s.reads = 0
+	mustDo(t, d.Write(5*PageBytes+1, []byte{9}))
+	got := make([]byte, 3)
+	mustDo(t, d.Read(5*PageBytes, got))
+	if zero, before := []byte{0, 9, 0}, []byte{8, 9, 7}; !bytes.Equal(got, zero) && !bytes.Equal(got, before) {
+		t.Errorf("a page that was discarded and written to begins with %v", got)
+	}
+	if s.reads != 1 {
+		t.Errorf("%d reads: nobody looked what the disk has of the page", s.reads)
 	}
 }
 

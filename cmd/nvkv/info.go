@@ -75,7 +75,7 @@ func (s *storeInfo) print(w io.Writer) error {
 func printDevice(t io.Writer, d nvmap.Info) {
 	fmt.Fprintf(t, "device\t%s: %s\n", d.Kind, d.Why)
 	fmt.Fprintf(t, "fenced is\t%s\n", d.Domain)
-	fmt.Fprintf(t, "power cut\t%s\n", map[bool]string{true: "everything is lost", false: "what was fenced stays"}[d.Volatile])
+	fmt.Fprintf(t, "power cut\t%s\n", map[bool]string{true: "everything counts as lost", false: "what was fenced stays"}[d.Volatile])
 	fmt.Fprintf(t, "reads\t%s\n", map[bool]string{true: "in place, from the mapped device", false: "through copies in DRAM"}[d.Mapped])
 	if d.Mover != "" {
 		fmt.Fprintf(t, "writes\t%s, best in units of %s, whole within %s\n", d.Mover, plural(d.Unit, "byte"), plural(d.Sector, "byte"))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -13,6 +14,27 @@ func TestInfo(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("info does not say %q:\n%s", want, out)
 		}
+	}
+}
+
+// A kind that is asked for is what every command opens, and what info says.
+func TestInfoOfDevice(t *testing.T) {
+	store := filepath.Join(t.TempDir(), "store")
+	if r := nvkv(t, "put", store, "k", "v", "--device", "block"); r.code != exitDone {
+		t.Skipf("NOT TESTED: no O_DIRECT here: %s", r.errOut)
+	}
+	out := must(t, "info", store, "--device", "block")
+	for _, want := range []string{"block: asked for", "through copies in DRAM", "fdatasync", "4,096 bytes", "readers have no mapping"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("info does not say %q:\n%s", want, out)
+		}
+	}
+}
+
+func TestInfoOfWrongDevice(t *testing.T) {
+	store := newStore(t, "a", "1")
+	for _, kind := range []string{"devdax", "pcie", "dax", "tape"} {
+		fails(t, exitFailed, []string{kind, store}, "info", store, "--device", kind)
 	}
 }
 
