@@ -136,7 +136,6 @@ func defaultPlanFlags() *planFlags {
 
 func newBenchMicroCmd() *cobra.Command {
 	p, out := defaultPlanFlags(), &benchOutput{title: "nvkv bench micro"}
-	p.repeat = 1
 	cmd := &cobra.Command{
 		Use:   "micro",
 		Short: "Measure single operations, full scans, batches, reopening and deleting",
@@ -144,9 +143,11 @@ func newBenchMicroCmd() *cobra.Command {
 in hashed and in key order, a full scan after each, reads of keys that are there
 and that are not, updates one by one and in batches of 1 to 1000, reopening after
 a close and after kill -9 in the middle of updates (all that were acknowledged
-must be there), and deleting, with the space that is left.`,
+must be there), and deleting, with the space that is left. Engines take turns, and
+the table gives the median of the repetitions and how far they lie apart. It takes
+about two minutes.`,
 		Example: `  nvkv bench micro
-  nvkv bench micro --records 1000000 --operations 1000000 --time 5s --load-time 30s --repeat 3`,
+  nvkv bench micro --records 1000000 --operations 1000000 --time 5s --load-time 30s --repeat 5`,
 		Args: wantArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			tasks, err := p.tasks(bench.Plan.Micro)

@@ -66,6 +66,36 @@ func TestBenchYCSBWritesEveryForm(t *testing.T) {
 	}
 }
 
+// Everything runs to its end unattended, and each part is in every form.
+func TestBenchAllWritesEveryForm(t *testing.T) {
+	to := t.TempDir()
+	path := func(name string) string { return filepath.Join(to, name) }
+	args, dir := benchArgs(t, "all", "--engines", "nvkv,pebble", "--records", "200", "--sizes", "50", "--operations", "100",
+		"--time", "10ms", "--load-time", "10ms", "--warmup", "0", "--repeat", "1", "--shrink-wait", "10ms",
+		"--json", path("r.json"), "--csv", path("r.csv"), "--html", path("r.html"), "--plots", path("img"))
+	must(t, args...)
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	met := map[string]bool{}
+	for _, run := range readBench(t, path("r.json")).Runs {
+		met[run.Engine+" "+run.Workload] = true
+	}
+	for _, engine := range []string{"nvkv", "pebble"} {
+		for _, workload := range []string{"load", "a", "b", "c", "d", "e", "f", "scan-all", "get", "miss", "update", "batch-1000",
+			"reopen", "reopen-killed", "delete-rest", "load-ordered", "scan-ordered"} {
+			if !met[engine+" "+workload] {
+				t.Errorf("no run of %s on %s", workload, engine)
+			}
+		}
+	}
+	for _, name := range []string{"r.csv", "r.html", "img/throughput.svg", "img/write-amplification.png"} {
+		if info, err := os.Stat(path(name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestBenchJSONOnStandardOutput(t *testing.T) {
 	out, _ := tinyRun(t, "ycsb", "--workloads", "c", "--json", "-")
 	var rep bench.Report
