@@ -14,6 +14,7 @@ import (
 type nvkvEngine struct {
 	db      *kv.DB
 	path    string
+	relaxed bool
 	batches sync.Pool // of *kv.Batch
 	readers openReaders
 	closed  atomic.Pointer[Stats] // set by the first Close
@@ -21,6 +22,9 @@ type nvkvEngine struct {
 
 func openNvkv(path string, opts Options) (Engine, error) {
 	settings := &kv.Options{ReadOnly: opts.ReadOnly}
+	if opts.Relaxed {
+		settings.Durability = kv.Relaxed
+	}
 	if opts.Nvkv != nil {
 		opts.Nvkv(settings)
 	}
@@ -28,7 +32,7 @@ func openNvkv(path string, opts Options) (Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &nvkvEngine{db: db, path: path}
+	e := &nvkvEngine{db: db, path: path, relaxed: settings.Durability == kv.Relaxed}
 	e.batches.New = func() any { return db.NewBatch() }
 	return e, nil
 }
@@ -104,6 +108,9 @@ func (e *nvkvEngine) Stats() Stats {
 	m := e.db.Metrics()
 	return Stats{UserBytes: m.UserBytes, MediaBytes: m.MediaBytes, Fences: m.Fences}
 }
+
+// Exceptions: see [Exceptions].
+func (e *nvkvEngine) Exceptions() []Exception { return relaxedExceptions(e.relaxed) }
 
 // Len returns the number of keys. The other engines do not know theirs.
 func (e *nvkvEngine) Len() int64 { return e.db.Metrics().Keys }

@@ -13,9 +13,9 @@ import (
 // them; the other engines' functions are not called.
 type Options struct {
 	// Relaxed lets writes return before they are durable, in each engine's own
-	// way: bbolt's NoSync, pebble's NoSync writes. A crash may lose the latest
-	// writes; with bbolt it may lose the store. Flush makes what was written
-	// durable. nvkv stays durable.
+	// way: nvkv's Relaxed durability, bbolt's NoSync, pebble's NoSync writes. A
+	// crash may lose the latest writes; with bbolt it may lose the store. Flush
+	// makes what was written durable.
 	Relaxed bool
 
 	// ReadOnly opens an existing store without changing it. Writes answer

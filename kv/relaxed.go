@@ -75,10 +75,14 @@ func (db *DB) openGroup(urgent bool) error {
 }
 
 // endCommit makes the records of a commit durable, or leaves that to the end of
-// their group. Nothing else may come between it and the publication.
+// their group and only lets readers see them. Nothing else may come between it
+// and the publication.
 func (db *DB) endCommit() error {
-	if db.grouped() || db.off(ruleI3) {
+	switch {
+	case db.off(ruleI3):
 		return nil
+	case db.grouped():
+		return db.m.Show()
 	}
 	return db.m.Fence()
 }

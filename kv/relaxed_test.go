@@ -156,3 +156,19 @@ func TestRelaxedOption(t *testing.T) {
 		t.Error("opened")
 	}
 }
+
+// TestRelaxedIsSeen: what was committed is read, on files too, which show writes
+// late.
+func TestRelaxedIsSeen(t *testing.T) {
+	for _, kind := range []string{"file", ""} {
+		db := openTest(t, filepath.Join(testDir(t), "s"), &Options{Device: kind, Durability: Relaxed, noGroupTimer: true})
+		for i := range 100 {
+			key := fmt.Append(nil, i%10)
+			value := fmt.Append(nil, "value ", i)
+			must(t, db.Put(key, value))
+			if got, err := db.Get(key); err != nil || string(got) != string(value) {
+				t.Fatalf("device %q: Get(%s) = %q, %v; want %q", kind, key, got, err, value)
+			}
+		}
+	}
+}

@@ -94,6 +94,13 @@ func (d *fileDevice) Fence() error {
 	return nil
 }
 
+// Show writes what is staged to the file, and so to the mapping.
+func (d *fileDevice) Show() error {
+	d.stageMu.Lock()
+	defer d.stageMu.Unlock()
+	return d.stage.flush()
+}
+
 // publish makes the directory entry durable at the first fence.
 func (d *fileDevice) publish() error {
 	d.mu.Lock()

@@ -198,6 +198,19 @@ func (m *Map) Fence() error {
 	return err
 }
 
+// shower is a device whose mapping shows writes late: no sooner than Show or
+// Fence returns.
+type shower interface{ Show() error }
+
+// Show makes the device's mapping show what was written, durable or not: for
+// owners who let others read what they have not fenced.
+func (m *Map) Show() error {
+	if d, ok := m.dev.(shower); ok {
+		return d.Show()
+	}
+	return nil
+}
+
 // Discard gives the blocks of a range back; see Device.Discard.
 func (m *Map) Discard(off Off, n int64) error {
 	m.counters.discards.Add(1)

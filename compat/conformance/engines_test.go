@@ -17,9 +17,9 @@ func TestEngines(t *testing.T) {
 	}
 }
 
-// TestEnginesRelaxed leaves nvkv out, which stays durable.
+// TestEnginesRelaxed: only what LatestMayBeLost names is otherwise.
 func TestEnginesRelaxed(t *testing.T) {
-	for _, name := range []string{"bbolt", "pebble"} {
+	for _, name := range compat.Names() {
 		t.Run(name, func(t *testing.T) {
 			conformance.Run(t, func(dir string) (compat.Engine, error) {
 				return compat.Open(name, dir, compat.Options{Relaxed: true})
