@@ -13,16 +13,16 @@ import (
 
 // guest is one run on one store.
 type guest struct {
-	name, path, device string
-	acked              int // operations that must be there
-	operations         int // to do before closing; 0: no end
-	pause              time.Duration
-	out                io.Writer
+	name, path, kind string // kind: what the device must turn out to be; "" for any
+	acked            int    // operations that must be there
+	operations       int    // to do before closing; 0: no end
+	pause            time.Duration
+	out              io.Writer
 }
 
 // options keep checkpoints and growth frequent, so that cuts meet them too.
 func (g *guest) options() *kv.Options {
-	return &kv.Options{Device: g.device, SlabBytes: 8192, CheckpointBytes: 64 << 10}
+	return &kv.Options{SlabBytes: 8192, CheckpointBytes: 64 << 10}
 }
 
 // run opens the store, judges it, and writes until it is killed or has done its
@@ -34,6 +34,9 @@ func (g *guest) run() error {
 		return err
 	}
 	defer db.Close()
+	if kind := db.Info().Kind; g.kind != "" && kind != g.kind {
+		return fmt.Errorf("%s was taken for a device of kind %s, not %s", g.path, kind, g.kind)
+	}
 	n, err := g.judge(db, g.acked+inFlightMax)
 	if err != nil {
 		return err
@@ -75,7 +78,7 @@ func (g *guest) reopen(db *kv.DB, n int) error {
 // a new store is made only where nothing seems to lie. What is between them
 // stays, and must never be taken for a record.
 func (g *guest) blank() error {
-	d, err := nvmap.OpenDevice(g.path, nvmap.OpenOptions{Kind: g.device})
+	d, err := nvmap.OpenDevice(g.path, nvmap.OpenOptions{})
 	if err != nil {
 		return err
 	}

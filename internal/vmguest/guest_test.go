@@ -26,7 +26,7 @@ func TestRunsGoOn(t *testing.T) {
 	mustRun(t, g)
 	mustRun(t, g)
 	for _, want := range []string{
-		"@@ PASS test-recovered kind file", "ack test 1;\n", "ack test 400;\n", "@@ PASS test-closed 400 ",
+		"@@ PASS test-recovered kind ", "ack test 1;\n", "ack test 400;\n", "@@ PASS test-closed 400 ",
 		"400 operations acknowledged, 400 there", "ack test 401;\n", "@@ PASS test-closed 800 ",
 	} {
 		if !strings.Contains(out.String(), want) {
@@ -69,6 +69,14 @@ func TestFindsWhatIsWrong(t *testing.T) {
 				t.Errorf("it was not noticed: %v", err)
 			}
 		})
+	}
+}
+
+func TestWantsItsKind(t *testing.T) {
+	g, out := newGuest(t, 1)
+	g.kind = "devdax"
+	if err := g.run(); err == nil || !strings.Contains(err.Error(), "not devdax") || out.Len() > 0 {
+		t.Errorf("%v; %s", err, out)
 	}
 }
 

@@ -2,7 +2,7 @@
 // machine: it looks at what the last power cut left, goes on writing, and says
 // on standard output what is durable.
 //
-//	vmguest -name dax -store /mnt/dax/store -device dax -acked 0
+//	vmguest -name dax -store /mnt/dax/store -kind dax -acked 0
 //
 // With -blank it makes a device without a file system ready for a new store
 // instead, whatever lies there.
@@ -27,7 +27,7 @@ func main() {
 	var g guest
 	flag.StringVar(&g.name, "name", "", "what the lines call the store; also chooses the operations")
 	flag.StringVar(&g.path, "store", "", "path of the store")
-	flag.StringVar(&g.device, "device", "", "kind of device to open it as")
+	flag.StringVar(&g.kind, "kind", "", "what the device must turn out to be")
 	flag.IntVar(&g.acked, "acked", 0, "operations that were acknowledged before")
 	flag.IntVar(&g.operations, "operations", 0, "close the store after so many; 0: write until killed")
 	flag.DurationVar(&g.pause, "pause", 0, "between two operations, so that a fast store leaves time to the others")
