@@ -31,6 +31,9 @@ func (r *Region) addSlab(i int) {
 	}
 	r.extents[e].slabs++
 	r.usable++
+	for g := i >> r.geo.groupShift; len(r.wear) <= g; {
+		r.wear = append(r.wear, 0)
+	}
 }
 
 // countFree follows a slab becoming free (+1) or not (-1).

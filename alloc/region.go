@@ -61,11 +61,12 @@ type Region struct {
 
 	liveBytes int64
 	space     [kindCount]usage
-	victims   []int32 // slabs that were made victims since they were last released
-	usable    int     // slabs that hold no metadata
-	goneSlabs int     // free slabs that have no blocks
-	away      int     // free slabs that are being discarded
-	discarded int64   // bytes given back since the opening
+	victims   []int32  // slabs that were made victims since they were last released
+	wear      []uint64 // bytes of slots handed out, by group, since the opening
+	usable    int      // slabs that hold no metadata
+	goneSlabs int      // free slabs that have no blocks
+	away      int      // free slabs that are being discarded
+	discarded int64    // bytes given back since the opening
 }
 
 // Format makes an empty store on a device that holds none. A1: the magic word

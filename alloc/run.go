@@ -71,6 +71,7 @@ func (r *Region) allocSlabs(n int) (Extent, error) {
 		for p := range s.slots {
 			r.use(s, p)
 		}
+		r.wear[i>>r.geo.groupShift] += uint64(r.geo.slabBytes)
 	}
 	return Extent{r.geo.slabOff(first), int64(length) * int64(r.geo.slabBytes)}, nil
 }
@@ -130,6 +131,7 @@ func (r *Region) takePages(i, first, n int32) Extent {
 	for p := first; p < first+n; p++ {
 		r.use(s, p)
 	}
+	r.wear[int(i)>>r.geo.groupShift] += uint64(n) * nvmap.PageBytes
 	r.relist(i)
 	return Extent{r.geo.slabOff(int(i)) + Off(first)*nvmap.PageBytes, int64(n) * nvmap.PageBytes}
 }

@@ -32,6 +32,7 @@ type slab struct {
 	away       bool  // free, and being discarded: not to be had
 	blocks     blocks
 	freed      uint64 // interval in which it became free
+	laps       uint8  // times it was filled since it was carved, or passed over
 }
 
 // buckets sort the partly filled slabs of a kind and class by free space:
@@ -143,7 +144,7 @@ func (r *Region) pick(k Kind, c ClassID, urgent bool) error {
 			r.enlist(old)
 		}
 	}
-	if i := l.emptiest(preferBuckets); i != none {
+	if i := l.emptiest(preferBuckets); i != none && !r.worn(i) {
 		r.makeCurrent(l, i)
 		return nil
 	}
@@ -169,6 +170,21 @@ func (r *Region) pick(k Kind, c ClassID, urgent bool) error {
 	return nil
 }
 
+// lapsMost is how often a slab is filled before a free one takes its place, if
+// there is one: else a few keys that are updated all the time would wear out the
+// slab that they lie in.
+const lapsMost = 4
+
+// worn says whether slab i has had its laps and another can be had for it.
+func (r *Region) worn(i int32) bool {
+	s := &r.slabs[i]
+	if s.laps < lapsMost || r.freeSlabs-r.freeIndex <= r.reserve {
+		return false
+	}
+	s.laps = 0
+	return true
+}
+
 func (l *lists) emptiest(lowest int) int32 {
 	for b := buckets - 1; b >= lowest; b-- {
 		if l.head[b] != none {
@@ -181,6 +197,7 @@ func (l *lists) emptiest(lowest int) int32 {
 func (r *Region) makeCurrent(l *lists, i int32) {
 	r.delist(i)
 	r.slabs[i].cursor = 0
+	r.slabs[i].laps = min(r.slabs[i].laps+1, lapsMost)
 	l.cur = i
 }
 
@@ -235,7 +252,7 @@ func (r *Region) carve(i int32, k Kind, c ClassID) error {
 	s.carve++
 	s.kind, s.class = k, c
 	s.slots = int32(r.geo.slabBytes / r.table.slotBytes(k, c))
-	s.usedN, s.liveN, s.cursor, s.touched = 0, 0, 0, 0
+	s.usedN, s.liveN, s.cursor, s.touched, s.laps = 0, 0, 0, 0, 0
 	s.bucket, s.dirty = none, true
 	s.used, s.live = makeBits(s.slots)
 	r.identities.set(int(i), k, c, s.carve)

@@ -40,6 +40,7 @@ func (r *Region) alloc(k Kind, c ClassID, urgent bool) (Off, error) {
 			if n := s.nextFree(s.cursor); n != none {
 				s.cursor = n + 1
 				r.use(s, n)
+				r.wear[int(i)>>r.geo.groupShift] += uint64(r.slotBytesOf(s))
 				return r.geo.slabOff(int(i)) + Off(int(n)*r.slotBytesOf(s)), nil
 			}
 		}

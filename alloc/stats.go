@@ -19,6 +19,10 @@ type Stats struct {
 
 	GoneBytes      int64 // the part of FreeBytes that has no blocks behind it
 	DiscardedBytes int64 // given back to the file system since the opening
+
+	Groups        int
+	WearMaxBytes  int64 // slots handed out since the opening, which are written once each: in the group with most
+	WearMeanBytes int64 // in all groups, on average
 }
 
 // Stats returns the counters as they stand.
@@ -30,11 +34,13 @@ func (r *Region) Stats() Stats {
 		FreeSlabs: r.freeSlabs, Reserve: r.reserve,
 		GoneBytes: int64(r.goneSlabs) * int64(r.geo.slabBytes), DiscardedBytes: r.discarded,
 	}
-	for i := range r.slabs {
-		if !r.geo.isMeta(i) {
-			s.Slabs++
-		}
+	s.Slabs = r.usable
+	s.Groups = len(r.wear)
+	for _, n := range r.wear {
+		s.WearMaxBytes = max(s.WearMaxBytes, int64(n))
+		s.WearMeanBytes += int64(n)
 	}
+	s.WearMeanBytes /= max(1, int64(s.Groups))
 	return s
 }
 
@@ -90,3 +96,7 @@ func (r *Region) checkSlab(i int, bad func(Off, string, ...any)) {
 		bad(o, "slab of kind %v on list %d, belongs on %d", s.kind, s.bucket, s.freeBucket())
 	}
 }
+
+// Wear returns the bytes of slots that were handed out in each group since the
+// opening. Each is written once before it is free again.
+func (r *Region) Wear() []uint64 { return append([]uint64(nil), r.wear...) }

@@ -336,3 +336,34 @@ func fillFull(t testing.TB, db *DB, m model, prefix string, size int) (n int) {
 		}
 	}
 }
+
+// Writes go all over the medium, also when a few keys take them all.
+func TestWearIsSpread(t *testing.T) {
+	db, err := OpenDevice(nvmap.NewMem(64<<20), &Options{EvacuateBytes: -1, CheckpointBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	fillRandom(t, db, 40_000, 400, 1) // then most of it is free
+	if err := firstErr(db.DeleteRange([]byte("key/"), []byte("key0")), db.Checkpoint(context.Background())); err != nil {
+		t.Fatal(err)
+	}
+	before := db.r.Wear()
+	v := make([]byte, 400)
+	for i := range 300_000 {
+		if err := db.Put([]byte{byte('a' + i%5)}, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	most, sum := uint64(0), uint64(0)
+	after := db.r.Wear()
+	for g := range before {
+		most, sum = max(most, after[g]-before[g]), sum+after[g]-before[g]
+	}
+	mean := sum / uint64(len(before))
+	m := db.Metrics()
+	t.Logf("5 keys updated 300,000 times: %d groups, %d bytes into the one with most, %d on average", len(before), most, mean)
+	if most > 4*mean || m.WearMaxBytes < m.WearMeanBytes || m.WearGroups != len(after) {
+		t.Errorf("%d bytes into one group, %d on average; metrics %d, %d", most, mean, m.WearMaxBytes, m.WearMeanBytes)
+	}
+}

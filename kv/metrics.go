@@ -1,6 +1,10 @@
 package kv
 
-import "time"
+import (
+	"time"
+
+	"nvkv/nvmap"
+)
 
 // counts are kept by whoever holds the turn.
 type counts struct {
@@ -30,7 +34,19 @@ type Metrics struct {
 	MediaLines    uint64  `json:"media_lines"`          // 64-byte lines touched
 	WriteAmp      float64 `json:"write_amplification"`  // MediaBytes / UserBytes
 
-	FrameBytes int64 `json:"dram_frame_bytes"` // index pages in DRAM
+	FrameBytes      int64  `json:"dram_frame_bytes"`  // index pages in DRAM
+	DirtyFrameBytes int64  `json:"dram_dirty_bytes"`  // of them, what the device does not have yet
+	SlabTableBytes  int64  `json:"dram_slabs_bytes"`  // what is known of each slab, about
+	HeldBytes       int64  `json:"dram_held_bytes"`   // lists of what snapshots, checkpoints and tombstones hold, about
+	CacheBytes      int64  `json:"cache_bytes"`       // the bound on frames
+	CacheHits       uint64 `json:"cache_hits"`        // pages found in a frame, on devices that are not mapped
+	CacheMisses     uint64 `json:"cache_misses"`      // and not found
+	CacheEvictions  uint64 `json:"cache_evictions"`   // frames taken for others
+	CacheWriteBacks uint64 `json:"cache_write_backs"` // pages written from frames
+
+	WearGroups    int   `json:"wear_groups"`     // stretches of slabs that wear is counted by
+	WearMaxBytes  int64 `json:"wear_max_bytes"`  // written into the one with most
+	WearMeanBytes int64 `json:"wear_mean_bytes"` // into all, on average
 
 	Snapshots         int           `json:"snapshots"`
 	OldestSnapshotAge time.Duration `json:"oldest_snapshot_age_ns"`
@@ -80,6 +96,9 @@ func (db *DB) Metrics() Metrics {
 		RecordsVoid: db.recovered.void, RecoveryDamage: len(db.recovered.damaged),
 		IndexHeight: db.ix.height, IndexLeaves: db.ix.leaves, LastTransaction: uint64(db.visible),
 		EvacuatedRecords: db.evac.records, EvacuatedBytes: db.evac.bytes, DiscardedBytes: space.DiscardedBytes,
+		DirtyFrameBytes: io.DirtyFrames * nvmap.PageBytes, SlabTableBytes: int64(space.Slabs) * slabTableBytes, HeldBytes: db.heldBytes(),
+		CacheBytes: io.CacheBytes, CacheHits: io.Hits, CacheMisses: io.Misses, CacheEvictions: io.Evictions, CacheWriteBacks: io.WriteBacks,
+		WearGroups: space.Groups, WearMaxBytes: space.WearMaxBytes, WearMeanBytes: space.WearMeanBytes,
 		ReadOnly: db.opt.ReadOnly, StoreID: db.r.ID().String(),
 	}
 	m.MetadataBytes = io.WriteBytes - min(io.WriteBytes, c.recordBytes)
@@ -99,4 +118,18 @@ func (db *DB) Metrics() Metrics {
 	m.Checkpoints, m.CheckpointTime, m.LastCheckpoint = cp.taken, cp.total, cp.last
 	m.FormatGeneration = cp.generation
 	return m
+}
+
+// slabTableBytes is what package alloc knows of a slab in DRAM, about: a struct
+// and two bitmaps of a few hundred slots.
+const slabTableBytes = 256
+
+// heldBytes is what the lists of what is not freed yet take in DRAM, about. The
+// caller holds the turn and publish.
+func (db *DB) heldBytes() int64 {
+	n := int64(cap(db.tombs)) * 8
+	for h := db.holders.oldest; h != nil; h = h.newer {
+		n += int64(cap(h.deadPages))*16 + int64(cap(h.deadRecords))*24
+	}
+	return n
 }

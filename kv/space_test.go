@@ -1,0 +1,199 @@
+//go:build unix
+
+package kv
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// Figures about space. Each runs small by default; the environment makes it
+// large: NVKV_SPACE_BYTES (2147483648 for the figure in docs/promises.md) and
+// NVKV_SPACE_UPDATES (1000000).
+
+func fromEnv(t testing.TB, name string, otherwise int64) int64 {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestSpaceAfterDelete fills a store, deletes nine tenths at random, and waits
+// until the file has less than 1.5 bytes of blocks for a live one, while a
+// reader and a writer go on. How long they were kept waiting is printed: what a
+// machine that others use as well makes of it proves nothing.
+func TestSpaceAfterDelete(t *testing.T) {
+	skipInRace(t)
+	total := fromEnv(t, "NVKV_SPACE_BYTES", 64<<20)
+	const size = 1000
+	n := int(total / size)
+	path := filepath.Join(testDir(t), "s")
+	db := openTest(t, path, &Options{tidySlack: min(tidySlack, total/512)})
+	rng := rand.New(rand.NewPCG(1, 1))
+	keys := rng.Perm(n)
+	key := func(i int) []byte { return fmt.Appendf(nil, "%016d", keys[i]) }
+	inBatches(t, db, n, func(b *Batch, i int) { b.Put(key(i), make([]byte, size-16)) })
+	full := allocated(t, path)
+
+	stop := make(chan struct{})
+	var reads, writes []time.Duration
+	done := make(chan struct{}, 2)
+	go func() {
+		defer func() { done <- struct{}{} }()
+		reads = untilStopped(t, stop, func(i int) error { _, err := db.Get(key(i % (n / 10) * 10)); return err })
+	}()
+	go func() {
+		defer func() { done <- struct{}{} }()
+		writes = untilStopped(t, stop, func(i int) error { return db.Put(key(i%(n/10)*10), make([]byte, size-16)) })
+	}()
+	began := time.Now()
+	inBatches(t, db, n, func(b *Batch, i int) {
+		if i%10 > 0 {
+			b.Delete(key(i))
+		}
+	})
+	deleted := time.Now()
+	ratio := 0.0
+	for {
+		m := db.Metrics()
+		now := allocated(t, path)
+		if ratio = float64(now) / float64(m.LiveBytes); ratio < 1.5 || time.Since(deleted) > time.Minute+time.Duration(total/10) {
+			t.Logf("%d bytes of blocks full, %d now for %d live, %.2fx; deleting took %v, the rest %v; %d records moved",
+				full, now, m.LiveBytes, ratio, deleted.Sub(began), time.Since(deleted), m.EvacuatedRecords)
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	close(stop)
+	<-done
+	<-done
+	t.Logf("meanwhile %s; %s", longest("reads", reads), longest("writes", writes))
+	if ratio >= 1.5 {
+		t.Errorf("%.2f bytes of blocks for a live one", ratio)
+	}
+}
+
+// inBatches has fn fill batches for 0 to n-1 and writes them.
+func inBatches(t testing.TB, db *DB, n int, fn func(*Batch, int)) {
+	t.Helper()
+	b := db.NewBatch()
+	for i := range n {
+		if fn(b, i); b.Len() < 100 && i+1 < n {
+			continue
+		}
+		if err := db.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		b.Reset()
+	}
+}
+
+func untilStopped(t testing.TB, stop chan struct{}, fn func(int) error) (took []time.Duration) {
+	for i := 0; ; i++ {
+		select {
+		case <-stop:
+			return took
+		default:
+		}
+		began := time.Now()
+		if err := fn(i); err != nil {
+			t.Error(err)
+			return took
+		}
+		took = append(took, time.Since(began))
+		time.Sleep(50 * time.Microsecond)
+	}
+}
+
+func longest(what string, took []time.Duration) string {
+	if len(took) == 0 {
+		return "no " + what
+	}
+	slices.Sort(took)
+	return fmt.Sprintf("%d %s: p50 %v, p99.9 %v, longest %v", len(took), what,
+		took[len(took)/2], took[len(took)*999/1000], took[len(took)-1])
+}
+
+// TestSpaceBesideSnapshot: a snapshot that stays open makes the store grow by
+// what is overwritten at most, and what it pinned comes back when it ends.
+func TestSpaceBesideSnapshot(t *testing.T) {
+	skipInRace(t)
+	updates := int(fromEnv(t, "NVKV_SPACE_UPDATES", 60_000))
+	const size = 400
+	path := filepath.Join(testDir(t), "s")
+	db := openTest(t, path, &Options{tidySlack: 128 << 10})
+	n := updates / 4
+	key := func(i int) []byte { return fmt.Appendf(nil, "%016d", i*7919%n) }
+	inBatches(t, db, n, func(b *Batch, i int) { b.Put(key(i), make([]byte, size)) })
+	before := allocated(t, path)
+	tx, err := db.Begin(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	rng := rand.New(rand.NewPCG(2, 2))
+	inBatches(t, db, updates, func(b *Batch, _ int) { b.Put(key(rng.IntN(n)), make([]byte, size)) })
+	grown := allocated(t, path) - before
+	overwritten := int64(updates) * (size + 16)
+	t.Logf("%d bytes, %d more after %d bytes were overwritten; %d pinned", before, grown, overwritten, db.Metrics().PinnedBytes)
+	if grown > overwritten*11/10 {
+		t.Errorf("the store grew by %d bytes, %d were overwritten", grown, overwritten)
+	}
+	if v, err := tx.Get(key(0)); err != nil || len(v) != size {
+		t.Errorf("the snapshot: %d bytes, %v", len(v), err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Put([]byte("wake"), nil); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); allocated(t, path) > before+grown/2; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes of blocks 30 s after the snapshot ended, %d with it, %d before it", allocated(t, path), before+grown, before)
+		}
+	}
+	t.Logf("%d bytes after it ended", allocated(t, path))
+}
+
+// TestCommitCostAfterFillAndDelete: what a commit of one key costs does not
+// depend on how large the store once was.
+func TestCommitCostAfterFillAndDelete(t *testing.T) {
+	skipInRace(t)
+	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{EvacuateBytes: -1})
+	cost := func() (bytes, fences float64) {
+		before := db.Metrics()
+		const n = 2000
+		for i := range n {
+			if err := db.Put(fmt.Appendf(nil, "one/%06d", i), make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		after := db.Metrics()
+		return float64(after.MediaBytes-before.MediaBytes) / n, float64(after.Fences-before.Fences) / n
+	}
+	cost() // the keys are there from now on
+	b0, f0 := cost()
+	n := int(fromEnv(t, "NVKV_SPACE_BYTES", 64<<20) / 500)
+	inBatches(t, db, n, func(b *Batch, i int) { b.Put(fmt.Appendf(nil, "%016d", i*7919%n), make([]byte, 500)) })
+	if err := firstErr(db.DeleteRange([]byte("0"), []byte("1")), db.Checkpoint(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	b1, f1 := cost()
+	t.Logf("a commit of one key: %.0f bytes and %.3f fences before, %.0f and %.3f after %d keys came and went", b0, f0, b1, f1, n)
+	if b1 > b0*1.2+8 || f1 > f0*1.05+0.01 {
+		t.Errorf("%.0f bytes and %.3f fences, before %.0f and %.3f", b1, f1, b0, f0)
+	}
+}
