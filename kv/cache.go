@@ -21,17 +21,17 @@ import (
 //     moment when it looks at none.
 //   - When a good part of the frames is dirty a checkpoint is taken early. Where
 //     that comes too late, inside a large transaction or a recovery, dirty pages
-//     are written back before it (I8): each has a place of its own since it was
+//     are written back before it (I51): each has a place of its own since it was
 //     born, which no checkpoint names yet.
 //
-// I7. The memory of a frame goes only after all sections have ended that began
+// I50. The memory of a frame goes only after all sections have ended that began
 // before readers were turned away from it.
 //
-// I8. A page or block that is written back before its checkpoint goes to the
+// I51. A page or block that is written back before its checkpoint goes to the
 // place where it was born, whole and sealed, and is fenced before it counts as
 // clean. That place is free in the checkpoint that counts (I4).
 //
-// I9. A page is clean only if the device has every byte of it that the index or
+// I52. A page is clean only if the device has every byte of it that the index or
 // a holder names. What is freed is forgotten: nobody names it.
 
 // DefaultCacheBytes is Options.CacheBytes when that is 0.
@@ -102,7 +102,7 @@ func (db *DB) evictSome() bool {
 	if want <= 0 {
 		return true
 	}
-	freed, _ := db.m.Evict(want, nvmap.Eviction{Quiesce: db.pages.wait})
+	freed, _ := db.m.Evict(want, nvmap.Eviction{Quiesce: db.quiesce})
 	if freed == 0 && !db.opt.ReadOnly && db.m.Dirty() > db.m.CacheFrames()/4 {
 		db.wakeCheckpointer()
 	}
@@ -112,7 +112,7 @@ func (db *DB) evictSome() bool {
 // roomFor makes sure that n frames can be made. The caller holds the turn, or is
 // the recovery, and has no pointer to a page.
 func (db *DB) roomFor(n int) error {
-	if db.m.Room() >= n {
+	if db.m.Room() >= n && !db.opt.early {
 		return nil
 	}
 	if s := db.inside; s != nil {
@@ -122,10 +122,22 @@ func (db *DB) roomFor(n int) error {
 	return db.makeFrames(n)
 }
 
+// quiesce returns when nobody has a pointer to a page that was turned away
+// before it was called.
+func (db *DB) quiesce() {
+	if !db.off(ruleI50) {
+		db.pages.wait()
+	}
+}
+
 func (db *DB) makeFrames(n int) error {
 	limit := db.m.CacheFrames()
 	n = min(n, limit)
-	e := nvmap.Eviction{Quiesce: db.pages.wait}
+	if db.opt.early {
+		_, err := db.m.Evict(limit, nvmap.Eviction{Quiesce: db.quiesce, WriteBack: db.writeEarly})
+		return err
+	}
+	e := nvmap.Eviction{Quiesce: db.quiesce}
 	if db.m.Dirty() < limit/4*3 {
 		if _, err := db.m.Evict(n-db.m.Room(), e); err != nil {
 			return err
@@ -148,7 +160,7 @@ func (db *DB) makeFrames(n int) error {
 
 const roomTries = 100
 
-// writeEarly writes dirty pages of the index back before a checkpoint does (I8).
+// writeEarly writes dirty pages of the index back before a checkpoint does (I51).
 // Nobody else changes pages meanwhile.
 func (db *DB) writeEarly(ids []nvmap.PageID) error {
 	db.backing.Lock()
@@ -201,10 +213,16 @@ func (db *DB) writeParts(id nvmap.PageID, parts uint) error {
 
 // seal fills in a checksum.
 func (db *DB) seal(b []byte, at int, sum uint32) {
+	if db.off(ruleI51) {
+		return
+	}
 	binary.LittleEndian.PutUint32(b[at:], sum)
 }
 
 func (db *DB) cleanParts(id nvmap.PageID, parts uint) {
+	if db.off(ruleI52) {
+		parts = 1<<blocksPerPage - 1
+	}
 	for i := range blocksPerPage {
 		if parts>>i&1 != 0 {
 			db.m.CleanPart(id, i*alloc.BlockBytes, (i+1)*alloc.BlockBytes)
@@ -212,7 +230,7 @@ func (db *DB) cleanParts(id nvmap.PageID, parts uint) {
 	}
 }
 
-// freePage frees a page or value block that nobody sees any more (I9).
+// freePage frees a page or value block that nobody sees any more (I52).
 func (db *DB) freePage(o nvmap.Off) {
 	n := nvmap.Off(nvmap.PageBytes)
 	if _, _, ok := db.r.Carve(o, alloc.KindBlock); ok {

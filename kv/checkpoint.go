@@ -186,7 +186,7 @@ type writtenParts struct {
 }
 
 // writeFrozenPart seals b, which is a page or the block at a place of it, and
-// writes it, unless that was done early (I8).
+// writes it, unless that was done early (I51).
 func (db *DB) writeFrozenPart(f *frozen, id nvmap.PageID, b []byte, at, sumAt int) error {
 	sum := crc32.Checksum(b[4:], castagnoli)
 	parts := uint(1<<blocksPerPage - 1)

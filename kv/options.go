@@ -79,6 +79,7 @@ type Options struct {
 	lateFrom     int   // see defaultLateFrom; tests lower it
 	broken       rules // rules that a test has switched off
 	unfinished   bool  // the store counts as absent until finish: for Restore
+	early        bool  // each commit evicts all frames first: for tests
 }
 
 // DefaultCheckpointBytes is Options.CheckpointBytes when that is 0.

@@ -43,10 +43,13 @@ func TestRapid(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { testRapid(t, nvmap.NewMem(8<<20)) })
 }
 
-func testRapid(t *rapid.T, dev nvmap.Device) {
+func testRapid(t *rapid.T, dev nvmap.Device) { testRapidWith(t, dev, Options{}) }
+
+func testRapidWith(t *rapid.T, dev nvmap.Device, o Options) {
+	o.SlabBytes = rapid.SampledFrom([]int{4096, 16 << 10}).Draw(t, "slab")
 	m := &machine{
 		dev:   dev,
-		opt:   Options{SlabBytes: rapid.SampledFrom([]int{4096, 16 << 10}).Draw(t, "slab")},
+		opt:   o,
 		model: model{},
 	}
 	m.open(t)

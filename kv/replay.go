@@ -641,7 +641,7 @@ func (rc *recovery) copySome(parts []resolved, n int) error {
 	if err := ix.reserve(0, n, true); err != nil {
 		return err
 	}
-	blocks := ix.blocks[len(ix.blocks)-n:]
+	blocks := slices.Clone(ix.blocks[len(ix.blocks)-n:]) // the next parts' come to stand there
 	ix.blocks = ix.blocks[:len(ix.blocks)-n]
 	slices.Sort(blocks)
 	at := 0

@@ -39,6 +39,9 @@ const (
 	ruleA10                          // blocks go only from what a flipped checkpoint has free
 	ruleA11                          // a slab has blocks before it is carved
 	ruleA12                          // the size word goes before the device is cut
+	ruleI50                          // a frame outlives the sections that may look at it
+	ruleI51                          // what is written before its checkpoint is sealed
+	ruleI52                          // clean is what the device has all of
 	ruleI20                          // a restored store counts when all of it is there
 )
 

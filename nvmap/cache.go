@@ -322,8 +322,8 @@ func (m *Map) Evict(n int, e Eviction) (freed int, err error) {
 		m.giveUpHuge()
 		freed = int(before - c.used.Load())
 	}
-	seen := 0
-	for freed < n && seen < int(c.limit) && err == nil {
+	most, seen := 2*int(m.counters.frames.Load()), 0 // looked at: some may have to stay
+	for freed < n && seen < most && err == nil {
 		c.mu.Lock()
 		ps := c.policy.Victims(nil, max(n-freed, evictBatch), m.untouch)
 		c.mu.Unlock()
