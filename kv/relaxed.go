@@ -195,7 +195,7 @@ func (db *DB) freeLater(x ref) {
 // every write is when it returns, and there is nothing to do but to say whether
 // the store still works.
 func (db *DB) Sync() (err error) {
-	s, err := db.enter()
+	s, err := db.enterCall()
 	if err != nil {
 		return err
 	}
