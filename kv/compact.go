@@ -15,7 +15,7 @@ import (
 // When ctx ends, Compact ends between two moves, and what was moved stays so.
 // Options.Progress is told how far it is.
 func (db *DB) Compact(ctx context.Context) error {
-	s, err := db.enter()
+	s, err := db.enterCall()
 	if err != nil {
 		return err
 	}
