@@ -275,3 +275,14 @@ func (db *DB) readPlain(o nvmap.Off, p *plain) bool {
 	b := db.bytesAt(o, c.Bytes)
 	return b != nil && p.parse(b, db.seed, c.Carve, o)
 }
+
+// readAny reads a record that has nothing in runs, and when it expires.
+func (db *DB) readAny(x ref, p *plain) (expiry int64, err error) {
+	if x&refTTL == 0 && db.readPlain(refOff(x), p) {
+		return 0, nil
+	}
+	var rec record
+	err = db.readRecord(refOff(x), &rec)
+	p.key, p.value = rec.key, rec.value
+	return rec.expiry, err
+}

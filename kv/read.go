@@ -72,18 +72,18 @@ func (db *DB) tryGet(dst, key []byte, want bool, shown uint64) ([]byte, outcome,
 		return dst, hitSlow, nil
 	}
 	db.ix.askRecord(refOff(h.rec))
-	var rec record
-	err := db.readRecord(refOff(h.rec), &rec)
+	var p plain
+	expiry, err := db.readAny(h.rec, &p)
 	n := len(dst)
-	if err == nil && (bytes.Equal(rec.key, key) || db.off(ruleR13)) {
-		if h.rec&refTTL != 0 && rec.expired(now()) {
+	if err == nil && (bytes.Equal(p.key, key) || db.off(ruleR13)) {
+		if expiry != 0 && expiry <= now() {
 			if !db.stands(&h, shown) {
 				return dst, hitRetry, nil
 			}
 			return dst, hitAbsent, nil
 		}
 		if want {
-			dst = appendValue(dst, rec.value)
+			dst = appendValue(dst, p.value)
 		}
 		if !db.stands(&h, shown) {
 			return dst[:n], hitRetry, nil
