@@ -241,7 +241,9 @@ func (d *blockDevice) ReadBatch(reqs []PageRead) error {
 	missing := make([]int, 0, len(reqs))
 	for i := range reqs {
 		r := &reqs[i]
-		r.Err = d.check("read", r.Page.Off(), PageBytes, &d.size)
+		if r.Err = r.check(d.size.Load()); d.closed.Load() {
+			r.Err = ErrClosed
+		}
 		switch {
 		case r.Err != nil:
 			first = firstErr(first, r.Err)

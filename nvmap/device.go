@@ -98,6 +98,17 @@ type PageRead struct {
 	Err  error // set by the device
 }
 
+// check says why r cannot be read from a device of size bytes.
+func (r *PageRead) check(size int64) error {
+	if len(r.Buf) < PageBytes {
+		return fmt.Errorf("nvmap: read of page %d into %d bytes, less than a page", r.Page, len(r.Buf))
+	}
+	if uint64(r.Page) >= uint64(size)/PageBytes {
+		return fmt.Errorf("nvmap: read of page %d is outside the device (%d bytes)", r.Page, size)
+	}
+	return nil
+}
+
 // ReadPages reads the pages of reqs from d, together where d can.
 func ReadPages(d Device, reqs []PageRead) error {
 	if b, ok := d.(BatchReader); ok {
@@ -106,7 +117,10 @@ func ReadPages(d Device, reqs []PageRead) error {
 	var first error
 	for i := range reqs {
 		r := &reqs[i]
-		if r.Err = d.Read(r.Page.Off(), r.Buf[:PageBytes]); r.Err != nil && first == nil {
+		if r.Err = r.check(d.Size()); r.Err == nil {
+			r.Err = d.Read(r.Page.Off(), r.Buf[:PageBytes])
+		}
+		if r.Err != nil && first == nil {
 			first = r.Err
 		}
 	}

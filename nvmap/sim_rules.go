@@ -136,7 +136,10 @@ func (s *Sim) ReadBatch(reqs []PageRead) error {
 	var at []int
 	for i := range reqs {
 		r := &reqs[i]
-		if r.Err = s.readable(r.Page.Off(), PageBytes); r.Err == nil {
+		if r.Err = r.check(s.Size()); r.Err == nil {
+			r.Err = s.readable(r.Page.Off(), PageBytes)
+		}
+		if r.Err == nil {
 			good, at = append(good, *r), append(at, i)
 		}
 	}

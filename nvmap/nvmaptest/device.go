@@ -274,9 +274,16 @@ func testBatch(t *testing.T, d nvmap.Device) {
 			t.Fatalf("page %d: %x, %v; alone %x", r.Page, r.Buf[:16], r.Err, want[:16])
 		}
 	}
-	reqs = append(reqs[:3], nvmap.PageRead{Page: nvmap.Off(d.Size()).Page(), Buf: make([]byte, nvmap.PageBytes)})
-	if err := nvmap.ReadPages(d, reqs); err == nil || reqs[3].Err == nil || reqs[0].Err != nil {
-		t.Errorf("a page beyond the end: %v, %+v", err, reqs[3].Err)
+	whole := make([]byte, nvmap.PageBytes)
+	for what, bad := range map[string]nvmap.PageRead{
+		"a page beyond the end":           {Page: nvmap.Off(d.Size()).Page(), Buf: whole},
+		"a page whose offset is too much": {Page: 1 << 52, Buf: whole},
+		"a buffer less than a page":       {Page: 1, Buf: whole[1:]},
+	} {
+		reqs := append(reqs[:3:3], bad)
+		if err := nvmap.ReadPages(d, reqs); err == nil || reqs[3].Err == nil || reqs[0].Err != nil {
+			t.Errorf("%s: %v, %v", what, err, reqs[3].Err)
+		}
 	}
 }
 
