@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"nvkv/nvmap"
 )
 
 // Figures about space. Each runs small by default; the environment makes it
@@ -195,5 +197,81 @@ func TestCommitCostAfterFillAndDelete(t *testing.T) {
 	t.Logf("a commit of one key: %.0f bytes and %.3f fences before, %.0f and %.3f after %d keys came and went", b0, f0, b1, f1, n)
 	if b1 > b0*1.2+8 || f1 > f0*1.05+0.01 {
 		t.Errorf("%.0f bytes and %.3f fences, before %.0f and %.3f", b1, f1, b0, f0)
+	}
+}
+
+// slowDevice grows only when it is let.
+type slowDevice struct {
+	nvmap.Device
+	growing, goOn chan struct{}
+}
+
+func (d *slowDevice) Grow(size int64) error {
+	select {
+	case d.growing <- struct{}{}:
+		<-d.goOn
+	case <-d.goOn:
+	}
+	return d.Device.Grow(size)
+}
+
+// Growth holds up the writer that needs it and no reader: not one that is in
+// the store already, and not one that comes.
+func TestGrowthBlocksNoReader(t *testing.T) {
+	skipInRace(t)
+	dev := &slowDevice{nvmap.NewMem(64 << 20), make(chan struct{}), make(chan struct{}, 1000)}
+	for range 20 { // for its creation and the first keys
+		dev.goOn <- struct{}{}
+	}
+	db, err := OpenDevice(dev, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	m := fillRandom(t, db, 2000, 100, 1)
+	old, err := db.Begin(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Rollback()
+	for len(dev.goOn) > 0 {
+		<-dev.goOn
+	}
+	wrote := make(chan error, 1)
+	go func() {
+		var err error
+		for i := 0; err == nil && i < 100_000; i++ {
+			err = db.Put(fmt.Appendf(nil, "grow/%06d", i), make([]byte, 1000))
+			if len(dev.goOn) > 0 {
+				break
+			}
+		}
+		wrote <- err
+	}()
+	<-dev.growing // the writer is inside Grow now, and stays there
+	for k, v := range m {
+		if got, err := db.Get([]byte(k)); err != nil || string(got) != v {
+			t.Fatalf("Get beside growth: %v", err)
+		}
+	}
+	if err := sameAs(old, m); err != nil {
+		t.Error(err)
+	}
+	err = db.View(func(tx *Tx) error {
+		for k := range m {
+			if _, err := tx.Get([]byte(k)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	for range 900 {
+		dev.goOn <- struct{}{}
+	}
+	if err := <-wrote; err != nil {
+		t.Error(err)
 	}
 }
