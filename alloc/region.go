@@ -51,6 +51,7 @@ type Region struct {
 
 	identities identities
 	unread     int         // slabs that the opening found
+	unknown    []int       // slabs whose identity OpenDamaged could not read
 	known      atomic.Bool // all of them are in identities
 	extents    []extent
 	lastExtent int
@@ -90,10 +91,8 @@ func Format(m *nvmap.Map, o Options) error {
 	if err := writeWord(m, headMagicOff, magicCreating); err != nil {
 		return err
 	}
-	zero := make([]byte, geo.superBytes-8)
-	if err := errors.Join(m.Write(8, zero), m.Fence()); err != nil {
-		return err
-	}
+	// All four slots and the size word are written below, whatever a creation
+	// that did not end has left in them; the rest of the area is not read.
 	sb := superblock{id: id, slabBytes: geo.slabBytes, groupSlabs: geo.groupSlabs, payload: o.Payload}
 	for sb.generation = 0; sb.generation < 2; sb.generation++ {
 		if err := writeSuper(m, &sb, 0); err != nil {
@@ -432,6 +431,9 @@ func (r *Region) withMeta(old, n int) int {
 // formatGroups writes the metadata of the groups that begin in [from, to).
 func (r *Region) formatGroups(from, to int) error {
 	first := roundUp(from, r.geo.groupSlabs)
+	if first >= to {
+		return nil
+	}
 	for i := first; i < to; i += r.geo.groupSlabs {
 		meta := make([]byte, r.geo.metaSlabs*r.geo.slabBytes)
 		o := r.geo.slabOff(i)

@@ -85,7 +85,7 @@ func TestOpenPaths(t *testing.T) {
 
 // smallStore returns the bytes of a store, what is in it, and every value that
 // a key ever had. It was closed, or it died with records since a checkpoint.
-func smallStore(t *testing.T, closed bool) (image []byte, m model, ever map[string][]string) {
+func smallStore(t testing.TB, closed bool) (image []byte, m model, ever map[string][]string) {
 	t.Helper()
 	path := filepath.Join(testDir(t), "s")
 	db, err := Open(path, &Options{SlabBytes: 4096})
@@ -136,7 +136,7 @@ func smallStore(t *testing.T, closed bool) (image []byte, m model, ever map[stri
 }
 
 // openImage opens the bytes of a store in memory.
-func openImage(t *testing.T, image []byte) (*DB, error) {
+func openImage(t testing.TB, image []byte) (*DB, error) {
 	t.Helper()
 	dev := nvmap.NewMem(32 << 20)
 	if err := dev.Grow(int64(len(image))); err != nil {

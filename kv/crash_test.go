@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -51,6 +52,7 @@ type crasher struct {
 	poison   bool             // words in flight may end as noise
 	sites    *crashtest.Sites // one of which is disabled
 	unmapped bool             // the store reads nothing in place
+	used     bool             // the device held something else before
 	quiet    bool             // no checkpoints and no clean closing: chains without them
 	limit    int64            // size at which the medium is full; 0: far away
 	full     int              // writes that found it full
@@ -79,7 +81,19 @@ func (c *crasher) crashOptions() crashtest.Options {
 	if c.poison {
 		o.Poison = mayBeNoise
 	}
+	if c.used {
+		o.Prepare = fillDevice
+	}
 	return o
+}
+
+// fillDevice leaves a device as another user did who zeroed its ends.
+func fillDevice(dev nvmap.Device) error {
+	const zeroed, size = 1 << 20, 4 << 20
+	if err := dev.Grow(size); err != nil {
+		return err
+	}
+	return dev.Write(zeroed, bytes.Repeat([]byte{0xa5}, size-2*zeroed))
 }
 
 // mayBeNoise says where the store believes nothing that was in flight: not in

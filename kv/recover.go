@@ -265,10 +265,7 @@ func (rc *recovery) persist() error {
 			return err
 		}
 	}
-	if err := db.m.Fence(); err != nil {
-		return err
-	}
-	return db.r.RewriteSuper()
+	return db.r.RewriteSuper() // whose fences cover the records
 }
 
 func (rc *recovery) rewrite(c *candidate) error {

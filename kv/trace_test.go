@@ -20,6 +20,11 @@ import (
 // switched off, and then the oracle of the crash suite must object. A trace
 // that passes without its rule would prove nothing.
 
+// traces are those that stand by themselves, for whoever wants them all.
+var traces = []trace{
+	trace06_HeadOfAKilledProcess, trace01_OneRecordPerKey, trace02_TombstoneOutlivesRecovery, trace02_TombstoneOutlivesItsCommit, trace03_FreezeCutsTheLists, trace04_RecoveryDecidesOnce, trace05_MarksAreRenewed, trace06_RecoveryWritesAgain, trace06_NothingAfterAFailedFence, trace07_NoFallingBack, trace07_CopiesOneByOne, trace09_ExpiryFreesNothing, trace16_MapsMarkWhatTheRootReaches, trace17_NeverAnotherKeysValue, traceI3_PublishedAfterItsFence, traceI5_RunListsOutliveTheirRecords, traceI6_KeysInRunsOutliveTheirRecords, traceI40_AnOpeningTakesBackThatNothingWasWritten, trace01_Batch, trace12_LongKeysAreNotReferences,
+}
+
 // traceImages is how many images of one moment a trace looks at.
 const traceImages = 80
 
@@ -42,9 +47,15 @@ func tellTwice(t *testing.T, off rules, tr trace) {
 }
 
 func tell(off rules, tr trace) (images int, err error) {
+	return tellOn(off, nil, traceImages, tr)
+}
+
+// tellOn tells a trace with one of the sites disabled, and fewer images a moment.
+func tellOn(off rules, sites *crashtest.Sites, limit int, tr trace) (images int, err error) {
 	c := newCrasher(1)
-	c.images = []int{traceImages}
+	c.images = []int{limit}
 	c.opt.broken = off
+	c.sites = sites
 	s, err := c.start()
 	if err == nil {
 		err = guarded(func() error { return tr(s) })
@@ -76,7 +87,7 @@ func (s *session) do(changes ...change) error {
 
 // doCrashing commits changes as one transaction, crashed at its fence and after.
 func (s *session) doCrashing(group bool, changes ...change) error {
-	limit := traceImages
+	limit := s.c.images[0]
 	if s.m.Depth() > 0 { // in each of many images
 		limit = 10
 	}
@@ -100,7 +111,7 @@ func (s *session) atFences(f func()) {
 // of a crash at its fence.
 func (s *session) fork(changes []change, then trace) error {
 	s.atFences(func() {
-		s.m.CrashThen(traceImages, func(m *crashtest.Medium) error { return then(m.Session().(*session)) })
+		s.m.CrashThen(s.c.images[0], func(m *crashtest.Medium) error { return then(m.Session().(*session)) })
 	})
 	err := s.write(changes, false)
 	s.m.Hook(nil)
@@ -123,83 +134,88 @@ func script(steps ...func() error) error {
 // the first is superseded at once, its slot is reused by the next transaction,
 // and a crash that tears that one leaves a record too few of the first: an
 // acknowledged value is taken for void.
-func TestTrace01_OneRecordPerKey(t *testing.T) {
-	tellTwice(t, ruleR1, func(s *session) error {
-		a := wide("a")
-		return script(
-			func() error { return s.do(put(wide("x"), ""), put(wide("y"), "")) },
-			func() error { return s.doCrashing(true, put(a, "1"), put(a, "2")) },
-			func() error { return s.doCrashing(false, put(a, "3")) },
-		)
-	})
+func TestTrace01_OneRecordPerKey(t *testing.T) { tellTwice(t, ruleR1, trace01_OneRecordPerKey) }
+
+func trace01_OneRecordPerKey(s *session) error {
+	a := wide("a")
+	return script(
+		func() error { return s.do(put(wide("x"), ""), put(wide("y"), "")) },
+		func() error { return s.doCrashing(true, put(a, "1"), put(a, "2")) },
+		func() error { return s.doCrashing(false, put(a, "3")) },
+	)
 }
 
 // Trace 1 again, as a batch.
 func TestTrace01_Batch(t *testing.T) {
-	_, err := tell(0, func(s *session) error {
-		a := wide("a")
-		return script(
-			func() error { return s.do(put(wide("x"), ""), put(wide("y"), "")) },
-			func() error { return s.doCrashing(false, put(a, "1"), del(a), put(a, "2")) },
-			func() error { return s.doCrashing(false, put(a, "3")) },
-		)
-	})
-	if err != nil {
+	if _, err := tell(0, trace01_Batch); err != nil {
 		t.Error(err)
 	}
+}
+
+func trace01_Batch(s *session) error {
+	a := wide("a")
+	return script(
+		func() error { return s.do(put(wide("x"), ""), put(wide("y"), "")) },
+		func() error { return s.doCrashing(false, put(a, "1"), del(a), put(a, "2")) },
+		func() error { return s.doCrashing(false, put(a, "3")) },
+	)
 }
 
 // Trace 2: recovery frees what the index does not reach. A tombstone is never
 // reached; when its slot is reused and torn, the deleted key comes back at the
 // second crash.
 func TestTrace02_TombstoneOutlivesRecovery(t *testing.T) {
-	tellTwice(t, ruleR6Recovery, func(s *session) error {
-		a := wide("a")
-		return script(
-			func() error { return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), "")) },
-			func() error {
-				return s.fork([]change{del(a)}, func(s *session) error {
-					return s.doCrashing(false, put(wide("z"), ""))
-				})
-			},
-		)
-	})
+	tellTwice(t, ruleR6Recovery, trace02_TombstoneOutlivesRecovery)
+}
+
+func trace02_TombstoneOutlivesRecovery(s *session) error {
+	a := wide("a")
+	return script(
+		func() error { return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), "")) },
+		func() error {
+			return s.fork([]change{del(a)}, func(s *session) error {
+				return s.doCrashing(false, put(wide("z"), ""))
+			})
+		},
+	)
 }
 
 // Trace 2 without a recovery between: the tombstone is freed by the delete
 // itself.
 func TestTrace02_TombstoneOutlivesItsCommit(t *testing.T) {
-	tellTwice(t, ruleR6, func(s *session) error {
-		a := wide("a")
-		return script(
-			func() error {
-				return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), ""), put(wide("z"), ""), del(wide("z")), del(a))
-			},
-			func() error {
-				return s.do(put(wide("1"), ""), put(wide("2"), ""), put(wide("3"), ""), put(wide("4"), ""))
-			},
-			func() error { return s.doCrashing(false, put(wide("5"), "")) },
-			func() error { return s.doCrashing(false, put(wide("6"), "")) },
-		)
-	})
+	tellTwice(t, ruleR6, trace02_TombstoneOutlivesItsCommit)
+}
+
+func trace02_TombstoneOutlivesItsCommit(s *session) error {
+	a := wide("a")
+	return script(
+		func() error {
+			return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), ""), put(wide("z"), ""), del(wide("z")), del(a))
+		},
+		func() error {
+			return s.do(put(wide("1"), ""), put(wide("2"), ""), put(wide("3"), ""), put(wide("4"), ""))
+		},
+		func() error { return s.doCrashing(false, put(wide("5"), "")) },
+		func() error { return s.doCrashing(false, put(wide("6"), "")) },
+	)
 }
 
 // Trace 3: a key is deleted between a checkpoint's freeze and its flip. The
 // index that the flip makes count has the key, so the flip must not free the
 // tombstone.
-func TestTrace03_FreezeCutsTheLists(t *testing.T) {
-	tellTwice(t, ruleR8, func(s *session) error {
-		a := wide("a")
-		return script(
-			func() error {
-				return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), ""), put(wide("z"), ""))
-			},
-			func() error { return s.during(s.checkpoint, func() error { return s.do(del(a)) }) },
-			func() error { return s.do(put(wide("1"), ""), put(wide("2"), ""), put(wide("3"), "")) },
-			func() error { return s.doCrashing(false, put(wide("4"), "")) },
-			func() error { return s.doCrashing(false, put(wide("5"), "")) },
-		)
-	})
+func TestTrace03_FreezeCutsTheLists(t *testing.T) { tellTwice(t, ruleR8, trace03_FreezeCutsTheLists) }
+
+func trace03_FreezeCutsTheLists(s *session) error {
+	a := wide("a")
+	return script(
+		func() error {
+			return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), ""), put(wide("z"), ""))
+		},
+		func() error { return s.during(s.checkpoint, func() error { return s.do(del(a)) }) },
+		func() error { return s.do(put(wide("1"), ""), put(wide("2"), ""), put(wide("3"), "")) },
+		func() error { return s.doCrashing(false, put(wide("4"), "")) },
+		func() error { return s.doCrashing(false, put(wide("5"), "")) },
+	)
 }
 
 // during runs inside at the first fence of outside.
@@ -224,181 +240,201 @@ func (s *session) during(outside, inside func() error) error {
 // slab: recovery does not see it. If the next transaction may have the same
 // number, the put that marks the slab shows the stray record to the recovery
 // after it.
-func TestTrace04_RecoveryDecidesOnce(t *testing.T) {
-	tellTwice(t, ruleR4, func(s *session) error {
-		return script(
-			func() error { return s.do(put(wide("x"), ""), put(wide("y"), ""), put(wide("d"), ""), put("q", "q")) },
-			s.checkpoint,
-			func() error { return s.do(put(wide("d"), elsewhere)) },
-			func() error {
-				return s.fork([]change{put(wide("a"), ""), put("b", "b")}, func(s *session) error {
-					return s.doCrashing(false, put(wide("c"), ""))
-				})
-			},
-		)
-	})
+func TestTrace04_RecoveryDecidesOnce(t *testing.T) { tellTwice(t, ruleR4, trace04_RecoveryDecidesOnce) }
+
+func trace04_RecoveryDecidesOnce(s *session) error {
+	return script(
+		func() error { return s.do(put(wide("x"), ""), put(wide("y"), ""), put(wide("d"), ""), put("q", "q")) },
+		s.checkpoint,
+		func() error { return s.do(put(wide("d"), elsewhere)) },
+		func() error {
+			return s.fork([]change{put(wide("a"), ""), put("b", "b")}, func(s *session) error {
+				return s.doCrashing(false, put(wide("c"), ""))
+			})
+		},
+	)
 }
 
 // Trace 5: a slab that was marked before a freeze is written again after it.
 // Without another mark no recovery reads it.
-func TestTrace05_MarksAreRenewed(t *testing.T) {
-	tellTwice(t, ruleR5, func(s *session) error {
-		return script(
-			func() error { return s.do(put(wide("x"), "")) },
-			s.checkpoint,
-			func() error { return s.doCrashing(false, put(wide("a"), "1")) },
-		)
-	})
+func TestTrace05_MarksAreRenewed(t *testing.T) { tellTwice(t, ruleR5, trace05_MarksAreRenewed) }
+
+func trace05_MarksAreRenewed(s *session) error {
+	return script(
+		func() error { return s.do(put(wide("x"), "")) },
+		s.checkpoint,
+		func() error { return s.doCrashing(false, put(wide("a"), "1")) },
+	)
 }
 
 // Trace 6: recovery acts on bytes that are visible and not durable. A fence
 // fails, the process ends, the machine lives; the next process serves what it
 // sees, and the power cut after that takes it away.
 func TestTrace06_RecoveryWritesAgain(t *testing.T) {
-	tellTwice(t, ruleR12, func(s *session) error {
-		batch := []change{put("a", "1"), put(wide("b"), "2"), put("c", elsewhere)}
-		return script(
-			// Room for the batch: the fence that fails is not one of growth.
-			func() error { return s.do(put("x", "x"), put("c", elsewhere), put("c", "small")) },
-			func() error {
-				s.next = s.acked.with(batch)
-				s.dev.FailFence(1, errors.New("injected"))
-				err := commitChanges(s.db, batch, false)
-				if !errors.Is(err, ErrFailed) {
-					return fmt.Errorf("a write whose fence failed: %v", err)
-				}
-				abandon(s.db)
-				if err := s.open(); err != nil {
-					return err
-				}
-				s.acked, err = s.decide(s.db)
-				s.next = nil
+	tellTwice(t, ruleR12, trace06_RecoveryWritesAgain)
+}
+
+func trace06_RecoveryWritesAgain(s *session) error {
+	batch := []change{put("a", "1"), put(wide("b"), "2"), put("c", elsewhere)}
+	return script(
+		// Room for the batch: the fence that fails is not one of growth.
+		func() error { return s.do(put("x", "x"), put("c", elsewhere), put("c", "small")) },
+		func() error {
+			s.next = s.acked.with(batch)
+			s.dev.FailFence(1, errors.New("injected"))
+			err := commitChanges(s.db, batch, false)
+			if !errors.Is(err, ErrFailed) {
+				return fmt.Errorf("a write whose fence failed: %v", err)
+			}
+			abandon(s.db)
+			if err := s.open(); err != nil {
 				return err
-			},
-			func() error { return s.doCrashing(false, put("y", "y")) },
-		)
+			}
+			s.acked, err = s.decide(s.db)
+			s.next = nil
+			return err
+		},
+		func() error { return s.doCrashing(false, put("y", "y")) },
+	)
+}
+
+// Trace 6 for the head: a process dies while the store grows, and the next one
+// uses the slabs that it sees. A size word that is lost later takes them away.
+func TestTrace06_HeadOfAKilledProcess(t *testing.T) {
+	if _, err := tell(0, trace06_HeadOfAKilledProcess); err != nil {
+		t.Error(err)
+	}
+}
+
+func trace06_HeadOfAKilledProcess(s *session) error {
+	grows := strings.Repeat("v", 300_000)
+	return s.fork([]change{put("a", grows)}, func(s *session) error {
+		return s.doCrashing(false, put("b", grows))
 	})
 }
 
 // Trace 6, its end: after a failed fence nothing that was written may be taken
 // for durable, so nothing more is written.
 func TestTrace06_NothingAfterAFailedFence(t *testing.T) {
-	tellTwice(t, ruleR15, func(s *session) error {
-		return script(
-			func() error { return s.do(put("x", "x")) },
-			func() error {
-				s.dev.FailFence(1, errors.New("injected"))
-				batch := []change{put("a", "1"), put(wide("b"), "2")}
-				s.next = s.acked.with(batch)
-				if err := commitChanges(s.db, batch, false); !errors.Is(err, ErrFailed) {
-					return fmt.Errorf("a write whose fence failed: %v", err)
+	tellTwice(t, ruleR15, trace06_NothingAfterAFailedFence)
+}
+
+func trace06_NothingAfterAFailedFence(s *session) error {
+	return script(
+		func() error { return s.do(put("x", "x")) },
+		func() error {
+			s.dev.FailFence(1, errors.New("injected"))
+			batch := []change{put("a", "1"), put(wide("b"), "2")}
+			s.next = s.acked.with(batch)
+			if err := commitChanges(s.db, batch, false); !errors.Is(err, ErrFailed) {
+				return fmt.Errorf("a write whose fence failed: %v", err)
+			}
+			// Had it been taken, it would have to survive as well.
+			for _, ch := range []change{put("c", "3"), put("d", "4")} {
+				if err := commitChanges(s.db, []change{ch}, false); err == nil {
+					s.acked, s.next = s.acked.with([]change{ch}), s.next.with([]change{ch})
+				} else if !errors.Is(err, ErrFailed) {
+					return err
 				}
-				// Had it been taken, it would have to survive as well.
-				for _, ch := range []change{put("c", "3"), put("d", "4")} {
-					if err := commitChanges(s.db, []change{ch}, false); err == nil {
-						s.acked, s.next = s.acked.with([]change{ch}), s.next.with([]change{ch})
-					} else if !errors.Is(err, ErrFailed) {
-						return err
-					}
-				}
-				s.crash(traceImages)
-				return s.err
-			},
-		)
-	})
+			}
+			s.crash(s.c.images[0])
+			return s.err
+		},
+	)
 }
 
 // Trace 7: both copies of the newest superblock rot. The generation before it
 // names what was freed and used again, here a tombstone: falling back to it
 // would bring a deleted key back without a word.
-func TestTrace07_NoFallingBack(t *testing.T) {
-	tellTwice(t, ruleR9Fall, func(s *session) error {
-		a := wide("a")
-		return script(
-			func() error { return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), "")) },
-			s.checkpoint,
-			func() error { return s.do(del(a), put(wide("z"), "")) },
-			s.checkpoint,
-			func() error { return s.do(put(wide("1"), ""), put(wide("2"), "")) },
-			func() error {
-				g := s.db.r.Generation()
-				abandon(s.db)
-				for c := range uint64(2) {
-					o := nvmap.Off(1+2*(g&1)+c) * nvmap.PageBytes
-					if err := s.dev.Corrupt(o+100, []byte("rot")); err != nil {
-						return err
-					}
+func TestTrace07_NoFallingBack(t *testing.T) { tellTwice(t, ruleR9Fall, trace07_NoFallingBack) }
+
+func trace07_NoFallingBack(s *session) error {
+	a := wide("a")
+	return script(
+		func() error { return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), "")) },
+		s.checkpoint,
+		func() error { return s.do(del(a), put(wide("z"), "")) },
+		s.checkpoint,
+		func() error { return s.do(put(wide("1"), ""), put(wide("2"), "")) },
+		func() error {
+			g := s.db.r.Generation()
+			abandon(s.db)
+			for c := range uint64(2) {
+				o := nvmap.Off(1+2*(g&1)+c) * nvmap.PageBytes
+				if err := s.dev.Corrupt(o+100, []byte("rot")); err != nil {
+					return err
 				}
-				err := s.open()
-				if errors.Is(err, ErrCorrupt) {
-					return nil
-				}
-				if err == nil {
-					_, err = s.decide(s.db)
-				}
-				return err
-			},
-		)
-	})
+			}
+			err := s.open()
+			if errors.Is(err, ErrCorrupt) {
+				return nil
+			}
+			if err == nil {
+				_, err = s.decide(s.db)
+			}
+			return err
+		},
+	)
 }
 
 // Trace 7, its other half: a crash must not spoil both copies.
-func TestTrace07_CopiesOneByOne(t *testing.T) {
-	tellTwice(t, ruleR9Fence, func(s *session) error {
-		if err := s.do(put("a", "1")); err != nil {
-			return err
-		}
-		s.atFences(func() { s.crash(4 * traceImages) })
-		return firstErr(s.checkpoint(), s.err)
-	})
+func TestTrace07_CopiesOneByOne(t *testing.T) { tellTwice(t, ruleR9Fence, trace07_CopiesOneByOne) }
+
+func trace07_CopiesOneByOne(s *session) error {
+	if err := s.do(put("a", "1")); err != nil {
+		return err
+	}
+	s.atFences(func() { s.crash(4 * s.c.images[0]) })
+	return firstErr(s.checkpoint(), s.err)
 }
 
 // Trace 9: expiry leaves no record. If a collected record's slot is reused and
 // torn, the older version that it had masked is back.
-func TestTrace09_ExpiryFreesNothing(t *testing.T) {
-	tellTwice(t, ruleR7, func(s *session) error {
-		a := wide("a")
-		return script(
-			func() error { return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), "")) },
-			func() error {
-				s.acked = s.acked.with([]change{del(a)}) // it is as good as expired
-				return s.db.PutTTL([]byte(a), nil, time.Millisecond)
-			},
-			func() error { return s.do(put(wide("z"), "")) },
-			func() error {
-				time.Sleep(2 * time.Millisecond)
-				if err := s.db.collectExpired(context.Background(), 1000); err != nil {
-					return err
-				}
-				if s.db.Metrics().Keys != 3 {
-					return errors.New("nothing was collected")
-				}
-				return nil
-			},
-			func() error { return s.doCrashing(false, put(wide("1"), "")) },
-			func() error { return s.doCrashing(false, put(wide("2"), "")) },
-		)
-	})
+func TestTrace09_ExpiryFreesNothing(t *testing.T) { tellTwice(t, ruleR7, trace09_ExpiryFreesNothing) }
+
+func trace09_ExpiryFreesNothing(s *session) error {
+	a := wide("a")
+	return script(
+		func() error { return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), "")) },
+		func() error {
+			s.acked = s.acked.with([]change{del(a)}) // it is as good as expired
+			return s.db.PutTTL([]byte(a), nil, time.Millisecond)
+		},
+		func() error { return s.do(put(wide("z"), "")) },
+		func() error {
+			time.Sleep(2 * time.Millisecond)
+			if err := s.db.collectExpired(context.Background(), 1000); err != nil {
+				return err
+			}
+			if s.db.Metrics().Keys != 3 {
+				return errors.New("nothing was collected")
+			}
+			return nil
+		},
+		func() error { return s.doCrashing(false, put(wide("1"), "")) },
+		func() error { return s.doCrashing(false, put(wide("2"), "")) },
+	)
 }
 
 // Trace 12: a key too long for a leaf, updated after a checkpoint and its old
 // slot reused. Replay compares with the key in the index, which must not lie in
 // the old record.
 func TestTrace12_LongKeysAreNotReferences(t *testing.T) {
-	_, err := tell(0, func(s *session) error {
-		k, l := strings.Repeat("k", 5000), strings.Repeat("k", 4999)+"l"
-		return script(
-			func() error { return s.do(put(k, "1"), put(l, "1")) },
-			s.checkpoint,
-			func() error { return s.do(put(k, "2"), put(l, "2"), put(wide("z"), ""), put("y", elsewhere)) },
-			func() error { return s.doCrashing(false, put(k+"k", elsewhere)) },
-			func() error { return s.doCrashing(false, del(l)) },
-			func() error { return s.doCrashing(false, put(l, "3"), put(k, elsewhere)) },
-		)
-	})
-	if err != nil {
+	if _, err := tell(0, trace12_LongKeysAreNotReferences); err != nil {
 		t.Error(err)
 	}
+}
+
+func trace12_LongKeysAreNotReferences(s *session) error {
+	k, l := strings.Repeat("k", 5000), strings.Repeat("k", 4999)+"l"
+	return script(
+		func() error { return s.do(put(k, "1"), put(l, "1")) },
+		s.checkpoint,
+		func() error { return s.do(put(k, "2"), put(l, "2"), put(wide("z"), ""), put("y", elsewhere)) },
+		func() error { return s.doCrashing(false, put(k+"k", elsewhere)) },
+		func() error { return s.doCrashing(false, del(l)) },
+		func() error { return s.doCrashing(false, put(l, "3"), put(k, elsewhere)) },
+	)
 }
 
 // Trace 13: a value holds images of records, as a stored backup does. It is
@@ -464,7 +500,7 @@ func insideValue(s *session, forged bool) error {
 	if err != nil {
 		return err
 	}
-	s.crash(traceImages)
+	s.crash(s.c.images[0])
 	return s.err
 }
 
@@ -523,109 +559,121 @@ func imageOf(db *DB, e *entry, carve uint32, counter uint64) []byte {
 // Trace 16: maps that mark what tombstones and commits under way hold leak it
 // at a crash.
 func TestTrace16_MapsMarkWhatTheRootReaches(t *testing.T) {
-	tellTwice(t, ruleR10, func(s *session) error {
-		return script(
-			func() error { return s.do(put(wide("a"), "1"), put("b", "2"), del(wide("a"))) },
-			s.checkpoint,
-			func() error { return s.doCrashing(false, put("c", "3")) },
-		)
-	})
+	tellTwice(t, ruleR10, trace16_MapsMarkWhatTheRootReaches)
+}
+
+func trace16_MapsMarkWhatTheRootReaches(s *session) error {
+	return script(
+		func() error { return s.do(put(wide("a"), "1"), put("b", "2"), del(wide("a"))) },
+		s.checkpoint,
+		func() error { return s.doCrashing(false, put("c", "3")) },
+	)
 }
 
 // Trace 17: the newest record of a key rots, and the slot that the checkpoint
 // names was reused. The key answers ErrCorrupt, never another key's value.
 func TestTrace17_NeverAnotherKeysValue(t *testing.T) {
-	tellTwice(t, ruleR13, func(s *session) error {
-		a, z := wide("a"), wide("z")
-		var rotten nvmap.Off
-		err := script(
-			func() error { return s.do(put(a, "1"), put(wide("x"), ""), put(wide("y"), "")) },
-			s.checkpoint,
-			func() error { return s.do(put(a, "2"), put(z, "zzz")) },
-			func() error {
-				err := s.db.ix.find([]byte(a), &s.db.way)
-				rotten = refOff(s.db.ix.old(&s.db.way))
-				return err
-			},
-			func() error { return s.do(put("later", "1")) }, // the highest is another
-		)
-		if err != nil {
+	tellTwice(t, ruleR13, trace17_NeverAnotherKeysValue)
+}
+
+func trace17_NeverAnotherKeysValue(s *session) error {
+	a, z := wide("a"), wide("z")
+	var rotten nvmap.Off
+	err := script(
+		func() error { return s.do(put(a, "1"), put(wide("x"), ""), put(wide("y"), "")) },
+		s.checkpoint,
+		func() error { return s.do(put(a, "2"), put(z, "zzz")) },
+		func() error {
+			err := s.db.ix.find([]byte(a), &s.db.way)
+			rotten = refOff(s.db.ix.old(&s.db.way))
 			return err
-		}
-		abandon(s.db)
-		if err := s.dev.Corrupt(rotten+30, []byte("rot")); err != nil {
-			return err
-		}
-		if err := s.open(); err != nil {
-			return err
-		}
-		v, err := s.db.Get([]byte(a))
-		if err == nil {
-			return fmt.Errorf("Get = %.20q", v)
-		}
-		if !errors.Is(err, ErrCorrupt) {
-			return fmt.Errorf("Get: %w", err)
-		}
-		if clean(s.db) == nil {
-			return errors.New("Check names nothing")
-		}
-		v, err = s.db.Get([]byte(z))
-		if err != nil || string(v) != "zzz" {
-			return fmt.Errorf("the other key: %q, %w", v, err)
-		}
-		return nil
-	})
+		},
+		func() error { return s.do(put("later", "1")) }, // the highest is another
+	)
+	if err != nil {
+		return err
+	}
+	abandon(s.db)
+	if err := s.dev.Corrupt(rotten+30, []byte("rot")); err != nil {
+		return err
+	}
+	if err := s.open(); err != nil {
+		return err
+	}
+	v, err := s.db.Get([]byte(a))
+	if err == nil {
+		return fmt.Errorf("Get = %.20q", v)
+	}
+	if !errors.Is(err, ErrCorrupt) {
+		return fmt.Errorf("Get: %w", err)
+	}
+	if clean(s.db) == nil {
+		return errors.New("Check names nothing")
+	}
+	v, err = s.db.Get([]byte(z))
+	if err != nil || string(v) != "zzz" {
+		return fmt.Errorf("the other key: %q, %w", v, err)
+	}
+	return nil
 }
 
 // I3: a record that is published before its fence can be lost although it was
 // acknowledged.
 func TestI3_PublishedAfterItsFence(t *testing.T) {
-	tellTwice(t, ruleI3, func(s *session) error {
-		return s.doCrashing(false, put("a", "1"))
-	})
+	tellTwice(t, ruleI3, traceI3_PublishedAfterItsFence)
+}
+
+func traceI3_PublishedAfterItsFence(s *session) error {
+	return s.doCrashing(false, put("a", "1"))
 }
 
 // I5: a checkpoint names a record with runs; the record is replaced, its slot
 // reused, and recovery can no longer tell which runs were set free.
 func TestI5_RunListsOutliveTheirRecords(t *testing.T) {
-	tellTwice(t, ruleI5, func(s *session) error {
-		steps := []func() error{
-			func() error { return s.do(put("a", elsewhere), put("b", elsewhere)) },
-			s.checkpoint,
-			func() error { return s.do(put("a", "1")) },
-		}
-		for i := range 120 { // until the slot of the run list is used again
-			steps = append(steps, func() error { return s.do(put("c", fmt.Sprintf("%016d", i))) })
-		}
-		return script(append(steps, func() error { return s.doCrashing(false, put("d", "1")) })...)
-	})
+	tellTwice(t, ruleI5, traceI5_RunListsOutliveTheirRecords)
+}
+
+func traceI5_RunListsOutliveTheirRecords(s *session) error {
+	steps := []func() error{
+		func() error { return s.do(put("a", elsewhere), put("b", elsewhere)) },
+		s.checkpoint,
+		func() error { return s.do(put("a", "1")) },
+	}
+	for i := range 120 { // until the slot of the run list is used again
+		steps = append(steps, func() error { return s.do(put("c", fmt.Sprintf("%016d", i))) })
+	}
+	return script(append(steps, func() error { return s.doCrashing(false, put("d", "1")) })...)
 }
 
 // I6: the key of a record lies in its runs; the record is replaced and the runs
 // are reused: recovery finds a record of nobody.
 func TestI6_KeysInRunsOutliveTheirRecords(t *testing.T) {
-	tellTwice(t, ruleI6, func(s *session) error {
-		k := wide("k")
-		return script(
-			func() error { return s.do(put(k, elsewhere)) },
-			func() error { return s.do(put(k, elsewhere+"2")) },
-			func() error { return s.do(put("a", elsewhere), put("b", elsewhere), put("c", elsewhere)) },
-			func() error { return s.doCrashing(false, put("d", elsewhere)) },
-		)
-	})
+	tellTwice(t, ruleI6, traceI6_KeysInRunsOutliveTheirRecords)
+}
+
+func traceI6_KeysInRunsOutliveTheirRecords(s *session) error {
+	k := wide("k")
+	return script(
+		func() error { return s.do(put(k, elsewhere)) },
+		func() error { return s.do(put(k, elsewhere+"2")) },
+		func() error { return s.do(put("a", elsewhere), put("b", elsewhere), put("c", elsewhere)) },
+		func() error { return s.doCrashing(false, put("d", elsewhere)) },
+	)
 }
 
 // I40: a store was closed and says that nothing was written since its checkpoint.
 // An opening that left that as it is would lose what it wrote.
 func TestI40_AnOpeningTakesBackThatNothingWasWritten(t *testing.T) {
-	tellTwice(t, ruleI40, func(s *session) error {
-		s.c.opt.lateFrom = 1
-		return script(
-			func() error { return s.do(put("a", "1"), put("b", "1")) },
-			func() error { return s.reopen(true) },
-			func() error { return s.doCrashing(false, put("a", "2")) },
-			func() error { return s.reopen(true) },
-			func() error { return s.doCrashing(true, put("a", "3"), del("b")) },
-		)
-	})
+	tellTwice(t, ruleI40, traceI40_AnOpeningTakesBackThatNothingWasWritten)
+}
+
+func traceI40_AnOpeningTakesBackThatNothingWasWritten(s *session) error {
+	s.c.opt.lateFrom = 1
+	return script(
+		func() error { return s.do(put("a", "1"), put("b", "1")) },
+		func() error { return s.reopen(true) },
+		func() error { return s.doCrashing(false, put("a", "2")) },
+		func() error { return s.reopen(true) },
+		func() error { return s.doCrashing(true, put("a", "3"), del("b")) },
+	)
 }

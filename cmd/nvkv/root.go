@@ -45,7 +45,7 @@ one line on standard error that says what and where.`,
 	root.AddCommand(
 		newPutCmd(&g), newGetCmd(&g), newDelCmd(&g), newScanCmd(&g),
 		newLoadCmd(&g), newDumpCmd(&g), newConvertCmd(),
-		newInfoCmd(&g), newStatsCmd(&g), newCheckCmd(&g),
+		newInfoCmd(&g), newStatsCmd(&g), newCheckCmd(&g), newSalvageCmd(&g),
 		newCompactCmd(&g), newBackupCmd(&g), newRestoreCmd(&g),
 		newBenchCmd(), newVersionCmd(), newDemoCmd(), newDemoLoadCmd(),
 	)

@@ -63,6 +63,9 @@ type Options struct {
 	Poison func(line nvmap.Off) bool
 	// MaxBytes bounds the medium. Default: 8 MiB.
 	MaxBytes int64
+	// Prepare puts the medium into the state in which the structure first meets
+	// it. nil: it is empty.
+	Prepare func(dev nvmap.Device) error
 	// Sites disables a call, for Mutate.
 	Sites *Sites
 }
@@ -162,7 +165,15 @@ func start(o Options, first Session, watched bool) (*Medium, error) {
 	o = o.withDefaults()
 	r := &run{o: o, rng: rand.New(rand.NewPCG(o.Seed, 2)), began: time.Now()}
 	r.report.Seed = o.Seed
-	m := &Medium{run: r, sim: nvmap.NewSim(nvmap.NewMem(o.MaxBytes)), session: first}
+	base := nvmap.NewMem(o.MaxBytes)
+	if o.Prepare != nil {
+		if err := o.Prepare(base); err != nil {
+			base.Close()
+			base = nvmap.NewMem(o.MaxBytes)
+			return &Medium{run: r, sim: nvmap.NewSim(base), session: first, err: err}, err
+		}
+	}
+	m := &Medium{run: r, sim: nvmap.NewSim(base), session: first}
 	m.sim.SetModel(o.Model)
 	m.sim.SetPoison(o.Poison)
 	m.Watch(watched)

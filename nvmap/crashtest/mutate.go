@@ -31,6 +31,9 @@ type Sites struct {
 	seen map[Site]int // calls
 }
 
+// All says whether no place is disabled.
+func (s *Sites) All() bool { return s == nil || s.off == Site{} }
+
 // disabled says whether the call under way is to do nothing, and counts it.
 func (s *Sites) disabled(op string) bool {
 	if s == nil {
@@ -91,6 +94,8 @@ type MutateOptions struct {
 	Seed   uint64
 	// Workers is how many mutants run side by side. Default: one per CPU.
 	Workers int
+	// Each is called with each mutant when it is through, one at a time. Optional.
+	Each func(Mutant)
 }
 
 // A Mutant is a suite run with one place disabled.
@@ -145,6 +150,7 @@ func Mutate(o MutateOptions, suite func(*Sites) error) (Mutants, error) {
 	}
 	m.Tried = make([]Mutant, len(tried))
 	var wg sync.WaitGroup
+	var each sync.Mutex
 	next := make(chan int)
 	for range cmp.Or(o.Workers, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
@@ -152,6 +158,11 @@ func Mutate(o MutateOptions, suite func(*Sites) error) (Mutants, error) {
 				began := time.Now()
 				err := guard(func() error { return suite(&Sites{off: tried[i]}) })
 				m.Tried[i] = Mutant{tried[i], calls[tried[i]], err, time.Since(began)}
+				if o.Each != nil {
+					each.Lock()
+					o.Each(m.Tried[i])
+					each.Unlock()
+				}
 			}
 		})
 	}

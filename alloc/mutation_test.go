@@ -1,0 +1,134 @@
+package alloc
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"nvkv/nvmap"
+	"nvkv/nvmap/crashtest"
+)
+
+// linked is a list of numbers in pieces of an allocator, whose root is its head,
+// and what the test knows of it.
+type linked struct {
+	open        func(*nvmap.Map) (Allocator, error)
+	m           *nvmap.Map
+	a           Allocator
+	acked, more []uint64
+}
+
+func (l *linked) Step(m *crashtest.Medium) error {
+	n := m.Rand().Uint64()
+	l.more = append(slices.Clone(l.acked), n)
+	if len(l.acked) > 3 && n%3 == 0 {
+		return l.pop()
+	}
+	o, err := l.a.Alloc(16 + int(n%3)*40)
+	if err != nil {
+		return err
+	}
+	node := binary.LittleEndian.AppendUint64(nil, uint64(l.a.Root()))
+	if err := l.m.Write(o, binary.LittleEndian.AppendUint64(node, n)); err != nil {
+		return err
+	}
+	err = l.a.SetRoot(o)
+	l.acked = l.more
+	return err
+}
+
+func (l *linked) pop() error {
+	top := l.a.Root()
+	next, _ := l.node(top)
+	l.more = l.acked[:len(l.acked)-1]
+	err := errors.Join(l.a.SetRoot(next), l.a.Free(top))
+	l.acked = l.more
+	return err
+}
+
+func (l *linked) node(o Off) (next Off, n uint64) {
+	b := l.m.View(o, 16)
+	return Off(binary.LittleEndian.Uint64(b)), binary.LittleEndian.Uint64(b[8:])
+}
+
+func (l *linked) Recover(m *crashtest.Medium) (crashtest.Session, error) {
+	next := &linked{open: l.open}
+	var err error
+	if next.m, err = nvmap.NewMap(m.Device(), nil); err != nil {
+		return nil, err
+	}
+	err = next.read()
+	if err == nil && !slices.Equal(next.acked, l.acked) && !slices.Equal(next.acked, l.more) {
+		err = fmt.Errorf("%d numbers, neither the %d nor the %d that may be", len(next.acked), len(l.acked), len(l.more))
+	}
+	if err != nil {
+		return nil, errors.Join(err, next.m.Close())
+	}
+	return next, nil
+}
+
+func (l *linked) read() (err error) {
+	if l.a, err = l.open(l.m); err != nil {
+		return err
+	}
+	err = l.a.Recover(func(keep func(Off, int) error) error {
+		for o := l.a.Root(); o != 0; {
+			next, n := l.node(o)
+			if err := keep(o, 16+int(n%3)*40); err != nil {
+				return err
+			}
+			l.acked = append(l.acked, n)
+			o = next
+		}
+		return nil
+	})
+	slices.Reverse(l.acked)
+	l.more = l.acked
+	if s, ok := l.a.(*Slabs); ok && err == nil && len(s.r.headBad) > 0 {
+		err = s.r.headBad[0]
+	}
+	return err
+}
+
+func (l *linked) End(*crashtest.Medium) error { return l.m.Close() }
+
+// allocators are those that are crashed.
+var allocators = map[string]func(*nvmap.Map) (Allocator, error){
+	"slabs": func(m *nvmap.Map) (Allocator, error) { return OpenSlabs(m) },
+	"buddy": func(m *nvmap.Map) (Allocator, error) { return OpenBuddy(m) },
+}
+
+// TestAllocatorMutation crashes a list on each allocator, chains and recoveries
+// included, and demands that the loss of any write or fence is noticed.
+func TestAllocatorMutation(t *testing.T) {
+	for name, open := range allocators {
+		t.Run(name, func(t *testing.T) {
+			suite := func(sites *crashtest.Sites) error {
+				for seed := range uint64(2) {
+					o := crashtest.Options{Seed: seed, Steps: []int{25, 3, 2}, Images: []int{8, 3, 2}, Between: 3, Chain: 30, MaxBytes: 16 << 20, Sites: sites}
+					report, err := crashtest.Run(o, &linked{open: open})
+					if err != nil {
+						return err
+					}
+					if sites.All() {
+						t.Log(report)
+					}
+				}
+				return nil
+			}
+			m, err := crashtest.Mutate(crashtest.MutateOptions{}, suite)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range m.Survivors() {
+				if !strings.Contains(s.Func, "(*Region)") { // else package kv's mutation test notices
+					t.Errorf("unnoticed: %v", s)
+				}
+			}
+			t.Log(m)
+		})
+	}
+}

@@ -1,0 +1,140 @@
+package kv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"nvkv/nvmap"
+)
+
+// salvaged returns what Salvage finds in the bytes of a store.
+func salvaged(t *testing.T, image []byte) (got model, strays map[string]bool, report SalvageReport, err error) {
+	t.Helper()
+	dev := nvmap.NewMem(32 << 20)
+	defer dev.Close()
+	if err := dev.Grow(int64(len(image))); err != nil {
+		t.Fatal(err)
+	}
+	if err := dev.Write(0, image); err != nil {
+		t.Fatal(err)
+	}
+	defer rescue(&err)
+	got, strays = model{}, map[string]bool{}
+	report, err = SalvageDevice(context.Background(), dev, nil, func(x Rescued) error {
+		if _, twice := got[string(x.Key)]; twice {
+			return fmt.Errorf("%s twice", shortKey(string(x.Key)))
+		}
+		got[string(x.Key)] = string(x.Value)
+		strays[string(x.Key)] = x.Stray
+		return nil
+	})
+	return got, strays, report, err
+}
+
+// TestSalvageWhole rescues all of a store that nothing is wrong with, and leaves
+// its file as it is.
+func TestSalvageWhole(t *testing.T) {
+	for _, closed := range []bool{true, false} {
+		image, m, _ := smallStore(t, closed)
+		got, _, report, err := salvaged(t, image)
+		if err != nil || difference(got, m) != "" || report.Indexed != int64(len(m)) || len(report.Damage) > 0 {
+			t.Errorf("closed=%v: %v, %s, %+v", closed, err, difference(got, m), report)
+		}
+		path := filepath.Join(testDir(t), "s")
+		if err := os.WriteFile(path, image, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		if _, err := Salvage(context.Background(), path, nil, func(Rescued) error { n++; return nil }); err != nil || n != len(m) {
+			t.Errorf("closed=%v: %d of %d records, %v", closed, n, len(m), err)
+		}
+		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, image) {
+			t.Errorf("closed=%v: salvaging changed the file, %v", closed, err)
+		}
+	}
+}
+
+// TestSalvageDamaged overwrites whole pages, one after the other, the head and
+// superblocks among them: whatever is rescued was once there, what the index
+// names is what it was, and a page does not take more with it than it must.
+func TestSalvageDamaged(t *testing.T) {
+	skipInRace(t)
+	rng := rand.New(rand.NewPCG(5, 5))
+	for _, closed := range []bool{true, false} {
+		image, m, ever := smallStore(t, closed)
+		used := len(bytes.TrimRight(image, "\x00"))
+		least, whole := len(m), 0
+		for at := 0; at < used; at += nvmap.PageBytes {
+			bad := bytes.Clone(image)
+			for i := range nvmap.PageBytes {
+				bad[at+i] = byte(rng.Uint32())
+			}
+			got, strays, report, err := salvaged(t, bad)
+			if err != nil {
+				t.Fatalf("closed=%v, page at %#x: %v", closed, at, err)
+			}
+			for k, v := range got {
+				if !contains(ever[k], v) {
+					t.Errorf("closed=%v, page at %#x: %s = %.20q, which it never was", closed, at, shortKey(k), v)
+				}
+				if closed && !strays[k] && m[k] != v {
+					t.Errorf("closed=%v, page at %#x: the index names %s = %.20q, and it is %.20q", closed, at, shortKey(k), v, m[k])
+				}
+			}
+			kept := 0
+			for k, v := range m {
+				if got[k] == v {
+					kept++
+				}
+			}
+			least = min(least, kept)
+			if kept < len(m)/2 {
+				t.Logf("closed=%v, page at %#x: %d keys: %v", closed, at, kept, report.Damage[:min(3, len(report.Damage))])
+			}
+			if kept == len(m) {
+				whole++
+			} else if closed && len(report.Damage) == 0 { // in one that died it is as if never written
+				t.Errorf("closed=%v, page at %#x: %d of %d keys and nothing said", closed, at, kept, len(m))
+			}
+		}
+		t.Logf("closed=%v: of %d keys at least %d rescued with a page gone, all of them %d times in %d", closed, len(m), least, whole, used/nvmap.PageBytes)
+		// One page of 4 KiB holds at most so many of these records, or names a slab.
+		if least < len(m)/3 {
+			t.Errorf("only %d of %d keys rescued", least, len(m))
+		}
+	}
+}
+
+// TestSalvageNothing: without a superblock no record can be told, and that is
+// said.
+func TestSalvageNothing(t *testing.T) {
+	image, _, _ := smallStore(t, true)
+	clear(image[nvmap.PageBytes : 5*nvmap.PageBytes])
+	if _, _, _, err := salvaged(t, image); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("%v", err)
+	}
+	if _, _, _, err := salvaged(t, bytes.Repeat([]byte("x"), 100_000)); err == nil {
+		t.Error("salvaged what never was a store")
+	}
+}
+
+// TestSalvageEnds: what rescue returns ends it.
+func TestSalvageEnds(t *testing.T) {
+	image, _, _ := smallStore(t, true)
+	path := filepath.Join(testDir(t), "s")
+	if err := os.WriteFile(path, image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	boom := errors.New("boom")
+	n := 0
+	_, err := Salvage(context.Background(), path, nil, func(Rescued) error { n++; return boom })
+	if n != 1 || !errors.Is(err, boom) {
+		t.Errorf("%d calls, %v", n, err)
+	}
+}
