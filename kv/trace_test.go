@@ -307,7 +307,8 @@ func TestTrace06_HeadOfAKilledProcess(t *testing.T) {
 }
 
 func trace06_HeadOfAKilledProcess(s *session) error {
-	grows := strings.Repeat("v", 300_000)
+	grows := strings.Repeat("v", 60_000)
+	s.c.images = []int{16}
 	return s.fork([]change{put("a", grows)}, func(s *session) error {
 		return s.doCrashing(false, put("b", grows))
 	})
