@@ -686,7 +686,7 @@ func TestCrashAtEveryFence(t *testing.T) {
 		operations = 60
 	}
 	if long {
-		seeds, operations = 200, 1000
+		seeds, operations = 40, 400
 	}
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
@@ -698,7 +698,7 @@ func TestCrashAtEveryFence(t *testing.T) {
 			}
 			c.ops[0] = operations
 			if long {
-				c.images = []int{20, 3, 2}
+				c.images = []int{12, 3, 2}
 			}
 			err := runCrashes(c)
 			t.Logf("%d images of %d operations recovered in %v", c.opened, c.ops[0], time.Since(c.began).Round(time.Millisecond))

@@ -166,7 +166,11 @@ func TestKill(t *testing.T) {
 		{"file", "file", t.TempDir()},
 	}
 	for _, p := range places {
-		t.Run(p.name, func(t *testing.T) { killLoop(t, filepath.Join(p.dir, "s"), 25) })
+		kills := 25
+		if os.Getenv("NVKV_CRASH") == "long" {
+			kills = 100
+		}
+		t.Run(p.name, func(t *testing.T) { killLoop(t, filepath.Join(p.dir, "s"), kills) })
 	}
 }
 
