@@ -16,6 +16,8 @@ type entry struct {
 	key     []byte // in image
 	sum     uint32 // checksum of the body, computed before the turn
 	expiry  int64
+	covered bool   // a delete that a range of the same transaction says: it has no record
+	open    bool   // a range without end
 	spill   bool   // the value goes to runs
 	bare    bool   // the key too
 	moved   bool   // by the evacuator: nobody's put
@@ -40,6 +42,9 @@ func (e *entry) flags(multi bool) (f byte) {
 	}
 	if e.expiry != 0 {
 		f |= flagExpiry
+	}
+	if e.open {
+		f |= flagOpen
 	}
 	if e.spill {
 		f |= flagSpill
@@ -71,8 +76,9 @@ func (e *entry) ref() ref {
 }
 
 // commit makes the entries durable and visible together, with one fence; in
-// relaxed mode it leaves the fence to the end of the group. Keys are distinct
-// and, if there are several, sorted. The caller holds the turn.
+// relaxed mode it leaves the fence to the end of the group. Ranges come first;
+// the other keys are distinct and, if there are several, sorted. The caller holds
+// the turn.
 //
 // I1. Nothing that can fail for want of space comes after the first write.
 // I2. No record of a transaction is written before all of the one before are
@@ -149,17 +155,45 @@ func (db *DB) guardedCommit(old bool, err *error) {
 // moves out of sparse slabs.
 func givesBack(es []entry) bool {
 	for i := range es {
-		if es[i].kind != kindDelete && !es[i].moved {
+		if es[i].kind != kindDelete && es[i].kind != kindRange && !es[i].moved {
 			return false
 		}
 	}
 	return true
 }
 
+// records returns how many of es have a record.
+func records(es []entry) (n int) {
+	for i := range es {
+		if !es[i].covered {
+			n++
+		}
+	}
+	return n
+}
+
 // dropAbsent takes out deletes of keys that are not there: they need no record.
-// If such a key was deleted before, that was fenced before it was published. It
-// leaves es as it is: a commit that finds the store full is tried again.
+// If such a key was deleted before, that was fenced before it was published.
+// Likewise ranges, if no key is left that they delete. It leaves es as it is: a
+// commit that finds the store full is tried again.
 func (db *DB) dropAbsent(es []entry) ([]entry, error) {
+	ranges := 0
+	for ranges < len(es) && es[ranges].kind == kindRange {
+		ranges++
+	}
+	out, err := db.dropAbsentKeys(es[ranges:])
+	if ranges == 0 || err != nil {
+		return out, err
+	}
+	for i := range out {
+		if out[i].covered {
+			return append(es[:ranges:ranges], out...), nil
+		}
+	}
+	return out, nil
+}
+
+func (db *DB) dropAbsentKeys(es []entry) ([]entry, error) {
 	out := es
 	dropped := false
 	for i := range es {
@@ -225,10 +259,16 @@ func (db *DB) endInside() {
 
 // place gives every entry its slot, and its runs. It takes nothing on failure.
 func (db *DB) place(es []entry, urgent bool) error {
+	multi := records(es) > 1 || db.grouped()
 	for i := range es {
-		if err := db.placeOne(&es[i], len(es) > 1 || db.grouped(), urgent); err != nil {
+		if es[i].covered {
+			continue
+		}
+		if err := db.placeOne(&es[i], multi, urgent); err != nil {
 			for j := range i {
-				db.unplace(&es[j])
+				if !es[j].covered {
+					db.unplace(&es[j])
+				}
 			}
 			return err
 		}
@@ -291,23 +331,27 @@ func (db *DB) store(es []entry) error {
 	if db.counter == maxCounter {
 		return fmt.Errorf("nvkv: run %d has used up its numbers", db.run)
 	}
-	first, count := 0, len(es)
+	ordinal, count := 0, records(es)
 	if db.grouped() {
-		first, count = int(db.group.records), 0
+		ordinal, count = int(db.group.records), 0
 	}
-	if first == 0 {
+	if ordinal == 0 {
 		db.counter++
 	}
 	for i := range es {
 		e := &es[i]
+		if e.covered {
+			continue
+		}
 		if e.spill {
 			if err := db.storeRuns(e); err != nil {
 				return err
 			}
 		}
-		if err := db.storeOne(e, first+i, count); err != nil {
+		if err := db.storeOne(e, ordinal, count); err != nil {
 			return err
 		}
+		ordinal++
 	}
 	return nil
 }
@@ -403,6 +447,10 @@ func (db *DB) publishAll(es []entry, private bool, frames int) error {
 				break
 			}
 		}
+		if es[i].kind == kindRange {
+			db.bury(&es[i])
+			continue
+		}
 		if err = db.ix.find(es[i].key, &db.way); err != nil {
 			break
 		}
@@ -441,10 +489,8 @@ func (db *DB) apply(e *entry, p *path) error {
 			return err
 		}
 		db.keys--
-		if db.off(ruleR6) {
-			db.replacedRecords = append(db.replacedRecords, e.ref())
-		} else {
-			db.tombs = append(db.tombs, e.ref()) // R6: used, not live, until a checkpoint frozen from now on flips
+		if !e.covered {
+			db.bury(e)
 		}
 		db.replacedRecords = append(db.replacedRecords, old)
 		return nil
@@ -465,6 +511,16 @@ func (db *DB) apply(e *entry, p *path) error {
 	return err
 }
 
+// bury keeps a tombstone, of a key or a range: used, not live, until a checkpoint
+// frozen from now on flips (R6).
+func (db *DB) bury(e *entry) {
+	if db.off(ruleR6) {
+		db.replacedRecords = append(db.replacedRecords, e.ref())
+		return
+	}
+	db.tombs = append(db.tombs, e.ref())
+}
+
 // count keeps the books of a commit.
 func (db *DB) count(es []entry) {
 	c := &db.counts
@@ -481,6 +537,10 @@ func (db *DB) count(es []entry) {
 		case e.moved:
 			db.evac.records++
 			db.evac.bytes += uint64(n)
+		case e.covered:
+			c.deletes++
+		case e.kind == kindRange:
+			c.userBytes += uint64(len(e.image) - maxRecHeader)
 		case e.kind == kindDelete:
 			c.deletes++
 			c.userBytes += uint64(len(e.key))

@@ -207,13 +207,18 @@ func abandon(db *DB) {
 	_ = db.m.Close()
 }
 
-// change is one key's part of an operation; a nil value deletes.
+// change is one key's part of an operation; a nil value deletes, and with upTo all
+// keys from key on and below that.
 type change struct {
 	key   string
 	value *string
+	upTo  *string
 }
 
 func (ch change) String() string {
+	if ch.upTo != nil {
+		return fmt.Sprintf("delete from %s to %s", shortKey(ch.key), shortKey(*ch.upTo))
+	}
 	if ch.value == nil {
 		return "delete " + shortKey(ch.key)
 	}
@@ -229,9 +234,16 @@ func (m model) with(changes []change) model {
 		out[k] = v
 	}
 	for _, ch := range changes {
-		if ch.value == nil {
+		switch {
+		case ch.upTo != nil:
+			for k := range out {
+				if k >= ch.key && k < *ch.upTo {
+					delete(out, k)
+				}
+			}
+		case ch.value == nil:
 			delete(out, ch.key)
-		} else {
+		default:
 			out[ch.key] = *ch.value
 		}
 	}
@@ -264,7 +276,20 @@ func (c *crasher) change() change {
 	c.value++
 	v := fmt.Sprintf("%d.", c.value)
 	v += strings.Repeat("v", crashSizes[c.rng.IntN(len(crashSizes))])
-	return change{k, &v}
+	return change{key: k, value: &v}
+}
+
+// withRange is changes with a deleted range among them, some of which are undone.
+func (c *crasher) withRange(n int) []change {
+	out := c.changes(n)
+	from, to := c.key(), c.key()
+	if from > to {
+		from, to = to, from
+	}
+	if c.rng.IntN(8) == 0 {
+		from = wide("a" + strings.Repeat("range", 300)) // in runs
+	}
+	return slices.Insert(out, c.rng.IntN(n+1), change{key: from, upTo: &to})
 }
 
 func (c *crasher) changes(n int) []change {
@@ -280,8 +305,10 @@ func (s *session) step() error {
 	switch r := s.c.rng.IntN(100); {
 	case r < 60:
 		err = s.write(s.c.changes(1), false)
-	case r < 78:
+	case r < 72:
 		err = s.write(s.c.changes(2+s.c.rng.IntN(4)), false)
+	case r < 78:
+		err = s.write(s.c.withRange(s.c.rng.IntN(4)), false)
 	case r < 88:
 		err = s.write(s.c.changes(2+s.c.rng.IntN(3)), true)
 	case r < 90 && s.relaxed():
@@ -411,6 +438,8 @@ func commitChanges(db *DB, changes []change, group bool) error {
 	switch {
 	case group:
 		return commitGroup(db, changes)
+	case len(changes) == 1 && changes[0].upTo != nil:
+		return db.DeleteRange([]byte(changes[0].key), []byte(*changes[0].upTo))
 	case len(changes) == 1 && changes[0].value == nil:
 		return db.Delete([]byte(changes[0].key))
 	case len(changes) == 1:
@@ -422,9 +451,12 @@ func commitChanges(db *DB, changes []change, group bool) error {
 func batchOf(changes []change) *Batch {
 	b := &Batch{}
 	for _, ch := range changes {
-		if ch.value == nil {
+		switch {
+		case ch.upTo != nil:
+			b.DeleteRange([]byte(ch.key), []byte(*ch.upTo))
+		case ch.value == nil:
 			b.Delete([]byte(ch.key))
-		} else {
+		default:
 			b.Put([]byte(ch.key), []byte(*ch.value))
 		}
 	}

@@ -79,7 +79,7 @@
 // in a slab after a checkpoint costs 24 bytes more, on the same fence; growing
 // the store, by 4 % at a time, takes two fences of its own. Space comes
 // back at once for what was overwritten, and with the next checkpoint for what
-// was deleted: a tombstone takes a slot until then.
+// was deleted: a tombstone, of a key or of a whole range, takes a slot until then.
 //
 // With [Options.Durability] Relaxed a put costs no fence: it is shown at once and
 // made durable with what else was written, by [DB.Sync] at the latest. A crash then

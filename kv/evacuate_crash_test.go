@@ -88,7 +88,7 @@ func (s *session) swell() error {
 	var changes []change
 	for i := range 120 {
 		v := strings.Repeat("v", []int{20, 100, 400, 5000}[i%4]+s.c.rng.IntN(20))
-		changes = append(changes, change{fmt.Sprintf("swell/%04d", s.c.rng.IntN(2000)), &v})
+		changes = append(changes, change{key: fmt.Sprintf("swell/%04d", s.c.rng.IntN(2000)), value: &v})
 	}
 	for part := range 12 {
 		if err := s.write(changes[part*10:part*10+10], false); err != nil {

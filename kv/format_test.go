@@ -39,6 +39,7 @@ func TestFormat(t *testing.T) {
 	w := &formatWalk{t: t, doc: layout.Read(t, formatDoc), medium: medium, reached: map[int]bool{}, got: model{}, refs: map[int]formatRef{}, newest: map[string]uint64{}, ordinal: map[string]uint64{}}
 	w.d = layout.NewDump(t, w.doc, medium)
 	w.all()
+	w.deleteRanges()
 	w.d.Unexplained()
 	w.d.Golden(filepath.Join("testdata", "format"))
 	if !maps.Equal(w.got, want) {
@@ -120,6 +121,10 @@ func fillFormat(t *testing.T, db *DB, want model) {
 	put("fig", "newer than the checkpoint")
 	batch("apple", "yellow", "grape", strings.Repeat("g", 8193)) // three pages
 	del("cherry")
+	put("quince", "deleted with its range")
+	must(db.DeleteRange([]byte("p"), []byte("r")))
+	delete(want, "quince")
+	put("plum", "newer than the range")
 	db.opt.Durability = Relaxed
 	put("huckleberry", "1")
 	batch("huckleberry", "2", "jackfruit", "3")
@@ -170,6 +175,7 @@ type formatWalk struct {
 	got     model
 	newest  map[string]uint64 // number by key
 	ordinal map[string]uint64 // of it
+	ranges  []formatRecord
 }
 
 func (w *formatWalk) all() {
@@ -362,7 +368,10 @@ func (w *formatWalk) slot(s *layout.Slab, off int) {
 // apply keeps the newest version of a key. Slots come in any order; only
 // records that the checkpoint names and newer ones do.
 func (w *formatWalk) apply(r formatRecord) {
-	if r.kind == 3 || r.number < w.newest[r.key] || r.number == w.newest[r.key] && r.ordinal < w.ordinal[r.key] {
+	if r.kind == 4 {
+		w.ranges = append(w.ranges, r)
+	}
+	if r.kind >= 3 || r.number < w.newest[r.key] || r.number == w.newest[r.key] && r.ordinal < w.ordinal[r.key] {
 		return
 	}
 	w.newest[r.key], w.ordinal[r.key] = r.number, r.ordinal
@@ -371,6 +380,18 @@ func (w *formatWalk) apply(r formatRecord) {
 		return
 	}
 	w.got[r.key] = r.value
+}
+
+// deleteRanges takes out what the ranges found delete: what is older.
+func (w *formatWalk) deleteRanges() {
+	for _, r := range w.ranges {
+		for k := range w.got {
+			older := w.newest[k] < r.number || w.newest[k] == r.number && w.ordinal[k] < r.ordinal
+			if older && k >= r.key && (r.flags&16 != 0 || k < r.value) {
+				delete(w.got, k)
+			}
+		}
+	}
 }
 
 // formatRecord is a record as the document has it.

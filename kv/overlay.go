@@ -11,21 +11,23 @@ import (
 // a cursor may keep a node, and the slices that were given out stay as they
 // are, because a later Put of the key makes a new image.
 type overlay struct {
-	head  node // before the first; only its links count
-	tail  *node
-	tower int    // links that the highest node has
-	added int    // nodes: when it grows, a cursor looks again for its next one
-	chunk []byte // where images are cut from
+	head   node // before the first; only its links count
+	tail   *node
+	tower  int // links that the highest node has
+	ranges []keyRange
+	added  int    // nodes: when it grows, a cursor looks again for its next one
+	chunk  []byte // where images are cut from
 }
 
 // node is the newest change to a key.
 type node struct {
-	kind   byte
-	expiry int64  // Unix nanoseconds, 0: never
-	image  []byte // room for a header, then key and value
-	key    []byte // in image
-	prev   *node  // nil before the first
-	next   []*node
+	kind    byte
+	covered bool   // deleted by one of the ranges
+	expiry  int64  // Unix nanoseconds, 0: never
+	image   []byte // room for a header, then key and value
+	key     []byte // in image
+	prev    *node  // nil before the first
+	next    []*node
 }
 
 const (
@@ -99,7 +101,7 @@ func (o *overlay) set(kind byte, key, value []byte, expiry int64) {
 	if n == nil || !bytes.Equal(n.key, key) {
 		n = o.insert(&before)
 	}
-	n.kind, n.expiry = kind, expiry
+	n.kind, n.covered, n.expiry = kind, false, expiry
 	n.image = o.copyImage(key, value)
 	n.key = n.image[maxRecHeader : maxRecHeader+len(key) : maxRecHeader+len(key)]
 }
@@ -145,11 +147,34 @@ func (o *overlay) copyImage(key, value []byte) []byte {
 	return o.chunk[at : at+size : at+room]
 }
 
-// entries returns all changes as a commit takes them.
+// keyRange is the keys from start up to end; a nil end is open.
+type keyRange struct{ start, end []byte }
+
+// cover notes the deletion of a range; cover each of its keys with coverKey.
+func (o *overlay) cover(start, end []byte) {
+	r := keyRange{start: bytes.Clone(start)}
+	if end != nil {
+		r.end = append([]byte{}, end...)
+	}
+	o.ranges = append(o.ranges, r)
+}
+
+// coverKey deletes a key of the range that was covered last.
+func (o *overlay) coverKey(key []byte) {
+	o.set(kindDelete, key, nil, 0)
+	o.get(key).covered = true
+}
+
+// entries returns all changes as a commit takes them: the ranges, then the keys.
+// What is put in a range was put after it was deleted.
 func (o *overlay) entries() []entry {
-	es := make([]entry, 0, o.added)
+	es := make([]entry, 0, len(o.ranges)+o.added)
+	for _, r := range o.ranges {
+		image := appendImage(nil, r.start, r.end)
+		es = append(es, entry{kind: kindRange, open: r.end == nil, image: image, key: image[maxRecHeader : maxRecHeader+len(r.start)]})
+	}
 	for n := o.first(); n != nil; n = n.link(0) {
-		es = append(es, entry{kind: n.kind, image: n.image, key: n.key, expiry: n.expiry})
+		es = append(es, entry{kind: n.kind, covered: n.covered, image: n.image, key: n.key, expiry: n.expiry})
 	}
 	return es
 }

@@ -34,13 +34,15 @@ const (
 	kindPut    = 1
 	kindDelete = 2
 	kindClose  = 3 // ends a group of relaxed mode
-	kindCount  = 4
+	kindRange  = 4 // deletes the keys from its key up to its value
+	kindCount  = 5
 
 	flagMulti    = 1 << 0 // ordinal and count follow the header
 	flagExpiry   = 1 << 1 // expiry follows
 	flagSpill    = 1 << 2 // the value lies in runs
 	flagSpillKey = 1 << 3 // the key too, before the value
-	flagKnown    = 1<<4 - 1
+	flagOpen     = 1 << 4 // of a range: it has no end
+	flagKnown    = 1<<5 - 1
 
 	// A run list is: checksum of the bytes in the runs 4, extents 2, then
 	// for each its offset 6 and its pages 4.

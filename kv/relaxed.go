@@ -97,7 +97,7 @@ func (db *DB) countGroup(es []entry) error {
 	if g.records == 0 && g.timer != nil {
 		g.timer.Reset(groupDelay)
 	}
-	g.records += uint32(len(es))
+	g.records += uint32(records(es))
 	for i := range es {
 		g.bytes += int64(es[i].rec)
 	}

@@ -75,6 +75,9 @@ func (rc *recovery) replay() error {
 	if err := rc.claim(); err != nil {
 		return err
 	}
+	if err := rc.loadRanges(); err != nil {
+		return err
+	}
 	sorted, starts, err := rc.sort()
 	if err != nil {
 		return err
@@ -144,7 +147,7 @@ func (sv *salvager) claimRuns(c *candidate) error {
 			rc.claimPages(e)
 		}
 	}
-	if c.flags&flagSpillKey == 0 {
+	if c.flags&flagSpillKey == 0 || c.kind == kindRange {
 		return nil
 	}
 	key, _, err := rc.db.readRuns(&rec, nil)
@@ -262,10 +265,10 @@ type freshKey struct {
 
 // leaf resolves the candidates of one leaf.
 func (rv *resolver) leaf(leaf uint32, cs []candidate) error {
-	if len(cs) == 0 {
+	rc := rv.rc
+	if len(cs) == 0 && !rc.ranges.touch(leaf) {
 		return nil
 	}
-	rc := rv.rc
 	for i := range cs {
 		rc.db.ix.askRecord(cs[i].off)
 	}
@@ -289,7 +292,9 @@ func (rv *resolver) leaf(leaf uint32, cs []candidate) error {
 		}
 	}
 	if pg != nil {
-		rv.update(leaf, pg)
+		if err := rv.update(leaf, pg); err != nil {
+			return err
+		}
 	}
 	rv.addFresh()
 	return nil
@@ -306,6 +311,14 @@ func (rv *resolver) place(pg *page, c *candidate) error {
 	key, err := rc.keyOf(c)
 	if err != nil {
 		return err
+	}
+	written := c.number
+	if rc.db.off(ruleI42) {
+		written = 0
+	}
+	if rc.ranges.cover(key, written, c.ordinal) {
+		rv.lose(c)
+		return nil
 	}
 	if pg == nil {
 		rv.fresh = append(rv.fresh, freshKey{key, c})
@@ -403,11 +416,17 @@ func (rv *resolver) owner(o nvmap.Off) *slotChanges {
 }
 
 // update notes what becomes of the keys that the leaf has.
-func (rv *resolver) update(leaf uint32, pg *page) {
+func (rv *resolver) update(leaf uint32, pg *page) error {
+	swept := rv.rc.ranges.touch(leaf)
 	vals := rv.rc.db.ix.vals(rv.rc.route.leaves[leaf].vals)
 	sets := len(rv.part.sets)
 	for at := range min(pageCount(pg), leafFanout) {
 		c := rv.found[at]
+		if c == nil && swept {
+			if err := rv.sweep(pg, vals, at); err != nil {
+				return err
+			}
+		}
 		if c == nil {
 			continue
 		}
@@ -424,6 +443,19 @@ func (rv *resolver) update(leaf uint32, pg *page) {
 	if n := len(rv.part.sets) - sets; n > 0 {
 		rv.part.updates = append(rv.part.updates, leafUpdate{leaf: leaf, sets: n})
 	}
+	return nil
+}
+
+// sweep takes a key of the checkpoint's tree out if a range covers it: whatever
+// the tree names is older.
+func (rv *resolver) sweep(pg *page, vals *vblock, at int) error {
+	key, _, err := rv.rc.db.ix.fullKey(pg, pageCount(pg), at)
+	if err != nil || !rv.rc.ranges.cover(key, rv.rc.st.last, 0) {
+		return err
+	}
+	rv.displace(valAt(vals, at))
+	rv.part.changes = append(rv.part.changes, keyChange{key: key})
+	return nil
 }
 
 // addFresh notes the keys that the leaf does not have.

@@ -42,6 +42,7 @@ const (
 	ruleI50                          // a frame outlives the sections that may look at it
 	ruleI51                          // what is written before its checkpoint is sealed
 	ruleI52                          // clean is what the device has all of
+	ruleI42                          // a range deletes what is older, and only that
 	ruleI20                          // a restored store counts when all of it is there
 )
 

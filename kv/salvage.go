@@ -222,7 +222,7 @@ func (sv *salvager) slot(s alloc.SlabInfo, slot []byte, off nvmap.Off) error {
 	sv.highest = max(sv.highest, rec.number)
 	c := candidate{number: rec.number, off: off, ordinal: rec.ordinal, leaf: noLeaf, bytes: uint32(rec.size),
 		keyLen: uint16(rec.keyLen), kind: rec.kind, flags: rec.flags}
-	if rec.flags&flagSpillKey == 0 && rec.kind != kindClose {
+	if rec.flags&flagSpillKey == 0 && rec.kind != kindClose && rec.kind != kindRange {
 		if err := sv.lead(&c, rec.key); err != nil {
 			return err
 		}

@@ -72,8 +72,11 @@ func wide(name string) string { return name + strings.Repeat(".", 800) }
 // goes to runs, and so does the wide key.
 var elsewhere = strings.Repeat("v", 5000)
 
-func put(k, v string) change { return change{k, &v} }
+func put(k, v string) change { return change{key: k, value: &v} }
 func del(k string) change    { return change{key: k} }
+
+// delRange deletes the keys from one on and below another.
+func delRange(from, to string) change { return change{key: from, upTo: &to} }
 
 // do commits changes, one after the other.
 func (s *session) do(changes ...change) error {

@@ -1,0 +1,161 @@
+package kv
+
+import (
+	"bytes"
+	"slices"
+)
+
+// ranges are the deleted ranges that a recovery found. A range deletes what is
+// older than itself: what the checkpoint's tree names, and records with a lower
+// number or ordinal (I42). Where ranges overlap the newest decides, so they are
+// kept as stretches of keys side by side, each with its newest range.
+type ranges struct {
+	bounds   [][]byte   // first keys of the stretches, ascending
+	newest   []rangeAge // by stretch; number 0: no range
+	from, to uint32     // leaves in which they may lie, the last not included
+}
+
+type rangeAge struct {
+	number  number
+	ordinal uint32
+}
+
+// deletedRange is a range record.
+type deletedRange struct {
+	rangeAge
+	start, end []byte // a nil end is open
+}
+
+// loadRanges reads the range records among the candidates, and keeps them until
+// a checkpoint (R6).
+func (rc *recovery) loadRanges() error {
+	var found []deletedRange
+	rc.each(func(c *candidate) {
+		if c.kind != kindRange {
+			return
+		}
+		rc.db.recovered.replayed++
+		rc.bytes += int64(c.bytes)
+		x := c.ref()
+		if rc.db.off(ruleR6Recovery) {
+			rc.db.r.Unclaim(c.off)
+		} else {
+			rc.db.tombs = append(rc.db.tombs, x)
+		}
+		if d, err := rc.deletedRange(c); err != nil {
+			rc.damage(c.off, "record of a deleted range, whose keys are back", nil)
+		} else {
+			found = append(found, d)
+		}
+	})
+	if len(found) == 0 {
+		return nil
+	}
+	rc.ranges.paint(found)
+	return rc.ranges.locate(rc, found)
+}
+
+func (rc *recovery) deletedRange(c *candidate) (deletedRange, error) {
+	d := deletedRange{rangeAge: rangeAge{c.number, c.ordinal}}
+	var rec record
+	if err := rc.db.readRecord(c.off, &rec); err != nil {
+		return d, err
+	}
+	key, value := rec.key, rec.value
+	if rec.spilled() {
+		var err error
+		if key, value, err = rc.db.readRuns(&rec, nil); err != nil {
+			return d, err
+		}
+	}
+	d.start = bytes.Clone(key)
+	if c.flags&flagOpen == 0 {
+		d.end = append([]byte{}, value...)
+	}
+	return d, nil
+}
+
+// paint cuts the keys into stretches and gives each its newest range: from the
+// newest range on, each paints the stretches that are still blank.
+func (r *ranges) paint(found []deletedRange) {
+	for _, d := range found {
+		r.bounds = append(r.bounds, d.start)
+		if d.end != nil {
+			r.bounds = append(r.bounds, d.end)
+		}
+	}
+	slices.SortFunc(r.bounds, bytes.Compare)
+	r.bounds = slices.CompactFunc(r.bounds, bytes.Equal)
+	r.newest = make([]rangeAge, len(r.bounds))
+	blank := make([]int, len(r.bounds)+1) // the first blank stretch from there on, or nearer to it
+	for i := range blank {
+		blank[i] = i
+	}
+	next := func(i int) int {
+		for blank[i] != i {
+			blank[i] = blank[blank[i]]
+			i = blank[i]
+		}
+		return i
+	}
+	slices.SortFunc(found, func(a, b deletedRange) int {
+		if a.older(b.rangeAge) {
+			return 1
+		}
+		return -1
+	})
+	for _, d := range found {
+		from, to := r.stretch(d.start), len(r.bounds)
+		if d.end != nil {
+			to = r.stretch(d.end)
+		}
+		for i := next(from); i < to; i = next(i) {
+			r.newest[i] = d.rangeAge
+			blank[i] = i + 1
+		}
+	}
+}
+
+func (a rangeAge) older(b rangeAge) bool {
+	return a.number < b.number || a.number == b.number && a.ordinal < b.ordinal
+}
+
+// stretch returns the stretch in which key lies, -1 if below all.
+func (r *ranges) stretch(key []byte) int {
+	i, equal := slices.BinarySearchFunc(r.bounds, key, bytes.Compare)
+	if !equal {
+		i--
+	}
+	return i
+}
+
+// locate notes between which leaves the ranges lie.
+func (r *ranges) locate(rc *recovery, found []deletedRange) (err error) {
+	if len(rc.route.leaves) == 0 {
+		return nil
+	}
+	if r.from, err = rc.route.leaf(r.bounds[0]); err != nil {
+		return err
+	}
+	r.to = uint32(len(rc.route.leaves))
+	for _, d := range found {
+		if d.end == nil {
+			return nil
+		}
+	}
+	last, err := rc.route.leaf(r.bounds[len(r.bounds)-1])
+	r.to = last + 1
+	return err
+}
+
+// touch says whether a range may cover keys of a leaf.
+func (r *ranges) touch(leaf uint32) bool { return leaf >= r.from && leaf < r.to }
+
+// cover says whether a range deletes a record of key that was written then.
+func (r *ranges) cover(key []byte, n number, ordinal uint32) bool {
+	if len(r.bounds) == 0 {
+		return false
+	}
+	i := r.stretch(key)
+	return i >= 0 && (rangeAge{n, ordinal}).older(r.newest[i])
+}
