@@ -162,9 +162,12 @@ func (r *Region) tailSlabs() int {
 // writes any more, and the last checkpoint has flipped and has those groups
 // empty. A12: the size word names fewer slabs, fenced, before the device is cut.
 func (r *Region) Truncate() (int64, error) {
-	dev, ok := r.m.Device().(interface{ Truncate(size int64) error })
+	dev, ok := r.m.Device().(interface {
+		CanTruncate() bool
+		Truncate(size int64) error
+	})
 	n := r.tailSlabs()
-	if !ok || n == len(r.slabs) || r.readOnly {
+	if !ok || !dev.CanTruncate() || n == len(r.slabs) || r.readOnly {
 		return 0, nil
 	}
 	cut := r.geo.sizeOf(len(r.slabs)) - r.geo.sizeOf(n)

@@ -1,5 +1,8 @@
 package nvmap
 
+// CanTruncate says that Truncate works.
+func (s *Sim) CanTruncate() bool { return true }
+
 // Truncate cuts the device, durably. What comes when it grows again is zero.
 func (s *Sim) Truncate(size int64) error {
 	s.mu.Lock()

@@ -2,6 +2,9 @@
 
 package nvmap
 
+// CanTruncate says whether there is a file to cut, and not a device of fixed size.
+func (d *fileMap) CanTruncate() bool { return d.plan.fixed == 0 }
+
 // Truncate cuts the file down to size, which is below Size, durably. Nobody
 // reads or writes what is cut, nor will.
 func (d *fileMap) Truncate(size int64) error {
@@ -14,11 +17,11 @@ func (d *fileMap) Truncate(size int64) error {
 		return err
 	}
 	size = roundUp(size, d.unit)
-	if err := d.view.hide(size, d.maxBytes()); err != nil {
-		return err
-	}
-	if d.alias != nil {
-		if err := d.alias.hide(size, d.maxBytes()); err != nil {
+	for _, r := range []*region{d.view, d.alias} {
+		if r == nil {
+			continue // the kind has no such mapping
+		}
+		if err := r.hide(size, d.maxBytes()); err != nil {
 			return err
 		}
 	}
