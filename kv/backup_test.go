@@ -271,6 +271,7 @@ func smallStream(t testing.TB) ([]byte, model) {
 // Every bit that rots and every cut is an error that says where, and leaves
 // nothing.
 func TestRestoreDamaged(t *testing.T) {
+	skipInRace(t)
 	stream, _ := smallStream(t)
 	dir := testDir(t)
 	path := filepath.Join(dir, "b")

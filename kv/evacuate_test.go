@@ -76,6 +76,7 @@ func allocated(t testing.TB, path string) int64 {
 }
 
 func TestCompactGivesSpaceBack(t *testing.T) {
+	skipInRace(t)
 	for _, kind := range []string{"shm", "disk"} {
 		t.Run(kind, func(t *testing.T) {
 			dir := testDir(t)
@@ -256,7 +257,7 @@ func TestCompactEnds(t *testing.T) {
 // The background does what Compact does, by and by, and then rests.
 func TestEvacuatorWakesAndRests(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
-	db := openTest(t, path, nil)
+	db := openTest(t, path, &Options{tidySlack: 512 << 10})
 	m := fillRandom(t, db, 30_000, 600, 1)
 	thin(t, db, m, 10, 20)
 	live := db.Metrics().LiveBytes
@@ -290,6 +291,7 @@ func TestEvacuatorWakesAndRests(t *testing.T) {
 
 // A store that is full and then half deleted takes as much again.
 func TestFullStoreTakesNewKeys(t *testing.T) {
+	skipInRace(t)
 	for _, c := range []struct{ was, is int }{{100, 100}, {100, 400}, {400, 100}, {1000, 60}} {
 		t.Run(fmt.Sprintf("%d then %d", c.was, c.is), func(t *testing.T) {
 			t.Parallel()
@@ -339,6 +341,7 @@ func fillFull(t testing.TB, db *DB, m model, prefix string, size int) (n int) {
 
 // Writes go all over the medium, also when a few keys take them all.
 func TestWearIsSpread(t *testing.T) {
+	skipInRace(t)
 	db, err := OpenDevice(nvmap.NewMem(64<<20), &Options{EvacuateBytes: -1, CheckpointBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
