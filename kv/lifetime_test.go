@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"nvkv/nvmap"
 )
 
 // lifetimeEnv is how long TestLifetimes runs, as a time.Duration; lifetimeBroken
@@ -26,9 +28,9 @@ const (
 )
 
 // TestLifetimes mixes everything that frees with everything that reads in place:
-// puts, overwrites, deletes, batches, large values and checkpoints beside point
-// reads, snapshots that hold on to slices, iterators and cursors (I30). Values say
-// which key they belong to and are random otherwise, so whatever is reused too
+// puts, overwrites, deletes, batches, large values, checkpoints, the eviction of
+// frames, the moving of records and the discarding of blocks beside point reads,
+// snapshots that hold on to slices, iterators and cursors (I30, I50). Values say which key they belong to and are random otherwise, so whatever is reused too
 // early shows: a slice that changed, a value of another key, a bad checksum, a
 // second iteration that differs from the first.
 func TestLifetimes(t *testing.T) {
@@ -43,12 +45,12 @@ func TestLifetimes(t *testing.T) {
 		}
 	}
 	broken, _ := strconv.ParseUint(os.Getenv(lifetimeBroken), 10, 32)
-	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{SlabBytes: 4096, CheckpointBytes: 256 << 10, MaxBytes: 256 << 20, broken: rules(broken)})
+	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{SlabBytes: 4096, CheckpointBytes: 256 << 10, MaxBytes: 256 << 20, tidySlack: 1, broken: rules(broken)})
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	l := &lifetimes{db: db, broken: broken != 0}
 	for id, work := range []func(*rand.Rand){
-		l.write, l.write, l.write, l.get, l.get, l.snapshot, l.snapshot, l.cursor, l.checkpoint,
+		l.write, l.write, l.write, l.get, l.get, l.snapshot, l.snapshot, l.cursor, l.checkpoint, l.evict, l.compact,
 	} {
 		l.wg.Go(func() { l.loop(work, rand.New(rand.NewPCG(seed, uint64(id)))) })
 	}
@@ -59,8 +61,9 @@ func TestLifetimes(t *testing.T) {
 		t.Fatal(*p)
 	}
 	m := db.Metrics()
-	t.Logf("%d puts, %d deletes, %d point reads, %d snapshots, %d checkpoints", m.Puts, m.Deletes, l.gets.Load(), l.snapshots.Load(), m.Checkpoints)
-	if l.snapshots.Load() < 5 || l.gets.Load() < 500 || m.Puts < 100 || m.Checkpoints < 2 {
+	evictions, discards := db.m.Stats().Evictions, db.m.Stats().Discards
+	t.Logf("%d puts, %d deletes, %d point reads, %d snapshots, %d checkpoints, %d evictions, %d discards", m.Puts, m.Deletes, l.gets.Load(), l.snapshots.Load(), m.Checkpoints, evictions, discards)
+	if l.snapshots.Load() < 5 || l.gets.Load() < 500 || m.Puts < 100 || m.Checkpoints < 2 || evictions == 0 || discards == 0 {
 		t.Error("too little happened to mean anything")
 	}
 }
@@ -71,12 +74,12 @@ func TestLifetimesCatch(t *testing.T) {
 	if testing.Short() || raceBuild {
 		t.Skip("several processes under load")
 	}
-	for name, rule := range map[string]rules{"record": ruleI30Record, "page": ruleI30Page, "reader": ruleI30Reader} {
+	for name, rule := range map[string]rules{"record": ruleI30Record, "page": ruleI30Page, "reader": ruleI30Reader, "frame": ruleI50} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestLifetimes$", "-test.v")
-			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", lifetimeBroken, rule), lifetimeEnv+"=30s")
+			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", lifetimeBroken, rule), lifetimeEnv+"=60s")
 			out, err := cmd.CombinedOutput()
 			if err == nil || !bytes.Contains(out, []byte(lifetimeFound)) {
 				t.Fatalf("the premature reuse was not noticed: %v\n%s", err, out)
@@ -308,6 +311,22 @@ func (l *lifetimes) cursor(rng *rand.Rand) {
 	if err != nil {
 		l.report("cursor: %v", err)
 	}
+}
+
+// compact moves records, and gives the blocks of slabs that are free back.
+func (l *lifetimes) compact(rng *rand.Rand) {
+	if err := l.db.Compact(context.Background()); err != nil {
+		l.report("compact: %v", err)
+	}
+	time.Sleep(time.Duration(rng.IntN(20)) * time.Millisecond)
+}
+
+// evict takes all frames that are clean, as a store short of memory would.
+func (l *lifetimes) evict(rng *rand.Rand) {
+	if _, err := l.db.m.Evict(1<<20, nvmap.Eviction{Quiesce: l.db.quiesce}); err != nil {
+		l.report("evict: %v", err)
+	}
+	time.Sleep(time.Duration(rng.IntN(500)) * time.Microsecond)
 }
 
 func (l *lifetimes) checkpoint(rng *rand.Rand) {
