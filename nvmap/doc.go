@@ -107,7 +107,7 @@
 // mappings, n for the mirror and n/512 for the state words, all once, at opening.
 // Of this only addresses exist until something is used: a map of 1 TiB is open at
 // a cost of a few pages. Frames are committed when first touched and given back
-// in runs by [Map.Drop]. Where the system refuses an address range, half of it is
+// in runs by [Map.Drop], and by a policy where MapOptions.CacheBytes bounds them. Where the system refuses an address range, half of it is
 // asked for; what was granted is Info.MaxBytes.
 //
 // Closing replaces mappings by addresses that fault. They return to the system
@@ -132,8 +132,8 @@
 // the debate about page caches for non-volatile memory found worth having:
 //
 //   - N1. Pluggable devices: [Device], detected or named.
-//   - N2. Pluggable caching: the owner of a map decides what to write back and
-//     drop; there is no policy here yet.
+//   - N2. Pluggable caching: a [Policy] chooses the frames that go, several are
+//     here, and hits, misses, evictions and write-backs are counted.
 //   - N3. Direct access: a clean page is read in the device's mapping, with no
 //     copy and no second buffer.
 //   - N4. Write protection: that mapping is read-only, the first write moves a
@@ -151,8 +151,8 @@
 //   - N10. A block may be freed while its page is in use: versions tell readers;
 //     when to reuse is for the allocator above.
 //   - N11. Usable alone: nothing here knows who calls.
-//   - N12. Modes: reading in place with writes through, or with frames, page by
-//     page; an injected delay, [Sim.SetTiming].
+//   - N12. Modes: cached, direct, direct with protection, switched while a map
+//     is in use, and an injected delay ([Map.SetMode], [Map.SetDelay]).
 //
 // # Turned down
 //

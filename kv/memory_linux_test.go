@@ -1,0 +1,180 @@
+package kv
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"testing"
+
+	"nvkv/nvmap"
+)
+
+// memoryChild says which of the tests below runs in a process of its own: what
+// other tests left in memory would count.
+const memoryChild = "NVKV_TEST_MEMORY"
+
+// anonBytes returns the anonymous memory that this process has in RAM.
+func anonBytes(t testing.TB) int64 {
+	t.Helper()
+	f, err := os.Open("/proc/self/status")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		var kib int64
+		if n, _ := fmt.Sscanf(s.Text(), "RssAnon: %d kB", &kib); n == 1 {
+			return kib << 10
+		}
+	}
+	t.Skip("the kernel does not say")
+	return 0
+}
+
+// alone runs the test that calls it in a process of its own, and returns false
+// in the one that only waits for it.
+func alone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(memoryChild) == t.Name() {
+		return true
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), memoryChild+"="+t.Name())
+	out, err := cmd.CombinedOutput()
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "_test.go:") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return false
+}
+
+// TestMemoryBound opens a store whose index is many times larger than
+// CacheBytes, reads and updates it, recovers it, and looks at the process's
+// memory all along.
+func TestMemoryBound(t *testing.T) {
+	skipInRace(t)
+	if testing.Short() {
+		t.Skip("some seconds")
+	}
+	if !alone(t) {
+		return
+	}
+	debug.SetGCPercent(20)
+	debug.SetMemoryLimit(24 << 20)
+	const keys, value = 700_000, 100
+	path := filepath.Join(testDir(t), "s")
+	o := &Options{CacheBytes: MinCacheBytes, CheckpointBytes: 4 << 20}
+	db, err := Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { db.Close() }()
+	// What is not pages: the runtime, slab tables, a batch.
+	const margin = 64 << 20
+	worst := int64(0)
+	look := func(what string) {
+		t.Helper()
+		bounded(t, db)
+		rss := anonBytes(t)
+		if worst = max(worst, rss); rss > MinCacheBytes+margin {
+			t.Errorf("%s: %d MiB of anonymous memory", what, rss>>20)
+		}
+	}
+	v := bytes.Repeat([]byte("v"), value)
+	b := db.NewBatch()
+	for i := range keys {
+		b.Put(fmt.Appendf(nil, "key%09d", i), v)
+		if b.Len() == 200 {
+			if err := db.Write(b); err != nil {
+				t.Fatal(err)
+			}
+			b.Reset()
+			if i%100_000 == 99_999 {
+				look("loading")
+			}
+		}
+	}
+	if size := db.Metrics().LiveBytes; size < 20*MinCacheBytes {
+		t.Errorf("a store of %d bytes is not 20 times the cache", size)
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	for round := range 2 {
+		for i := range 60_000 {
+			k := fmt.Appendf(nil, "key%09d", rng.IntN(keys))
+			var err error
+			if i%3 == 0 {
+				err = db.Put(k, v)
+			} else {
+				_, err = db.Get(k)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i%10_000 == 0 {
+				look("reading and updating")
+			}
+		}
+		if round == 0 {
+			abandon(db)
+		} else if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if db, err = Open(path, o); err != nil {
+			t.Fatal(err)
+		}
+		look("opened")
+	}
+	m := db.Metrics()
+	t.Logf("%d MiB of live bytes, %d MiB of cache: at most %d MiB of anonymous memory", m.LiveBytes>>20, MinCacheBytes>>20, worst>>20)
+}
+
+// TestHugeSparseMap opens a map of 1 TiB and uses a page of it here and there.
+func TestHugeSparseMap(t *testing.T) {
+	skipInRace(t)
+	if !alone(t) {
+		return
+	}
+	path := filepath.Join(t.TempDir(), "sparse")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(1 << 40); err != nil {
+		t.Skip(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before := anonBytes(t)
+	dev, err := nvmap.OpenDevice(path, nvmap.OpenOptions{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := nvmap.NewMap(dev, &nvmap.MapOptions{CacheBytes: 1 << 20, Mode: nvmap.Cached})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	opened := anonBytes(t) - before
+	var b [8]byte
+	for i := range nvmap.Off(256) {
+		if err := m.Load(i<<32, b[:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	used := anonBytes(t) - before
+	t.Logf("%d KiB to open %d GiB, %d KiB with 256 pages read", opened>>10, m.Size()>>30, used>>10)
+	if opened > 16<<20 || used > 16<<20 {
+		t.Error("more than 16 MiB")
+	}
+}
