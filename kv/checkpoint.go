@@ -80,12 +80,27 @@ func (db *DB) checkpoint(ctx context.Context) (err error) {
 	if err := db.writeFrozen(ctx, f); err != nil {
 		return db.thaw(f, err)
 	}
+	if err := db.stillWhole(); err != nil {
+		return db.thaw(f, err)
+	}
 	if err := db.r.WriteSuper(f.state.encode()); err != nil {
 		return db.fail(err)
 	}
 	c.base = f.state
 	db.flipped(f, time.Since(began))
 	db.opt.Logger.Debug("checkpoint", "took", time.Since(began), "keys", f.state.keys)
+	return nil
+}
+
+// stillWhole returns the failure of a commit whose fence failed beside this
+// checkpoint, under the turn, so that none is on its way: that fence may have
+// taken with it what the checkpoint had written, and a device tells of it once
+// (R15).
+func (db *DB) stillWhole() error {
+	defer db.standstill()()
+	if f := db.failure.Load(); f != nil {
+		return *f
+	}
 	return nil
 }
 

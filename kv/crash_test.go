@@ -63,9 +63,10 @@ type crasher struct {
 
 func newCrasher(seed uint64) *crasher {
 	return &crasher{
-		seed:    seed,
-		rng:     rand.New(rand.NewPCG(seed, 2)),
-		opt:     Options{SlabBytes: 4096, CheckpointBytes: 1 << 30},
+		seed: seed,
+		rng:  rand.New(rand.NewPCG(seed, 2)),
+		// One goroutine at a time writes: what happens follows from the seed.
+		opt:     Options{SlabBytes: 4096, CheckpointBytes: 1 << 30, EvacuateBytes: -1},
 		images:  []int{4, 2, 1},
 		chain:   30,
 		between: 16,
@@ -203,6 +204,9 @@ func abandon(db *DB) {
 	db.closing.Lock()
 	db.done = true // a Close that is due later finds nothing to do
 	db.closing.Unlock()
+	if db.late != nil {
+		<-db.late
+	}
 	db.stopCheckpointer()
 	_ = db.m.Close()
 }

@@ -347,6 +347,33 @@ func trace06_NothingAfterAFailedFence(s *session) error {
 	)
 }
 
+// R15: a commit's fence fails while a checkpoint's pages are on their way. The
+// checkpoint's own fence succeeds, and covers them no more: it must not flip.
+func TestR15_CheckpointBesideAFailedFence(t *testing.T) {
+	_, err := tell(0, func(s *session) error {
+		if err := s.do(put("a", "1"), put("b", elsewhere)); err != nil {
+			return err
+		}
+		err := s.during(s.checkpoint, func() error {
+			s.dev.FailFence(1, errors.New("injected"))
+			ch := []change{put("c", "2")}
+			s.next = s.acked.with(ch)
+			if err := commitChanges(s.db, ch, false); !errors.Is(err, ErrFailed) {
+				return fmt.Errorf("a write whose fence failed: %v", err)
+			}
+			return nil
+		})
+		if !errors.Is(err, ErrFailed) {
+			return fmt.Errorf("the checkpoint: %v", err)
+		}
+		s.crash(traceImages)
+		return s.failure()
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // Trace 7: both copies of the newest superblock rot. The generation before it
 // names what was freed and used again, here a tombstone: falling back to it
 // would bring a deleted key back without a word.
