@@ -204,18 +204,32 @@ func (ix *index) met(c child, pg *page) error {
 // verify looks at checksums. What is dirty has none yet: it came from nowhere
 // but this process.
 func (ix *index) verify(c child, pg *page) error {
-	if ix.m.DirtyParts(c.page) == 0 && !pageSealed(pg, c.page) {
+	if !ix.whole(c.page, allParts, func() bool { return pageSealed(pg, c.page) }) {
 		return &CorruptError{Off: uint64(c.page.Off()), Structure: "index page"}
 	}
 	if c.vals != 0 {
 		o := c.valsOff()
-		dirty := ix.m.DirtyParts(o.Page())>>(o%nvmap.PageBytes/alloc.BlockBytes)&1 != 0
-		if !dirty && !valsSealed(ix.vals(c.vals)) {
+		part := uint(1) << (o % nvmap.PageBytes / alloc.BlockBytes)
+		if !ix.whole(o.Page(), part, func() bool { return valsSealed(ix.vals(c.vals)) }) {
 			return &CorruptError{Off: uint64(o), Structure: "value block"}
 		}
 	}
 	ix.m.SetVerified(c.page)
 	return nil
+}
+
+const allParts = 1<<(nvmap.PageBytes/alloc.BlockBytes) - 1
+
+// whole says whether parts of a page are as they were written back, or younger.
+// What is dirty has no checksum yet, and may become so while it is looked at: it
+// is looked at again before it is called damaged.
+func (ix *index) whole(id nvmap.PageID, parts uint, sealed func() bool) bool {
+	for range 3 {
+		if ix.m.DirtyParts(id)&parts != 0 || sealed() {
+			return true
+		}
+	}
+	return false
 }
 
 // search returns the first entry of pg whose key is not below key, and whether

@@ -3,6 +3,7 @@ package nvmap
 import (
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -67,7 +68,7 @@ func (m *Map) setCache(o *MapOptions) error {
 // a bound, very many.
 func (m *Map) Room() int {
 	if m.cache.limit == 0 {
-		return 1 << 40 & int(^uint(0)>>1)
+		return math.MaxInt / 2
 	}
 	return int(m.cache.limit - m.cache.used.Load())
 }
