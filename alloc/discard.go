@@ -1,6 +1,9 @@
 package alloc
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // A free slab need not have blocks behind it: a file system gets them back, so
 // that a store that shrank takes less of it. The slab has blocks again before it
@@ -62,6 +65,20 @@ func (r *Region) backAny(first int) (int32, error) {
 }
 
 const backTries = 256
+
+// backGone gives blocks back to a free slab that is known to have none, so that
+// those with blocks remain for urgent callers: a reserve that a full file system
+// would have to fill is none.
+func (r *Region) backGone() (int32, error) {
+	for range r.slabs {
+		i := r.goneHint % len(r.slabs)
+		r.goneHint = i + 1
+		if r.isFree(i) && r.slabs[i].blocks == blocksGone {
+			return int32(i), r.back(i)
+		}
+	}
+	return none, fmt.Errorf("%w: %d slabs without blocks are counted, and none is found", ErrFull, r.goneSlabs)
+}
 
 // DiscardMost bounds the stretch that TakeDiscardable returns, in slabs: giving
 // blocks back takes a file system a moment for each of them.

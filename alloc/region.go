@@ -66,6 +66,7 @@ type Region struct {
 	wear      []uint64 // bytes of slots handed out, by group, since the opening
 	usable    int      // slabs that hold no metadata
 	goneSlabs int      // free slabs that have no blocks
+	goneHint  int      // where backGone looks next
 	away      int      // free slabs that are being discarded
 	discarded int64    // bytes given back since the opening
 }

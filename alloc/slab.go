@@ -205,6 +205,9 @@ func (r *Region) makeCurrent(l *lists, i int32) {
 // the reserve. Only urgent callers, those that give space back or cannot fail,
 // may dip into the reserve.
 func (r *Region) takeFree(k Kind, urgent bool) (int32, error) {
+	if !urgent && r.goneSlabs > 0 && r.freeSlabs-r.goneSlabs <= r.reserve {
+		return r.backGone()
+	}
 	if isIndex(k) && r.freeSlabs > r.reserve {
 		if i := r.indexSlab(); i != none && r.back(int(i)) == nil {
 			return i, nil

@@ -218,7 +218,9 @@ func TestReadersBesideEviction(t *testing.T) {
 			all.Go(func() { readEveryWay(t, db, keys, &stop) })
 			rng := rand.New(rand.NewPCG(1, 1))
 			last := make([]int, keys)
-			for i := 1; i <= 6000; i++ {
+			began := time.Now()
+			enough := func() bool { return db.m.Stats().Evictions >= 500 || time.Since(began) > 30*time.Second }
+			for i := 1; i <= 6000 || !enough(); i++ {
 				k := rng.IntN(keys)
 				if err := db.Put(fmt.Appendf(nil, "key%07d", k), fmt.Append(nil, i)); err != nil {
 					t.Fatal(err)
