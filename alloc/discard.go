@@ -36,6 +36,7 @@ func (r *Region) back(i int) error {
 	}
 	if r.off&RuleA11 == 0 {
 		if err := r.m.Allocate(r.geo.slabOff(i), int64(r.geo.slabBytes)); err != nil {
+			r.setBlocks(i, blocksGone)
 			return err
 		}
 	}
