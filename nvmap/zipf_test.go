@@ -41,11 +41,11 @@ func TestZipfianHits(t *testing.T) {
 		t.Skip("256 MiB of frames and device on the heap")
 	}
 	for _, name := range nvmap.Policies() {
-		m, err := nvmap.NewMap(nvmap.NewMem(pages*nvmap.PageBytes), &nvmap.MapOptions{
-			CacheBytes: pages / 8 * nvmap.PageBytes, Policy: policyNamed(t, name), Mode: nvmap.Cached,
+		m, err := nvmap.NewMap(nvmap.NewMem(int64(pages)*nvmap.PageBytes), &nvmap.MapOptions{
+			CacheBytes: int64(pages) / 8 * nvmap.PageBytes, Policy: policyNamed(t, name), Mode: nvmap.Cached,
 		})
 		must(t, err)
-		must(t, m.Grow(pages*nvmap.PageBytes))
+		must(t, m.Grow(int64(pages)*nvmap.PageBytes))
 		next := zipfian(pages, 1)
 		var b [8]byte
 		var before nvmap.MapStats
