@@ -11,7 +11,7 @@ import (
 func fenceStore(t *testing.T) (*DB, *nvmap.Sim) {
 	t.Helper()
 	dev := nvmap.NewSim(nvmap.NewMem(256 << 20))
-	db, err := OpenDevice(dev, &Options{CheckpointBytes: 1 << 30})
+	db, err := OpenDevice(dev, &Options{CheckpointBytes: 1 << 30, EvacuateBytes: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 // superblock (R9): what they free and take again must not be what either
 // checkpoint still names.
 func TestCrashBesideCheckpoint(t *testing.T) {
+	skipInRace(t)
 	seeds, checkpoints := uint64(3), 25
 	switch {
 	case os.Getenv("NVKV_CRASH") == "long":
