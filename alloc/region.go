@@ -539,8 +539,12 @@ func (r *Region) Describe(o Off) (d Described, ok bool) {
 		return d, false
 	}
 	k, c, carve := r.identities.get(i)
-	if k == KindFree && !r.known.Load() {
-		k, c, carve = r.readIdentity(i)
+	if k == KindFree {
+		if r.known.Load() {
+			k, c, carve = r.identities.get(i) // it may have become known in between
+		} else {
+			k, c, carve = r.readIdentity(i)
+		}
 	}
 	return r.described(o, i, k, c, carve)
 }
