@@ -89,7 +89,8 @@ func (db *DB) commit(es []entry) (err error) {
 	if err := db.writable(); err != nil {
 		return err
 	}
-	frames, perEntry := db.framesFor(es)
+	pages, blocks := db.pagesFor(es)
+	frames, perEntry := pages+blocks, db.framesOfOne()
 	private := len(es) >= db.opt.privateFrom || frames > db.m.CacheFrames()/8
 	if private {
 		frames = perEntry
@@ -99,12 +100,16 @@ func (db *DB) commit(es []entry) (err error) {
 	}
 	db.inside = db.pages.beginInside()
 	defer db.endInside()
+	all := len(es)
 	es, err = db.dropAbsent(es)
 	if len(es) == 0 || err != nil {
 		return err
 	}
+	if len(es) < all {
+		pages, blocks = db.pagesFor(es)
+	}
 	urgent := givesBack(es)
-	if err := db.reserveFor(es, urgent); err != nil {
+	if err := db.ix.reserve(pages, blocks, urgent); err != nil {
 		return db.refuse(err)
 	}
 	if err := db.openGroup(urgent); err != nil {
@@ -216,12 +221,6 @@ func (db *DB) dropAbsentKeys(es []entry) ([]entry, error) {
 	return out, nil
 }
 
-// reserveFor reserves every page and block that publishing es can take.
-func (db *DB) reserveFor(es []entry, urgent bool) error {
-	pages, blocks := db.pagesFor(es)
-	return db.ix.reserve(pages, blocks, urgent)
-}
-
 // pagesFor returns how many pages and blocks publishing es can take at most: a
 // copy of each leaf and of the way to it, a split of each, neighbours of merges,
 // and overflow pages for long keys.
@@ -241,12 +240,9 @@ func (db *DB) pagesFor(es []entry) (pages, blocks int) {
 	return pages + leaves + leaves/4 + splits, 6 + leaves + splits
 }
 
-// framesFor returns how many frames publishing es can make at most, and how many
-// a single entry of them.
-func (db *DB) framesFor(es []entry) (all, one int) {
-	pages, blocks := db.pagesFor(es)
-	one = 4*db.ix.height + 4 + 16 + 2*overflowPages(MaxKeyBytes)
-	return pages + blocks, one
+// framesOfOne returns how many frames publishing an entry can make at most.
+func (db *DB) framesOfOne() int {
+	return 4*db.ix.height + 4 + 16 + 2*overflowPages(MaxKeyBytes)
 }
 
 // endInside ends the section of a commit.

@@ -529,9 +529,6 @@ func (w *walkRound) collect(m *mover, from []byte) (stop []byte, err error) {
 			if err := m.add(refOff(x)); err != nil {
 				return nil, err
 			}
-			if err := ix.find(from, &db.way); err != nil {
-				return nil, err
-			}
 		}
 	}
 	return nil, nil

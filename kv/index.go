@@ -204,7 +204,7 @@ func (ix *index) met(c child, pg *page) error {
 // verify looks at checksums. What is dirty has none yet: it came from nowhere
 // but this process.
 func (ix *index) verify(c child, pg *page) error {
-	if !ix.whole(c.page, allParts, func() bool { return pageSealed(pg, c.page) }) {
+	if !ix.whole(c.page, 1<<blocksPerPage-1, func() bool { return pageSealed(pg, c.page) }) {
 		return &CorruptError{Off: uint64(c.page.Off()), Structure: "index page"}
 	}
 	if c.vals != 0 {
@@ -217,8 +217,6 @@ func (ix *index) verify(c child, pg *page) error {
 	ix.m.SetVerified(c.page)
 	return nil
 }
-
-const allParts = 1<<(nvmap.PageBytes/alloc.BlockBytes) - 1
 
 // whole says whether parts of a page are as they were written back, or younger.
 // What is dirty has no checksum yet, and may become so while it is looked at: it

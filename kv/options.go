@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 
@@ -94,27 +95,13 @@ func (o *Options) withDefaults() Options {
 	if o != nil {
 		c = *o
 	}
-	if c.CheckpointBytes == 0 {
-		c.CheckpointBytes = DefaultCheckpointBytes
-	}
-	if c.lateFrom == 0 {
-		c.lateFrom = defaultLateFrom
-	}
-	if c.CacheBytes == 0 {
-		c.CacheBytes = DefaultCacheBytes
-	}
-	if c.groupBytes == 0 {
-		c.groupBytes = defaultGroupBytes
-	}
-	if c.EvacuateBytes == 0 {
-		c.EvacuateBytes = DefaultEvacuateBytes
-	}
-	if c.tidySlack == 0 {
-		c.tidySlack = tidySlack
-	}
-	if c.privateFrom == 0 {
-		c.privateFrom = defaultPrivateFrom
-	}
+	c.CheckpointBytes = cmp.Or(c.CheckpointBytes, DefaultCheckpointBytes)
+	c.lateFrom = cmp.Or(c.lateFrom, defaultLateFrom)
+	c.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)
+	c.groupBytes = cmp.Or(c.groupBytes, defaultGroupBytes)
+	c.EvacuateBytes = cmp.Or(c.EvacuateBytes, DefaultEvacuateBytes)
+	c.tidySlack = cmp.Or(c.tidySlack, tidySlack)
+	c.privateFrom = cmp.Or(c.privateFrom, defaultPrivateFrom)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

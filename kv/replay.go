@@ -818,11 +818,11 @@ func (rc *recovery) wayTo(p *path, leaf uint32) {
 func (rc *recovery) change(ch keyChange) error {
 	db := rc.db
 	es := [1]entry{{key: ch.key}}
-	frames, _ := db.framesFor(es[:])
-	if err := db.roomFor(frames); err != nil {
+	pages, blocks := db.pagesFor(es[:])
+	if err := db.roomFor(pages + blocks); err != nil {
 		return err
 	}
-	if err := db.reserveFor(es[:], true); err != nil {
+	if err := db.ix.reserve(pages, blocks, true); err != nil {
 		return err
 	}
 	p := &db.way

@@ -84,7 +84,6 @@ func (s *shortScan) read(db *DB, start, end []byte, n int) (done bool) {
 		return false
 	}
 	defer in.leave()
-	defer func() { done = done && err == nil }()
 	defer db.guarded("scan", panicOnFault(true), &err)
 	for try := 0; try < optimistic; {
 		shown := db.showing.Load()

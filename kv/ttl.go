@@ -166,13 +166,13 @@ func (db *DB) expiryOf(x ref) (int64, bool) {
 // collect takes an expired key out of the index. It writes no record.
 func (db *DB) collect(key []byte) error {
 	es := [1]entry{{key: key}}
-	frames, _ := db.framesFor(es[:])
-	if err := db.roomFor(frames); err != nil {
+	pages, blocks := db.pagesFor(es[:])
+	if err := db.roomFor(pages + blocks); err != nil {
 		return err
 	}
 	db.inside = db.pages.beginInside()
 	defer db.endInside()
-	if err := db.reserveFor(es[:], true); err != nil {
+	if err := db.ix.reserve(pages, blocks, true); err != nil {
 		return err
 	}
 	if err := db.ix.find(key, &db.way); err != nil || !db.way.found {
