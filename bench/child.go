@@ -44,6 +44,8 @@ func (j *Job) run(ctx context.Context, emit func(event)) error {
 		return runFloors(ctx, j, emit)
 	case j.Map != nil:
 		return runMap(ctx, j, emit)
+	case j.Stall != nil:
+		return runStall(ctx, j, emit)
 	}
 	return runJob(ctx, j, emit)
 }

@@ -49,8 +49,9 @@ type Job struct {
 	Warmup     time.Duration   `json:"warmup"`      // nanoseconds, before each run phase
 	CheckEvery int             `json:"check_every"` // every which read is compared with what was written
 	Floor      bool            `json:"floor,omitempty"`
-	Threads    int             `json:"threads,omitempty"` // of a map; workloads say it themselves
+	Threads    int             `json:"threads,omitempty"` // of a map or of stops; workloads say it themselves
 	Map        *MapJob         `json:"map,omitempty"`
+	Stall      *StallJob       `json:"stall,omitempty"`
 }
 
 // workload returns the checked workload of a step.

@@ -67,14 +67,21 @@ func (l *latencies) into(r *Run) {
 	r.Kinds = map[string]KindRun{}
 	for k, h := range l {
 		if h != nil {
-			kr := KindRun{Ops: uint64(h.TotalCount())}
-			kr.P50, kr.P99, kr.P999, kr.Max = figures(h)
-			r.Kinds[ycsb.Kind(k).String()] = kr
+			r.Kinds[ycsb.Kind(k).String()] = kindRun(l, ycsb.Kind(k))
 		}
 	}
 	for _, p := range reported {
 		r.Percentiles = append(r.Percentiles, Percentile{p, all.ValueAtPercentile(p)})
 	}
+}
+
+// kindRun returns the figures of one kind.
+func kindRun(l *latencies, k ycsb.Kind) (r KindRun) {
+	if h := l[k]; h != nil {
+		r.Ops = uint64(h.TotalCount())
+		r.P50, r.P99, r.P999, r.Max = figures(h)
+	}
+	return r
 }
 
 func figures(h *hdrhistogram.Histogram) (p50, p99, p999, longest int64) {

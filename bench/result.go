@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"nvkv/compat"
 )
 
 // Report is what a benchmark hands out: the machine and one Run per thing
@@ -24,7 +26,7 @@ type Report struct {
 type Run struct {
 	Engine   string  `json:"engine"`
 	Workload string  `json:"workload"`
-	Phase    string  `json:"phase"` // "load", "run", "floor" or "map"
+	Phase    string  `json:"phase"` // "load", "run", "floor", "map" or "stall"
 	Threads  int     `json:"threads"`
 	Records  uint64  `json:"records"` // of the load phase
 	Ops      uint64  `json:"ops"`
@@ -66,6 +68,7 @@ type Run struct {
 	Kinds        map[string]KindRun `json:"kinds,omitempty"`
 	Percentiles  []Percentile       `json:"percentiles,omitempty"`
 	Series       *Series            `json:"series,omitempty"`
+	Housekeeping []compat.Counter   `json:"housekeeping,omitempty"` // what the engine did in the background meanwhile
 	Note         string             `json:"note,omitempty"`
 }
 

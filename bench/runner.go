@@ -169,6 +169,9 @@ func RunCount(tasks []Task) int {
 			if job.Map != nil {
 				n += len(mapTests)
 			}
+			if job.Stall != nil {
+				n++
+			}
 		}
 	}
 	return n

@@ -28,9 +28,23 @@ func (r *Report) WriteTable(w io.Writer) error {
 			return err
 		}
 	}
+	stalls := r.stalls()
+	if len(stalls) < len(r.Runs) {
+		fmt.Fprintln(w)
+		if err := writeDetails(w, r.Runs); err != nil {
+			return err
+		}
+	}
+	if len(stalls) == 0 {
+		return nil
+	}
 	fmt.Fprintln(w)
-	return writeDetails(w, r.Runs)
+	return writeStalls(w, stalls)
 }
+
+// isWorkload reports whether the run belongs in a line with other engines' of
+// the same workload.
+func (r *Run) isWorkload() bool { return r.Phase == "load" || r.Phase == "run" }
 
 // Row is what all engines did at one workload.
 type Row struct {
@@ -46,7 +60,7 @@ func (r *Report) Rows() []Row {
 	var rows []Row
 	at := map[runKey]int{}
 	for _, run := range r.Runs {
-		if run.Phase == "floor" || run.Phase == "map" {
+		if !run.isWorkload() {
 			continue
 		}
 		k := run.key()
@@ -66,7 +80,7 @@ func (r *Report) Rows() []Row {
 func (r *Report) Engines() []string {
 	var names []string
 	for _, run := range r.Runs {
-		if run.Phase != "floor" && run.Phase != "map" && !slices.Contains(names, run.Engine) {
+		if run.isWorkload() && !slices.Contains(names, run.Engine) {
 			names = append(names, run.Engine)
 		}
 	}
@@ -170,6 +184,9 @@ func writeDetails(w io.Writer, runs []Run) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "workload\tengine\tthr\tops/s\tspread\tp50\tp99\tp99.9\tmax\tWA\tmedia/op\tfences/op\tdisk\tRSS anon\tCPU us/op\tloop\t")
 	for _, r := range runs {
+		if r.Phase == StallWorkload {
+			continue // has a table of its own
+		}
 		ops := max(float64(r.Ops), 1)
 		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.2f\t%s\t\n",
 			r.Workload, r.Engine, r.Threads, Count(r.OpsPerS), r.spread(), Duration(r.P50), Duration(r.P99), Duration(r.P999), Duration(r.Max),

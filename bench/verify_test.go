@@ -157,8 +157,3 @@ func TestTargetRateChargesStalls(t *testing.T) {
 		t.Errorf("%.0f operations per second, 2000 were asked for", got.OpsPerS)
 	}
 }
-
-func (r Run) percentile(p float64) int64 {
-	i := slices.IndexFunc(r.Percentiles, func(q Percentile) bool { return q.Percent == p })
-	return r.Percentiles[i].Ns
-}

@@ -27,10 +27,11 @@ ends the benchmark.
   nvkv bench micro --records 1000000 --html report.html
   nvkv bench floor --dir /var/tmp
   nvkv bench map
+  nvkv bench stall
   nvkv bench all --json new.json --html new.html --plots docs/img
   nvkv bench compare old.json new.json`,
 	}
-	cmd.AddCommand(newBenchYCSBCmd(), newBenchMicroCmd(), newBenchFloorCmd(), newBenchMapCmd(), newBenchAllCmd(), newBenchCompareCmd(), newBenchSessionCmd())
+	cmd.AddCommand(newBenchYCSBCmd(), newBenchMicroCmd(), newBenchFloorCmd(), newBenchMapCmd(), newBenchStallCmd(), newBenchAllCmd(), newBenchCompareCmd(), newBenchSessionCmd())
 	return cmd
 }
 

@@ -71,7 +71,7 @@ func TestBenchAllWritesEveryForm(t *testing.T) {
 	to := t.TempDir()
 	path := func(name string) string { return filepath.Join(to, name) }
 	args, dir := benchArgs(t, "all", "--engines", "nvkv,pebble", "--records", "200", "--sizes", "50", "--operations", "100",
-		"--time", "10ms", "--load-time", "10ms", "--warmup", "0", "--repeat", "1", "--shrink-wait", "10ms",
+		"--time", "10ms", "--load-time", "10ms", "--warmup", "0", "--repeat", "1", "--shrink-wait", "10ms", "--stall-time", "20ms", "--stall-records", "200",
 		"--json", path("r.json"), "--csv", path("r.csv"), "--html", path("r.html"), "--plots", path("img"))
 	must(t, args...)
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
@@ -83,7 +83,7 @@ func TestBenchAllWritesEveryForm(t *testing.T) {
 	}
 	for _, engine := range []string{"nvkv", "pebble"} {
 		for _, workload := range []string{"load", "a", "b", "c", "d", "e", "f", "scan-all", "get", "miss", "update", "batch-1000",
-			"reopen", "reopen-killed", "delete-rest", "load-ordered", "scan-ordered"} {
+			"reopen", "reopen-killed", "delete-rest", "load-ordered", "scan-ordered", "stall"} {
 			if !met[engine+" "+workload] {
 				t.Errorf("no run of %s on %s", workload, engine)
 			}

@@ -1,0 +1,43 @@
+package compat
+
+// A Counter is something that an engine counts of its work in the background.
+// The name says the unit where it is not a number of things: "evacuated_bytes".
+type Counter struct {
+	Name  string `json:"name"`
+	Value uint64 `json:"value"`
+}
+
+// A Housekeeper is an engine that tells what it does in the background, since
+// it was opened. bbolt, which does everything inside its commits, is none.
+type Housekeeper interface {
+	Housekeeping() []Counter
+}
+
+// Housekeeping: checkpoints, what was moved out of sparse slabs, and what the
+// file system got back.
+func (e *nvkvEngine) Housekeeping() []Counter {
+	m := e.db.Metrics()
+	return []Counter{
+		{"checkpoints", uint64(m.Checkpoints)},
+		{"evacuated_records", m.EvacuatedRecords},
+		{"evacuated_bytes", m.EvacuatedBytes},
+		{"discarded_bytes", uint64(m.DiscardedBytes)},
+	}
+}
+
+// Housekeeping: memtables that were written out, compactions of any kind, and
+// the bytes that both wrote into tables and blob files.
+func (e *pebbleEngine) Housekeeping() []Counter {
+	if !e.gate.enter() {
+		return nil
+	}
+	defer e.gate.leave()
+	m := e.db.Metrics()
+	all := m.Total()
+	return []Counter{
+		{"flushes", uint64(m.Flush.Count)},
+		{"compactions", uint64(m.Compact.Count)},
+		{"flushed_bytes", all.TableBytesFlushed + all.BlobBytesFlushed},
+		{"compacted_bytes", all.TableBytesCompacted + all.BlobBytesCompacted},
+	}
+}
