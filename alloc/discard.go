@@ -8,7 +8,9 @@ import (
 // A free slab need not have blocks behind it: a file system gets them back, so
 // that a store that shrank takes less of it. The slab has blocks again before it
 // is carved (A11). Which free slabs have blocks is known in DRAM only; after an
-// opening nobody knows, and Allocate is asked before one is used.
+// opening nobody knows, and Allocate is asked before one is used. The reserve
+// counts those that surely have some: what a full file system would have to give
+// is no reserve.
 //
 //   - A10. A slab's blocks are given back only while it is free, and after a
 //     checkpoint has flipped that was frozen while it was free: nothing that a
@@ -44,41 +46,95 @@ func (r *Region) back(i int) error {
 	return nil
 }
 
+// setBlocks says what is behind slab i, which is free and can be had.
 func (r *Region) setBlocks(i int, b blocks) {
 	s := &r.slabs[i]
-	if s.blocks == blocksGone {
-		r.goneSlabs--
-	}
-	if s.blocks = b; b == blocksGone {
-		r.goneSlabs++
+	r.countBlocks(s.blocks, -1)
+	s.blocks = b
+	r.countBlocks(b, +1)
+}
+
+func (r *Region) countBlocks(b blocks, d int) {
+	switch b {
+	case blocksThere:
+		r.sureSlabs += d
+	case blocksGone:
+		r.goneSlabs += d
 	}
 }
 
-// backAny finds a free slab that has blocks or gets them. On a full file system
-// most do not; the walk is bounded, because whoever asks holds others up.
-func (r *Region) backAny(first int) (int32, error) {
-	err := r.back(first)
-	for tries := 0; err != nil && errors.Is(err, ErrFull) && tries < backTries; tries++ {
-		first = int(r.nextFreeSlab())
-		err = r.back(first)
-	}
-	return int32(first), err
-}
+// unsure returns how many free slabs nobody has asked Allocate for since the
+// opening.
+func (r *Region) unsure() int { return r.freeSlabs - r.sureSlabs - r.goneSlabs }
 
+// backTries bounds how many slabs are asked blocks for in a row on a file system
+// that is full: whoever asks holds others up.
 const backTries = 256
 
-// backGone gives blocks back to a free slab that is known to have none, so that
-// those with blocks remain for urgent callers: a reserve that a full file system
-// would have to fill is none.
-func (r *Region) backGone() (int32, error) {
-	for range r.slabs {
-		i := r.goneHint % len(r.slabs)
-		r.goneHint = i + 1
-		if r.isFree(i) && r.slabs[i].blocks == blocksGone {
-			return int32(i), r.back(i)
+// errNoBlocks is what callers get who are not urgent while the reserve still
+// looks for slabs that have blocks.
+var errNoBlocks = fmt.Errorf("%w: %d free slabs in a row got no blocks", ErrFull, backTries)
+
+// secure makes the reserve, and a slab for the caller, of slabs that have blocks,
+// as far as nobody knows whether they do, and says whether that is settled. An opening finds the slabs
+// that were left with blocks at the end: TakeDiscardable begins at the front.
+func (r *Region) secure() bool {
+	for range backTries {
+		if r.sureSlabs > r.reserve || r.unsure() == 0 || r.readOnly {
+			return true
+		}
+		for r.secureHint = min(r.secureHint, len(r.slabs)); ; {
+			if r.secureHint--; r.secureHint < 0 {
+				r.secureHint = len(r.slabs) - 1
+			}
+			if r.isFree(r.secureHint) && r.slabs[r.secureHint].blocks == blocksUnknown {
+				break
+			}
+		}
+		if err := r.back(r.secureHint); err != nil && !errors.Is(err, ErrFull) {
+			return true // whoever takes it meets the error
 		}
 	}
-	return none, fmt.Errorf("%w: %d slabs without blocks are counted, and none is found", ErrFull, r.goneSlabs)
+	return false
+}
+
+// have makes free slab i one that the caller can have, with blocks, who must
+// leave so many that surely have some.
+func (r *Region) have(i int32, keep int) error {
+	if r.slabs[i].blocks == blocksThere && r.sureSlabs <= keep && r.sureSlabs < r.freeSlabs {
+		return fmt.Errorf("%w: the last %d slabs with blocks are kept", ErrFull, keep)
+	}
+	return r.back(int(i))
+}
+
+// haveOther finds another free slab where the one that is next cannot be had:
+// one that has blocks, if the caller may take it, or one that gets them.
+func (r *Region) haveOther(keep int) (int32, error) {
+	if r.sureSlabs > keep {
+		return r.freeWith(blocksThere), nil
+	}
+	for range min(backTries, r.unsure()) {
+		i := r.freeWith(blocksUnknown)
+		if err := r.back(int(i)); !errors.Is(err, ErrFull) {
+			return i, err
+		}
+	}
+	if i := r.freeWith(blocksGone); i != none {
+		return i, r.back(int(i))
+	}
+	return none, fmt.Errorf("%w: no free slab has blocks, but for %d that are kept", ErrFull, r.sureSlabs)
+}
+
+// freeWith returns the next free slab with what b says behind it, or none.
+func (r *Region) freeWith(b blocks) int32 {
+	for range r.slabs {
+		i := r.blocksHint % len(r.slabs)
+		r.blocksHint = i + 1
+		if r.isFree(i) && r.slabs[i].blocks == b {
+			return int32(i)
+		}
+	}
+	return none
 }
 
 // DiscardMost bounds the stretch that TakeDiscardable returns, in slabs: giving
@@ -199,6 +255,11 @@ func (r *Region) Truncate() (int64, error) {
 	}
 	if r.off&RuleA12 != 0 {
 		return cut, writeWord(r.m, headSizeOff, packSize(n))
+	}
+	for i := n; i < len(r.slabs); i++ {
+		if !r.geo.isMeta(i) {
+			r.removeSlab(i)
+		}
 	}
 	r.slabs = r.slabs[:n]
 	return cut, nil

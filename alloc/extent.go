@@ -36,9 +36,17 @@ func (r *Region) addSlab(i int) {
 	}
 }
 
+// removeSlab is the inverse of addSlab, for one that is free.
+func (r *Region) removeSlab(i int) {
+	r.countFree(int32(i), -1)
+	r.extents[r.extentOf(i)].slabs--
+	r.usable--
+}
+
 // countFree follows a slab becoming free (+1) or not (-1).
 func (r *Region) countFree(i int32, d int) {
 	r.freeSlabs += d
+	r.countBlocks(r.slabs[i].blocks, d)
 	e := &r.extents[r.extentOf(int(i))]
 	e.free += int16(d)
 	if e.index {

@@ -1,8 +1,10 @@
 package alloc
 
 import (
+	"cmp"
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 )
 
 // MapImage is the map of one slab as a freeze saw it, ready to be written.
@@ -13,24 +15,42 @@ type MapImage struct {
 	live  []uint64
 }
 
+// markDirty has the next freeze copy the map of slab i. Before Ready, when
+// goroutines claim slots of different slabs side by side, it only says so.
+func (r *Region) markDirty(i int32) {
+	s := &r.slabs[i]
+	if s.dirty {
+		return
+	}
+	s.dirty = true
+	if r.ready {
+		r.dirty = append(r.dirty, i)
+	}
+}
+
 // FreezeMaps copies the live maps that changed since the last freeze. It is
-// part of a checkpoint's one instant (R8): the caller holds the writer's turn.
+// part of a checkpoint's one instant (R8): the caller holds the writer's turn,
+// so it looks at those slabs alone, and asks for memory twice.
 // WriteMaps may then run beside writers.
 func (r *Region) FreezeMaps() []MapImage {
-	var out []MapImage
-	for i := range r.slabs {
+	words := 0
+	for _, i := range r.dirty {
+		words += len(r.slabs[i].live)
+	}
+	out, bits := make([]MapImage, 0, len(r.dirty)), make([]uint64, 0, words)
+	for _, i := range r.dirty {
 		s := &r.slabs[i]
-		if !s.dirty {
-			continue
-		}
 		s.dirty = false
 		s.place ^= 1
-		bits := s.live
-		if r.off&RuleR10 != 0 {
-			bits = s.used
+		from := len(bits)
+		if r.off&RuleR10 == 0 {
+			bits = append(bits, s.live...)
+		} else {
+			bits = append(bits, s.used...)
 		}
-		out = append(out, MapImage{i, s.place, s.carve, append([]uint64(nil), bits...)})
+		out = append(out, MapImage{int(i), s.place, s.carve, bits[from:len(bits):len(bits)]})
 	}
+	r.dirty = r.dirty[:0]
 	return out
 }
 
@@ -38,9 +58,8 @@ func (r *Region) FreezeMaps() []MapImage {
 // freeze copies those slabs again.
 func (r *Region) ThawMaps(images []MapImage) {
 	for _, im := range images {
-		s := &r.slabs[im.slab]
-		s.dirty = true
-		if s.place == im.place {
+		r.markDirty(int32(im.slab))
+		if s := &r.slabs[im.slab]; s.place == im.place {
 			s.place ^= 1 // the older place again, whatever was written there
 		}
 	}
@@ -50,6 +69,7 @@ func (r *Region) ThawMaps(images []MapImage) {
 // tagged with the generation of the superblock that will make them count
 // (R10). It does not fence. It is safe beside everything but another WriteMaps.
 func (r *Region) WriteMaps(images []MapImage, generation uint64) error {
+	slices.SortFunc(images, func(a, b MapImage) int { return cmp.Compare(a.slab, b.slab) })
 	b := make([]byte, r.geo.mapBytes)
 	for _, im := range images {
 		clear(b)

@@ -55,7 +55,9 @@ type Region struct {
 	known      atomic.Bool // all of them are in identities
 	extents    []extent
 	lastExtent int
-	interval   uint64 // checkpoint interval that marks written now carry
+	ready      bool    // recovery has ended
+	dirty      []int32 // slabs whose live map changed since the last freeze, once ready
+	interval   uint64  // checkpoint interval that marks written now carry
 	headBad    []*CorruptError
 	readOnly   bool
 	off        Rules // switched off by a test
@@ -65,10 +67,14 @@ type Region struct {
 	victims   []int32  // slabs that were made victims since they were last released
 	wear      []uint64 // bytes of slots handed out, by group, since the opening
 	usable    int      // slabs that hold no metadata
-	goneSlabs int      // free slabs that have no blocks
-	goneHint  int      // where backGone looks next
-	away      int      // free slabs that are being discarded
-	discarded int64    // bytes given back since the opening
+	sureSlabs int      // free slabs that have blocks
+	goneSlabs int      // free slabs that have none; nobody knows of the others
+
+	blocksHint int // where freeWith looks next
+	secureHint int // and secure, downwards
+
+	away      int   // free slabs that are being discarded
+	discarded int64 // bytes given back since the opening
 }
 
 // Format makes an empty store on a device that holds none. A1: the magic word
@@ -263,12 +269,17 @@ func (r *Region) readDesc(i int, d []byte) error {
 // listed by their free space, and allocation may begin.
 func (r *Region) Ready() {
 	r.freeSlabs, r.freeIndex, r.extents = 0, 0, nil
+	r.sureSlabs, r.goneSlabs = 0, 0
 	r.liveBytes, r.space, r.usable = 0, [kindCount]usage{}, 0
+	r.ready, r.dirty = true, nil
 	for i := range r.slabs {
 		if r.geo.isMeta(i) {
 			continue
 		}
 		r.addSlab(i)
+		if r.slabs[i].dirty {
+			r.dirty = append(r.dirty, int32(i))
+		}
 		switch s := &r.slabs[i]; {
 		case s.kind == KindFree:
 			r.countFree(int32(i), +1)
@@ -374,13 +385,19 @@ func (r *Region) writeDesc(i int32, mark uint64) error {
 	return r.m.Write(r.geo.descOff(int(i)), b[:])
 }
 
+// growBytesMost bounds what a store grows by at a time, unless more is asked for:
+// whoever needs the room waits until all of it has been allocated and mapped,
+// half a millisecond for a MiB of memory.
+const growBytesMost = 8 << 20
+
 // grow makes at least n more slabs free. It grows by 4 % so that a small store
-// stays small and a large one grows seldom. A5: a group's header and emptied
+// stays small and a large one grows seldom, and not by so much that the caller
+// is held up for long. A5: a group's header and emptied
 // descriptors are fenced before the size word that makes it exist, and that is
 // fenced before the first slab in it is carved.
 func (r *Region) grow(n int) error {
 	old := len(r.slabs)
-	want := old + max(n, 8, old/25)
+	want := old + max(n, min(max(8, old/25), growBytesMost/r.geo.slabBytes))
 	maxSlabs := r.geo.slabsIn(r.m.Device().Info().MaxBytes)
 	least := r.withMeta(old, n)
 	if r.readOnly {

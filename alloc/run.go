@@ -49,6 +49,9 @@ func (r *Region) AllocRuns(n int64, maxExtents int) ([]Extent, error) {
 // allocSlabs takes up to n free slabs side by side, the longest stretch that
 // it finds up to that.
 func (r *Region) allocSlabs(n int) (Extent, error) {
+	if !r.secure() {
+		return Extent{}, errNoBlocks
+	}
 	if r.freeSlabs-r.freeIndex-n < r.reserve {
 		if err := r.grow(min(n, r.geo.groupSlabs)); err != nil && (r.freeSlabs <= r.reserve || !errors.Is(err, ErrFull)) {
 			return Extent{}, err
@@ -76,12 +79,19 @@ func (r *Region) allocSlabs(n int) (Extent, error) {
 	return Extent{r.geo.slabOff(first), int64(length) * int64(r.geo.slabBytes)}, nil
 }
 
-// freeStretch finds the first stretch of want free slabs, or the longest.
+// freeStretch finds the first stretch of want free slabs, or the longest, that
+// leaves the reserve its blocks.
 func (r *Region) freeStretch(want int) (first, length int) {
-	run := 0
+	run, sure, most := 0, 0, r.freeSlabs
+	if r.sureSlabs < r.freeSlabs {
+		most = max(0, r.sureSlabs-r.reserve)
+	}
 	for i := range r.slabs {
-		if !r.isFree(i) {
-			run = 0
+		if r.slabs[i].blocks == blocksThere {
+			sure++
+		}
+		if !r.isFree(i) || sure > most {
+			run, sure = 0, 0
 			continue
 		}
 		if run++; run > length {

@@ -205,11 +205,15 @@ func (r *Region) makeCurrent(l *lists, i int32) {
 // the reserve. Only urgent callers, those that give space back or cannot fail,
 // may dip into the reserve.
 func (r *Region) takeFree(k Kind, urgent bool) (int32, error) {
-	if !urgent && r.goneSlabs > 0 && r.freeSlabs-r.goneSlabs <= r.reserve {
-		return r.backGone()
+	keep := r.reserve
+	if urgent {
+		keep = r.floor
+	}
+	if !r.secure() && !urgent {
+		return none, errNoBlocks
 	}
 	if isIndex(k) && r.freeSlabs > r.reserve {
-		if i := r.indexSlab(); i != none && r.back(int(i)) == nil {
+		if i := r.indexSlab(); i != none && r.have(i, keep) == nil {
 			return i, nil
 		}
 	}
@@ -220,7 +224,12 @@ func (r *Region) takeFree(k Kind, urgent bool) (int32, error) {
 			return none, err
 		}
 	}
-	return r.backAny(int(r.nextFreeSlab()))
+	i := r.nextFreeSlab()
+	err := r.have(i, keep)
+	if errors.Is(err, ErrFull) {
+		return r.haveOther(keep)
+	}
+	return i, err
 }
 
 // nextFreeSlab walks on from where the last one was found: a next-fit order
@@ -256,7 +265,8 @@ func (r *Region) carve(i int32, k Kind, c ClassID) error {
 	s.kind, s.class = k, c
 	s.slots = int32(r.geo.slabBytes / r.table.slotBytes(k, c))
 	s.usedN, s.liveN, s.cursor, s.touched, s.laps = 0, 0, 0, 0, 0
-	s.bucket, s.dirty = none, true
+	s.bucket = none
+	r.markDirty(i)
 	s.used, s.live = makeBits(s.slots)
 	r.identities.set(int(i), k, c, s.carve)
 	r.countFree(i, -1)

@@ -124,7 +124,7 @@ func (r *Region) setLive(i, n int32) {
 	if !has(s.live, n) {
 		set(s.live, n)
 		s.liveN++
-		s.dirty = true
+		r.markDirty(i)
 		r.liveBytes += int64(r.slotBytesOf(s))
 	}
 }
@@ -137,7 +137,7 @@ func (r *Region) ClearLive(o Off) {
 	if has(s.live, n) {
 		clear1(s.live, n)
 		s.liveN--
-		s.dirty = true
+		r.markDirty(i)
 		r.liveBytes -= int64(r.slotBytesOf(s))
 	}
 }
@@ -172,10 +172,11 @@ func (r *Region) Carve(o Off, k Kind) (carve uint32, slotBytes int, ok bool) {
 // Claim makes o used, without an allocation. It fails where o is no slot of
 // kind k or is used already.
 func (r *Region) Claim(o Off, k Kind) error {
-	s, n, err := r.claimable(o, k)
+	i, n, err := r.claimable(o, k)
 	if err != nil {
 		return err
 	}
+	s := &r.slabs[i]
 	if has(s.used, n) {
 		return fmt.Errorf("%w: offset %#x is owned twice", ErrCorrupt, uint64(o))
 	}
@@ -187,40 +188,37 @@ func (r *Region) Claim(o Off, k Kind) error {
 // Retake makes o used and not live, whatever the map of the checkpoint says: a
 // record was written into it since.
 func (r *Region) Retake(o Off, k Kind) error {
-	s, n, err := r.claimable(o, k)
+	i, n, err := r.claimable(o, k)
 	if err != nil {
 		return err
 	}
-	s.take(n)
-	s.unreach(n)
+	r.slabs[i].take(n)
+	r.unreach(i, n)
 	return nil
 }
 
 // ClaimLive makes o used and live.
 func (r *Region) ClaimLive(o Off, k Kind) error {
-	s, n, err := r.claimable(o, k)
+	i, n, err := r.claimable(o, k)
 	if err != nil {
 		return err
 	}
+	s := &r.slabs[i]
 	s.take(n)
 	if !has(s.live, n) {
 		set(s.live, n)
 		s.liveN++
-		s.dirty = true
+		r.markDirty(i)
 	}
 	return nil
 }
 
-func (r *Region) claimable(o Off, k Kind) (*slab, int32, error) {
-	i, n, err := r.slotOf(o)
-	if err != nil {
-		return nil, 0, err
+func (r *Region) claimable(o Off, k Kind) (i, n int32, err error) {
+	i, n, err = r.slotOf(o)
+	if err == nil && r.slabs[i].kind != k {
+		err = fmt.Errorf("%w: offset %#x lies in a slab of kind %v, not %v", ErrCorrupt, uint64(o), r.slabs[i].kind, k)
 	}
-	s := &r.slabs[i]
-	if s.kind != k {
-		return nil, 0, fmt.Errorf("%w: offset %#x lies in a slab of kind %v, not %v", ErrCorrupt, uint64(o), s.kind, k)
-	}
-	return s, n, nil
+	return i, n, err
 }
 
 func (s *slab) take(n int32) {
@@ -230,11 +228,12 @@ func (s *slab) take(n int32) {
 	}
 }
 
-func (s *slab) unreach(n int32) {
+func (r *Region) unreach(i, n int32) {
+	s := &r.slabs[i]
 	if has(s.live, n) {
 		clear1(s.live, n)
 		s.liveN--
-		s.dirty = true
+		r.markDirty(i)
 	}
 }
 
@@ -244,8 +243,8 @@ func (r *Region) Unclaim(o Off) {
 	if err != nil || !has(r.slabs[i].used, n) {
 		return
 	}
+	r.unreach(i, n)
 	s := &r.slabs[i]
-	s.unreach(n)
 	clear1(s.used, n)
 	s.usedN--
 }
@@ -256,8 +255,8 @@ func (r *Region) UnclaimLive(o Off) {
 	if err != nil || !has(r.slabs[i].live, n) {
 		return
 	}
+	r.unreach(i, n)
 	s := &r.slabs[i]
-	s.unreach(n)
 	clear1(s.used, n)
 	s.usedN--
 }

@@ -56,19 +56,34 @@ func (r *Region) Check(report func(Off, string)) int {
 	for _, e := range r.headBad {
 		bad(e.Off, "%s does not match", e.What)
 	}
-	free := 0
+	free, sure, gone, dirty := 0, 0, 0, 0
 	for i := range r.slabs {
 		s := &r.slabs[i]
+		if s.dirty {
+			dirty++
+		}
 		switch {
 		case r.geo.isMeta(i):
 		case s.kind == KindFree:
 			free++
+			if r.isFree(i) && s.blocks == blocksThere {
+				sure++
+			}
+			if r.isFree(i) && s.blocks == blocksGone {
+				gone++
+			}
 		default:
 			r.checkSlab(i, bad)
 		}
 	}
 	if free != r.freeSlabs+r.away {
 		bad(0, "%d free slabs, counted %d", free, r.freeSlabs+r.away)
+	}
+	if dirty != len(r.dirty) && r.ready {
+		bad(0, "%d maps changed since the last freeze, %d listed", dirty, len(r.dirty))
+	}
+	if sure != r.sureSlabs || gone != r.goneSlabs {
+		bad(0, "%d free slabs with blocks and %d without, counted %d and %d", sure, gone, r.sureSlabs, r.goneSlabs)
 	}
 	return found
 }

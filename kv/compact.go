@@ -144,12 +144,18 @@ func (db *DB) squeezeIndex(ctx context.Context, enough func() bool) (moved bool,
 	return moved, err
 }
 
-// shrink gives free slabs back when the store is closed, and cuts free groups
-// off its end where nobody looks at it any more.
+// shrink cuts free groups off the end of the store when it is closed, where
+// nobody looks at it any more, and gives the blocks of other free slabs back, but
+// for a stock: so the next opening finds the reserve's blocks, also on a file
+// system that others have filled by then.
 func (db *DB) shrink() error {
-	if err := db.discardFree(context.Background()); err != nil {
+	if err := db.cutTail(); err != nil {
 		return err
 	}
+	return db.discardFree(context.Background())
+}
+
+func (db *DB) cutTail() error {
 	db.txs.mu.Lock()
 	defer db.txs.mu.Unlock()
 	if db.txs.open > 0 {
