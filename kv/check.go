@@ -168,7 +168,8 @@ func (c *checker) ownership() error {
 	defer db.standstill()()
 	db.publish.Lock()
 	defer db.publish.Unlock()
-	db.reclaim()
+	for db.reclaim() { // all of it: nothing is held back then
+	}
 	c.seen = map[nvmap.Off]struct{}{}
 	err := db.reach(db.ix.root, c.own, func(e alloc.Extent) error {
 		if err := db.r.CheckExtent(e); err != nil {

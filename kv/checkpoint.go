@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/crc32"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,9 +19,10 @@ type checkpoints struct {
 	base    state      // what the newest superblock says
 	current *holder    // pins the pages of the last checkpoint
 
-	wake   chan struct{}
-	stop   chan struct{}
-	exited chan struct{}
+	wake    chan struct{}
+	reclaim chan struct{} // see wakeReclaimer
+	stop    chan struct{}
+	exited  chan struct{}
 
 	// freezing is the checkpoint under way, for Check.
 	freezing atomic.Pointer[frozen]
@@ -88,6 +90,7 @@ func (db *DB) checkpoint(ctx context.Context) (err error) {
 	}
 	c.base = f.state
 	db.flipped(f, time.Since(began))
+	db.reclaimRest()
 	db.opt.Logger.Debug("checkpoint", "took", time.Since(began), "keys", f.state.keys)
 	return nil
 }
@@ -127,6 +130,10 @@ func (db *DB) freeze() (*frozen, error) {
 	db.tombs = nil
 	db.sinceCheckpoint = 0
 	db.behind.Store(false)
+	select {
+	case <-db.checkpoints.wake: // asked for by what this one contains
+	default:
+	}
 	if !db.off(ruleR5) {
 		db.r.SetInterval(f.state.interval)
 	}
@@ -151,6 +158,10 @@ func (db *DB) thaw(f *frozen, cause error) error {
 	}
 	return db.fail(cause)
 }
+
+// yieldEvery is how many pages a checkpoint writes before it lets others have its
+// CPU, if any wait for one: 50 us, where the scheduler would let them wait for 10 ms.
+const yieldEvery = 32
 
 // writeFrozen writes the pages born since the last checkpoint, each to the
 // place that it got when it was born, then the maps, and fences (I4: nothing
@@ -219,12 +230,14 @@ func (db *DB) writeFrozenPart(f *frozen, id nvmap.PageID, b []byte, at, sumAt in
 	if !dirty {
 		return nil
 	}
-	f.written = append(f.written, writtenParts{id, parts})
+	if f.written = append(f.written, writtenParts{id, parts}); len(f.written)%yieldEvery == 0 {
+		defer runtime.Gosched() // when the locks have been given back
+	}
 	return db.m.WriteBack(id, at, at+len(b))
 }
 
-// flipped frees what only the checkpoint before pinned: its superseded pages,
-// and the tombstones that were on the list at the freeze (R6, R8, R9).
+// flipped lets go of what only the checkpoint before pinned: its superseded
+// pages, and the tombstones that were on the list at the freeze (R6, R8, R9).
 func (db *DB) flipped(f *frozen, took time.Duration) {
 	defer db.standstill()()
 	db.lockReaders()
@@ -239,9 +252,7 @@ func (db *DB) flipped(f *frozen, took time.Duration) {
 	if db.off(ruleR8) {
 		f.held, db.tombs = append(f.held, db.tombs...), nil
 	}
-	for _, x := range f.held {
-		db.freeHeld(x)
-	}
+	db.holders.held = append(db.holders.held, f.held...)
 	db.releaseBelow(f.state.last + 1) // no recovery counts what the checkpoint contains
 	db.checkpoints.freezing.Store(nil)
 	db.reclaim()
@@ -263,7 +274,8 @@ func (db *DB) checkpointIfWritten() error {
 
 func (db *DB) startCheckpointer() {
 	c := &db.checkpoints
-	c.wake, c.stop, c.exited = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	c.wake, c.reclaim = make(chan struct{}, 1), make(chan struct{}, 1)
+	c.stop, c.exited = make(chan struct{}), make(chan struct{})
 	var due <-chan time.Time
 	if db.relaxed() && !db.opt.noGroupTimer {
 		db.group.timer = time.NewTimer(groupDelay)
@@ -279,6 +291,9 @@ func (db *DB) startCheckpointer() {
 				if err := db.syncGroup(); err != nil {
 					db.opt.Logger.Error("closing a group", "error", err)
 				}
+				continue
+			case <-c.reclaim:
+				db.reclaimRest()
 				continue
 			case <-c.wake:
 			}

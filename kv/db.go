@@ -374,6 +374,7 @@ func (db *DB) Close() error {
 	db.ending = true
 	var err error
 	if !db.opt.ReadOnly && db.failure.Load() == nil {
+		db.reclaimRest()
 		if err = db.checkpointIfWritten(); err == nil {
 			err = db.shrink()
 		}

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"slices"
 	"time"
 
 	"nvkv/alloc"
@@ -33,6 +34,7 @@ type holder struct {
 	deadPages    []deadPage
 	deadRecords  []deadRecord
 	pinned       int64 // bytes on the dead lists
+	gone         bool  // not on the list any more
 }
 
 type deadPage struct {
@@ -51,6 +53,8 @@ type holders struct {
 	oldest, newest *holder
 	free           []nvmap.Off // pages and blocks that nobody sees any more
 	freeRecords    []ref       // records likewise
+	passing        []*holder   // gone, and what is on their dead lists is to be passed on
+	held           []ref       // what waited for a checkpoint, which has flipped
 	broken         rules
 }
 
@@ -114,13 +118,42 @@ func (l *holders) drop(h *holder) {
 	} else {
 		l.newest = h.older
 	}
-	for _, d := range h.deadPages {
-		l.deadPage(h.older, d)
+	h.gone = true
+	if len(h.deadPages)+len(h.deadRecords) > 0 {
+		l.passing = append(l.passing, h)
 	}
-	for _, d := range h.deadRecords {
-		l.deadRecord(h.older, d)
+}
+
+// passOn passes on up to most things that holders pinned which are gone, each to
+// the next older one that sees it too, or to be freed. It returns how many it
+// was less than most.
+func (l *holders) passOn(most int) (left int) {
+	for len(l.passing) > 0 && most > 0 {
+		h := l.passing[0]
+		older := h.older
+		for older != nil && older.gone {
+			older = older.older
+		}
+		n := min(most, len(h.deadPages))
+		for _, d := range h.deadPages[:n] {
+			l.deadPage(older, d)
+		}
+		h.deadPages, most = h.deadPages[n:], most-n
+		n = min(most, len(h.deadRecords))
+		for _, d := range h.deadRecords[:n] {
+			l.deadRecord(older, d)
+		}
+		h.deadRecords, most = h.deadRecords[n:], most-n
+		if len(h.deadPages)+len(h.deadRecords) == 0 {
+			l.passing = slices.Delete(l.passing, 0, 1)
+		}
 	}
-	h.deadPages, h.deadRecords = nil, nil
+	return most
+}
+
+// pending says whether there is something to free.
+func (l *holders) pending() bool {
+	return len(l.passing)+len(l.held)+len(l.free)+len(l.freeRecords) > 0
 }
 
 // ref is what the index stores for a key: the record's offset, which is a
@@ -149,30 +182,67 @@ func (db *DB) openHolder(records bool) *holder {
 	return h
 }
 
-// closeHolder drops a holder. What it alone pinned is freed by the next to hold
-// the turn, or here if the turn is free.
+// closeHolder drops a holder. What it alone pinned is freed here while the turn
+// is free, and else by those who hold it next.
 func (db *DB) closeHolder(h *holder) {
 	db.publish.Lock()
 	db.holders.drop(h)
-	work := len(db.holders.free)+len(db.holders.freeRecords) > 0
+	work := db.holders.pending()
 	db.publish.Unlock()
-	if work && db.turn.tryTake() {
+	for work && db.turn.tryTake() {
 		db.publish.Lock()
-		db.reclaim()
+		work = db.reclaim()
 		db.publish.Unlock()
 		db.turn.give()
 	}
+	if work {
+		db.wakeReclaimer() // who holds the turn now may be the last
+	}
 }
 
-// reclaim frees what nobody sees any more. The caller holds the turn and
-// publish, and everything that named these slots has been published away.
-func (db *DB) reclaim() {
+// reclaimMost is how much of what holders and checkpoints left is freed at a
+// time: about 0.1 ms of holding everybody up.
+const reclaimMost = 1024
+
+// reclaim frees what nobody sees any more: what has just left the tree, and some
+// of what holders and checkpoints left that are gone. It says whether there is
+// more of that. The caller holds the turn and publish, and everything that named
+// these slots has been published away.
+func (db *DB) reclaim() (more bool) {
 	l := &db.holders
+	n := min(l.passOn(reclaimMost), len(l.held))
 	l.sweep(db.freePage)
 	for _, x := range l.freeRecords {
 		db.freeLater(x)
 	}
 	l.freeRecords = l.freeRecords[:0]
+	for _, x := range l.held[:n] {
+		db.freeHeld(x)
+	}
+	if l.held = l.held[n:]; len(l.held) == 0 {
+		l.held = nil
+	}
+	return l.pending()
+}
+
+// reclaimRest frees all of it, a little at a time, so that nobody waits for long.
+func (db *DB) reclaimRest() {
+	for more := true; more; {
+		end := db.standstill()
+		db.lockReaders()
+		db.publish.Lock()
+		more = db.reclaim()
+		db.publish.Unlock()
+		db.unlockReaders()
+		end()
+	}
+}
+
+func (db *DB) wakeReclaimer() {
+	select {
+	case db.checkpoints.reclaim <- struct{}{}:
+	default: // it is awake, or there is none
+	}
 }
 
 // freeRecord frees a record's slot and its runs. I5: the slot of a run list

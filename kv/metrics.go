@@ -129,7 +129,15 @@ const slabTableBytes = 256
 func (db *DB) heldBytes() int64 {
 	n := int64(cap(db.tombs)) * 8
 	for h := db.holders.oldest; h != nil; h = h.newer {
-		n += int64(cap(h.deadPages))*16 + int64(cap(h.deadRecords))*24
+		n += h.deadBytes()
 	}
-	return n
+	for _, h := range db.holders.passing {
+		n += h.deadBytes()
+	}
+	return n + int64(cap(db.holders.held))*8
+}
+
+// deadBytes is what the dead lists of h take in DRAM.
+func (h *holder) deadBytes() int64 {
+	return int64(cap(h.deadPages))*16 + int64(cap(h.deadRecords))*24
 }

@@ -3,15 +3,20 @@
 package kv
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"nvkv/alloc"
 	"nvkv/nvmap"
 )
 
@@ -49,21 +54,16 @@ func TestSpaceAfterDelete(t *testing.T) {
 	inBatches(t, db, n, func(b *Batch, i int) { b.Put(key(i), make([]byte, size-16)) })
 	full := allocated(t, path)
 
-	stop := make(chan struct{})
-	var reads, writes []time.Duration
-	done := make(chan struct{}, 2)
-	go func() {
-		defer func() { done <- struct{}{} }()
-		reads = untilStopped(t, stop, func(i int) error { _, err := db.Get(key(i % (n / 10) * 10)); return err })
-	}()
-	go func() {
-		defer func() { done <- struct{}{} }()
-		writes = untilStopped(t, stop, func(i int) error { return db.Put(key(i%(n/10)*10), make([]byte, size-16)) })
-	}()
+	stopped := beside(t,
+		caller{"reads", func(i int) error { _, err := db.Get(key(i % (n / 10) * 10)); return err }},
+		caller{"writes", func(i int) error { return db.Put(key(i%(n/10)*10), make([]byte, size-16)) }})
 	began := time.Now()
 	inBatches(t, db, n, func(b *Batch, i int) {
 		if i%10 > 0 {
 			b.Delete(key(i))
+		}
+		if i%1000 == 0 {
+			time.Sleep(callPause) // leaves the others a CPU
 		}
 	})
 	deleted := time.Now()
@@ -78,10 +78,7 @@ func TestSpaceAfterDelete(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	close(stop)
-	<-done
-	<-done
-	t.Logf("meanwhile %s; %s", longest("reads", reads), longest("writes", writes))
+	t.Logf("meanwhile %s", stopped())
 	if ratio >= 1.5 {
 		t.Errorf("%.2f bytes of blocks for a live one", ratio)
 	}
@@ -102,6 +99,42 @@ func inBatches(t testing.TB, db *DB, n int, fn func(*Batch, int)) {
 	}
 }
 
+// caller is something that goes on beside a test, again and again.
+type caller struct {
+	what string
+	fn   func(i int) error
+}
+
+// callPause lies between two calls: they are to find a CPU, not to take it.
+const callPause = 50 * time.Microsecond
+
+// beside makes calls, each kind on a goroutine of its own, until the function
+// that it returns is called, which says how long they took. A timer runs with
+// them, which touches no store: how late it is is what the machine and the
+// runtime do to any goroutine.
+func beside(t testing.TB, calls ...caller) (stopped func() string) {
+	t.Helper()
+	stop := make(chan struct{})
+	var running sync.WaitGroup
+	took := make([][]time.Duration, len(calls)+1)
+	for n, c := range calls {
+		running.Go(func() { took[n] = untilStopped(t, stop, c.fn) })
+	}
+	const tick = 200 * time.Microsecond
+	running.Go(func() {
+		took[len(calls)] = untilStopped(t, stop, func(int) error { time.Sleep(tick); return nil })
+	})
+	return func() string {
+		close(stop)
+		running.Wait()
+		var lines []string
+		for n, c := range calls {
+			lines = append(lines, longest(c.what, took[n]))
+		}
+		return strings.Join(append(lines, longest(fmt.Sprintf("sleeps of %v", tick), took[len(calls)])), "; ")
+	}
+}
+
 func untilStopped(t testing.TB, stop chan struct{}, fn func(int) error) (took []time.Duration) {
 	for i := 0; ; i++ {
 		select {
@@ -115,7 +148,7 @@ func untilStopped(t testing.TB, stop chan struct{}, fn func(int) error) (took []
 			return took
 		}
 		took = append(took, time.Since(began))
-		time.Sleep(50 * time.Microsecond)
+		time.Sleep(callPause)
 	}
 }
 
@@ -124,8 +157,9 @@ func longest(what string, took []time.Duration) string {
 		return "no " + what
 	}
 	slices.Sort(took)
-	return fmt.Sprintf("%d %s: p50 %v, p99.9 %v, longest %v", len(took), what,
-		took[len(took)/2], took[len(took)*999/1000], took[len(took)-1])
+	over := len(took) - sort.Search(len(took), func(i int) bool { return took[i] > 10*time.Millisecond })
+	return fmt.Sprintf("%d %s: p50 %v, p99.9 %v, longest %v, %d over 10 ms", len(took), what,
+		took[len(took)/2], took[len(took)*999/1000], took[len(took)-1], over)
 }
 
 // TestSpaceBesideSnapshot: a snapshot that stays open makes the store grow by
@@ -273,5 +307,77 @@ func TestGrowthBlocksNoReader(t *testing.T) {
 	}
 	if err := <-wrote; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestReclaimInSteps: what a snapshot pinned, and what waited for a checkpoint, is
+// freed a little at a time, however much it is: nobody waits for all of it.
+func TestReclaimInSteps(t *testing.T) {
+	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{EvacuateBytes: -1, CheckpointBytes: 1 << 40})
+	const n = 3*reclaimMost + 10
+	key := func(i int) []byte { return fmt.Appendf(nil, "%08d", i) }
+	put := func() {
+		inBatches(t, db, n, func(b *Batch, i int) { b.Put(key(i), make([]byte, 40)) })
+	}
+	put()
+	tx, err := db.Begin(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put()
+	inBatches(t, db, n, func(b *Batch, i int) { b.Delete(key(i)) })
+	f, err := db.freeze()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := firstErr(db.writeFrozen(t.Context(), f), db.r.WriteSuper(f.state.encode())); err != nil {
+		t.Fatal(err)
+	}
+	db.checkpoints.base = f.state
+	db.flipped(f, 0) // and no reclaimRest
+	tx.ended = true
+	if err := db.txs.leave(); err != nil {
+		t.Fatal(err)
+	}
+	used := func() int64 { return db.r.UsedIn(alloc.KindRecord) }
+	defer db.standstill()()
+	db.lockReaders()
+	defer db.unlockReaders()
+	db.publish.Lock()
+	defer db.publish.Unlock()
+	db.holders.drop(tx.h)
+	steps := 0
+	for before, more := used(), true; more; before = used() {
+		more = db.reclaim()
+		if steps++; before-used() > reclaimMost*96 {
+			t.Fatalf("step %d freed %d bytes at once", steps, before-used())
+		}
+	}
+	if left := used(); left > 0 || steps < 2*n/reclaimMost {
+		t.Errorf("%d bytes of records are still used after %d steps", left, steps)
+	}
+}
+
+// TestDeleteRangeStops prints how long a deleted range of many keys keeps others
+// waiting; NVKV_RANGE_KEYS says how many.
+func TestDeleteRangeStops(t *testing.T) {
+	skipInRace(t)
+	n := int(fromEnv(t, "NVKV_RANGE_KEYS", 50_000))
+	db := openTest(t, filepath.Join(testDir(t), "s"), nil)
+	key := func(i int) []byte { return fmt.Appendf(nil, "range/%08d", i) }
+	inBatches(t, db, n, func(b *Batch, i int) { b.Put(key(i*7919%n), make([]byte, 100)) })
+	if err := db.Put([]byte("other"), nil); err != nil {
+		t.Fatal(err)
+	}
+	stopped := beside(t,
+		caller{"reads", func(int) error { _, err := db.Get([]byte("other")); return err }},
+		caller{"writes", func(i int) error { return db.Put(fmt.Appendf(nil, "other/%d", i%1000), make([]byte, 100)) }})
+	began := time.Now()
+	if err := db.DeleteRange([]byte("range/"), []byte("range0")); err != nil {
+		t.Error(err)
+	}
+	t.Logf("deleting %d keys took %v; meanwhile %s", n, time.Since(began), stopped())
+	if _, err := db.Get(key(n / 2)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a key of the range: %v", err)
 	}
 }
