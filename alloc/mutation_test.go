@@ -104,6 +104,9 @@ var allocators = map[string]func(*nvmap.Map) (Allocator, error){
 // TestAllocatorMutation crashes a list on each allocator, chains and recoveries
 // included, and demands that the loss of any write or fence is noticed.
 func TestAllocatorMutation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of images, one after the other")
+	}
 	for name, open := range allocators {
 		t.Run(name, func(t *testing.T) {
 			suite := func(sites *crashtest.Sites) error {

@@ -254,6 +254,7 @@ func (db *DB) flipped(f *frozen, took time.Duration) {
 	}
 	db.holders.held = append(db.holders.held, f.held...)
 	db.releaseBelow(f.state.last + 1) // no recovery counts what the checkpoint contains
+	db.newInterval()
 	db.checkpoints.freezing.Store(nil)
 	db.reclaim()
 	db.dirtyLeft.Store(int64(db.m.Dirty()))

@@ -545,8 +545,8 @@ func (db *DB) count(es []entry) {
 			c.userBytes += uint64(len(e.image) - maxRecHeader)
 		}
 	}
-	if db.evac.wake != nil && db.untidy() {
-		db.wakeEvacuator()
+	if db.evac.wake != nil {
+		db.noteWaste()
 	}
 	if db.sinceCheckpoint >= db.opt.CheckpointBytes {
 		db.wakeCheckpointer()

@@ -52,7 +52,7 @@ func (db *DB) compact(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := db.tidy(ctx, &pace{}); err != nil {
+	if err := db.tidy(ctx, &pace{}, neverEnough); err != nil {
 		return err
 	}
 	err = db.clearTail(ctx)
@@ -81,7 +81,7 @@ func (db *DB) clearTail(ctx context.Context) error {
 	if err == nil {
 		err = db.checkpoint(ctx)
 	}
-	if e := db.withTurn(func() error { db.r.ReleaseVictims(); db.setLimit(); return nil }); err == nil {
+	if e := db.withTurn(func() error { db.r.ReleaseVictims(); db.tidied(); return nil }); err == nil {
 		err = e
 	}
 	if err != nil {

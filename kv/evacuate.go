@@ -34,43 +34,17 @@ type evacuator struct {
 	together bool // a step's moves are one transaction
 
 	// Under the turn.
-	limit   int64 // bytes to be gained that wake it
+	waste   waste
 	records uint64
 	bytes   uint64
 	rounds  uint64
 }
 
 const (
-	// tidySlack is what a store may waste without anybody minding, in bytes.
-	tidySlack = 4 << 20
-	// tidyDelay is how long the evacuator waits once it was woken: what is being
-	// deleted need not be moved first.
-	tidyDelay = 200 * time.Millisecond
-
 	stepBytes  = 16 << 10 // moved while the turn is held, about
 	stepSlots  = 128
 	stepLeaves = 16
 )
-
-// gain returns how many bytes tidying might give back. The caller holds the turn.
-func (db *DB) gain() int64 { return db.r.Spare() + int64(len(db.tombs))*tombBytes }
-
-// tombBytes is what a tombstone takes, about.
-const tombBytes = 48
-
-// enoughGain is how much there has to be to be gained: more than what a store
-// in use has to spare anyway.
-func (db *DB) enoughGain() int64 { return db.opt.tidySlack + db.r.Used()*5/16 }
-
-// untidy says whether it pays to begin. The caller holds the turn.
-func (db *DB) untidy() bool { return db.gain() > db.evac.limit }
-
-// setLimit says when it pays to begin again, where what is left now cannot be
-// gained. The caller holds the turn.
-func (db *DB) setLimit() {
-	more := max(db.opt.tidySlack, db.r.Used()/16)
-	db.evac.limit = max(db.enoughGain(), db.gain()+more)
-}
 
 func (db *DB) startEvacuator() {
 	e := &db.evac
@@ -83,9 +57,8 @@ func (db *DB) startEvacuator() {
 	go func() {
 		defer close(e.exited)
 		_ = db.withTurn(func() error { // which an opening may hold for a while
-			if e.limit = db.enoughGain(); db.untidy() {
-				db.wakeEvacuator()
-			}
+			e.waste = waste{low: db.gain(), before: db.gain()}
+			db.noteWaste()
 			return nil
 		})
 		for {
@@ -94,10 +67,10 @@ func (db *DB) startEvacuator() {
 				return
 			case <-e.wake:
 			}
-			if db.failure.Load() != nil || !sleep(ctx, tidyDelay) {
+			if !db.awaitWaste(ctx) {
 				continue
 			}
-			err := db.tidy(ctx, &pace{rate: db.opt.EvacuateBytes})
+			err := db.tidy(ctx, &pace{rate: db.opt.EvacuateBytes}, db.tidyEnough)
 			if err != nil && ctx.Err() == nil && !errors.Is(err, errResting) {
 				db.opt.Logger.Warn("emptying sparse slabs", "error", err)
 			}
@@ -165,13 +138,14 @@ func (db *DB) withTurn(fn func() error) (err error) {
 	return fn()
 }
 
-// tidy empties sparse slabs and gives free ones back.
-func (db *DB) tidy(ctx context.Context, p *pace) (err error) {
+// tidy empties sparse slabs until it is enough, which it asks under the turn, and
+// gives free ones back.
+func (db *DB) tidy(ctx context.Context, p *pace, enough func() bool) (err error) {
 	defer func() {
 		end := db.withTurn(func() error {
 			db.r.ReleaseVictims()
 			db.evac.rounds++
-			db.setLimit()
+			db.tidied()
 			return nil
 		})
 		err = errors.Join(err, end)
@@ -185,13 +159,15 @@ func (db *DB) tidy(ctx context.Context, p *pace) (err error) {
 			return err
 		}
 	}
-	moved, err := db.emptyRecordSlabs(ctx, p, stepSlots, neverEnough)
+	moved, err := db.emptyRecordSlabs(ctx, p, stepSlots, enough)
 	if err != nil {
 		return err
 	}
-	index, err := db.emptyIndexSlabs(ctx, p, db.opt.tidySlack/4)
-	if err != nil {
-		return err
+	index := false
+	if !db.asked(enough) {
+		if index, err = db.emptyIndexSlabs(ctx, p, db.opt.tidySlack/4); err != nil {
+			return err
+		}
 	}
 	if moved > 0 || index || db.freedSinceFlip() {
 		if err := db.checkpoint(ctx); err != nil {
@@ -202,11 +178,13 @@ func (db *DB) tidy(ctx context.Context, p *pace) (err error) {
 }
 
 // freedSinceFlip says whether a checkpoint would make slabs discardable.
-func (db *DB) freedSinceFlip() (yes bool) {
-	_ = db.withTurn(func() error { // at rest nothing is to be had
-		yes = db.sinceCheckpoint > 0 && db.r.Discardable() > 0
-		return nil
-	})
+func (db *DB) freedSinceFlip() bool {
+	return db.asked(func() bool { return db.sinceCheckpoint > 0 && db.r.Discardable() > 0 })
+}
+
+// asked returns what fn says under the turn, or false of a store at rest.
+func (db *DB) asked(fn func() bool) (yes bool) {
+	_ = db.withTurn(func() error { yes = fn(); return nil })
 	return yes
 }
 
