@@ -15,7 +15,7 @@ var (
 	ErrClosed        = nvmap.ErrClosed
 	ErrReadOnly      = nvmap.ErrReadOnly
 	ErrTxClosed      = errors.New("nvkv: transaction has ended")
-	ErrNested        = errors.New("nvkv: write inside Update past its transaction, which would wait for itself")
+	ErrNested        = errors.New("nvkv: write past the writable transaction that this goroutine has open, which would wait for itself")
 	ErrKeyTooLarge   = errors.New("nvkv: key too large")
 	ErrValueTooLarge = errors.New("nvkv: value too large")
 	ErrFull          = nvmap.ErrFull

@@ -74,10 +74,11 @@ func (db *DB) View(fn func(*Tx) error) (err error) {
 }
 
 // Begin starts a transaction; end it with Commit or Rollback. A writable one
-// waits for its turn, and every other writer waits until it ends: the goroutine
-// that began it must write through it alone, Put, Delete, Write, DeleteRange,
-// Update or a second Begin(true) of the DB would wait for ever. Inside Update
-// that is detected, here it is not. Close rolls it back.
+// waits for its turn, and every other writer waits until it ends. The goroutine
+// that has it must write through it alone: Put, Delete, Write, DeleteRange,
+// Update, Compact or a second Begin(true) of the DB would wait for ever, and is
+// answered with ErrNested. A Tx that is handed on belongs to the goroutine that
+// used it last. Close rolls a writable one back.
 func (db *DB) Begin(writable bool) (*Tx, error) {
 	if writable {
 		return db.beginWrite(false)
@@ -126,9 +127,6 @@ func (tx *Tx) endWriting() {
 	defer w.mu.Unlock()
 	tx.giveTurn()
 	w.changes = overlay{}
-	if w.managed {
-		giveColour(w.colour)
-	}
 }
 
 // enter begins the section of a method; leave ends it.
@@ -156,6 +154,7 @@ func (tx *Tx) begin() error {
 		tx.unlock()
 		return ErrClosed
 	}
+	tx.w.used()
 	return nil
 }
 
@@ -167,6 +166,12 @@ func (tx *Tx) unlock() {
 
 func (tx *Tx) leave(s *stripe) {
 	s.leave()
+	tx.unlock()
+}
+
+// leaveGet is leave at the end of a point read.
+func (tx *Tx) leaveGet(s *stripe) {
+	s.leaveGet()
 	tx.unlock()
 }
 
@@ -185,7 +190,7 @@ func (tx *Tx) Get(key []byte) (value []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer tx.leave(s)
+	defer tx.leaveGet(s)
 	if n := tx.changed(key); n != nil {
 		if n.kind == kindDelete {
 			return nil, ErrNotFound
@@ -207,7 +212,7 @@ func (tx *Tx) Has(key []byte) (found bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer tx.leave(s)
+	defer tx.leaveGet(s)
 	if n := tx.changed(key); n != nil {
 		return n.kind != kindDelete, nil
 	}

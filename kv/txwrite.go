@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,9 +21,9 @@ type writing struct {
 	// mu is held while a method runs, so that Close ends the Tx only between
 	// two of them.
 	mu      sync.Mutex
-	over    bool // the turn was given up; guarded by mu
-	managed bool // belongs to Update, which alone ends it
-	colour  int  // of a managed one; see nested
+	over    bool          // the turn was given up; guarded by mu
+	managed bool          // belongs to Update, which alone ends it
+	owner   atomic.Uint64 // goroutine that must not wait for the turn; see nested
 	changes overlay
 }
 
@@ -45,7 +46,7 @@ func (db *DB) Update(fn func(*Tx) error) (err error) {
 			err = e
 		}
 	}()
-	if err := tx.w.run(tx, fn); err != nil {
+	if err := tx.run(fn); err != nil {
 		return err
 	}
 	return tx.commit()
@@ -102,9 +103,7 @@ func (t *txs) setWriter(db *DB, tx *Tx) error {
 		return ErrClosed // Close may have looked for a writer already
 	}
 	t.open++
-	if tx.w.managed {
-		tx.w.colour = takeColour()
-	}
+	tx.w.begun()
 	t.writer.Store(tx)
 	return nil
 }

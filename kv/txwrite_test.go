@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -255,33 +256,60 @@ func TestTxMisuse(t *testing.T) {
 	wantErr(t, "DeleteRange after Close", db.DeleteRange(nil, nil), ErrClosed)
 }
 
-// TestUpdateNested calls everything that waits for the turn from inside Update.
-func TestUpdateNested(t *testing.T) {
-	db, other := openMem(t), openMem(t)
+// nestedWrites makes every call that waits for the turn, from a goroutine that
+// has a writable Tx open.
+func nestedWrites(t *testing.T, db *DB) {
+	t.Helper()
 	ranges := db.NewBatch()
 	ranges.DeleteRange(nil, nil)
 	puts := db.NewBatch()
 	puts.Put([]byte("x"), nil)
-	nested := func() {
-		for m, err := range map[string]error{
-			"Put": db.Put([]byte("x"), nil), "PutTTL": db.PutTTL([]byte("x"), nil, time.Hour), "Delete": db.Delete([]byte("x")),
-			"DeleteRange": db.DeleteRange(nil, nil), "Write": db.Write(puts), "Write of a range": db.Write(ranges),
-			"Update": db.Update(func(*Tx) error { t.Error("fn ran"); return nil }),
-		} {
-			wantErr(t, m+" inside Update", err, ErrNested)
-		}
-		_, err := db.Begin(true)
-		wantErr(t, "Begin inside Update", err, ErrNested)
+	_, begin := db.Begin(true)
+	for m, err := range map[string]error{
+		"Put": db.Put([]byte("x"), nil), "PutTTL": db.PutTTL([]byte("x"), nil, time.Hour), "Delete": db.Delete([]byte("x")),
+		"DeleteRange": db.DeleteRange(nil, nil), "Write": db.Write(puts), "Write of a range": db.Write(ranges),
+		"Update":  db.Update(func(*Tx) error { t.Error("fn ran"); return nil }),
+		"Compact": db.Compact(context.Background()), "Begin(true)": begin,
+	} {
+		wantErr(t, m, err, ErrNested)
 	}
+}
+
+// nestedRest makes every other call, which need not wait.
+func nestedRest(t *testing.T, db *DB) {
+	t.Helper()
+	ctx := context.Background()
+	must(t, db.Sync())
+	must(t, db.Checkpoint(ctx))
+	mustCheck(t, db)
+	_, err := db.Backup(ctx, io.Discard)
+	must(t, err)
+	must(t, db.View(func(tx *Tx) error { _, err := tx.Has(nil); return err }))
+	must(t, db.Scan(nil, nil, 10, func(k, v []byte) bool { return true }))
+	if _, err := db.Has(nil); err != nil {
+		t.Error(err)
+	}
+	db.Metrics()
+}
+
+// TestUpdateNested calls everything from inside Update.
+func TestUpdateNested(t *testing.T) {
+	db, other := openMem(t), openMem(t)
 	must(t, db.Update(func(tx *Tx) error {
 		must(t, tx.Put([]byte("a"), []byte("1")))
-		nested()
+		nestedWrites(t, db)
+		nestedRest(t, db)
 		// Another store's Update inside: each knows its own.
 		must(t, other.Update(func(tx *Tx) error {
-			nested()
+			nestedWrites(t, db)
 			wantErr(t, "Put of the inner store", other.Put(nil, nil), ErrNested)
 			return tx.Put([]byte("b"), nil)
 		}))
+		// Another goroutine may use the Tx meanwhile; it stays this one's.
+		var helper sync.WaitGroup
+		helper.Go(func() { must(t, tx.Put([]byte("helped"), nil)) })
+		helper.Wait()
+		nestedWrites(t, db)
 		// Another goroutine may wait, and this one must not wait for it.
 		go func() { _ = db.Put([]byte("later"), nil) }()
 		return other.Put([]byte("c"), nil)
@@ -290,13 +318,95 @@ func TestUpdateNested(t *testing.T) {
 		if ok, _ := db.Has([]byte("later")); ok {
 			break
 		}
-		if i == 1000 {
+		if i == 60_000 {
 			t.Fatal("the waiting Put never came through")
 		}
 		time.Sleep(time.Millisecond)
 	}
-	model{"a": "1", "later": ""}.compare(t, db)
+	model{"a": "1", "helped": "", "later": ""}.compare(t, db)
 	model{"b": "", "c": ""}.compare(t, other)
+}
+
+// TestBeginNested calls everything while a Tx of Begin(true) is open, in the
+// goroutine that has it: the one that began it, or to which it was handed on.
+func TestBeginNested(t *testing.T) {
+	path := filepath.Join(testDir(t), "s")
+	db := openTest(t, path, nil)
+	tx, err := db.Begin(true)
+	must(t, err)
+	nestedWrites(t, db) // before it was used
+	must(t, tx.Put([]byte("a"), nil))
+	nestedWrites(t, db)
+	nestedRest(t, db)
+	for range tx.All(nil, nil) {
+		nestedWrites(t, db)
+	}
+	handed := make(chan struct{})
+	go func() {
+		must(t, tx.Put([]byte("b"), nil))
+		nestedWrites(t, db)
+		close(handed)
+		for db.turn.queued.Load() == 0 {
+			time.Sleep(100 * time.Microsecond)
+		}
+		must(t, tx.Commit())
+	}()
+	<-handed
+	must(t, db.Put([]byte("first owner"), nil)) // waits, as it handed the Tx on
+	must(t, db.Put([]byte("after"), nil))
+	model{"a": "", "b": "", "first owner": "", "after": ""}.compare(t, db)
+
+	// Rolled back, closed: nobody's any more.
+	tx, err = db.Begin(true)
+	must(t, err)
+	must(t, tx.Rollback())
+	must(t, db.Put([]byte("after"), nil))
+	tx, err = db.Begin(true)
+	must(t, err)
+	must(t, db.Close())
+	wantErr(t, "Put after Close", db.Put(nil, nil), ErrClosed)
+	wantErr(t, "Commit after Close", tx.Commit(), ErrClosed)
+}
+
+// putWaits has a goroutine put key while another has a writable Tx, and returns
+// when it waits for that one to end.
+func putWaits(t *testing.T, db *DB, key string) <-chan error {
+	t.Helper()
+	waiting := db.turn.queued.Load()
+	done := make(chan error, 1)
+	go func() { done <- db.Put([]byte(key), nil) }()
+	for db.turn.queued.Load() == waiting {
+		select {
+		case err := <-done:
+			t.Fatalf("Put did not wait: %v", err)
+		case <-time.After(100 * time.Microsecond):
+		}
+	}
+	return done
+}
+
+// TestBeginHandedOn: a goroutine begins a Tx and ends, and another will end the
+// Tx. Those between wait, whosever descriptor, stack and place they have got.
+func TestBeginHandedOn(t *testing.T) {
+	db := openMem(t)
+	var tx *Tx
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		var err error
+		tx, err = db.Begin(true)
+		must(t, err)
+		must(t, tx.Put([]byte("a"), nil))
+	})
+	wg.Wait()
+	var waiting []<-chan error
+	for range 50 {
+		waiting = append(waiting, putWaits(t, db, "b"))
+	}
+	must(t, tx.Commit())
+	for _, done := range waiting {
+		must(t, <-done)
+	}
+	model{"a": "", "b": ""}.compare(t, db)
 }
 
 // TestTxOpenBesideTheRest: what is no writer does not wait for an open writable
@@ -445,6 +555,57 @@ func TestUpdateSerializable(t *testing.T) {
 	}
 	wg.Wait()
 	wantGet(t, db.Get, "sum", strconv.Itoa(workers*rounds), true)
+}
+
+// TestUpdateWriteSkew: transactions that read two accounts and draw from one
+// never draw more than there is in both, which those that read a snapshot would.
+func TestUpdateWriteSkew(t *testing.T) {
+	db := openMem(t)
+	const workers, rounds = 4, 200
+	accounts := [2][]byte{[]byte("a"), []byte("b")}
+	balance := func(get func([]byte) ([]byte, error)) (sum int) {
+		for _, k := range accounts {
+			v, err := get(k)
+			must(t, err)
+			n, err := strconv.Atoi(string(v))
+			must(t, err)
+			sum += n
+			runtime.Gosched()
+		}
+		return sum
+	}
+	for _, k := range accounts {
+		must(t, db.Put(k, []byte("50")))
+	}
+	var drawn atomic.Int64
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for range rounds {
+				must(t, db.Update(func(tx *Tx) error {
+					if balance(tx.Get) < 1 {
+						return nil
+					}
+					v, err := tx.Get(accounts[w%2])
+					must(t, err)
+					n, err := strconv.Atoi(string(v))
+					must(t, err)
+					drawn.Add(1)
+					return tx.Put(accounts[w%2], fmt.Append(nil, n-1))
+				}))
+				must(t, db.View(func(tx *Tx) error {
+					if sum := balance(tx.Get); sum < 0 || sum > 100 {
+						t.Errorf("a balance of %d", sum)
+					}
+					return nil
+				}))
+			}
+		})
+	}
+	wg.Wait()
+	if sum := balance(db.Get); sum != 0 || drawn.Load() != 100 {
+		t.Errorf("%d drawn of 100, and %d left", drawn.Load(), sum)
+	}
 }
 
 func TestTxCloseDoesNotWait(t *testing.T) {
