@@ -1,0 +1,101 @@
+package protocol
+
+import (
+	"fmt"
+	"os"
+	"testing"
+)
+
+// bounds are what is explored: each a feature or two at a depth that the others
+// would make too wide.
+var bounds = []struct {
+	name string
+	Config
+}{
+	{"any slot", Config{Slots: 4, Operations: 4, Crashes: 2, AnySlot: true, Deletes: true, Checkpoints: true}},
+	{"batches", Config{Slots: 4, Operations: 4, Crashes: 2, Batches: true, Deletes: true}},
+	{"kills", Config{Slots: 4, Operations: 4, Crashes: 2, Kills: true, Batches: true, Deletes: true, Checkpoints: true}},
+	{"three crashes", Config{Slots: 4, Operations: 4, Crashes: 3, Deletes: true, Batches: true}},
+	{"checkpoints", Config{Slots: 4, Operations: 6, Crashes: 2, Deletes: true, Checkpoints: true}},
+	{"ranges", Config{Slots: 4, Operations: 5, Crashes: 2, Ranges: true, Checkpoints: true}},
+	{"moves", Config{Slots: 4, Operations: 5, Crashes: 2, Moves: true, Deletes: true, Checkpoints: true}},
+	{"expiry", Config{Slots: 4, Operations: 5, Crashes: 2, Expiry: true, Checkpoints: true}},
+	{"groups", Config{Slots: 6, Operations: 5, Crashes: 2, Relaxed: true}},
+	{"groups, any slot", Config{Slots: 5, Operations: 4, Crashes: 1, Relaxed: true, AnySlot: true}},
+	{"groups and the rest", Config{Slots: 6, Operations: 4, Crashes: 2, Relaxed: true, Checkpoints: true, Ranges: true, Deletes: true}},
+	{"everything", Config{Slots: 5, Operations: 4, Crashes: 2, Kills: true, Deletes: true, Batches: true, Ranges: true, Moves: true, Expiry: true, Checkpoints: true}},
+}
+
+// deeper is how many more operations histories have: NVKV_MODEL=long looks at
+// those that take minutes, and gigabytes.
+func deeper() int {
+	switch {
+	case os.Getenv("NVKV_MODEL") == "long":
+		return 1
+	case testing.Short():
+		return -1
+	}
+	return 0
+}
+
+// TestProtocol looks at every history within the bounds.
+func TestProtocol(t *testing.T) {
+	states := 0
+	for _, b := range bounds {
+		t.Run(b.name, func(t *testing.T) {
+			b.Operations += deeper()
+			r := Explore(b.Config)
+			states += r.States
+			if r.Wrong != "" {
+				t.Error(r)
+			}
+			t.Logf("%d operations, %d crashes: %v", b.Operations, b.Crashes, r)
+		})
+	}
+	t.Logf("%d states", states)
+}
+
+// TestRules leaves out one rule at a time. A history must go wrong.
+func TestRules(t *testing.T) {
+	sync := Config{Slots: 4, Operations: 6, Crashes: 2}
+	with := func(set func(*Config)) Config {
+		c := sync
+		set(&c)
+		return c
+	}
+	cases := map[Rule]Config{
+		R1:        with(func(c *Config) { c.Batches, c.AnySlot = true, true }),
+		R2:        with(func(c *Config) { c.Relaxed, c.AnySlot, c.Slots = true, true, 5 }),
+		R4:        with(func(c *Config) { c.Batches, c.AnySlot = true, true }),
+		R5:        with(func(c *Config) { c.Checkpoints = true }),
+		R6:        with(func(c *Config) { c.Deletes = true }),
+		R6Again:   with(func(c *Config) { c.Deletes = true }),
+		R7:        with(func(c *Config) { c.Expiry, c.Checkpoints = true, true }),
+		R8:        with(func(c *Config) { c.Deletes, c.Checkpoints, c.AnySlot = true, true, true }),
+		R9:        with(func(c *Config) { c.Deletes, c.Checkpoints, c.AnySlot = true, true, true }),
+		R12:       with(func(c *Config) { c.Kills = true }),
+		I2:        with(func(c *Config) {}),
+		I3:        with(func(c *Config) {}),
+		I4:        with(func(c *Config) { c.Checkpoints = true }),
+		I21:       with(func(c *Config) { c.Moves, c.Checkpoints = true, true }),
+		I41:       with(func(c *Config) { c.Relaxed, c.Slots = true, 6 }),
+		I42:       with(func(c *Config) { c.Ranges = true }),
+		FlipFence: with(func(c *Config) { c.Checkpoints = true }),
+		Reuse:     with(func(c *Config) { c.AnySlot = true }),
+	}
+	for i := range ruleNames {
+		rule := Rule(1 << i)
+		t.Run(rule.String(), func(t *testing.T) {
+			c, ok := cases[rule]
+			if !ok {
+				t.Fatal("nothing explores this rule")
+			}
+			c.Broken = rule
+			r := Explore(c)
+			if r.Wrong == "" {
+				t.Errorf("not missed in %d states", r.States)
+			}
+			t.Log(fmt.Sprint(r))
+		})
+	}
+}

@@ -1,0 +1,173 @@
+package protocol
+
+// recover opens what a crash left, and begins a run.
+func (x *explorer) recover(s state) {
+	s.forget()
+	if !x.visit(s) {
+		return
+	}
+	sb := s.newest()
+	base := s.trees[sb.place].visible()
+	if base.gen != sb.tree {
+		x.fail("superblock %d names a tree of checkpoint %d, and finds one of %d", sb.gen, sb.tree, base.gen)
+		return
+	}
+	found := s.candidates(&sb)
+	found, last := x.decide(&s, &sb, found)
+	if !x.off(R12) {
+		s.supers[sb.gen%2].write(sb)
+		x.fence(&s)
+	}
+	x.replay(&s, base.root, found)
+	o, ok := s.read()
+	if !ok {
+		x.fail("the recovered index %v names a slot that holds something else", s.index)
+		return
+	}
+	if !s.allowed(o) {
+		x.fail("recovered %v, and the history allows %v", s.now(o), s.history[:s.known])
+		return
+	}
+	s.remember(o)
+	x.beginRun(&s, sb, last)
+	s.recovering = false
+	x.explore(s)
+}
+
+// forget drops what only the process knew.
+func (s *state) forget() {
+	s.index, s.holds, s.frozen = index{}, [maxSlots]hold{}, frozen{}
+	s.run, s.counter, s.interval, s.group, s.closing = 0, 0, 0, 0, 0
+	s.recovering = true
+}
+
+// set is a set of slots, by bit.
+type set uint8
+
+func (c set) has(slot int) bool { return c>>slot&1 != 0 }
+
+// candidates are the slots whose records are newer than the checkpoint, and of
+// which earlier recoveries have not said that they do not count.
+func (s *state) candidates(sb *super) (found set) {
+	for i := range s.slots {
+		r := s.slots[i].visible()
+		if r.kind != nothing && s.marks[i/slabSlots].visible() >= sb.interval && r.n > sb.last && sb.counts(r.n) {
+			found |= 1 << i
+		}
+	}
+	return found
+}
+
+// decide returns the candidates without the highest transaction of the run that
+// died, if that did not end, and the last counter of the run that counts. What
+// did end is written again.
+func (x *explorer) decide(s *state, sb *super, found set) (counted set, last uint8) {
+	highest := number(0)
+	for i := range s.slots {
+		if n := s.slots[i].visible().n; found.has(i) && n.run() == sb.run {
+			highest = max(highest, n)
+		}
+	}
+	if highest == 0 {
+		return found, 0
+	}
+	members := set(0)
+	for i := range s.slots {
+		if found.has(i) && s.slots[i].visible().n == highest {
+			members |= 1 << i
+		}
+	}
+	if !x.whole(s, members) {
+		return found &^ members, highest.counter() - 1
+	}
+	for i := range s.slots {
+		if members.has(i) && !x.off(R12) {
+			s.slots[i].write(s.slots[i].visible())
+			s.marks[i/slabSlots].write(max(sb.interval, s.marks[i/slabSlots].visible()))
+		}
+	}
+	return found, highest.counter()
+}
+
+// whole says whether all records of a transaction are there.
+func (x *explorer) whole(s *state, members set) bool {
+	var ordinals, total uint8
+	for i := range s.slots {
+		if members.has(i) {
+			r := s.slots[i].visible()
+			ordinals |= 1 << r.ord
+			total = max(total, r.count)
+		}
+	}
+	if total == 0 { // a group without its closing record
+		return x.off(I41)
+	}
+	return ordinals == 1<<total-1
+}
+
+// replay brings the checkpoint's index up to date: of each key the newest record
+// counts, unless a newer range covers it.
+func (x *explorer) replay(s *state, root index, found set) {
+	s.index = root
+	for i := range s.slots {
+		if !found.has(i) {
+			continue
+		}
+		r := s.slots[i].visible()
+		if r.kind != put && !x.off(R6Again) {
+			s.holds[i] = awaitsFreeze
+		}
+		if r.kind == tombs {
+			s.index = index{} // what the checkpoint names is older
+		}
+	}
+	for k := range s.index {
+		if at, newest := x.newest(s, found, uint8(k)); at >= 0 {
+			s.index[k] = 0
+			if newest.kind == put {
+				s.index[k] = uint8(at) + 1
+			}
+		}
+	}
+}
+
+// newest returns the newest record of a key, a range counting as one; at is less
+// than 0 where there is none.
+func (x *explorer) newest(s *state, found set, key uint8) (at int, newest record) {
+	at = -1
+	for i := range s.slots {
+		r := s.slots[i].visible()
+		if !found.has(i) || r.kind == closing || r.kind != tombs && r.key != key {
+			continue
+		}
+		ranged := r.kind == tombs && x.off(I42) // whatever its number
+		if at < 0 || ranged || r.newer(newest.n, newest.ord) && !(newest.kind == tombs && x.off(I42)) {
+			at, newest = i, r
+		}
+	}
+	return at, newest
+}
+
+// beginRun makes this opening a run: numbers of its own, and what was decided
+// of the run that died.
+func (x *explorer) beginRun(s *state, sb super, last uint8) {
+	if x.off(R4) {
+		s.run, s.counter, s.interval = sb.run, max(last, lastOf(&sb)), sb.interval
+		return
+	}
+	sb.ended[sb.run] = last + 1
+	sb.run++
+	sb.gen++
+	s.writeSuper(sb)
+	x.fence(s)
+	s.run, s.counter, s.interval = sb.run, 0, sb.interval
+}
+
+// lastOf is the counter of the checkpoint's last transaction, if that is of the
+// run that goes on.
+func lastOf(sb *super) uint8 {
+	if sb.last.run() == sb.run {
+		return sb.last.counter()
+	}
+	return 0
+}
