@@ -495,7 +495,7 @@ func (db *DB) apply(e *entry, p *path) error {
 	for _, x := range e.extents {
 		db.r.SetLiveRun(x)
 	}
-	db.sweep.next = earlier(db.sweep.next, e.expiry)
+	db.sweep.expires(e.key, e.expiry)
 	if !p.found {
 		db.keys++
 		return db.ix.insert(e.key, e.ref(), p)

@@ -20,6 +20,12 @@ type cursor struct {
 func (c *cursor) at() int  { return c.steps[0].at }
 func (c *cursor) ref() ref { return valAt(c.vals, c.steps[0].at) }
 
+// key returns the key that the cursor stands on.
+func (c *cursor) key() ([]byte, error) {
+	key, _, err := c.ix.fullKey(c.leaf, pageCount(c.leaf), c.steps[0].at)
+	return key, err
+}
+
 // renew makes a cursor that was used in an earlier section good for this one:
 // frames that it looked at may have gone since. The pages are the same.
 func (c *cursor) renew() {

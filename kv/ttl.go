@@ -13,23 +13,15 @@ import (
 // may find the record again; it is expired then as well, and masks the older
 // versions of its key.
 //
-// The sweep goes round the value blocks, whose entries say which records may
-// expire, and reads only those. It runs before checkpoints, a bounded stretch
-// at a time, and rests while nothing can have expired.
+// The sweep visits stretches of the index where something may have expired, and
+// no others. It runs before checkpoints, a few leaves at a time, and reads of
+// them the records whose entries say that they may expire.
 
 const (
 	sweepLeaves   = 16   // visited while the turn is held
 	sweepRemovals = 128  // likewise
 	sweepPerFlip  = 4096 // leaves visited before a checkpoint of the background
 )
-
-// sweep is how far the collecting has come. Under the turn.
-type sweep struct {
-	resting   bool   // the last round is through
-	from      []byte // where the round under way goes on
-	next      int64  // earliest expiry of what it passed and of what was put since it began; 0: none
-	collected uint64
-}
 
 // PutTTL stores a value that is absent once ttl has passed from now by the wall
 // clock. A later Put of the key clears the expiry; a ttl of 0 or less is Delete.
@@ -60,8 +52,8 @@ func earlier(a, b int64) int64 {
 	return a
 }
 
-// collectExpired goes on with the sweep for about so many leaves, or to the end
-// of its round.
+// collectExpired goes on with the sweep for about so many leaves, or until nothing
+// can have expired.
 func (db *DB) collectExpired(ctx context.Context, leaves int) (err error) {
 	defer db.guarded("collect", panicOnFault(true), &err)
 	for at := now(); leaves > 0; {
@@ -90,16 +82,12 @@ func (db *DB) collectSome(at int64, leaves int) (visited int, err error) {
 	}
 	db.lockReaders()
 	defer db.unlockReaders()
-	sw := &db.sweep
-	if sw.resting {
-		if sw.next == 0 || sw.next > at {
-			return 0, nil
-		}
-		*sw = sweep{collected: sw.collected}
+	if !db.sweep.pick(at) {
+		return 0, nil
 	}
-	keys, visited, err := db.expiredInside(at, leaves)
+	keys, visited, err := db.visitInside(at, leaves)
 	if err != nil {
-		sw.resting = true // what cannot be read is not swept
+		db.sweep.give()
 		return 0, err
 	}
 	for _, k := range keys {
@@ -110,24 +98,37 @@ func (db *DB) collectSome(at int64, leaves int) (visited int, err error) {
 	return visited, nil
 }
 
-// expiredInside is expiredKeys in a section.
-func (db *DB) expiredInside(at int64, leaves int) ([][]byte, int, error) {
+// visitInside is visit in a section.
+func (db *DB) visitInside(at int64, leaves int) ([][]byte, int, error) {
 	db.inside = db.pages.beginInside()
 	defer db.endInside()
-	return db.expiredKeys(at, leaves)
+	return db.visit(at, leaves)
 }
 
-// expiredKeys goes on with the round and returns the keys that it found expired.
-func (db *DB) expiredKeys(at int64, leaves int) (keys [][]byte, visited int, err error) {
+// visit goes on with the visit of a stretch, through some leaves at most, and
+// returns the keys that it found expired and how many leaves it passed.
+func (db *DB) visit(at int64, leaves int) (keys [][]byte, visited int, err error) {
 	sw := &db.sweep
 	c := cursor{ix: &db.ix}
-	_, err = c.seek(db.ix.root, sw.from)
-	visited = 1
-	for ; err == nil && c.valid && len(keys) < sweepRemovals; err = c.next() {
-		if c.at() == 0 {
-			if visited++; visited > leaves {
-				break
+	for _, err = c.seek(db.ix.root, sw.from); err == nil && c.valid; err = c.next() {
+		if visited == 0 || c.at() == 0 {
+			key, err := c.key()
+			switch {
+			case err != nil:
+				return nil, 0, err
+			case sw.beyond(key):
+				sw.end()
+				return keys, max(visited, 1), nil
+			case sw.leaves == stretchLeaves:
+				sw.split(key)
+				return keys, max(visited, 1), nil
+			case visited == leaves:
+				sw.from = key
+				return keys, visited, nil
 			}
+			visited++
+			sw.leaves++
+			sw.visited++
 		}
 		if c.ref()&refTTL == 0 {
 			continue
@@ -136,22 +137,24 @@ func (db *DB) expiredKeys(at int64, leaves int) (keys [][]byte, visited int, err
 		switch {
 		case !ok:
 		case expiry > at:
-			sw.next = earlier(sw.next, expiry)
+			sw.left = earlier(sw.left, expiry)
 		default:
-			key, _, err := db.ix.fullKey(c.leaf, pageCount(c.leaf), c.at())
+			key, err := c.key()
 			if err != nil {
 				return nil, 0, err
+			}
+			if len(keys) == sweepRemovals {
+				sw.from = key
+				sw.leaves-- // it will be passed again
+				return keys, visited, nil
 			}
 			keys = append(keys, key)
 		}
 	}
-	if err != nil {
-		return nil, 0, err
+	if err == nil {
+		sw.end()
 	}
-	if sw.resting = !c.valid; !sw.resting {
-		sw.from, _, err = db.ix.fullKey(c.leaf, pageCount(c.leaf), c.at())
-	}
-	return keys, visited, err
+	return keys, max(visited, 1), err
 }
 
 // expiryOf returns when the record at x expires; false where it is damaged.

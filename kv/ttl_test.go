@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -232,14 +233,11 @@ func TestSweep(t *testing.T) {
 	ctx := context.Background()
 	leaves := db.ix.leaves
 	calls := 0
-	for last := uint64(0); ; calls++ {
+	for last := uint64(0); !swept(db); calls++ {
 		must(t, db.collectExpired(ctx, 8))
 		got := db.sweep.collected
 		if got-last > 9*leafFanout {
 			t.Fatalf("%d collected at once", got-last)
-		}
-		if got == last && db.sweep.resting {
-			break
 		}
 		last = got
 	}
@@ -263,13 +261,114 @@ func TestSweep(t *testing.T) {
 	if db.sweep.collected != n/2+1 {
 		t.Errorf("%d collected after one more had expired", db.sweep.collected)
 	}
-	// The round also learned when to go on.
+	// It also learned when to go on.
 	if due := db.sweep.next; due < now() || due > expiryAfter(now(), time.Hour) {
 		t.Errorf("next expiry at %v", time.Unix(0, due))
 	}
 	canceled, cancel := context.WithCancel(ctx)
 	cancel()
 	wantErr(t, "a canceled sweep", db.collectExpired(canceled, 8), context.Canceled)
+}
+
+// swept says whether the sweep has nothing to do.
+func swept(db *DB) bool { return !db.sweep.pick(now()) }
+
+// TestSweepVisitsWhatIsDue: of a large index the sweep visits the few leaves
+// where something may have expired, wherever that is, and no leaf of another.
+func TestSweepVisitsWhatIsDue(t *testing.T) {
+	db := openMem(t)
+	const n = 20_000
+	key := func(i int) string { return fmt.Sprintf("%06d", i) }
+	b := db.NewBatch()
+	for i := range n {
+		if i%3 == 0 {
+			b.PutTTL([]byte(key(i)), []byte("v"), time.Hour)
+		} else {
+			b.Put([]byte(key(i)), []byte("v"))
+		}
+	}
+	must(t, db.Write(b))
+	visits := func() uint64 {
+		before := db.sweep.visited
+		must(t, db.collectExpired(context.Background(), math.MaxInt))
+		return db.sweep.visited - before
+	}
+	leaves := uint64(db.ix.leaves)
+	if got := visits(); got < leaves {
+		t.Errorf("the first sweep visits %d of %d leaves", got, leaves)
+	}
+	if got := visits(); got != 0 {
+		t.Errorf("a sweep with nothing due visits %d leaves", got)
+	}
+	for _, spread := range []int{1, 3} { // one key expires; three, far apart
+		for i := range spread {
+			putExpired(t, db, key(i*n/3+7), []byte("v"))
+		}
+		collected := db.sweep.collected
+		got := visits()
+		if got > uint64(spread*(stretchLeaves+1)) || db.sweep.collected-collected != uint64(spread) {
+			t.Errorf("%d leaves of %d visited to collect %d of %d", got, leaves, db.sweep.collected-collected, spread)
+		}
+	}
+	mustCheck(t, db)
+}
+
+// TestStretches: whatever is put, given an expiry, deleted, split, merged and
+// visited in between, nothing that expires is forgotten, and what is known of
+// the index stays small.
+func TestStretches(t *testing.T) {
+	for seed := range uint64(10) {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { sweepBesideChange(t, seed) })
+	}
+}
+
+func sweepBesideChange(t *testing.T, seed uint64) {
+	db := openMem(t)
+	rng := rand.New(rand.NewPCG(seed, 42))
+	key := func() []byte { return fmt.Appendf(nil, "%05d", rng.IntN(8000)) }
+	for range 60 {
+		b := db.NewBatch()
+		switch rng.IntN(4) {
+		case 0, 1:
+			for range rng.IntN(300) {
+				b.putUntil(key(), []byte("v"), []int64{0, longGone, expiryAfter(now(), time.Hour)}[rng.IntN(3)])
+			}
+		case 2:
+			for range rng.IntN(300) {
+				b.Delete(key())
+			}
+		case 3:
+			start := key()
+			b.DeleteRange(start, append(start[:3:3], '9'))
+		}
+		must(t, db.Write(b))
+		for range rng.IntN(8) {
+			_, err := db.collectSome(now(), 1+rng.IntN(sweepLeaves))
+			must(t, err)
+		}
+	}
+	must(t, db.collectExpired(context.Background(), math.MaxInt))
+	mustCheck(t, db)
+	visible := 0
+	must(t, db.View(func(tx *Tx) error {
+		for range tx.All(nil, nil) {
+			visible++
+		}
+		return tx.Err()
+	}))
+	if m := db.Metrics(); m.Keys != int64(visible) {
+		t.Errorf("%d keys in the index, %d of them visible", m.Keys, visible)
+	}
+	var due int64
+	for i, s := range db.sweep.stretches {
+		due = earlier(due, s.due)
+		if i > 0 && bytes.Compare(db.sweep.stretches[i-1].from, s.from) >= 0 {
+			t.Errorf("stretch %d is out of order", i)
+		}
+	}
+	if due != 0 && due < now() || len(db.sweep.stretches) > db.ix.leaves+1 {
+		t.Errorf("%d stretches of %d leaves, the next is due at %d", len(db.sweep.stretches), db.ix.leaves, due)
+	}
 }
 
 // TestSweepMakesRoom: a store that is full of what has expired is not full.
