@@ -255,7 +255,7 @@ func (db *DB) getOnce(dst, key []byte, want bool) (out []byte, err error) {
 	if err != nil {
 		return dst, err
 	}
-	defer s.leave()
+	defer s.leaveGet()
 	defer db.guarded("get", panicOnFault(true), &err)
 	return db.get(dst, key, want)
 }

@@ -21,6 +21,7 @@ type Metrics struct {
 	FreeBytes   int64 `json:"free_bytes"`   // in free slabs
 
 	Puts      uint64 `json:"puts"`
+	Gets      uint64 `json:"gets"` // Get, GetAppend and Has, in transactions too; not what iterators and scans pass
 	Deletes   uint64 `json:"deletes"`
 	Expired   uint64 `json:"expired"` // collected; those that are not yet count as keys
 	Commits   uint64 `json:"commits"` // durable groups
@@ -37,7 +38,7 @@ type Metrics struct {
 	FrameBytes      int64  `json:"dram_frame_bytes"`  // index pages in DRAM
 	DirtyFrameBytes int64  `json:"dram_dirty_bytes"`  // of them, what the device does not have yet
 	SlabTableBytes  int64  `json:"dram_slabs_bytes"`  // what is known of each slab, about
-	HeldBytes       int64  `json:"dram_held_bytes"`   // lists of what snapshots, checkpoints and tombstones hold, about
+	HeldBytes       int64  `json:"dram_held_bytes"`   // lists of what snapshots, checkpoints and tombstones hold and of what expires, about
 	CacheBytes      int64  `json:"cache_bytes"`       // the bound on frames
 	CacheHits       uint64 `json:"cache_hits"`        // pages found in a frame, on devices that are not mapped
 	CacheMisses     uint64 `json:"cache_misses"`      // and not found
@@ -88,7 +89,7 @@ func (db *DB) Metrics() Metrics {
 	c := &db.counts
 	m := Metrics{
 		Keys: db.keys, LiveBytes: space.LiveBytes, UsedBytes: space.UsedBytes, DeviceBytes: space.DeviceBytes, FreeBytes: space.FreeBytes,
-		Puts: c.puts, Deletes: c.deletes, Expired: db.sweep.collected, Commits: c.commits, Fences: io.Fences, UserBytes: c.userBytes,
+		Puts: c.puts, Gets: db.pages.gets(), Deletes: c.deletes, Expired: db.sweep.collected, Commits: c.commits, Fences: io.Fences, UserBytes: c.userBytes,
 		MediaBytes: io.WriteBytes + io.WriteBackBytes, RecordBytes: c.recordBytes, IndexBytes: io.WriteBackBytes,
 		MediaLines: io.WriteLines + io.WriteBackLines, FrameBytes: io.FrameBytes,
 		SinceCheckpoint: db.sinceCheckpoint, Tombstones: len(db.tombs),
@@ -127,7 +128,7 @@ const slabTableBytes = 256
 // heldBytes is what the lists of what is not freed yet take in DRAM, about. The
 // caller holds the turn and publish.
 func (db *DB) heldBytes() int64 {
-	n := int64(cap(db.tombs)) * 8
+	n := int64(cap(db.tombs))*8 + int64(len(db.sweep.stretches))*stretchBytes
 	for h := db.holders.oldest; h != nil; h = h.newer {
 		n += h.deadBytes()
 	}

@@ -25,12 +25,18 @@ type sections struct {
 	mu     sync.Mutex // one goroutine waits at a time
 }
 
-const readerStripes = 64
+const (
+	readerStripes = 64
+
+	// aGet leaves room below it for more sections than there can be goroutines in
+	// one at a time, and above it for 10^13 reads: counting them costs nothing.
+	aGet = 1 << 20
+)
 
 type stripes [readerStripes]stripe
 
 type stripe struct {
-	n atomic.Int64
+	n atomic.Int64 // sections under way, and aGet for each point read that has ended
 	raceRef
 	_ [56]byte
 }
@@ -45,7 +51,7 @@ func (s *stripes) pick() *stripe {
 // drained returns when each stripe was seen empty.
 func (s *stripes) drained() {
 	for i := range s {
-		for spins := 0; s[i].n.Load() != 0; spins++ {
+		for spins := 0; s[i].n.Load()%aGet != 0; spins++ {
 			if spins < drainSpins {
 				runtime.Gosched()
 			} else {
@@ -81,6 +87,22 @@ func (s *stripe) endInside() { s.n.Add(-1) }
 func (s *stripe) leave() {
 	s.n.Add(-1)
 	s.runlock()
+}
+
+// leaveGet is leave at the end of a point read.
+func (s *stripe) leaveGet() {
+	s.n.Add(aGet - 1)
+	s.runlock()
+}
+
+// gets returns how many point reads have ended.
+func (p *sections) gets() (n uint64) {
+	for i := range p.in {
+		for j := range p.in[i] {
+			n += uint64(p.in[i][j].n.Load()) / aGet
+		}
+	}
+	return n
 }
 
 // wait returns when every section has ended that began before it was called. A
