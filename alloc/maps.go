@@ -110,17 +110,17 @@ func (r *Region) mapSum(b []byte, slab int) uint32 {
 // be told: a place of theirs holds neither zeros nor a good map, so the other
 // one may be stale. The caller decides those by what the index reaches.
 func (r *Region) LoadMaps(checkpoint uint64) (ambiguous []int, err error) {
-	buf := make([]byte, 2*r.geo.mapBytes)
-	for i := range r.slabs {
-		if r.geo.isMeta(i) {
-			continue
-		}
-		b, err := r.view(r.geo.mapOff(i, 0), buf)
+	both := 2 * r.geo.mapBytes
+	buf := make([]byte, r.geo.groupSlabs*both)
+	for first := 0; first < len(r.slabs); first += r.geo.groupSlabs {
+		maps, err := r.view(r.geo.mapOff(first, 0), buf) // a group's at once: disks are slow to ask
 		if err != nil {
 			return nil, err
 		}
-		if !r.loadMap(i, b, checkpoint) {
-			ambiguous = append(ambiguous, i)
+		for i := first + r.geo.metaSlabs; i < min(len(r.slabs), first+r.geo.groupSlabs); i++ {
+			if !r.loadMap(i, maps[(i-first)*both:][:both], checkpoint) {
+				ambiguous = append(ambiguous, i)
+			}
 		}
 	}
 	return ambiguous, nil

@@ -1,5 +1,7 @@
 package kv
 
+import "nvkv/nvmap"
+
 // ahead hands out what the leaves name, in order, and asks for each record a
 // while before it is handed out: records in random order on the medium then
 // cost their share of the medium's bandwidth and not a wait each. It goes on
@@ -16,6 +18,7 @@ type ahead struct {
 
 	head, tail uint // of refs: read and asked for so far
 	refs       [aheadMost]ref
+	pages      []nvmap.PageID // where they lie, on a device that is not mapped
 }
 
 // leaves are what a walk leads to, one after the other.
@@ -29,7 +32,10 @@ const (
 	// lookAhead is how many records are on their way at a time. More than the
 	// CPU has room for misses only wait in turn; fewer leave some of it idle.
 	lookAhead = 12
-	aheadMost = 16 // a power of two that holds them
+
+	// aheadMost is how many are asked for together where the device is not read in
+	// place; a power of two that holds lookAhead.
+	aheadMost = 64
 
 	// recordLines is how many lines of each record are asked for. The rest of a
 	// large one follows in order, which the CPU sees by itself.
@@ -52,10 +58,15 @@ func (a *ahead) enter(vals *vblock, at, n int) {
 }
 
 // next returns the next record's place after asking for others until as many
-// as want are on their way, it included; at most lookAhead. It returns false behind the last
-// one, and when an error keeps it from going on.
+// as want are on their way, it included; at most lookAhead, or aheadMost together
+// where the device is not read in place. It returns false behind the last one, and
+// when an error keeps it from going on.
 func (a *ahead) next(want int) (ref, bool) {
-	for want = min(want, lookAhead); a.tail-a.head < uint(want); {
+	most := lookAhead
+	if !a.ix.mapped {
+		most = a.together()
+	}
+	for want = min(want, most); a.tail-a.head < uint(want); {
 		if a.left == 0 {
 			if !a.turn() {
 				break
@@ -72,9 +83,30 @@ func (a *ahead) next(want int) (ref, bool) {
 	if a.head == a.tail {
 		return 0, false
 	}
+	if most > lookAhead {
+		a.readPages()
+	}
 	x := a.refs[a.head%aheadMost]
 	a.head++
 	return x, true
+}
+
+// together is how many records may be asked for now on a device that is not read
+// in place: none while some are left that were.
+func (a *ahead) together() int {
+	if a.head != a.tail {
+		return 0
+	}
+	return aheadMost
+}
+
+// readPages has the pages of the records that are asked for read together.
+func (a *ahead) readPages() {
+	a.pages = a.pages[:0]
+	for i := a.head; i != a.tail; i++ {
+		a.pages = a.ix.recordPages(a.pages, refOff(a.refs[i%aheadMost]))
+	}
+	a.ix.m.ReadAhead(a.pages)
 }
 
 // turn goes on to the next leaf.

@@ -109,6 +109,25 @@ func (db *DB) evictSome() bool {
 	return freed > 0
 }
 
+// readRoom makes room for what a reader asks for at once, on a device that is not
+// mapped: where memory is so short that the evictor does not keep up, pages would
+// be read one at a time. The caller is in no section.
+func (db *DB) readRoom() {
+	if db.ix.mapped {
+		return
+	}
+	s, err := db.enterCall()
+	if err != nil {
+		return
+	}
+	defer s.leave()
+	limit := db.m.CacheFrames()
+	atOnce := min(2*aheadMost+2*childrenMost, limit/8)
+	if db.m.Room() < limit/8+atOnce {
+		_, _ = db.m.Evict(limit/4+atOnce-db.m.Room(), nvmap.Eviction{Quiesce: db.quiesce})
+	}
+}
+
 // roomFor makes sure that n frames can be made. The caller holds the turn, or is
 // the recovery, and has no pointer to a page.
 func (db *DB) roomFor(n int) error {

@@ -76,7 +76,8 @@ func (c *checker) records() error {
 		}
 		err := c.inSection(func() error {
 			cur.renew()
-			for n := 0; cur.valid && n < checkChunk; n++ {
+			cur.askRecords(checkChunk)
+			for n := 0; cur.valid && n < checkChunk && (n == 0 || cur.at() > 0); n++ {
 				key, _, err := db.ix.fullKey(cur.leaf, pageCount(cur.leaf), cur.at())
 				if err != nil {
 					return err
@@ -102,12 +103,13 @@ func (c *checker) records() error {
 	return nil
 }
 
-// checkChunk is how many records are checked in one section.
+// checkChunk is how many records are checked in one section, all of one leaf.
 const checkChunk = 64
 
 // inSection runs fn in a section and reports what it found after its end: report
 // may do what it likes.
 func (c *checker) inSection(fn func() error) error {
+	c.db.readRoom()
 	s := c.db.pages.begin()
 	report := c.report
 	var found []CheckIssue

@@ -15,6 +15,7 @@ type cursor struct {
 	n     int    // entries in leaf
 	valid bool
 	warm  bool // prefetch the records of each leaf that is entered
+	wide  int  // leaves that askBeside had read together last
 }
 
 func (c *cursor) at() int  { return c.steps[0].at }
@@ -80,21 +81,45 @@ func (c *cursor) enter(pg *page, level, at int) (*page, error) {
 // prefetch asks for the records of the leaf at once: in random order on the
 // medium, they then cost one wait together instead of one each.
 func (c *cursor) prefetch() {
+	if !c.ix.mapped {
+		c.askBeside(1)
+		return // the records of a leaf are more than are read at once: see askRecords
+	}
 	for i := range c.n {
 		c.ix.askRecord(refOff(valAt(c.vals, i)))
 	}
 }
 
+// askRecords has the next records of the leaf, at most so many, read together where
+// the device is not read in place.
+func (c *cursor) askRecords(most int) {
+	if c.ix.mapped || !c.valid {
+		return
+	}
+	ps := make([]nvmap.PageID, 0, 2*most)
+	for i := c.at(); i < min(c.n, c.at()+most); i++ {
+		ps = c.ix.recordPages(ps, refOff(valAt(c.vals, i)))
+	}
+	c.ix.m.ReadAhead(ps)
+}
+
 // askBeside asks for the leaf that follows in a direction, where both have the
-// same parent.
+// same parent. Where the device is not read in place it asks for several together,
+// the longer the walk the more.
 func (c *cursor) askBeside(step int) {
 	pg := c.ix.at(c.steps[1].page)
 	n, at := pageCount(pg), c.steps[1].at+step
 	if at < 0 || at >= n {
 		return
 	}
-	if next := childAt(pg, n, at); c.ix.within(next) {
+	next := childAt(pg, n, at)
+	switch {
+	case !c.ix.within(next):
+	case c.ix.mapped:
 		c.ix.prefetch(next)
+	case c.ix.missing(next):
+		c.wide = min(2*c.wide+1, childrenMost)
+		c.ix.askChildren(pg, at, step, c.wide)
 	}
 }
 

@@ -42,6 +42,9 @@ type index struct {
 	// epoch it was born in. It must not be used again before nobody sees it.
 	retire func(o nvmap.Off, birth uint64)
 
+	// room makes room for what is read ahead, or is nil. It is called in no section.
+	room func()
+
 	scratch  page
 	scratch2 page
 }

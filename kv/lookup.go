@@ -34,8 +34,16 @@ type hit struct {
 }
 
 // prefetch asks for what a search in a page needs, header and heads, and for a
-// leaf's record offsets. Dependent misses become one.
+// leaf's record offsets. Dependent misses become one: where the device is not read
+// in place, two reads of a disk become one batch.
 func (ix *index) prefetch(c child) {
+	if !ix.mapped {
+		if c.vals != 0 && ix.missing(c) {
+			ps := [2]nvmap.PageID{c.page, c.valsOff().Page()}
+			ix.m.ReadAhead(ps[:])
+		}
+		return
+	}
 	nvmap.Prefetch(unsafe.Pointer(ix.m.Page(c.page)), headLines)
 	if c.vals != 0 {
 		o := c.valsOff()

@@ -84,6 +84,55 @@ func (ix *index) fetched(id nvmap.PageID) *page {
 	return pg
 }
 
+// recordPages appends the pages of the record slot at o, one or two of them: a
+// longer record is read together when it is read.
+func (ix *index) recordPages(dst []nvmap.PageID, o nvmap.Off) []nvmap.PageID {
+	n := ix.r.RecordAt(o).Bytes
+	if n == 0 {
+		return dst
+	}
+	first, last := o.Page(), (o + nvmap.Off(n) - 1).Page()
+	if dst = append(dst, first); last != first {
+		dst = append(dst, first+1)
+	}
+	return dst
+}
+
+// childPages appends the pages of a child, which may name anything.
+func (ix *index) childPages(dst []nvmap.PageID, c child) []nvmap.PageID {
+	if !ix.within(c) {
+		return dst
+	}
+	if dst = append(dst, c.page); c.vals != 0 {
+		dst = append(dst, c.valsOff().Page())
+	}
+	return dst
+}
+
+// askChildren has children of an inner page read together where the device is not
+// read in place: those from entry at on, in steps of 1 or -1.
+func (ix *index) askChildren(pg *page, at, step, most int) {
+	if ix.mapped {
+		return
+	}
+	n := pageCount(pg)
+	ps := make([]nvmap.PageID, 0, 2*childrenMost)
+	for ; most > 0 && at >= 0 && at < n; at += step {
+		ps = ix.childPages(ps, childAt(pg, n, at))
+		most--
+	}
+	ix.m.ReadAhead(ps)
+}
+
+// childrenMost is how many children are read together: with the value blocks of
+// leaves twice as many pages, which is what a disk has on its way at once.
+const childrenMost = 32
+
+// missing says whether a child has to be read from a device that is not mapped.
+func (ix *index) missing(c child) bool {
+	return ix.m.Where(c.page) == nvmap.OnDevice || c.vals != 0 && ix.m.Where(c.valsOff().Page()) == nvmap.OnDevice
+}
+
 // askRecord asks for the first lines of the record at o, if it is in reach.
 func (ix *index) askRecord(o nvmap.Off) {
 	if b := ix.m.View(o, recHeader); b != nil {

@@ -244,6 +244,7 @@ type resolver struct {
 	part  *resolved
 	found [leafFanout]*candidate // newest candidate of each key of the leaf
 	fresh []freshKey             // keys that are not in the leaf
+	pages []nvmap.PageID         // see ask
 }
 
 // begin makes room for what comes of n candidates.
@@ -269,9 +270,7 @@ func (rv *resolver) leaf(leaf uint32, cs []candidate) error {
 	if len(cs) == 0 && !rc.ranges.touch(leaf) {
 		return nil
 	}
-	for i := range cs {
-		rc.db.ix.askRecord(cs[i].off)
-	}
+	rv.ask(leaf, cs)
 	var pg *page
 	if rc.st.root != 0 {
 		var err error
@@ -298,6 +297,26 @@ func (rv *resolver) leaf(leaf uint32, cs []candidate) error {
 	}
 	rv.addFresh()
 	return nil
+}
+
+// ask asks for what the resolving of a leaf will read: its candidates, and the
+// leaf itself where the device is not read in place.
+func (rv *resolver) ask(leaf uint32, cs []candidate) {
+	ix := &rv.rc.db.ix
+	if ix.mapped {
+		for i := range cs {
+			ix.askRecord(cs[i].off)
+		}
+		return
+	}
+	rv.pages = rv.pages[:0]
+	for i := range cs {
+		rv.pages = ix.recordPages(rv.pages, cs[i].off)
+	}
+	if rv.rc.st.root != 0 {
+		rv.pages = ix.childPages(rv.pages, rv.rc.route.leaves[leaf])
+	}
+	ix.m.ReadAhead(rv.pages)
 }
 
 // place finds a candidate's key in its leaf, or notes that it is not there.

@@ -306,6 +306,9 @@ func (t *router) load(rc *recovery) error {
 func (t *router) loadLevel(pages []routerPage, level int) (below []routerPage, leaves []child, err error) {
 	children := 0
 	for i := range pages {
+		if i%childrenMost == 0 {
+			t.ask(pages[i:])
+		}
 		p := &pages[i]
 		if p.pg, err = t.ix.load(child{page: p.id}); err != nil {
 			return nil, nil, err
@@ -334,6 +337,18 @@ func (t *router) loadLevel(pages []routerPage, level int) (below []routerPage, l
 		}
 	}
 	return below, leaves, nil
+}
+
+// ask has the first of these pages read together.
+func (t *router) ask(pages []routerPage) {
+	if t.ix.mapped {
+		return
+	}
+	var ps []nvmap.PageID
+	for _, p := range pages[:min(len(pages), childrenMost)] {
+		ps = t.ix.childPages(ps, child{page: p.id})
+	}
+	t.ix.m.ReadAhead(ps)
 }
 
 func (t *router) loadLeads(pages []routerPage) {

@@ -141,6 +141,7 @@ func (s *scanner) enterLeaf(a *ahead) {
 // fill reads the next chunk. On an error the items before it are good.
 func (s *scanner) fill() (err error) {
 	s.n = 0
+	s.tx.db.readRoom()
 	in, err := s.tx.enter()
 	if err != nil {
 		return err
@@ -153,7 +154,7 @@ func (s *scanner) fill() (err error) {
 	size := s.size
 	s.size = min(2*size, chunkMost)
 	for more := true; more && s.n < size; {
-		x, ok := s.ahead.next(lookAhead)
+		x, ok := s.ahead.next(max(lookAhead, size-s.n))
 		if !ok {
 			s.done = true
 			return s.ahead.err

@@ -79,6 +79,7 @@ func (s *shortScan) release() {
 // read fills s, or returns false where a snapshot must do it, which is also who
 // finds words for what is damaged.
 func (s *shortScan) read(db *DB, start, end []byte, n int) (done bool) {
+	db.readRoom()
 	in, err := db.enter()
 	if err != nil {
 		return false

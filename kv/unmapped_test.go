@@ -38,6 +38,17 @@ func (d unmappedDevice) Read(off nvmap.Off, p []byte) error {
 	return d.Device.Read(off, p)
 }
 
+// ReadBatch makes the store read ahead.
+func (d unmappedDevice) ReadBatch(reqs []nvmap.PageRead) error {
+	var first error
+	for i := range reqs {
+		r := &reqs[i]
+		r.Err = d.Read(r.Page.Off(), r.Buf)
+		first = firstErr(first, r.Err)
+	}
+	return first
+}
+
 // TestRapidUnmapped is TestRapid where nothing is read in place.
 func TestRapidUnmapped(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { testRapid(t, unmappedDevice{Device: nvmap.NewMem(8 << 20)}) })

@@ -29,6 +29,12 @@ func (ix *index) walkPage(c child, level int, v *visitor) error {
 		return err
 	}
 	for i, n := 0, pageCount(below); i < n; i++ {
+		if i%childrenMost == 0 && !ix.mapped {
+			if ix.room != nil {
+				ix.room()
+			}
+			ix.askChildren(below, i, 1, childrenMost)
+		}
 		if err := ix.walkPage(childAt(below, n, i), pageLevel(below)-1, v); err != nil {
 			return err
 		}

@@ -107,8 +107,9 @@
 // mappings, n for the mirror and n/512 for the state words, all once, at opening.
 // Of this only addresses exist until something is used: a map of 1 TiB is open at
 // a cost of a few pages. Frames are committed when first touched and given back
-// in runs by [Map.Drop], and by a policy where MapOptions.CacheBytes bounds them. Where the system refuses an address range, half of it is
-// asked for; what was granted is Info.MaxBytes.
+// in runs by [Map.Drop], and by a policy where MapOptions.CacheBytes bounds them.
+// Where the system refuses an address range, half of it is asked for; what was
+// granted is Info.MaxBytes.
 //
 // Closing replaces mappings by addresses that fault. They return to the system
 // when the garbage collector finds that device and map are unreachable.
@@ -139,12 +140,13 @@
 //   - N4. Write protection: that mapping is read-only, the first write moves a
 //     page to a frame, and stores have a mapping of their own behind a key.
 //   - N5. Asymmetry and endurance: frames absorb writes, records are written once,
-//     and calls, bytes and lines are counted; a [Sim] counts wear block by block.
+//     and calls, bytes and lines are counted; a [Sim] counts wear block by block,
+//     behind a write buffer as such media have ([Sim.SetWearBuffer]).
 //   - N6. Hardware movers: chosen by the CPU's features, and by name for
 //     measurements.
 //   - N7. Devices that the CPU cannot map, or only badly: pcie and block have no
-//     mapping. A block device moves whole pages, many at once; a PCI window is
-//     read in whole lines.
+//     mapping. A block device moves whole pages, many at once, also before they
+//     are asked for ([Map.ReadAhead]); a PCI window is read in whole lines.
 //   - N8. No atomics in device memory: aligned 8-byte stores are all that is
 //     relied upon.
 //   - N9. Page metadata off the device and lazy: state words in anonymous memory.

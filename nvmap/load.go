@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // Mode is how a map that is used through Load and Store moves bytes. Whatever
@@ -78,8 +79,9 @@ func (m *Map) SetMode(mode Mode) error {
 }
 
 // SetDelay delays each access to the device by d: reads of frames, reads in
-// place through Load, writes and write-backs. It stands for a slower medium in
-// measurements; 0 ends it.
+// place through Load, writes and write-backs. Pages that are read or written back
+// together are one access. It stands for a slower medium in measurements; 0 ends
+// it.
 func (m *Map) SetDelay(d time.Duration) { m.bytes.wait.Store(int64(d)) }
 
 // delay waits as SetDelay says. It spins: sleeping is too coarse.
@@ -97,6 +99,13 @@ func (m *Map) Load(off Off, p []byte) error {
 	if err := m.checkBytes("load", off, len(p)); err != nil {
 		return err
 	}
+	if m.batch != nil && len(p) > PageBytes && m.readsThroughFrames() {
+		return m.loadTogether(off, p)
+	}
+	return m.loadPages(off, p)
+}
+
+func (m *Map) loadPages(off Off, p []byte) error {
 	for len(p) > 0 {
 		at := int(off % PageBytes)
 		n := min(len(p), PageBytes-at)
@@ -139,6 +148,9 @@ func (m *Map) loadPage(id PageID, at int, p []byte) error {
 			asked = true
 			m.miss()
 			if m.readsThroughFrames() {
+				if m.batch != nil && m.Mode() == Cached {
+					m.follow(id)
+				}
 				// Where the page cannot be read, the bytes asked for perhaps can.
 				if ok, _ := m.fetch(id, false); ok {
 					continue
@@ -358,33 +370,57 @@ func (m *Map) makeRoom() {
 	if m.Room() > 0 {
 		return
 	}
-	if _, err := m.Evict(evictBatch, Eviction{WriteBack: m.writeBackOwn}); err != nil {
+	if _, err := m.Evict(evictBatch, Eviction{WriteBack: m.writeBackAround}); err != nil {
 		b.mu.Lock()
 		b.failed = errors.Join(b.failed, err)
 		b.mu.Unlock()
 	}
 }
 
-// writeBackOwn writes dirty pages back and, after a fence, calls those clean
-// that did not change meanwhile.
+// writeBackAround is writeBackOwn of victims, which are sorted, and of the dirty
+// pages behind each: what was written in order is written back in longer runs,
+// with fewer fences, and the next victims are clean.
+func (m *Map) writeBackAround(ps []PageID) error {
+	all := make([]PageID, 0, len(ps)+neighboursMax)
+	spare := neighboursMax
+	for i, p := range ps {
+		all = append(all, p)
+		next := PageID(m.size.Load() / PageBytes)
+		if i+1 < len(ps) {
+			next = ps[i+1]
+		}
+		for p++; p < next && spare > 0 && m.DirtyParts(p) != 0; p++ {
+			all = append(all, p)
+			spare--
+		}
+	}
+	return m.writeBackOwn(all)
+}
+
+// neighboursMax is how many pages go along with a batch of victims.
+const neighboursMax = 4 * evictBatch
+
+// writeBackOwn writes dirty pages back, neighbours together, and, after a fence,
+// calls those clean that did not change meanwhile. ps is sorted.
 func (m *Map) writeBackOwn(ps []PageID) error {
 	b := &m.bytes
 	b.back.Lock()
 	defer b.back.Unlock()
 	written := make([]Version, len(ps))
-	buf := pageBuffers.Get().(*[PageBytes]byte)
-	defer pageBuffers.Put(buf)
-	for i, p := range ps {
-		v, dirty := m.snapshot(p, buf)
-		written[i] = v
-		if !dirty {
+	buf := runBuffers.Get().(*runBuffer)
+	defer runBuffers.Put(buf)
+	for i := 0; i < len(ps); {
+		n := m.gather(ps[i:], written[i:], buf)
+		if n == 0 {
+			i++ // clean by now
 			continue
 		}
 		m.delay()
-		if err := m.dev.Write(p.Off(), buf[:]); err != nil {
+		if err := m.dev.Write(ps[i].Off(), buf.bytes(n)); err != nil {
 			return err
 		}
-		m.counters.backed(p.Off(), PageBytes)
+		m.counters.backed(ps[i].Off(), n*PageBytes, n)
+		i += n
 	}
 	if err := m.Fence(); err != nil {
 		return err
@@ -393,6 +429,29 @@ func (m *Map) writeBackOwn(ps []PageID) error {
 		m.cleanIf(p, written[i])
 	}
 	return nil
+}
+
+// runBuffer holds copies of neighbouring pages on their way to the device.
+type runBuffer [16][PageBytes]byte
+
+// bytes returns the first n pages.
+func (b *runBuffer) bytes(n int) []byte {
+	return unsafe.Slice(&b[0][0], n*PageBytes)
+}
+
+var runBuffers = sync.Pool{New: func() any { return new(runBuffer) }}
+
+// gather copies dirty frames of ps, from the first on, as long as they are
+// neighbours, and returns how many. It notes the version of each that it saw.
+func (m *Map) gather(ps []PageID, seen []Version, buf *runBuffer) (n int) {
+	for n < len(ps) && n < len(buf) && ps[n] == ps[0]+PageID(n) {
+		v, dirty := m.snapshot(ps[n], &buf[n])
+		if seen[n] = v; !dirty {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // snapshot copies the frame of p as it was at one instant, if it is dirty.

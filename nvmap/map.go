@@ -48,6 +48,8 @@ type Map struct {
 	counters counters
 	cache    cache
 	bytes    bytesState
+	batch    BatchReader // where pages are better read together; else nil
+	streams  streams
 	coherent bool     // writes to the device look for frames
 	races    raceLock // in race builds, of frames' bytes
 }
@@ -111,6 +113,9 @@ func NewMap(dev Device, o *MapOptions) (*Map, error) {
 	if view := dev.Mapping(); view != nil {
 		m.base[0] = unsafe.Pointer(unsafe.SliceData(view))
 		m.device = &region{base: m.base[0], bytes: int64(len(view))}
+	}
+	if m.device == nil {
+		m.batch, _ = dev.(BatchReader)
 	}
 	m.coherent = m.device == nil || o.Mode != InPlace
 	m.bytes.mode.Store(uint32(o.Mode))

@@ -21,6 +21,7 @@ type counters struct {
 	drops               atomic.Uint64
 	frames, dirty       atomic.Int64
 	fills, admissions   atomic.Uint64
+	batches, batchPages atomic.Uint64
 	evictions           atomic.Uint64
 
 	hits, misses, directs tally
@@ -46,9 +47,9 @@ func (t *tally) sum() (n uint64) {
 	return n
 }
 
-// backed counts a write-back.
-func (c *counters) backed(off Off, n int) {
-	c.backs.Add(1)
+// backed counts a write-back of n bytes, from so many pages.
+func (c *counters) backed(off Off, n, pages int) {
+	c.backs.Add(uint64(pages))
 	c.backBytes.Add(uint64(n))
 	c.backLines.Add(linesOf(off, n))
 }
@@ -65,7 +66,7 @@ type MapStats struct {
 	WriteLines uint64 `json:"write_lines"` // 64-byte lines they touched
 	Fences     uint64 `json:"fences"`      // fences asked for
 
-	WriteBacks     uint64 `json:"write_backs"` // calls of WriteBack
+	WriteBacks     uint64 `json:"write_backs"` // pages, or parts of one, written from frames
 	WriteBackBytes uint64 `json:"write_back_bytes"`
 	WriteBackLines uint64 `json:"write_back_lines"`
 
@@ -82,6 +83,8 @@ type MapStats struct {
 	Direct      uint64 `json:"direct_reads"` // of Load: read on the device, without a frame
 	Fills       uint64 `json:"fills"`        // pages copied from the device to frames
 	Admissions  uint64 `json:"admissions"`   // of them, those that were missed and that the policy let in
+	Batches     uint64 `json:"read_batches"` // times that pages were read together
+	BatchPages  uint64 `json:"batch_pages"`  // of the fills, those that were read so, before they were asked for
 	Evictions   uint64 `json:"evictions"`    // frames taken by the policy
 
 	Discards  uint64 `json:"discards"`
@@ -114,6 +117,8 @@ func (m *Map) Stats() MapStats {
 		Direct:         c.directs.sum(),
 		Fills:          c.fills.Load(),
 		Admissions:     c.admissions.Load(),
+		Batches:        c.batches.Load(),
+		BatchPages:     c.batchPages.Load(),
 		Evictions:      c.evictions.Load(),
 		Discards:       c.discards.Load(),
 		Allocates:      c.allocates.Load(),
@@ -187,7 +192,7 @@ func (m *Map) WriteBack(p PageID, from, to int) error {
 	if err := m.dev.Write(off, m.frameAt(p)[from:to]); err != nil {
 		return err
 	}
-	m.counters.backed(off, to-from)
+	m.counters.backed(off, to-from, 1)
 	return nil
 }
 

@@ -1,0 +1,198 @@
+package nvmap
+
+import (
+	"slices"
+	"sync/atomic"
+)
+
+// Where many reads at once are faster than one after the other, pages are read
+// before they are asked for: those that an owner says it will need (ReadAhead),
+// the rest of a Load of several pages, and, in mode Cached, what follows pages
+// that are read in order.
+
+// aheadPagesMax is how many pages are read together: as many as are on their way
+// to a disk at once.
+const aheadPagesMax = 64
+
+// ReadAhead gives frames to those of ps that have none, as Fetch does, and reads
+// them together, where the device can do that ([BatchReader]) and is not read in
+// place; elsewhere it does nothing. It is advice: a page that somebody else is at,
+// that the policy or the bound keeps out, or that cannot be read, gets no frame,
+// and whoever then reads it learns why. What ps holds afterwards means nothing.
+func (m *Map) ReadAhead(ps []PageID) {
+	if m.batch == nil {
+		return
+	}
+	slices.Sort(ps)
+	for chunk := range slices.Chunk(slices.Compact(ps), m.aheadMost()) {
+		m.readTogether(chunk)
+	}
+}
+
+// aheadMost is how many pages are read together: not so many that they push one
+// another out.
+func (m *Map) aheadMost() int {
+	if limit := m.cache.limit; limit > 0 {
+		return int(min(aheadPagesMax, max(limit/8, 1)))
+	}
+	return aheadPagesMax
+}
+
+// readTogether is ReadAhead of at most aheadPagesMax pages, each once.
+func (m *Map) readTogether(ps []PageID) {
+	var words [aheadPagesMax]uint64
+	var reqs []PageRead
+	for _, p := range ps {
+		w, ok := m.claim(p)
+		if !ok {
+			continue
+		}
+		if reqs == nil {
+			reqs = make([]PageRead, 0, len(ps))
+		}
+		words[len(reqs)] = w
+		reqs = append(reqs, PageRead{Page: p, Buf: m.frameAt(p)[:]})
+	}
+	if len(reqs) == 0 {
+		return
+	}
+	c, n := &m.counters, uint64(len(reqs))
+	c.admissions.Add(n)
+	c.fills.Add(n)
+	c.batches.Add(1)
+	c.batchPages.Add(n)
+	m.delay()
+	m.races.Lock()
+	_ = m.batch.ReadBatch(reqs) // each page has its error
+	m.races.Unlock()
+	for i := range reqs {
+		m.land(&reqs[i], words[i])
+	}
+}
+
+// claim makes a page busy that has no frame and that nobody is at, counts the
+// frame that it is about to get, and returns its word as it was.
+func (m *Map) claim(p PageID) (w uint64, ok bool) {
+	const not = stateFrame | stateLeaving | stateBusy | stateChanging
+	word := m.word(p)
+	if w = atomic.LoadUint64(word); w&not != 0 || p >= PageID(m.size.Load()/PageBytes) {
+		return 0, false
+	}
+	if m.cache.limit > 0 && !m.cache.policy.Admit(p, false) || !atomic.CompareAndSwapUint64(word, w, w|stateBusy) {
+		return 0, false
+	}
+	if !m.enrol(p, m.mayFetch()) {
+		atomic.AndUint64(word, ^uint64(stateBusy))
+		return 0, false
+	}
+	return w, true
+}
+
+// land makes a frame that was read count, whose word was w. If the page was
+// written to meanwhile it is read again.
+func (m *Map) land(r *PageRead, w uint64) {
+	if r.Err != nil {
+		m.abandon(r.Page)
+		return
+	}
+	word := m.word(r.Page)
+	for {
+		now := atomic.LoadUint64(word)
+		if (now^w)&stateSeen != 0 {
+			_, _ = m.fetchBusy(r.Page)
+			return
+		}
+		if atomic.CompareAndSwapUint64(word, now, now&^stateBusy|stateFrame) {
+			return
+		}
+	}
+}
+
+// loadTogether is loadPages of several pages, as many at once as are read together:
+// into frames as far as there is room, and past them.
+func (m *Map) loadTogether(off Off, p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), m.aheadMost()*PageBytes-int(off%PageBytes))
+		m.readRun(off.Page(), (off + Off(n) - 1).Page())
+		if err := m.loadPast(off, p[:n]); err != nil {
+			return err
+		}
+		off, p = off+Off(n), p[n:]
+	}
+	return nil
+}
+
+// readRun is readTogether of neighbours.
+func (m *Map) readRun(first, last PageID) {
+	var ps [aheadPagesMax]PageID
+	n := 0
+	for p := first; p <= last; p++ {
+		ps[n] = p
+		n++
+	}
+	m.readTogether(ps[:n])
+}
+
+// loadPast is loadPages of at most aheadPagesMax pages, of which it reads those
+// together that lie in p entirely and have no frame.
+func (m *Map) loadPast(off Off, p []byte) error {
+	var reqs [aheadPagesMax]PageRead
+	var seen [aheadPagesMax]Version
+	n := 0
+	end := off + Off(len(p))
+	for id := (off + PageBytes - 1).Page(); id.Off()+PageBytes <= end; id++ {
+		if v, ok := m.ReadBegin(id); ok && uint64(v)&stateFrame == 0 {
+			reqs[n], seen[n] = PageRead{Page: id, Buf: p[id.Off()-off:][:PageBytes]}, v
+			n++
+		}
+	}
+	if n > 0 {
+		m.delay()
+		m.races.RLock()
+		_ = m.batch.ReadBatch(reqs[:n]) // each page has its error
+		m.races.RUnlock()
+		m.counters.batches.Add(1)
+	}
+	for i := range n {
+		id := reqs[i].Page
+		if reqs[i].Err != nil || !m.ReadValid(id, seen[i]) {
+			continue // it is read again, by itself
+		}
+		m.miss()
+		m.counters.directs.add()
+		if err := m.loadPages(off, p[:id.Off()-off]); err != nil {
+			return err
+		}
+		off, p = id.Off()+PageBytes, p[id.Off()-off+PageBytes:]
+	}
+	return m.loadPages(off, p)
+}
+
+// streams remember where pages are read in order: for each of the last few places
+// the page that would come next, and how many were read together last.
+type streams struct {
+	at   [8]atomic.Uint64 // page << 8 | pages
+	turn atomic.Uint32
+}
+
+// streamPagesMax is how far is read ahead. The first page of what may be a stream
+// is read alone, and then twice as many each time.
+const streamPagesMax = 32
+
+// follow is told of each page that is missed in mode Cached. If it is the one that
+// comes next somewhere, it is read with those behind it.
+func (m *Map) follow(p PageID) {
+	s := &m.streams
+	for i := range s.at {
+		was := s.at[i].Load()
+		if was == 0 || PageID(was>>8) != p {
+			continue
+		}
+		n := min(2*PageID(was&0xff), streamPagesMax, PageID(m.aheadMost()))
+		if s.at[i].CompareAndSwap(was, uint64(p+n)<<8|uint64(n)) {
+			m.readRun(p, p+n-1)
+		}
+		return
+	}
+	s.at[s.turn.Add(1)%uint32(len(s.at))].Store(uint64(p+1)<<8 | 1)
+}
