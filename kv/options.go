@@ -47,7 +47,7 @@ type Options struct {
 	CacheBytes int64
 
 	// CachePolicy names the policy that chooses which pages stay in DRAM: see
-	// nvmap.NewPolicy. "": "clock".
+	// nvmap.NewPolicy. "": nvmap.DefaultPolicy.
 	CachePolicy string
 
 	// Durability says when a write is durable; the default is Sync: when its call

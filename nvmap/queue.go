@@ -12,6 +12,7 @@ type queue struct {
 type queueNode struct {
 	page       PageID
 	next, prev int32
+	count      uint8 // whatever the owner counts
 }
 
 func (q *queue) len() int { return len(q.at) }
@@ -22,7 +23,10 @@ func (q *queue) has(p PageID) bool {
 }
 
 // push puts p at the end, if it is not there.
-func (q *queue) push(p PageID) {
+func (q *queue) push(p PageID) { q.pushCounted(p, 0) }
+
+// pushCounted is push, with a count that popCounted returns.
+func (q *queue) pushCounted(p PageID, count uint8) {
 	if q.at == nil {
 		q.at, q.nodes = map[PageID]int32{}, make([]queueNode, 1)
 	}
@@ -37,19 +41,25 @@ func (q *queue) push(p PageID) {
 		q.nodes = append(q.nodes, queueNode{})
 	}
 	last := q.nodes[0].prev
-	q.nodes[i] = queueNode{p, 0, last}
+	q.nodes[i] = queueNode{page: p, prev: last, count: count}
 	q.nodes[last].next, q.nodes[0].prev = i, i
 	q.at[p] = i
 }
 
 // pop takes the first page.
 func (q *queue) pop() (PageID, bool) {
+	p, _, ok := q.popCounted()
+	return p, ok
+}
+
+// popCounted takes the first page and returns its count as well.
+func (q *queue) popCounted() (p PageID, count uint8, ok bool) {
 	if q.len() == 0 {
-		return 0, false
+		return 0, 0, false
 	}
-	p := q.nodes[q.nodes[0].next].page
-	q.remove(p)
-	return p, true
+	n := q.nodes[q.nodes[0].next]
+	q.remove(n.page)
+	return n.page, n.count, true
 }
 
 // remove takes p out and says whether it was there.
