@@ -24,7 +24,7 @@ func TestWear(t *testing.T) {
 	write(t, s, 512, "again")
 	fence(t, s)
 	write(t, s, 9000, "never fenced")
-	want := nvmap.Wear{Writes: 4 + 2*3, Blocks: 3, Max: 4, MaxOff: 512, Mean: 10.0 / 4096}
+	want := nvmap.Wear{Lines: 3*(4+6) + 1, Writes: 4 + 2*3, Blocks: 3, Max: 4, MaxOff: 512, Mean: 10.0 / 4096}
 	if got := s.Wear(); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
@@ -44,6 +44,37 @@ func TestWear(t *testing.T) {
 	s.ResetWear()
 	if got := s.Wear(); got != (nvmap.Wear{}) {
 		t.Errorf("new: %+v", got)
+	}
+}
+
+// With a buffer a block wears once for each time that it enters it, however often
+// it is written and fenced while it is there.
+func TestWearBuffer(t *testing.T) {
+	s := newSim(t, 1<<20)
+	s.SetWearBuffer(4 * 256)
+	store := func(block int) {
+		t.Helper()
+		write(t, s, nvmap.Off(block*256), "a line")
+		fence(t, s)
+	}
+	for block := range 4 {
+		store(block)
+		store(block)
+	}
+	store(0) // is the newest now, 1 the oldest
+	store(4)
+	for block, want := range map[int]int64{0: 1, 1: 1, 2: 1, 3: 1, 4: 1} {
+		if got := s.WearAt(nvmap.Off(block * 256)); got != want {
+			t.Errorf("block %d was written %d times, want %d", block, got, want)
+		}
+	}
+	store(0) // in the buffer still
+	store(1) // had left it
+	if zero, one := s.WearAt(0), s.WearAt(256); zero != 1 || one != 2 {
+		t.Errorf("the block that stayed was written %d times, the one that left %d; want 1 and 2", zero, one)
+	}
+	if w := s.Wear(); w.Writes != 6 || w.Lines != 12 {
+		t.Errorf("%d blocks and %d lines written, want 6 and 12", w.Writes, w.Lines)
 	}
 }
 
