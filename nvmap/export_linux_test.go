@@ -2,7 +2,7 @@ package nvmap
 
 // OpenPosing opens a regular file as if it were a window of a PCI device.
 func OpenPosing(path string, o OpenOptions) (Device, error) {
-	f, err := openFile(path, siteFile, o)
+	f, _, err := openFile(path, siteFile, o)
 	if err != nil {
 		return nil, err
 	}

@@ -32,10 +32,30 @@ next:
 done:
 	RET
 
+// OPEN_KEY opens for this thread what the key in R11 guards, and CLOSE_KEY closes
+// it again; without a key they jump to the label that follows them. They use AX,
+// CX, DX and R11. See guard.go.
+#define OPEN_KEY(without) \
+	TESTL R11, R11; \
+	JZ    without; \
+	NOTL  R11; \
+	XORL  CX, CX; \
+	RDPKRU; \
+	ANDL  R11, AX; \
+	WRPKRU
+
+#define CLOSE_KEY(without) \
+	TESTL R11, R11; \
+	JZ    without; \
+	XORL  CX, CX; \
+	RDPKRU; \
+	ORL   R11, AX; \
+	WRPKRU
+
 // func storeNonTemporal(dst, src unsafe.Pointer, n uintptr, key pkey)
 //
-// With a key it opens what the key guards, copies, and closes it again: see
-// guard.go. DI, SI and CX run through destination, source and bytes left:
+// With a key it opens what the key guards, copies, and closes it again. DI, SI and
+// CX run through destination, source and bytes left:
 //
 //	head   the odd bytes before the first aligned word      MASKMOVDQU
 //	words  up to a line's start, and what no line fills      MOVNTI
@@ -43,13 +63,7 @@ done:
 //	tail   the odd bytes after the last word                 MASKMOVDQU
 TEXT ·storeNonTemporal(SB), NOSPLIT, $0-28
 	MOVL  key+24(FP), R11
-	TESTL R11, R11
-	JZ    ready
-	NOTL  R11
-	XORL  CX, CX
-	RDPKRU
-	ANDL  R11, AX
-	WRPKRU
+	OPEN_KEY(ready)
 ready:
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
@@ -164,25 +178,14 @@ low:
 	JNZ   words
 done:
 	MOVL  key+24(FP), R11
-	TESTL R11, R11
-	JZ    closed
-	XORL  CX, CX
-	RDPKRU
-	ORL   R11, AX
-	WRPKRU
+	CLOSE_KEY(closed)
 closed:
 	RET
 
 // func storeWriteBack(dst, src unsafe.Pointer, n uintptr, key pkey)
 TEXT ·storeWriteBack(SB), NOSPLIT, $0-28
 	MOVL  key+24(FP), R11
-	TESTL R11, R11
-	JZ    ready
-	NOTL  R11
-	XORL  CX, CX
-	RDPKRU
-	ANDL  R11, AX
-	WRPKRU
+	OPEN_KEY(ready)
 ready:
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
@@ -246,11 +249,6 @@ clwb:
 	JB    clwb
 done:
 	MOVL  key+24(FP), R11
-	TESTL R11, R11
-	JZ    closed
-	XORL  CX, CX
-	RDPKRU
-	ORL   R11, AX
-	WRPKRU
+	CLOSE_KEY(closed)
 closed:
 	RET

@@ -92,6 +92,15 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("%q: %v is not %v", c.path, err, c.is)
 		}
 	}
+	if fi, err := os.Stat(filepath.Join(dir, "x")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was refused left a file behind: %v, %v", fi, err)
+	}
+	if _, err := nvmap.OpenDevice(regular, nvmap.OpenOptions{Kind: "dax", Create: true}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a file that was there, as dax: %v", err)
+	}
+	if _, err := os.Stat(regular); err != nil {
+		t.Errorf("it was there before it was refused: %v", err)
+	}
 }
 
 func TestLock(t *testing.T) {

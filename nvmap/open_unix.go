@@ -12,12 +12,15 @@ import (
 
 // openPath opens what is at path as the kind asked for or detected.
 func openPath(path string, at site, o OpenOptions) (Device, error) {
-	f, err := openFile(path, at, o)
+	f, created, err := openFile(path, at, o)
 	if err != nil {
 		return nil, err
 	}
 	d, err := newDevice(f, path, at, o)
 	if err != nil {
+		if created { // locked, and nobody has put anything there
+			os.Remove(path)
+		}
 		f.Close()
 		return nil, err
 	}
@@ -25,8 +28,8 @@ func openPath(path string, at site, o OpenOptions) (Device, error) {
 }
 
 // openFile opens the file at path, which is what it was when it was looked at,
-// and takes its lock.
-func openFile(path string, at site, o OpenOptions) (*os.File, error) {
+// and takes its lock. It says whether it made the file.
+func openFile(path string, at site, o OpenOptions) (f *os.File, created bool, err error) {
 	// Non-blocking: what was a file a moment ago may be a FIFO now.
 	flags := os.O_RDWR | unix.O_NONBLOCK
 	switch {
@@ -35,20 +38,24 @@ func openFile(path string, at site, o OpenOptions) (*os.File, error) {
 	case at == siteBlock && !o.NoLock:
 		flags |= os.O_EXCL // refused while it is mounted, or part of something else
 	case at == siteFile && o.Create:
+		f, err = os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, 0o644)
+		created = err == nil
 		flags |= os.O_CREATE
 	}
-	f, err := os.OpenFile(path, flags, 0o644)
+	if !created {
+		f, err = os.OpenFile(path, flags, 0o644)
+	}
 	if errors.Is(err, unix.EBUSY) {
-		return nil, fmt.Errorf("%w: %s is mounted, or in use as part of another device: %w", ErrLocked, path, err)
+		return nil, false, fmt.Errorf("%w: %s is mounted, or in use as part of another device: %w", ErrLocked, path, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("nvmap: %w", err)
+		return nil, false, fmt.Errorf("nvmap: %w", err)
 	}
 	if err := checkOpened(f, path, at, o); err != nil {
 		f.Close()
-		return nil, err
+		return nil, false, err
 	}
-	return f, nil
+	return f, created, nil
 }
 
 func checkOpened(f *os.File, path string, at site, o OpenOptions) error {

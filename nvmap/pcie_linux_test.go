@@ -37,7 +37,7 @@ func openSlot(t *testing.T, path string, o OpenOptions) (Device, error) {
 	t.Helper()
 	noLock := o
 	noLock.NoLock = true // newPCIe locks
-	f, err := openFile(path, siteFile, noLock)
+	f, _, err := openFile(path, siteFile, noLock)
 	mustDo(t, err)
 	m, err := moverNamed("")
 	mustDo(t, err)
