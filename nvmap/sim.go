@@ -332,6 +332,15 @@ func (s *Sim) fence() error {
 	return s.base.Fence()
 }
 
+// Show makes the mapping show what was written, where the device beneath does so
+// late.
+func (s *Sim) Show() error {
+	if d, ok := s.base.(shower); ok {
+		return d.Show()
+	}
+	return nil
+}
+
 // settle makes the newest flushed version of each pending line durable.
 func (s *Sim) settle() {
 	s.pending.settle(func(pl *pendingLine) {

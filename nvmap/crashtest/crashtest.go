@@ -63,6 +63,10 @@ type Options struct {
 	Poison func(line nvmap.Off) bool
 	// MaxBytes bounds the medium. Default: 8 MiB.
 	MaxBytes int64
+	// Base makes the device beneath the simulator, which can grow to maxBytes. nil:
+	// nvmap.NewMem. It is for structures that must cope with what a device may do
+	// and memory does not, such as showing a write only behind its fence.
+	Base func(maxBytes int64) nvmap.Device
 	// Prepare puts the medium into the state in which the structure first meets
 	// it. nil: it is empty.
 	Prepare func(dev nvmap.Device) error
@@ -92,6 +96,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 8 << 20
+	}
+	if o.Base == nil {
+		o.Base = nvmap.NewMem
 	}
 	return o
 }
@@ -165,11 +172,11 @@ func start(o Options, first Session, watched bool) (*Medium, error) {
 	o = o.withDefaults()
 	r := &run{o: o, rng: rand.New(rand.NewPCG(o.Seed, 2)), began: time.Now()}
 	r.report.Seed = o.Seed
-	base := nvmap.NewMem(o.MaxBytes)
+	base := o.Base(o.MaxBytes)
 	if o.Prepare != nil {
 		if err := o.Prepare(base); err != nil {
 			base.Close()
-			base = nvmap.NewMem(o.MaxBytes)
+			base = o.Base(o.MaxBytes)
 			return &Medium{run: r, sim: nvmap.NewSim(base), session: first, err: err}, err
 		}
 	}
@@ -206,7 +213,7 @@ func (m *Medium) Report() Report {
 
 // Device returns the medium as a device to open. Its Close keeps the medium, so
 // that the structure can be opened again on it.
-func (m *Medium) Device() nvmap.Device { return device{m.sim, m.run.o.Sites} }
+func (m *Medium) Device() nvmap.Device { return m.run.o.Sites.Device(m.sim) }
 
 // Sim returns the simulator beneath Device, to inject faults and limits.
 func (m *Medium) Sim() *nvmap.Sim { return m.sim }
