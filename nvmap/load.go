@@ -247,6 +247,9 @@ func (m *Map) storePage(id PageID, at int, p []byte) error {
 			return nil
 		}
 		err := m.writeLocked(id.Off()+Off(at), p)
+		if err == nil {
+			err = m.Show() // before readers look at the mapping again
+		}
 		m.unlockPage(id)
 		if err == nil {
 			m.counters.wroteBeside(id.Off()+Off(at), len(p))
@@ -293,10 +296,7 @@ func (m *Map) unlockPage(id PageID) { m.EndChange(id) }
 // writeCoherent is a write to the device of pages that may have clean frames:
 // they get the bytes too, and one that is being filled is filled again.
 func (m *Map) writeCoherent(off Off, p []byte) error {
-	if len(p) == 0 {
-		return m.dev.Write(off, p)
-	}
-	if err := m.checkBytes("write", off, len(p)); err != nil {
+	if err := m.checkBytes("write", off, len(p)); err != nil || len(p) == 0 {
 		return err
 	}
 	first, last := off.Page(), (off + Off(len(p)) - 1).Page()
@@ -345,10 +345,7 @@ func (m *Map) Sync() error {
 	}
 	b.mu.Unlock()
 	slices.Sort(ps)
-	if err := m.writeBackOwn(ps); err != nil {
-		return err
-	}
-	return m.Fence()
+	return m.writeBackOwn(ps)
 }
 
 // takeFailure returns the error of a write-back that a Load caused: the pages
@@ -401,7 +398,8 @@ func (m *Map) writeBackAround(ps []PageID) error {
 const neighboursMax = 4 * evictBatch
 
 // writeBackOwn writes dirty pages back, neighbours together, and, after a fence,
-// calls those clean that did not change meanwhile. ps is sorted.
+// calls those clean that did not change meanwhile. ps is sorted. The fence covers
+// what went straight to the device before, and comes also where ps is empty.
 func (m *Map) writeBackOwn(ps []PageID) error {
 	b := &m.bytes
 	b.back.Lock()
