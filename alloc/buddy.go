@@ -29,9 +29,10 @@ type Buddy struct {
 
 // The first page holds two words; chunks of the largest order follow.
 const (
-	buddyMagicOff = 0
-	buddyRootOff  = 8
-	buddyBase     = nvmap.PageBytes
+	buddyMagicOff  = 0
+	buddyRootOff   = 8
+	buddyHeadBytes = 16
+	buddyBase      = nvmap.PageBytes
 
 	buddyMinOrder = 6  // a line: pieces share none
 	buddyMaxOrder = 20 // 1 MiB
@@ -45,12 +46,12 @@ func OpenBuddy(m *nvmap.Map) (*Buddy, error) {
 	if err := formatBuddy(m); err != nil {
 		return nil, err
 	}
-	var b [16]byte
-	if err := m.Device().Read(0, b[:]); err != nil {
+	var b [buddyHeadBytes]byte
+	if err := m.Device().Read(buddyMagicOff, b[:]); err != nil {
 		return nil, err
 	}
 	le := binary.LittleEndian
-	if magic := le.Uint64(b[buddyMagicOff:]); magic != magicBuddy {
+	if magic := le.Uint64(b[buddyMagicOff:]); magic != magicBuddy && magic != magicCreating {
 		return nil, fmt.Errorf("%w: the first bytes are %#016x", ErrNotStore, magic)
 	}
 	root, ok := unpackRoot(le.Uint64(b[buddyRootOff:]))
@@ -60,8 +61,8 @@ func OpenBuddy(m *nvmap.Map) (*Buddy, error) {
 	return &Buddy{m: m, root: root, used: map[Off]int{}, end: buddyBase, err: ErrNotRecovered}, nil
 }
 
-// formatBuddy makes an empty allocator where there is nothing, or what a crash
-// left of making one (A1).
+// formatBuddy begins to make an empty allocator where there is nothing, or what a
+// crash left of making one (A1). Recover ends it.
 func formatBuddy(m *nvmap.Map) error {
 	absent, err := Absent(m)
 	if err != nil || !absent {
@@ -73,10 +74,7 @@ func formatBuddy(m *nvmap.Map) error {
 	if err := writeWord(m, buddyMagicOff, magicCreating); err != nil {
 		return err
 	}
-	if err := writeWord(m, buddyRootOff, packRoot(0)); err != nil {
-		return err
-	}
-	return writeWord(m, buddyMagicOff, magicBuddy)
+	return writeWord(m, buddyRootOff, packRoot(0))
 }
 
 // orderOf returns the order of the smallest piece that holds n bytes.
@@ -106,9 +104,22 @@ func (b *Buddy) Recover(walk func(keep func(o Off, n int) error) error) error {
 		used = b.fill(b.end, buddyMaxOrder, used)
 		b.end += 1 << buddyMaxOrder
 	}
-	// What a killed process left may be visible without being durable (R12).
-	b.err = writeWord(b.m, buddyRootOff, packRoot(b.root))
+	b.err = b.persist()
 	return b.err
+}
+
+// persist writes the head, which ends the creation of an allocator, and does it
+// again at every opening: what a killed process left may be visible without being
+// durable (R12).
+func (b *Buddy) persist() error {
+	var head [buddyHeadBytes]byte
+	le := binary.LittleEndian
+	le.PutUint64(head[buddyMagicOff:], magicBuddy)
+	le.PutUint64(head[buddyRootOff:], packRoot(b.root))
+	if err := b.m.Write(buddyMagicOff, head[:]); err != nil {
+		return err
+	}
+	return b.m.Fence()
 }
 
 // keep notes that the n bytes at o are used.

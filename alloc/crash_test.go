@@ -80,9 +80,28 @@ func (c *crashing) verdict(t *testing.T) {
 	t.Logf("%d images", c.images)
 }
 
+// verdictWithout is verdict for a test that has switched rules off: it must have
+// objected.
+func (c *crashing) verdictWithout(t *testing.T, off Rules) {
+	t.Helper()
+	switch {
+	case off == 0:
+		c.verdict(t)
+	case c.err == nil:
+		t.Errorf("without the rule nothing was wrong in %d images: the test does not test it", c.images)
+	default:
+		t.Logf("without the rule: %v", c.err)
+	}
+}
+
 // TestA1CrashWhileCreating: a crash while a store is created leaves a device
 // that counts as absent, and can be formatted, or an empty store.
 func TestA1CrashWhileCreating(t *testing.T) {
+	crashCreation(t, 0)
+	crashCreation(t, RuleA1)
+}
+
+func crashCreation(t *testing.T, off Rules) {
 	s := nvmap.NewSim(nvmap.NewMem(tinyBytes))
 	m := mapOf(t, s)
 	c := watch(s, func(m *nvmap.Map) error {
@@ -104,10 +123,10 @@ func TestA1CrashWhileCreating(t *testing.T) {
 		}
 		return nil
 	})
-	if err := Format(m, tiny); err != nil {
+	if err := FormatWithout(m, tiny, off); err != nil {
 		t.Fatal(err)
 	}
-	c.verdict(t)
+	c.verdictWithout(t, off)
 	if absent, err := Absent(m); absent || err != nil {
 		t.Errorf("after Format: absent %v, %v", absent, err)
 	}
@@ -286,6 +305,11 @@ func (r *Region) dropCurrent() {
 // TestA5CrashWhileGrowing: the slabs that a crash leaves are whole groups with
 // headers and without identities, also on a device that held something else.
 func TestA5CrashWhileGrowing(t *testing.T) {
+	crashGrowth(t, 0)
+	crashGrowth(t, RuleA5)
+}
+
+func crashGrowth(t *testing.T, off Rules) {
 	base := nvmap.NewMem(tinyBytes)
 	if err := base.Grow(tinyBytes / 4); err != nil {
 		t.Fatal(err)
@@ -297,6 +321,7 @@ func TestA5CrashWhileGrowing(t *testing.T) {
 	s := nvmap.NewSim(base)
 	m := mapOf(t, s)
 	r := mustOpen(t, m)
+	r.off = off
 	c := watch(s, func(m *nvmap.Map) error {
 		after, err := Open(m)
 		if err != nil {
@@ -315,7 +340,7 @@ func TestA5CrashWhileGrowing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.verdict(t)
+	c.verdictWithout(t, off)
 }
 
 // TestR12HeadIsWrittenAgain: a process dies while it creates or grows a store,
@@ -334,7 +359,7 @@ func TestR12HeadIsWrittenAgain(t *testing.T) {
 		kills++
 	})
 	r := mustOpen(t, m)
-	for range 3 {
+	for range 5 {
 		if err := r.grow(2 * tinyGroup); err != nil {
 			t.Fatal(err)
 		}
@@ -372,6 +397,17 @@ func relyOn(t *testing.T, s *nvmap.Sim) error {
 // TestA6MapOfLostCheckpoint: the map of a checkpoint that did not flip counts
 // neither at the next opening nor when later superblocks have its generation.
 func TestA6MapOfLostCheckpoint(t *testing.T) {
+	if err := loseCheckpoint(t, 0); err != nil {
+		t.Error(err)
+	}
+	if err := loseCheckpoint(t, RuleA6); err == nil {
+		t.Error("without the rule nothing was wrong: the test does not test it")
+	} else {
+		t.Logf("without the rule: %v", err)
+	}
+}
+
+func loseCheckpoint(t *testing.T, off Rules) (wrong error) {
 	m := mapOf(t, nvmap.NewMem(tinyBytes))
 	r := mustOpen(t, m)
 	kept, gone := must(r.AllocRecord(0, false)), must(r.AllocRecord(0, false))
@@ -390,7 +426,7 @@ func TestA6MapOfLostCheckpoint(t *testing.T) {
 	}
 	opened := func(checkpoint uint64, live bool) *Region {
 		t.Helper()
-		r, err := Open(m)
+		r, err := OpenWithout(m, off)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -399,7 +435,7 @@ func TestA6MapOfLostCheckpoint(t *testing.T) {
 		}
 		r.Ready()
 		if !r.IsLive(kept) || r.IsLive(gone) != live {
-			t.Errorf("generation %d, checkpoint %d: live %v and %v, want true and %v", r.Generation(), checkpoint, r.IsLive(kept), r.IsLive(gone), live)
+			wrong = fmt.Errorf("generation %d, checkpoint %d: live %v and %v, want true and %v", r.Generation(), checkpoint, r.IsLive(kept), r.IsLive(gone), live)
 		}
 		return r
 	}
@@ -415,6 +451,7 @@ func TestA6MapOfLostCheckpoint(t *testing.T) {
 	}
 	checkpoint = flip(opened(checkpoint, true)) // nothing changed, and yet
 	opened(checkpoint, true)
+	return wrong
 }
 
 // mustOpen formats a map with tiny slabs and opens it for use.

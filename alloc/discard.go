@@ -3,6 +3,7 @@ package alloc
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // A free slab need not have blocks behind it: a file system gets them back, so
@@ -245,16 +246,17 @@ func (r *Region) Truncate() (int64, error) {
 		return 0, nil
 	}
 	cut := r.geo.sizeOf(len(r.slabs)) - r.geo.sizeOf(n)
-	if r.off&RuleA12 == 0 {
-		if err := writeWord(r.m, headSizeOff, packSize(n)); err != nil {
-			return 0, err
-		}
-	}
-	if err := dev.Truncate(r.geo.sizeOf(n)); err != nil {
-		return 0, err
+	steps := []func() error{
+		func() error { return writeWord(r.m, headSizeOff, packSize(n)) },
+		func() error { return dev.Truncate(r.geo.sizeOf(n)) },
 	}
 	if r.off&RuleA12 != 0 {
-		return cut, writeWord(r.m, headSizeOff, packSize(n))
+		slices.Reverse(steps)
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return 0, err
+		}
 	}
 	for i := n; i < len(r.slabs); i++ {
 		if !r.geo.isMeta(i) {

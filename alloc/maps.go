@@ -150,7 +150,7 @@ func (r *Region) loadMap(i int, buf []byte, checkpoint uint64) bool {
 			continue
 		}
 		generation := head & (1<<48 - 1)
-		if generation > checkpoint {
+		if generation > checkpoint && r.off&RuleA6 == 0 {
 			s.dirty = true
 			continue
 		}

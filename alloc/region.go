@@ -80,7 +80,9 @@ type Region struct {
 // Format makes an empty store on a device that holds none. A1: the magic word
 // says "creating" until all else is fenced, so that a crash leaves a device
 // that Absent calls absent, or an empty store.
-func Format(m *nvmap.Map, o Options) error {
+func Format(m *nvmap.Map, o Options) error { return FormatWithout(m, o, 0) }
+
+func format(m *nvmap.Map, o Options, off Rules) error {
 	geo, err := makeGeometry(orDefault(o.SlabBytes, DefaultSlabBytes), orDefault(o.GroupSlabs, DefaultGroupSlabs))
 	if err != nil {
 		return err
@@ -95,15 +97,23 @@ func Format(m *nvmap.Map, o Options) error {
 	if err := m.Grow(geo.sizeOf(geo.metaSlabs + reserveSlabs + 4)); err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
-	if err := writeWord(m, headMagicOff, magicCreating); err != nil {
+	first := uint64(magicCreating)
+	if off&RuleA1 != 0 {
+		first = magicStore
+	}
+	if err := writeWord(m, headMagicOff, first); err != nil {
 		return err
 	}
 	// All four slots and the size word are written below, whatever a creation
-	// that did not end has left in them; the rest of the area is not read.
+	// that did not end has left in them; the rest of the area is not read. They
+	// share a fence: none of them counts before the magic word says so.
 	sb := superblock{id: id, slabBytes: geo.slabBytes, groupSlabs: geo.groupSlabs, payload: o.Payload}
 	for sb.generation = 0; sb.generation < 2; sb.generation++ {
-		if err := writeSuper(m, &sb, 0); err != nil {
-			return err
+		b := sb.encode()
+		for c := range 2 {
+			if err := m.Write(slotOff(sb.generation, c), b); err != nil {
+				return err
+			}
 		}
 	}
 	if err := writeWord(m, headSizeOff, packSize(0)); err != nil || o.Unfinished {
@@ -466,6 +476,9 @@ func (r *Region) formatGroups(from, to int) error {
 		if err := r.m.Write(o, groupHeader(r.id, i/r.geo.groupSlabs)); err != nil {
 			return err
 		}
+	}
+	if r.off&RuleA5 != 0 {
+		return nil
 	}
 	return r.m.Fence()
 }

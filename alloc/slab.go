@@ -261,7 +261,9 @@ func (r *Region) isFree(i int) bool {
 // carving fail its checksum.
 func (r *Region) carve(i int32, k Kind, c ClassID) error {
 	s := &r.slabs[i]
-	s.carve++
+	if r.off&RuleA4 == 0 || s.carve == 0 {
+		s.carve++
+	}
 	s.kind, s.class = k, c
 	s.slots = int32(r.geo.slabBytes / r.table.slotBytes(k, c))
 	s.usedN, s.liveN, s.cursor, s.touched, s.laps = 0, 0, 0, 0, 0
