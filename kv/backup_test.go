@@ -17,6 +17,7 @@ import (
 
 	"nvkv/alloc"
 	"nvkv/nvmap"
+	"nvkv/nvmap/crashtest"
 )
 
 // backupOf returns a store's backup.
@@ -412,20 +413,21 @@ func (h *hooked) Read(p []byte) (int, error) {
 func TestI20_RestoreIsAllOrNothing(t *testing.T) {
 	skipInRace(t)
 	stream, want := smallStream(t)
-	if images, err := crashRestore(stream, want, 0); err != nil {
+	if images, err := crashRestore(nil, stream, want, 0); err != nil {
 		t.Error(err)
 	} else if images < 50 {
 		t.Errorf("only %d images", images)
 	}
-	_, err := crashRestore(stream, want, ruleI20)
+	_, err := crashRestore(nil, stream, want, ruleI20)
 	if err == nil {
 		t.Fatal("without the rule nothing was wrong: the test does not test it")
 	}
 	t.Logf("without the rule: %.200v", err)
 }
 
-func crashRestore(stream []byte, want model, broken rules) (images int, err error) {
+func crashRestore(sites *crashtest.Sites, stream []byte, want model, broken rules) (images int, err error) {
 	dev := nvmap.NewSim(nvmap.NewMem(crashMediumBytes))
+	defer dev.Close()
 	o := &Options{SlabBytes: 4096, broken: broken}
 	whole := 0
 	look := func(limit int) {
@@ -443,12 +445,13 @@ func crashRestore(stream []byte, want model, broken rules) (images int, err erro
 	}
 	dev.OnFence(func() { look(20) })
 	dev.OnWrite(func(nvmap.Off, int) { look(1) })
-	if e := RestoreDevice(context.Background(), crashDevice{dev}, bytes.NewReader(stream), o); e != nil {
+	if e := RestoreDevice(context.Background(), sites.Device(dev), bytes.NewReader(stream), o); e != nil {
 		return images, e
 	}
+	before, seen := whole, images
 	look(20)
-	if whole == 0 && err == nil {
-		err = errors.New("no image held the store")
+	if whole-before != images-seen && err == nil {
+		err = errors.New("the restore had returned, and an image does not hold the store")
 	}
 	return images, err
 }

@@ -216,23 +216,29 @@ func TestReadersBesideEviction(t *testing.T) {
 				}
 			})
 			all.Go(func() { readEveryWay(t, db, keys, &stop) })
+			end := func() {
+				stop.Store(true)
+				all.Wait()
+			}
+			defer end()
 			rng := rand.New(rand.NewPCG(1, 1))
 			last := make([]int, keys)
-			began := time.Now()
 			puts, evictions := 6000, uint64(500)
 			if raceBuild {
-				puts, evictions = 100, 1 // readers and writers exclude each other there
+				puts, evictions = 600, 60 // readers and writers exclude each other there
 			}
-			enough := func() bool { return db.m.Stats().Evictions >= evictions || time.Since(began) > 30*time.Second }
-			for i := 1; i <= puts || !enough(); i++ {
+			patience := time.Now().Add(3 * time.Minute)
+			for i := 1; i <= puts || db.m.Stats().Evictions < evictions; i++ {
+				if time.Now().After(patience) {
+					t.Fatalf("%d puts and %d evictions in three minutes", i, db.m.Stats().Evictions)
+				}
 				k := rng.IntN(keys)
 				if err := db.Put(fmt.Appendf(nil, "key%07d", k), fmt.Append(nil, i)); err != nil {
 					t.Fatal(err)
 				}
 				last[k] = i
 			}
-			stop.Store(true)
-			all.Wait()
+			end()
 			for k, want := range last {
 				if v, err := db.Get(fmt.Appendf(nil, "key%07d", k)); err != nil || string(v) != fmt.Sprint(want) {
 					t.Fatalf("key %d: %q, %v; want %d", k, v, err, want)

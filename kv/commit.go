@@ -115,11 +115,8 @@ func (db *DB) commit(es []entry) (err error) {
 	if err := db.openGroup(urgent); err != nil {
 		return db.refuse(err)
 	}
-	if err := db.place(es, urgent); err != nil {
-		return db.refuse(err)
-	}
-	if err := db.store(es); err != nil {
-		return db.fail(err)
+	if err := db.placeAndStore(es, urgent); err != nil {
+		return err
 	}
 	// The descent overlaps the drain of the stores: the fence waits for them,
 	// loads do not.
@@ -143,6 +140,21 @@ func (db *DB) commit(es []entry) (err error) {
 	db.count(es)
 	db.pressed()
 	return db.countGroup(es)
+}
+
+// placeAndStore gives the entries their places, all of them before the first is
+// written (I1), and writes them.
+func (db *DB) placeAndStore(es []entry, urgent bool) error {
+	if db.off(ruleI1) {
+		return db.storeAsPlaced(es, urgent)
+	}
+	if err := db.place(es, urgent); err != nil {
+		return db.refuse(err)
+	}
+	if err := db.store(es); err != nil {
+		return db.fail(err)
+	}
+	return nil
 }
 
 // guardedCommit is guarded for a commit: how far it came is not known.
@@ -551,7 +563,7 @@ func (db *DB) count(es []entry) {
 	if db.sinceCheckpoint >= db.opt.CheckpointBytes {
 		db.wakeCheckpointer()
 		// R11: a writer two intervals past the last freeze waits for one.
-		db.behind.Store(db.sinceCheckpoint >= 2*db.opt.CheckpointBytes)
+		db.behind.Store(db.sinceCheckpoint >= 2*db.opt.CheckpointBytes && !db.off(ruleR11))
 	}
 }
 
@@ -655,6 +667,9 @@ func (db *DB) serve(o *op, own bool) {
 func (db *DB) commitGroup(o *op) error {
 	if len(o.group) == 0 {
 		return db.commit(o.entries)
+	}
+	if db.off(ruleI2) {
+		return db.commitEach(o)
 	}
 	es := append(db.groupEntries[:0], o.entries...)
 	for _, other := range o.group {

@@ -417,6 +417,31 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
+// TestR14_ReadOnlyWritesNothing opens a store that died, which needs a recovery,
+// read-only, and counts what the device is asked for.
+func TestR14_ReadOnlyWritesNothing(t *testing.T) {
+	image, m, _ := smallStore(t, false)
+	withAndWithout(t, ruleR14, func(off rules) error {
+		base := nvmap.NewMem(8 << 20)
+		if err := firstErr(base.Grow(int64(len(image))), base.Write(0, image)); err != nil {
+			return err
+		}
+		dev := nvmap.NewSim(base)
+		db, err := OpenDevice(dev, &Options{ReadOnly: true, broken: off})
+		if err != nil {
+			return err
+		}
+		m.compare(t, db)
+		if err := db.Close(); err != nil {
+			return err
+		}
+		if w, f := dev.Writes(), dev.Fences(); w > 0 || f > 0 {
+			return fmt.Errorf("%d writes and %d fences", w, f)
+		}
+		return nil
+	})
+}
+
 // TestLimits stores the smallest and the largest, and finds them again.
 func TestLimits(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")

@@ -171,7 +171,10 @@ func (db *DB) open() (err error) {
 	}
 	db.r.SetReadOnly(db.opt.ReadOnly)
 	db.seed = db.r.ID().Seed()
-	db.ix = index{m: db.m, r: db.r, sections: &db.pages, mapped: db.m.Device().Mapping() != nil, retire: db.retirePage, room: db.readRoom}
+	db.ix = index{
+		m: db.m, r: db.r, sections: &db.pages, mapped: db.m.Device().Mapping() != nil,
+		retire: db.retirePage, room: db.readRoom, inPlace: db.off(ruleI4),
+	}
 	if err := db.recover(); err != nil {
 		return err
 	}

@@ -37,6 +37,7 @@ type index struct {
 	blocks   []nvmap.Off
 	private  bool           // building beside the published tree
 	replaced []nvmap.PageID // pages whose versions change when a private build is published
+	inPlace  bool           // a test has switched I4 off
 
 	// retire is told of every page and block that left the tree and of the
 	// epoch it was born in. It must not be used again before nobody sees it.
@@ -340,6 +341,9 @@ func (ix *index) own(p *path, level int) (*page, error) {
 			return nil, err
 		}
 	}
+	if ix.inPlace {
+		return ix.renew(id)
+	}
 	np, err := ix.takePage()
 	if err != nil {
 		return nil, err
@@ -418,6 +422,9 @@ func (ix *index) ownVals(p *path) (*vblock, error) {
 	parent, err := ix.own(p, 1)
 	if err != nil {
 		return nil, err
+	}
+	if ix.inPlace {
+		return ix.renewVals(p.vals)
 	}
 	n, b, err := ix.bornVals()
 	if err != nil {

@@ -42,6 +42,10 @@ func TestMain(m *testing.M) {
 	if path == "" {
 		code := m.Run()
 		sayTally()
+		if err := tooFewStates(); err != nil && code == 0 {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
 		os.Exit(code)
 	}
 	seed, _ := strconv.ParseUint(os.Getenv(killSeedEnv), 10, 64)

@@ -48,7 +48,7 @@ func TestLifetimes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	broken, _ := strconv.ParseUint(os.Getenv(lifetimeBroken), 10, 32)
+	broken, _ := strconv.ParseUint(os.Getenv(lifetimeBroken), 10, 64)
 	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{SlabBytes: 4096, CheckpointBytes: 256 << 10, MaxBytes: 256 << 20, tidySlack: 1, broken: rules(broken)})
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

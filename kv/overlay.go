@@ -17,6 +17,7 @@ type overlay struct {
 	ranges []keyRange
 	added  int    // nodes: when it grows, a cursor looks again for its next one
 	chunk  []byte // where images are cut from
+	reuse  bool   // a test has switched R3 off
 }
 
 // node is the newest change to a key.
@@ -102,6 +103,10 @@ func (o *overlay) set(kind byte, key, value []byte, expiry int64) {
 		n = o.insert(&before)
 	}
 	n.kind, n.covered, n.expiry = kind, false, expiry
+	if o.reuse && len(n.image) == maxRecHeader+len(key)+len(value) {
+		copy(n.value(), value)
+		return
+	}
 	n.image = o.copyImage(key, value)
 	n.key = n.image[maxRecHeader : maxRecHeader+len(key) : maxRecHeader+len(key)]
 }

@@ -258,7 +258,7 @@ func (rc *recovery) lastCounter() uint64 {
 // fence failed and left its pages looking clean (R12).
 func (rc *recovery) persist() error {
 	db := rc.db
-	if db.opt.ReadOnly || db.off(ruleR12) {
+	if db.writesNothing() || db.off(ruleR12) {
 		return nil
 	}
 	for _, c := range rc.last {
@@ -300,6 +300,9 @@ func (rc *recovery) rewriteRun(e alloc.Extent) error {
 	return db.m.Write(e.Off, bytes.Clone(db.bytesAt(e.Off, int(e.Bytes))))
 }
 
+// writesNothing says whether this is an opening read-only (R14).
+func (db *DB) writesNothing() bool { return db.opt.ReadOnly && !db.off(ruleR14) }
+
 func (rc *recovery) damage(o nvmap.Off, what string, key []byte) {
 	d := CorruptError{Off: uint64(o), Structure: what, Key: bytes.Clone(key)}
 	rc.db.recovered.damaged = append(rc.db.recovered.damaged, d)
@@ -311,9 +314,11 @@ func (rc *recovery) damage(o nvmap.Off, what string, key []byte) {
 func (rc *recovery) beginRun() error {
 	db, st := rc.db, rc.st
 	db.dirtySince = true
-	db.sinceCheckpoint = rc.bytes // R11
+	if !db.off(ruleR11) {
+		db.sinceCheckpoint = rc.bytes
+	}
 	db.checkpoints.base = rc.st
-	if db.opt.ReadOnly {
+	if db.writesNothing() {
 		return nil
 	}
 	if st.run == maxRun {

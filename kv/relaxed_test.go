@@ -3,6 +3,7 @@ package kv
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -21,11 +22,14 @@ func relaxedCrasher(seed uint64) *crasher {
 
 func TestRelaxedCrashes(t *testing.T) {
 	skipInRace(t)
-	operations := 150
-	if testing.Short() {
+	seeds, operations := uint64(6), 150
+	switch {
+	case os.Getenv("NVKV_CRASH") == "long":
+		seeds, operations = 40, 400
+	case testing.Short():
 		operations = 60
 	}
-	for seed := range uint64(6) {
+	for _, seed := range crashSeeds(t, seeds) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			c := relaxedCrasher(seed)

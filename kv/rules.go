@@ -6,11 +6,12 @@ import (
 	"errors"
 
 	"nvkv/alloc"
+	"nvkv/nvmap"
 )
 
 // rules are invariants of the commit protocol that a test can switch off, to
 // show that it would notice their absence. docs/design.md says what each is.
-type rules uint32
+type rules uint64
 
 const (
 	ruleR1         rules = 1 << iota // one record per key in a transaction; with it R2, which holds by it
@@ -44,6 +45,14 @@ const (
 	ruleI52                          // clean is what the device has all of
 	ruleI42                          // a range deletes what is older, and only that
 	ruleI20                          // a restored store counts when all of it is there
+	ruleI1                           // no commit fails for want of space once it has written
+	ruleI2                           // no record is written before the transaction before is fenced
+	ruleI4                           // a checkpoint writes over nothing that the last one names
+	ruleR3                           // what a transaction superseded in itself is not reused before its end
+	ruleR11                          // what a recovery reads is bounded
+	ruleR14                          // an opening read-only writes nothing
+	ruleA4                           // every carving has a number of its own
+	ruleA5                           // headers of new groups are fenced before the size word
 )
 
 // off says whether a test has switched a rule off.
@@ -51,7 +60,7 @@ func (db *DB) off(r rules) bool { return db.opt.broken&r != 0 }
 
 // alloc returns those of the rules that are the allocator's.
 func (r rules) alloc() (off alloc.Rules) {
-	for from, to := range map[rules]alloc.Rules{ruleR9Fall: alloc.RuleA3, ruleR9Fence: alloc.RuleA2, ruleR10: alloc.RuleR10, ruleA10: alloc.RuleA10, ruleA12: alloc.RuleA12, ruleA11: alloc.RuleA11} {
+	for from, to := range map[rules]alloc.Rules{ruleR9Fall: alloc.RuleA3, ruleR9Fence: alloc.RuleA2, ruleR10: alloc.RuleR10, ruleA10: alloc.RuleA10, ruleA12: alloc.RuleA12, ruleA11: alloc.RuleA11, ruleA4: alloc.RuleA4, ruleA5: alloc.RuleA5} {
 		if r&from != 0 {
 			off |= to
 		}
@@ -69,6 +78,65 @@ func (rc *recovery) resumeRun() error {
 	db.run, db.counter = rc.st.run, rc.lastCounter()
 	db.visible = makeNumber(db.run, db.counter)
 	return nil
+}
+
+// storeAsPlaced writes each record as soon as it has a slot, as a commit without
+// I1 would: the store may turn out to be full in the middle.
+func (db *DB) storeAsPlaced(es []entry, urgent bool) error {
+	db.counter++
+	for i := range es {
+		err := db.placeOne(&es[i], len(es) > 1, urgent)
+		if err != nil {
+			for j := range i {
+				db.unplace(&es[j])
+			}
+			return err
+		}
+		if es[i].spill {
+			if err := db.storeRuns(&es[i]); err != nil {
+				return err
+			}
+		}
+		if err := db.storeOne(&es[i], i, len(es)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// commitEach commits o and its group as transactions of their own under one
+// fence, as a turn without I2 would.
+func (db *DB) commitEach(o *op) error {
+	all := append([]*op{o}, o.group...)
+	for i, one := range all {
+		if i < len(all)-1 {
+			db.opt.broken |= ruleI3 // which is the fence
+		} else {
+			db.opt.broken &^= ruleI3
+		}
+		if err := db.commit(one.entries); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// renew has a page of an older epoch change where it is, as an index without I4
+// would.
+func (ix *index) renew(id nvmap.PageID) (*page, error) {
+	pg, err := ix.m.Frame(id)
+	if err == nil {
+		setBirth(pg, ix.epoch)
+	}
+	return pg, err
+}
+
+func (ix *index) renewVals(n uint64) (*vblock, error) {
+	b, err := ix.valsFrame(n)
+	if err == nil {
+		setVbBirth(b, ix.epoch)
+	}
+	return b, err
 }
 
 // moveVerbatim moves the record that db.way leads to as it is, under its old

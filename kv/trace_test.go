@@ -22,7 +22,7 @@ import (
 
 // traces are those that stand by themselves, for whoever wants them all.
 var traces = []trace{
-	trace06_HeadOfAKilledProcess, trace01_OneRecordPerKey, trace02_TombstoneOutlivesRecovery, trace02_TombstoneOutlivesItsCommit, trace03_FreezeCutsTheLists, trace04_RecoveryDecidesOnce, trace05_MarksAreRenewed, trace06_RecoveryWritesAgain, trace06_NothingAfterAFailedFence, trace07_NoFallingBack, trace07_CopiesOneByOne, trace09_ExpiryFreesNothing, trace16_MapsMarkWhatTheRootReaches, trace17_NeverAnotherKeysValue, traceI3_PublishedAfterItsFence, traceI5_RunListsOutliveTheirRecords, traceI6_KeysInRunsOutliveTheirRecords, traceI40_AnOpeningTakesBackThatNothingWasWritten, trace01_Batch, trace12_LongKeysAreNotReferences,
+	trace06_HeadOfAKilledProcess, trace01_OneRecordPerKey, trace02_TombstoneOutlivesRecovery, trace02_TombstoneOutlivesItsCommit, trace03_FreezeCutsTheLists, trace04_RecoveryDecidesOnce, trace05_MarksAreRenewed, trace06_RecoveryWritesAgain, trace06_NothingAfterAFailedFence, trace07_NoFallingBack, trace07_CopiesOneByOne, trace09_ExpiryFreesNothing, trace16_MapsMarkWhatTheRootReaches, trace17_NeverAnotherKeysValue, traceI3_PublishedAfterItsFence, traceI5_RunListsOutliveTheirRecords, traceI6_KeysInRunsOutliveTheirRecords, traceI40_AnOpeningTakesBackThatNothingWasWritten, trace01_Batch, trace12_LongKeysAreNotReferences, traceI1_NothingIsWrittenBeforeAllHasAPlace, traceI2_OneTransactionAtATime, traceI4_CheckpointsLieBesideEachOther, traceA5_SizeWordBeforeTheFirstSlab, traceA12_SizeWordBeforeTheCut,
 }
 
 // traceImages is how many images of one moment a trace looks at.
@@ -470,26 +470,129 @@ func trace12_LongKeysAreNotReferences(s *session) error {
 
 // Trace 13: a value holds images of records, as a stored backup does. It is
 // deleted, its pages are carved into slots, and the images lie where records
-// begin. Their checksums are of another place and carving. The broken form
+// begin. Their checksums are of another place. The broken form
 // forges images of the very place: they count, so nothing but the checksum kept
 // the others out.
 func TestTrace13_BytesInsideValues(t *testing.T) {
-	for _, forged := range []bool{false, true} {
-		_, err := tell(0, func(s *session) error { return insideValue(s, forged) })
-		switch {
-		case forged && err == nil:
-			t.Error("forged records did not count: the trace does not test the checksum")
-		case forged:
-			t.Logf("forged: %.300v", err)
-		case err != nil:
-			t.Error(err)
-		}
+	if _, err := tell(0, func(s *session) error { return insideValue(s, fromABackup) }); err != nil {
+		t.Error(err)
+	}
+	_, err := tell(0, func(s *session) error { return insideValue(s, forged) })
+	if err == nil {
+		t.Fatal("forged records did not count: the trace does not test the checksum")
+	}
+	t.Logf("forged: %.300v", err)
+}
+
+// A4: the same with images of the very place, made for the carving that they are
+// written in. Were the next one to have the same number, they would count.
+func TestA4_EveryCarvingHasItsNumber(t *testing.T) {
+	tellTwice(t, ruleA4, func(s *session) error { return insideValue(s, ofThisCarving) })
+}
+
+// Trace 14: a put has the store grow, and a crash takes the size word and leaves
+// the rest. The next growth takes the same slabs for new ones, and carves them
+// under the same numbers: what the lost put has left in them would count.
+func TestTrace14_SizeWordBeforeTheFirstSlab(t *testing.T) {
+	if _, err := tell(0, traceA5_SizeWordBeforeTheFirstSlab); err != nil {
+		t.Error(err)
 	}
 }
 
+func traceA5_SizeWordBeforeTheFirstSlab(s *session) error {
+	fillers, fences, runs, err := whatGrows()
+	if err != nil {
+		return err
+	}
+	if err := s.do(put("victim", "1")); err != nil {
+		return err
+	}
+	for i := range fillers {
+		if err := s.do(put(fmt.Sprint("filler", i), elsewhere)); err != nil {
+			return err
+		}
+	}
+	grower := fmt.Sprint("filler", fillers)
+	images := string(recordImages(s.db, runs, ofThisCarving)[:len(elsewhere)])
+	s.atFences(func() {
+		const limit = 400 // the size word is one line of many
+		if fences--; fences == 0 {
+			s.m.CrashThen(limit, func(m *crashtest.Medium) error {
+				s := m.Session().(*session)
+				if _, ok := s.acked[grower]; ok { // nothing was lost
+					return nil
+				}
+				return s.takeRuns(runs)
+			})
+		}
+	})
+	err = s.do(put(grower, images))
+	s.m.Hook(nil)
+	if err == nil && fences != 0 {
+		err = errors.New("the store has not grown")
+	}
+	return firstErr(s.failure(), err)
+}
+
+// whatGrows returns how many fillers a new store takes before the put of one more
+// has it grow, with how many fences, and where that one lies then.
+func whatGrows() (fillers, fences int, runs []alloc.Extent, err error) {
+	s, err := newCrasher(1).start()
+	if err == nil {
+		err = s.do(put("victim", "1"))
+	}
+	const first = 10 // growths of the index aside
+	for err == nil {
+		size, before := s.dev.Size(), s.dev.Fences()
+		if err = s.do(put(fmt.Sprint("filler", fillers), elsewhere)); err == nil && s.dev.Size() > size && fillers > first {
+			fences = s.dev.Fences() - before
+			runs, err = runsOf(s.db, fmt.Sprint("filler", fillers))
+			break
+		}
+		fillers++
+	}
+	return fillers, fences, runs, firstErr(err, s.end())
+}
+
+// takeRuns has wide records take slabs until they have one of runs, and goes
+// through what a crash leaves then.
+func (s *session) takeRuns(runs []alloc.Extent) error {
+	for i := 0; !s.tookOne(runs); i++ {
+		if err := s.do(put(wide(fmt.Sprint(i)), "")); err != nil {
+			return err
+		}
+		if i == 400 {
+			return errors.New("the slabs were never taken")
+		}
+	}
+	return s.reopen(false)
+}
+
+// tookOne says whether a slab below runs is cut into slots of wide records.
+func (s *session) tookOne(runs []alloc.Extent) bool {
+	for _, e := range runs {
+		for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
+			if _, size, ok := s.db.r.Carve(o, alloc.KindRecord); ok && size == 1024 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// A seal says for which place and carving the image of a record at o is sealed,
+// in pages of a carving.
+type seal func(o nvmap.Off, carve uint32) (nvmap.Off, uint32)
+
+func fromABackup(o nvmap.Off, carve uint32) (nvmap.Off, uint32)   { return o + 1<<20, carve }
+func ofThisCarving(o nvmap.Off, carve uint32) (nvmap.Off, uint32) { return o, carve }
+
+// forged is for pages that are carved as a run once more, then into slots.
+func forged(o nvmap.Off, carve uint32) (nvmap.Off, uint32) { return o, carve + 2 }
+
 // insideValue stores pages of record images as a value, frees them, and has
 // some of their slabs carved into slots of the images' size.
-func insideValue(s *session, forged bool) error {
+func insideValue(s *session, as seal) error {
 	const pages = 40
 	var runs []alloc.Extent
 	err := script(
@@ -499,7 +602,7 @@ func insideValue(s *session, forged bool) error {
 			return err
 		},
 		func() error {
-			images := recordImages(s.db, runs, forged)
+			images := recordImages(s.db, runs, as)
 			return s.do(del("v"), put("v", string(images)))
 		},
 		func() error {
@@ -513,17 +616,7 @@ func insideValue(s *session, forged bool) error {
 		func() error { return s.reopen(false) }, // slabs are taken from the lowest again
 	)
 	// Wide records take free slabs until they get one of those.
-	taken := func() bool {
-		for _, e := range runs {
-			for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
-				if _, size, ok := s.db.r.Carve(o, alloc.KindRecord); ok && size == 1024 {
-					return true
-				}
-			}
-		}
-		return false
-	}
-	for i := 0; err == nil && !taken(); i++ {
+	for i := 0; err == nil && !s.tookOne(runs); i++ {
 		if err = s.do(put(wide(fmt.Sprint(i)), "")); err == nil && i == 400 {
 			err = errors.New("the slabs were never taken")
 		}
@@ -550,15 +643,12 @@ func runsOf(db *DB, key string) ([]alloc.Extent, error) {
 
 // recordImages fills runs with records that say victim=2, for slots of 1 KiB.
 // Their numbers are of the next opening and above what it will write.
-func recordImages(db *DB, runs []alloc.Extent, forged bool) (out []byte) {
+func recordImages(db *DB, runs []alloc.Extent, as seal) (out []byte) {
 	for _, e := range runs {
 		for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += 1024 {
 			carve, _, _ := db.r.Carve(o&^(nvmap.PageBytes-1), alloc.KindRun)
-			at := o + 1<<20 // where the backup had it
-			if forged {
-				at, carve = o, carve+2 // carved as a run again, then into slots
-			}
-			img := victimImage(db, at, carve, uint64(1000+len(out)))
+			at, number := as(o, carve)
+			img := victimImage(db, at, number, uint64(1000+len(out)))
 			out = append(append(out, img...), make([]byte, 1024-len(img))...)
 		}
 	}
@@ -656,6 +746,80 @@ func TestI3_PublishedAfterItsFence(t *testing.T) {
 
 func traceI3_PublishedAfterItsFence(s *session) error {
 	return s.doCrashing(false, put("a", "1"))
+}
+
+// I1: a batch that does not fit is written as far as it goes. The next
+// transaction makes it one that is not the highest, which no recovery counts.
+func TestI1_NothingIsWrittenBeforeAllHasAPlace(t *testing.T) {
+	tellTwice(t, ruleI1, traceI1_NothingIsWrittenBeforeAllHasAPlace)
+}
+
+func traceI1_NothingIsWrittenBeforeAllHasAPlace(s *session) error {
+	s.c.limit = 220 << 10
+	s.dev.SetLimit(s.c.limit)
+	n := 0
+	for ; s.c.full == 0; n++ {
+		if err := s.do(put(wide(fmt.Sprint(n)), "")); err != nil {
+			return err
+		}
+	}
+	batch := []change{put("a", "1"), put("b", "1"), put("z", strings.Repeat("v", int(s.c.limit)))} // z comes last
+	var deleted []change                                                                           // so that there is room for what the index needs, and for a and b
+	for i := range n - 10 {
+		deleted = append(deleted, del(wide(fmt.Sprint(i))))
+	}
+	return script(
+		func() error { return s.do(deleted...) },
+		s.checkpoint,
+		func() error {
+			full := s.c.full
+			err := s.write(batch, false)
+			if err == nil && s.c.full == full {
+				err = errors.New("the batch found room")
+			}
+			return err
+		},
+		func() error { return s.doCrashing(false, del(wide(fmt.Sprint(n-5)))) },
+	)
+}
+
+// I2: two callers' transactions are written under one fence. Only the higher one
+// is counted, so half of the lower one would pass for all of it.
+func TestI2_OneTransactionAtATime(t *testing.T) { tellTwice(t, ruleI2, traceI2_OneTransactionAtATime) }
+
+func traceI2_OneTransactionAtATime(s *session) error {
+	callers := [][]change{{put(wide("a"), "1"), put("b", "1")}, {put("c", "2")}}
+	if err := s.do(put(wide("a"), "0"), put("b", "0")); err != nil {
+		return err
+	}
+	first := s.acked.with(callers[0])
+	s.past = []model{first} // whole and alone, it would be no harm
+	s.next = first.with(callers[1])
+	s.atFences(func() { s.crash(s.c.images[0]) })
+	err := commitCallers(s.db, callers)
+	s.m.Hook(nil)
+	s.past, s.acked, s.next = nil, s.next, nil
+	return firstErr(s.failure(), err)
+}
+
+// I4: pages that the last checkpoint names change where they are. The next one
+// writes over them, and a crash in the middle leaves neither.
+func TestI4_CheckpointsLieBesideEachOther(t *testing.T) {
+	tellTwice(t, ruleI4, traceI4_CheckpointsLieBesideEachOther)
+}
+
+func traceI4_CheckpointsLieBesideEachOther(s *session) error {
+	return script(
+		func() error { return s.do(put("a", "1"), put("b", "1"), put(wide("c"), "1")) },
+		s.checkpoint,
+		func() error { return s.do(put("a", "2"), put("d", "2"), del(wide("c"))) },
+		func() error {
+			s.atFences(func() { s.crash(s.c.images[0]) })
+			err := s.checkpoint()
+			s.m.Hook(nil)
+			return firstErr(s.failure(), err)
+		},
+	)
 }
 
 // I5: a checkpoint names a record with runs; the record is replaced, its slot

@@ -390,14 +390,14 @@ func TestSweepMakesRoom(t *testing.T) {
 // failure at any fence shows no version that was overwritten. NVKV_CRASH=long
 // runs many seeds.
 func TestTTLCrash(t *testing.T) {
-	seeds, operations := 4, 60
+	seeds, operations := uint64(4), 60
 	switch {
 	case os.Getenv("NVKV_CRASH") == "long":
 		seeds, operations = 100, 400
 	case unsafe.Sizeof(raceLock{}) > 0: // a race build: slow, and there is nothing to race
 		seeds, operations = 2, 15
 	}
-	for seed := range uint64(seeds) {
+	for _, seed := range crashSeeds(t, seeds) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			c := newCrasher(seed)

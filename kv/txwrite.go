@@ -72,7 +72,7 @@ func (db *DB) beginWrite(managed bool) (*Tx, error) {
 		}
 	}
 	db.turn.hold()
-	tx := &Tx{db: db, root: db.ix.root, at: now(), w: &writing{managed: managed}}
+	tx := &Tx{db: db, root: db.ix.root, at: now(), w: &writing{managed: managed, changes: overlay{reuse: db.off(ruleR3)}}}
 	err = db.writable()
 	if err == nil {
 		err = db.txs.setWriter(db, tx)

@@ -186,6 +186,26 @@ func TestTxSlicesStay(t *testing.T) {
 	model{"a": "other", "b": string(bytes.Repeat([]byte("x"), 1000))}.compare(t, db)
 }
 
+// TestR3_SlicesOfATxStay: a slice that a transaction gave out of its own changes
+// stays as it is when the key is put again. Without the rule it does not.
+func TestR3_SlicesOfATxStay(t *testing.T) {
+	for _, off := range []rules{0, ruleR3} {
+		db, err := OpenDevice(nvmap.NewMem(8<<20), &Options{broken: off})
+		must(t, err)
+		must(t, db.Update(func(tx *Tx) error {
+			must(t, tx.Put([]byte("a"), []byte("first")))
+			first, err := tx.Get([]byte("a"))
+			must(t, err)
+			must(t, tx.Put([]byte("a"), []byte("other")))
+			if stayed := string(first) == "first"; stayed != (off == 0) {
+				t.Errorf("without rules %x the slice reads %q", off, first)
+			}
+			return nil
+		}))
+		must(t, db.Close())
+	}
+}
+
 func TestTxMisuse(t *testing.T) {
 	db := openMem(t)
 	must(t, db.Put([]byte("a"), []byte("1")))
