@@ -172,6 +172,7 @@ func traceA12_SizeWordBeforeTheCut(s *session) error {
 	if err == nil && s.dev.Size() >= size/2 {
 		err = fmt.Errorf("the device still has %d bytes of %d", s.dev.Size(), size)
 	}
+	s.crash(10) // it is cut, and nothing was fenced since
 	return firstErr(err, s.open(), s.failure())
 }
 
