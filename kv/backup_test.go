@@ -80,12 +80,18 @@ func backupStore(t testing.TB, path string) *DB {
 func TestBackupRestore(t *testing.T) {
 	dir := testDir(t)
 	db := backupStore(t, filepath.Join(dir, "a"))
-	stream := backupOf(t, db)
 	want, err := contents(db)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var told []Progress
+	db.opt.Progress = func(p Progress) { told = append(told, p) }
+	stream := backupOf(t, db)
+	db.opt.Progress = nil
+	if p := told[len(told)-1]; p.Op != "backup" || p.Done != int64(len(want)) || p.Total < p.Done || p.Bytes != int64(len(stream)) {
+		t.Errorf("at the end the progress is %+v, want %d keys and %d bytes done", p, len(want), len(stream))
+	}
+	told = nil
 	in := bytes.NewReader(append(bytes.Clone(stream), "what follows"...))
 	path := filepath.Join(dir, "b")
 	if err := Restore(context.Background(), path, in, &Options{Progress: func(p Progress) { told = append(told, p) }}); err != nil {

@@ -317,14 +317,15 @@ func contains(list []string, s string) bool {
 
 const lockPathEnv = "NVKV_LOCK_PATH"
 
-// lockChild opens a store that another process has, and says how it went.
+// lockChild opens a store that another process has, says how it went, and what
+// it reads.
 func lockChild(path string) {
 	for _, o := range []*Options{nil, {ReadOnly: true}} {
 		db, err := Open(path, o)
 		switch {
 		case err == nil:
-			fmt.Println("opened")
-			_ = db.Close()
+			v, err := db.Get([]byte("k"))
+			fmt.Println("opened", string(v), errors.Join(err, db.Close()))
 		case errors.Is(err, ErrLocked):
 			fmt.Println("locked")
 		default:
@@ -362,11 +363,11 @@ func TestLocked(t *testing.T) {
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if got := fromChild(t, path); got != "opened\nopened\n" {
+		if got := fromChild(t, path); got != "opened v <nil>\nopened v <nil>\n" {
 			t.Errorf("device %q, after Close: %s", device, got)
 		}
 		r := openTest(t, path, &Options{Device: device, ReadOnly: true})
-		if got := fromChild(t, path); got != "locked\nopened\n" {
+		if got := fromChild(t, path); got != "locked\nopened v <nil>\n" {
 			t.Errorf("device %q, beside a reader: %s", device, got)
 		}
 		if v, err := r.Get([]byte("k")); err != nil || string(v) != "v" {

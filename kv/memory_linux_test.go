@@ -3,11 +3,15 @@ package kv
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"encoding/binary"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -176,5 +180,74 @@ func TestHugeSparseMap(t *testing.T) {
 	t.Logf("%d KiB to open %d GiB, %d KiB with 256 pages read", opened>>10, m.Size()>>30, used>>10)
 	if opened > 16<<20 || used > 16<<20 {
 		t.Error("more than 16 MiB")
+	}
+}
+
+// TestLargeValue takes a value of 64 MiB, or of NVKV_VALUE_BYTES, up to the 1 GiB
+// that a value may have, through all that can be done with it, and counts what is
+// allocated on the way, in sizes of the value.
+func TestLargeValue(t *testing.T) {
+	skipInRace(t)
+	if testing.Short() {
+		t.Skip("a second, and gigabytes in its long form")
+	}
+	if !alone(t) {
+		return
+	}
+	size := int(fromEnv(t, "NVKV_VALUE_BYTES", 64<<20))
+	key, value := []byte("large"), make([]byte, size)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for i := 0; i+8 <= size; i += 8 {
+		binary.LittleEndian.PutUint64(value[i:], rng.Uint64())
+	}
+	dir := testDir(t)
+	path := filepath.Join(dir, "s")
+	db := openTest(t, path, nil)
+	allocs := func(what string, most float64, fn func() ([]byte, error)) {
+		t.Helper()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		got, err := fn()
+		runtime.ReadMemStats(&after)
+		must(t, err)
+		if got != nil && !bytes.Equal(got, value) {
+			t.Errorf("%s: another value, of %d bytes", what, len(got))
+		}
+		sizes := (float64(after.TotalAlloc-before.TotalAlloc) - 2<<20) / float64(size)
+		t.Logf("%s allocates %.2f times the value", what, max(sizes, 0))
+		if sizes > most {
+			t.Errorf("%s allocates more than %.1f times the value", what, most)
+		}
+	}
+	get := func(db *DB) func() ([]byte, error) { return func() ([]byte, error) { return db.Get(key) } }
+	allocs("Put", 1.1, func() ([]byte, error) { return nil, db.Put(key, value) })
+	allocs("Get", 1.1, get(db))
+	dst := make([]byte, 0, size)
+	allocs("GetAppend with room", 0.1, func() ([]byte, error) { return db.GetAppend(dst, key) })
+	allocs("Tx.Get", 1.1, func() (got []byte, err error) {
+		err = db.View(func(tx *Tx) error {
+			v, err := tx.Get(key)
+			got = append(dst[:0], v...)
+			return err
+		})
+		return got, err
+	})
+	allocs("Backup and Restore", 5, func() ([]byte, error) {
+		r, w := io.Pipe()
+		go func() {
+			_, err := db.Backup(context.Background(), w)
+			w.CloseWithError(err)
+		}()
+		return nil, Restore(context.Background(), filepath.Join(dir, "restored"), r, nil)
+	})
+	allocs("Get of the restored", 1.1, get(openTest(t, filepath.Join(dir, "restored"), nil)))
+	abandon(db)
+	db = openTest(t, path, nil)
+	allocs("Get after a crash", 1.1, get(db))
+	mustCheck(t, db)
+	must(t, db.Delete(key))
+	must(t, db.Compact(t.Context()))
+	if m := db.Metrics(); m.UsedBytes > int64(size)/10 {
+		t.Errorf("%d bytes in use after the value was deleted", m.UsedBytes)
 	}
 }

@@ -68,6 +68,13 @@ type Options struct {
 	// Compact is, and once at its end, by the goroutine that runs it.
 	Progress func(Progress)
 
+	// PoisonSlices is for testing programs that use transactions. Slices that these
+	// give out are copies then, and are overwritten with 0xdb as soon as they are
+	// not valid any more: those of Get when the Tx ends, those of cursors and
+	// iterators when they move. A program that keeps one finds out at once, under
+	// the race detector by name. It costs a copy of each.
+	PoisonSlices bool
+
 	// SlabBytes is the unit of space of a new store: a power of two from 4 KiB
 	// to 1 MiB; 0: 64 KiB. An existing store keeps what it has.
 	SlabBytes int

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 )
 
 // A backup is a stream: a header, chunks, a trailer. The payloads of the chunks,
@@ -281,8 +282,8 @@ func (s *streamReader) trailer(b []byte) error {
 	return nil
 }
 
-// take appends n bytes of payload to dst. It grows dst as they come: a length
-// that cannot be true costs no memory.
+// take appends n bytes of payload to dst. It grows dst as they come, to twice as
+// much each time: a length that cannot be true costs no memory.
 func (s *streamReader) take(dst []byte, n int) ([]byte, error) {
 	for n > 0 {
 		if len(s.left) == 0 {
@@ -294,6 +295,9 @@ func (s *streamReader) take(dst []byte, n int) ([]byte, error) {
 			}
 		}
 		k := min(n, len(s.left))
+		if cap(dst)-len(dst) < k {
+			dst = slices.Grow(dst, min(n, max(k, len(dst))))
+		}
 		dst = append(dst, s.left[:k]...)
 		s.left = s.left[k:]
 		n -= k

@@ -24,6 +24,8 @@ type Tx struct {
 	at    int64        // wall clock at Begin, by which records expire
 	err   error        // first one that an iterator met
 	ended bool
+
+	lenders []*lender // see Options.PoisonSlices
 }
 
 // txs counts open transactions, so that Close can leave the memory that they
@@ -112,6 +114,7 @@ func (tx *Tx) end() error {
 		return nil
 	}
 	tx.ended = true
+	tx.recall()
 	if tx.w != nil {
 		tx.endWriting()
 	} else if s, err := tx.db.enterCall(); err == nil {
@@ -195,7 +198,7 @@ func (tx *Tx) Get(key []byte) (value []byte, err error) {
 		if n.kind == kindDelete {
 			return nil, ErrNotFound
 		}
-		return n.value(), nil
+		return tx.lend(n.value()), nil
 	}
 	defer tx.db.guarded("get", panicOnFault(true), &err)
 	rec, err := tx.db.recordAt(key, tx.root, tx.at)
@@ -203,7 +206,7 @@ func (tx *Tx) Get(key []byte) (value []byte, err error) {
 		return nil, err
 	}
 	_, value, err = tx.db.content(rec)
-	return value, err
+	return tx.lend(value), err
 }
 
 // Has says whether key is there.

@@ -33,6 +33,7 @@ type Cursor struct {
 	key, value []byte
 	err        error
 	closed     bool
+	lender     *lender // nil unless slices are spoilt
 }
 
 // place is where a cursor stands.
@@ -58,7 +59,9 @@ const (
 )
 
 // Cursor returns a cursor over what the Tx sees. Close it, or end the Tx.
-func (tx *Tx) Cursor() *Cursor { return &Cursor{tx: tx, base: cursor{ix: &tx.db.ix}} }
+func (tx *Tx) Cursor() *Cursor {
+	return &Cursor{tx: tx, base: cursor{ix: &tx.db.ix}, lender: tx.lender()}
+}
 
 // First moves to the first key. Like all that move it says whether there is
 // one to stand on; if not, Err says whether an error is the reason.
@@ -111,7 +114,7 @@ func (c *Cursor) Key() []byte {
 	if !c.Valid() {
 		return nil
 	}
-	return c.key
+	return c.lend(c.key)
 }
 
 // Value returns the value of that key, nil if there is none.
@@ -119,7 +122,21 @@ func (c *Cursor) Value() []byte {
 	if !c.Valid() {
 		return nil
 	}
-	return c.value
+	return c.lend(c.value)
+}
+
+// lend returns what the cursor gives out; recall spoils it, if that is wanted.
+func (c *Cursor) lend(b []byte) []byte {
+	if c.lender == nil {
+		return b
+	}
+	return c.lender.lend(b)
+}
+
+func (c *Cursor) recall() {
+	if c.lender != nil {
+		c.lender.recall()
+	}
 }
 
 // Err returns the error that the last move met.
@@ -130,6 +147,7 @@ func (c *Cursor) Err() error { return c.err }
 func (c *Cursor) Close() error {
 	err := c.err
 	if !c.closed {
+		c.recall()
 		*c = Cursor{tx: c.tx, closed: true}
 	}
 	return err
@@ -139,6 +157,7 @@ func (c *Cursor) move(m motion, key []byte) bool {
 	if c.err = c.tryMove(m, key); c.err != nil {
 		c.place, c.key, c.value = nowhere, nil, nil
 	}
+	c.recall() // not before: key may be what it lent
 	return c.place == onKey
 }
 
@@ -344,6 +363,8 @@ func (tx *Tx) All(start, end []byte) iter.Seq2[[]byte, []byte] {
 		if emptyRange(start, end) {
 			return
 		}
+		yield, recall := tx.lending(yield)
+		defer recall()
 		if tx.w == nil {
 			tx.scanRecords(start, end, false, yield)
 			return
@@ -363,6 +384,8 @@ func (tx *Tx) Backward(start, end []byte) iter.Seq2[[]byte, []byte] {
 		if emptyRange(start, end) {
 			return
 		}
+		yield, recall := tx.lending(yield)
+		defer recall()
 		if tx.w == nil {
 			tx.scanRecords(start, end, true, yield)
 			return
