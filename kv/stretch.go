@@ -110,7 +110,7 @@ func (sw *sweep) end() {
 // split ends the visit at a key, where the rest, which was not looked at, becomes
 // a stretch of its own.
 func (sw *sweep) split(key []byte) {
-	rest := stretch{from: bytes.Clone(key), due: earlier(sw.stretches[sw.at].due, sw.was)}
+	rest := stretch{from: bytes.Clone(key), due: sw.was}
 	sw.stretches = slices.Insert(sw.stretches, sw.at+1, rest)
 	sw.end()
 	sw.at++

@@ -331,7 +331,7 @@ func sweepBesideChange(t *testing.T, seed uint64) {
 		switch rng.IntN(4) {
 		case 0, 1:
 			for range rng.IntN(300) {
-				b.putUntil(key(), []byte("v"), []int64{0, longGone, expiryAfter(now(), time.Hour)}[rng.IntN(3)])
+				b.putUntil(key(), []byte("v"), []int64{0, longGone, expiryAfter(now(), time.Duration(1+rng.IntN(1000))*time.Hour)}[rng.IntN(3)])
 			}
 		case 2:
 			for range rng.IntN(300) {
@@ -348,6 +348,9 @@ func sweepBesideChange(t *testing.T, seed uint64) {
 		}
 	}
 	must(t, db.collectExpired(context.Background(), math.MaxInt))
+	if !swept(db) {
+		t.Error("something is due after everything was collected")
+	}
 	mustCheck(t, db)
 	visible := 0
 	must(t, db.View(func(tx *Tx) error {
@@ -359,16 +362,37 @@ func sweepBesideChange(t *testing.T, seed uint64) {
 	if m := db.Metrics(); m.Keys != int64(visible) {
 		t.Errorf("%d keys in the index, %d of them visible", m.Keys, visible)
 	}
-	var due int64
-	for i, s := range db.sweep.stretches {
-		due = earlier(due, s.due)
-		if i > 0 && bytes.Compare(db.sweep.stretches[i-1].from, s.from) >= 0 {
-			t.Errorf("stretch %d is out of order", i)
+	if len(db.sweep.stretches) > db.ix.leaves+1 {
+		t.Errorf("%d stretches of %d leaves", len(db.sweep.stretches), db.ix.leaves)
+	}
+	checkStretches(t, db)
+}
+
+// checkStretches compares what is known of expiries with the records.
+func checkStretches(t *testing.T, db *DB) {
+	t.Helper()
+	stretches := db.sweep.stretches
+	i := 0
+	c := cursor{ix: &db.ix}
+	err := c.first(db.ix.root)
+	for ; err == nil && c.valid; err = c.next() {
+		key, err := c.key()
+		must(t, err)
+		for i+1 < len(stretches) && bytes.Compare(key, stretches[i+1].from) >= 0 {
+			i++
+			if bytes.Compare(stretches[i-1].from, stretches[i].from) >= 0 {
+				t.Errorf("stretch %d is out of order", i)
+			}
+		}
+		if c.ref()&refTTL == 0 {
+			continue
+		}
+		expiry, ok := db.expiryOf(c.ref())
+		if due := stretches[i].due; !ok || due == 0 || due > expiry || db.sweep.next > expiry {
+			t.Fatalf("%s expires at %d, its stretch is due at %d, the sweep at %d", key, expiry, due, db.sweep.next)
 		}
 	}
-	if due != 0 && due < now() || len(db.sweep.stretches) > db.ix.leaves+1 {
-		t.Errorf("%d stretches of %d leaves, the next is due at %d", len(db.sweep.stretches), db.ix.leaves, due)
-	}
+	must(t, err)
 }
 
 // TestSweepMakesRoom: a store that is full of what has expired is not full.
