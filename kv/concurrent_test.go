@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"nvkv/nvmap"
 )
 
 // linearKeys are so few that clients meet on them all the time.
@@ -65,11 +67,34 @@ var linearModel = porcupine.Model{
 // histories must be explained by some order in which each call takes effect at
 // one instant: transactions that only had snapshots to read from would not be.
 func TestLinearizable(t *testing.T) {
-	rounds := 100
-	if testing.Short() {
-		rounds = 5
+	small := func(change func(*Options)) *Options {
+		o := &Options{SlabBytes: 4096, CheckpointBytes: 16 << 10}
+		change(o)
+		return o
 	}
-	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{SlabBytes: 4096, CheckpointBytes: 16 << 10})
+	onFile := func(change func(*Options)) func(*testing.T) *DB {
+		return func(t *testing.T) *DB { return openTest(t, filepath.Join(testDir(t), "s"), small(change)) }
+	}
+	for name, open := range map[string]func(*testing.T) *DB{
+		"sync":      onFile(func(*Options) {}),
+		"relaxed":   onFile(func(o *Options) { o.Durability, o.groupBytes = Relaxed, 4096 }),
+		"root swap": onFile(func(o *Options) { o.privateFrom = 2 }),
+		"not mapped": func(t *testing.T) *DB {
+			db, err := OpenDevice(unmappedDevice{Device: nvmap.NewMem(64 << 20)}, small(func(*Options) {}))
+			must(t, err)
+			t.Cleanup(func() { must(t, db.Close()) })
+			return db
+		},
+	} {
+		t.Run(name, func(t *testing.T) { linearizable(t, open(t)) })
+	}
+}
+
+func linearizable(t *testing.T, db *DB) {
+	rounds := 30
+	if testing.Short() {
+		rounds = 3
+	}
 	undecided := 0
 	for round := range uint64(rounds) {
 		history := linearHistory(t, db, round)
@@ -84,6 +109,7 @@ func TestLinearizable(t *testing.T) {
 	if undecided > rounds/2 {
 		t.Errorf("%d of %d histories not decided", undecided, rounds)
 	}
+	mustCheck(t, db)
 }
 
 // TestLinearModelObjects shows that the model tells wrong histories from right

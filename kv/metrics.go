@@ -128,7 +128,7 @@ const slabTableBytes = 256
 // heldBytes is what the lists of what is not freed yet take in DRAM, about. The
 // caller holds the turn and publish.
 func (db *DB) heldBytes() int64 {
-	n := int64(cap(db.tombs))*8 + int64(len(db.sweep.stretches))*stretchBytes
+	n := int64(cap(db.tombs))*8 + db.sweep.bytes()
 	for h := db.holders.oldest; h != nil; h = h.newer {
 		n += h.deadBytes()
 	}

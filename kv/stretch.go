@@ -21,7 +21,7 @@ type stretch struct {
 
 const (
 	stretchLeaves = 8  // at most, when it is visited
-	stretchBytes  = 80 // of DRAM, about, with a key
+	stretchBytes  = 40 // of DRAM, beside its key
 	unseen        = 1  // due of what was never visited
 )
 
@@ -39,6 +39,14 @@ type sweep struct {
 	was      int64  // due when it began, while stretches[at].due is of what was put since
 	left     int64  // earliest expiry of what it passed and left
 	leaves   int    // that it passed
+}
+
+// bytes returns what the stretches take in DRAM, about.
+func (sw *sweep) bytes() (n int64) {
+	for i := range sw.stretches {
+		n += stretchBytes + int64(len(sw.stretches[i].from))
+	}
+	return n
 }
 
 // begin makes the stretch that covers everything.

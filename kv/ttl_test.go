@@ -368,6 +368,19 @@ func sweepBesideChange(t *testing.T, seed uint64) {
 	checkStretches(t, db)
 }
 
+// TestStretchBounds: a key belongs to the last stretch that does not begin above it.
+func TestStretchBounds(t *testing.T) {
+	for key, want := range map[string][3]int64{"": {7, 0, 0}, "a": {7, 0, 0}, "b": {0, 7, 0}, "ba": {0, 7, 0}, "c": {0, 0, 7}, "d": {0, 0, 7}} {
+		sw := sweep{stretches: []stretch{{}, {from: []byte("b")}, {from: []byte("c")}}}
+		sw.expires([]byte(key), 7)
+		sw.expires([]byte(key), 9)
+		sw.expires([]byte(key), 0)
+		if got := [3]int64{sw.stretches[0].due, sw.stretches[1].due, sw.stretches[2].due}; got != want || sw.next != 7 {
+			t.Errorf("%q: due at %v, next at %d, want %v", key, got, sw.next, want)
+		}
+	}
+}
+
 // checkStretches compares what is known of expiries with the records.
 func checkStretches(t *testing.T, db *DB) {
 	t.Helper()
