@@ -52,6 +52,7 @@ type mapPlan struct {
 	synced bool  // MAP_SYNC: a page that can be stored into has durable blocks
 	fixed  int64 // the size of what cannot grow; 0: it is a file
 	zeroed bool  // every block is written when it is allocated: see isDAX
+	gather bool  // memory whose pages growth gathers in huge ones
 }
 
 // holes says whether blocks can be given back and allocated again.
@@ -168,8 +169,8 @@ func (d *fileMap) Mapping() []byte {
 	return d.view.slice(0, d.maxBytes())
 }
 
-// Grow allocates blocks beyond the end, then makes them part of the file, then
-// maps them. A step that fails undoes the ones before.
+// Grow maps what is beyond the end, allocates blocks there, then makes them part
+// of the file. A step that fails undoes the ones before.
 func (d *fileMap) Grow(size int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -200,6 +201,14 @@ func (d *fileMap) Grow(size int64) error {
 }
 
 func (d *fileMap) extend(from, to int64) error {
+	// From a whole page: the one that held the old end is mapped already, and
+	// mapping it again at the same place is harmless.
+	if err := d.mapRange(from&^(d.unit-1), to); err != nil {
+		return err
+	}
+	if d.plan.gather {
+		d.gatherRange(from, to)
+	}
 	if err := allocateBlocks(d.f, from, to-from); err != nil {
 		return err
 	}
@@ -217,13 +226,32 @@ func (d *fileMap) extend(from, to int64) error {
 	if err := d.enter(); err != nil {
 		return err
 	}
-	// From a whole page: the one that held the old end is mapped already, and
-	// mapping it again at the same place is harmless.
-	if err := d.mapRange(from&^(d.unit-1), to); err != nil {
-		return err
-	}
 	d.populateRange(from&^(d.unit-1), to)
 	return nil
+}
+
+// gatherRange lets a file on tmpfs grow from its end in huge pages, as far as
+// [from, to) completes any: DAX file systems lay files out so, and on tmpfs, which
+// takes small pages where nobody asks, a read at random is spared the misses of
+// the TLB. It is the faster way to grow, too. One page of each is written, which
+// makes it part of the file, and the kernel fills the hole behind it when it
+// gathers them: so there is no hole before the file's end whenever this stops.
+// What cannot be had so is left to whoever allocates the blocks after this.
+//
+// The first huge page may reach below from and be in use: whoever touches it
+// meanwhile waits for its copy, some hundred microseconds. Discard splits them.
+func (d *fileMap) gatherRange(from, to int64) {
+	var zeros [PageBytes]byte
+	for at := from &^ (hugeBytes - 1); at+hugeBytes <= to; at += hugeBytes {
+		if at >= from {
+			if _, err := d.f.WriteAt(zeros[:], at); err != nil {
+				return
+			}
+		}
+		if d.alias.gather(at, at+hugeBytes) != nil {
+			return
+		}
+	}
 }
 
 // shrink undoes a failed extend; blocks beyond the end go with it.

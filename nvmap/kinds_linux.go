@@ -40,7 +40,7 @@ func newFileOfKind(fm *fileMap, kind string, fs fsInfo, o OpenOptions) (Device, 
 	if !fs.memory {
 		fm.why += fmt.Sprintf("; %s is not memory, and a fence here does not reach its disk", fs.name)
 	}
-	fm.plan = mapPlan{view: true, alias: true}
+	fm.plan = mapPlan{view: true, alias: true, gather: fs.memory}
 	if err := fm.start(o); err != nil {
 		return nil, err
 	}

@@ -28,6 +28,14 @@ func (r *region) populate(from, to int64, writable bool) {
 	}
 }
 
+// gather moves [from, to), which is whole huge pages of a file on tmpfs, behind
+// huge pages, holes too where something is there. Unlike advice it
+// does not depend on the system's settings. Where the kernel will not (before
+// 6.1, or for want of memory in one piece) everything stays as it is.
+func (r *region) gather(from, to int64) error {
+	return unix.Madvise(r.slice(from, to), unix.MADV_COLLAPSE)
+}
+
 // preferHuge asks for huge pages in [from, to).
 func (r *region) preferHuge(from, to int64) {
 	if r.heap == nil && from < to {

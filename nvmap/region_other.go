@@ -15,6 +15,8 @@ func (r *region) open(from, to int64) error { return nil }
 
 func (r *region) populate(from, to int64, writable bool) {}
 
+func (r *region) gather(from, to int64) error { return errors.ErrUnsupported }
+
 func (r *region) preferHuge(from, to int64) {}
 
 func (r *region) avoidHuge(from, to int64) {}

@@ -3,6 +3,7 @@
 package nvmap
 
 import (
+	"errors"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,8 @@ const (
 )
 
 func (r *region) populate(from, to int64, writable bool) {}
+
+func (r *region) gather(from, to int64) error { return errors.ErrUnsupported }
 
 func (r *region) preferHuge(from, to int64) {}
 
