@@ -50,18 +50,36 @@ type Carving struct {
 	Bytes int    // from the offset on that a record there can have at most
 }
 
+// RecordSlab is a slab of records, for whoever reads many of one.
+type RecordSlab struct {
+	From  Off
+	Bytes int
+	Slot  int    // bytes of a slot; the last one ends with the slab, at the latest
+	Carve uint32 // see Carving
+}
+
+// RecordSlab returns the slab of records that o lies in, the zero value if it lies
+// in none. It is good for as long as some record in the slab is known to stay.
+func (r *Region) RecordSlab(o Off) RecordSlab {
+	if o < Off(r.geo.superBytes) {
+		return RecordSlab{}
+	}
+	i := r.geo.slabOf(o)
+	k, c, carve := r.identities.get(i)
+	if k != KindRecord || int(c) >= len(r.table.size) {
+		return RecordSlab{}
+	}
+	return RecordSlab{r.geo.slabOff(i), 1 << r.geo.slabShift, r.table.size[c], carve}
+}
+
 // RecordAt returns what the record slab of o is carved into; Bytes is 0 where o
 // lies in none. Like Describe it takes no lock and is safe beside everything; it
 // leaves open whether o is the beginning of a slot, which a record's checksum
 // tells as well.
 func (r *Region) RecordAt(o Off) Carving {
-	if o < Off(r.geo.superBytes) {
+	s := r.RecordSlab(o)
+	if s.Slot == 0 {
 		return Carving{}
 	}
-	i := r.geo.slabOf(o)
-	k, c, carve := r.identities.get(i)
-	if k != KindRecord || int(c) >= len(r.table.size) {
-		return Carving{}
-	}
-	return Carving{carve, min(r.table.size[c], int(r.geo.slabOff(i+1)-o))}
+	return Carving{s.Carve, min(s.Slot, s.Bytes-int(o-s.From))}
 }

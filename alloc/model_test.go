@@ -257,6 +257,10 @@ func TestOffsetsFromTheMedium(t *testing.T) {
 		if _, ok := r.Describe(bad); ok {
 			t.Errorf("Describe(%#x) finds a slot", uint64(bad))
 		}
+		s, inside := r.RecordSlab(bad), bad-r.geo.slabOff(r.geo.slabOf(off)) < Off(r.geo.slabBytes)
+		if c := r.RecordAt(bad); (c.Bytes > 0) != inside || (s.Bytes > 0) != inside {
+			t.Errorf("%#x lies in the record slab %+v, RecordAt says %+v", uint64(bad), s, c)
+		}
 		if r.IsUsed(bad) || r.IsLive(bad) {
 			t.Errorf("%#x is in use", uint64(bad))
 		}
@@ -269,6 +273,8 @@ func TestOffsetsFromTheMedium(t *testing.T) {
 	}
 	if d, ok := r.Describe(off); !ok || d.Kind != KindRecord || d.SlotBytes != r.SlotBytes(class) {
 		t.Errorf("Describe = %+v, %v", d, ok)
+	} else if s := r.RecordSlab(off); s != (RecordSlab{off.Page().Off(), r.geo.slabBytes, d.SlotBytes, d.Carve}) {
+		t.Errorf("RecordSlab = %+v, Describe says %+v", s, d)
 	}
 	for _, e := range []Extent{{0, 4096}, {off + 8, 4096}, {off.Page().Off(), 0}, {off.Page().Off(), 100}, {off.Page().Off(), -4096}, {off.Page().Off(), 1 << 60}, {^Off(0) &^ 4095, 4096}} {
 		if err := r.CheckExtent(e); !errors.Is(err, ErrCorrupt) {

@@ -89,3 +89,8 @@ func drainStores()
 //
 //go:noescape
 func Prefetch(p unsafe.Pointer, lines int)
+
+// prefetchAt is Prefetch for each of n offsets from base.
+//
+//go:noescape
+func prefetchAt(base unsafe.Pointer, offs *Off, n, lines int)

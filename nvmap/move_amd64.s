@@ -32,6 +32,31 @@ next:
 done:
 	RET
 
+// func prefetchAt(base unsafe.Pointer, offs *Off, n, lines int)
+TEXT ·prefetchAt(SB), NOSPLIT, $0-32
+	MOVQ  base+0(FP), AX
+	MOVQ  offs+8(FP), SI
+	MOVQ  n+16(FP), CX
+	MOVQ  lines+24(FP), DX
+	TESTQ CX, CX
+	JLE   done
+	TESTQ DX, DX
+	JLE   done
+each:
+	MOVQ (SI), DI
+	ADDQ AX, DI
+	MOVQ DX, R8
+next:
+	PREFETCHT0 (DI)
+	ADDQ $64, DI
+	DECQ R8
+	JNZ  next
+	ADDQ $8, SI
+	DECQ CX
+	JNZ  each
+done:
+	RET
+
 // OPEN_KEY opens for this thread what the key in R11 guards, and CLOSE_KEY closes
 // it again; without a key they jump to the label that follows them. They use AX,
 // CX, DX and R11. See guard.go.

@@ -21,6 +21,30 @@ next:
 done:
 	RET
 
+// func prefetchAt(base unsafe.Pointer, offs *Off, n, lines int)
+TEXT ·prefetchAt(SB), NOSPLIT, $0-32
+	MOVD base+0(FP), R0
+	MOVD offs+8(FP), R1
+	MOVD n+16(FP), R2
+	MOVD lines+24(FP), R3
+	CMP  $0, R2
+	BLE  done
+	CMP  $0, R3
+	BLE  done
+each:
+	MOVD.P 8(R1), R4
+	ADD  R0, R4
+	MOVD R3, R5
+next:
+	PRFM (R4), PLDL1KEEP
+	ADD  $64, R4
+	SUBS $1, R5
+	BNE  next
+	SUBS $1, R2
+	BNE  each
+done:
+	RET
+
 // func storeClean(dst, src unsafe.Pointer, n uintptr, _ pkey)
 TEXT ·storeClean(SB), NOSPLIT, $0-28
 	MOVD dst+0(FP), R0

@@ -9,3 +9,5 @@ func archMovers() []mover { return nil }
 // Prefetch asks for lines 64-byte cache lines from p on; in this build it does
 // nothing.
 func Prefetch(p unsafe.Pointer, lines int) {}
+
+func prefetchAt(base unsafe.Pointer, offs *Off, n, lines int) {}

@@ -148,6 +148,14 @@ func (m *Map) View(off Off, n int) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(m.base[0], off)), n)
 }
 
+// PrefetchView asks for lines 64-byte cache lines of the device from each of offs
+// on, where View has it. It never faults, so offs may be guesses.
+func (m *Map) PrefetchView(offs []Off, lines int) {
+	if m.device != nil && len(offs) > 0 {
+		prefetchAt(m.base[0], unsafe.SliceData(offs), len(offs), lines)
+	}
+}
+
 // Write stores p at off on the device; see Device.Write. One goroutine at a
 // time writes, else the counters are off.
 func (m *Map) Write(off Off, p []byte) error {
