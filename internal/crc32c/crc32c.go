@@ -25,3 +25,16 @@ func Update(crc uint32, a, b []byte) uint32 {
 	}
 	return update(crc, a, b)
 }
+
+// Sum4 is Sum of four pairs at once: sums[i] is that of a[i] with b[i] behind it.
+// The words that all of a have take turns in the CPU, which can begin a step of
+// another checksum while it waits for one.
+func Sum4(a, b *[4][]byte, sums *[4]uint32) {
+	if hardware {
+		sum4(a, b, sums)
+		return
+	}
+	for i := range sums {
+		sums[i] = Sum(a[i], b[i])
+	}
+}

@@ -8,3 +8,6 @@ var hardware = cpu.X86.HasSSE42
 
 //go:noescape
 func update(crc uint32, a, b []byte) uint32
+
+//go:noescape
+func sum4(a, b *[4][]byte, sums *[4]uint32)

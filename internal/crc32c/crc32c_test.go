@@ -36,6 +36,52 @@ func TestSameAsStandard(t *testing.T) {
 	}
 }
 
+// TestFourAtOnce compares lengths that agree and lengths that do not.
+func TestFourAtOnce(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	mem := make([]byte, 4096)
+	for i := range mem {
+		mem[i] = byte(rng.Uint32())
+	}
+	piece := func(n int) []byte {
+		at := rng.IntN(len(mem) - n)
+		return mem[at : at+n : at+n]
+	}
+	for range 20_000 {
+		var a, b [4][]byte
+		var got [4]uint32
+		n := rng.IntN(300)
+		for i := range a {
+			if rng.IntN(4) == 0 {
+				n = rng.IntN(2 * longBytes)
+			}
+			a[i], b[i] = piece(n), piece([]int{16, 24, 0, 31}[rng.IntN(4)])
+		}
+		Sum4(&a, &b, &got)
+		for i := range got {
+			if want := crc32.Update(crc32.Checksum(a[i], table), table, b[i]); got[i] != want {
+				t.Fatalf("checksum %d of lengths %d, %d, %d, %d: %#x, want %#x", i, len(a[0]), len(a[1]), len(a[2]), len(a[3]), got[i], want)
+			}
+		}
+	}
+}
+
+func BenchmarkFourRecords(b *testing.B) {
+	mem := make([]byte, 32*144)
+	i := 0
+	var body, header [4][]byte
+	var sums [4]uint32
+	for b.Loop() {
+		for j := range body {
+			r := mem[144*(i+j) : 144*(i+j)+143]
+			body[j], header[j] = r[20:], r[4:20]
+		}
+		i = (i + 4) % 32
+		Sum4(&body, &header, &sums)
+		sink += sums[0] + sums[1] + sums[2] + sums[3]
+	}
+}
+
 func BenchmarkRecord(b *testing.B) {
 	mem := make([]byte, 32*144)
 	i := 0
