@@ -37,6 +37,12 @@ func (db *DB) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
 	return out.written, err
 }
 
+// item is a record with what a backup keeps of it.
+type item struct {
+	plain
+	expiry int64 // Unix nanoseconds, 0: never
+}
+
 // eachRecord calls fn for the records of a read-only Tx in the order of keys.
 // What fn is given is valid until the Tx ends.
 func (tx *Tx) eachRecord(fn func(*item) error) error {
@@ -46,7 +52,7 @@ func (tx *Tx) eachRecord(fn func(*item) error) error {
 	for err == nil && !s.done {
 		err = s.fill()
 		for i := range s.n {
-			if err := fn(&s.items[i]); err != nil {
+			if err := fn(&item{s.items[i], s.expiry[i]}); err != nil {
 				return err
 			}
 		}

@@ -205,25 +205,34 @@ type plain struct{ key, value []byte }
 // are: a put with key and value in the slot that never expires. false says
 // that it is none, or damaged: record.parse and record.sealed tell.
 func (p *plain) parse(b []byte, seed uint64, carve uint32, off nvmap.Off) bool {
-	if len(b) < recHeader {
+	key, value, end := plainShape(b)
+	if key == 0 || !sealed(b, key, end, seed, carve, off) {
 		return false
 	}
-	le := binary.LittleEndian
-	h := recHeader
-	switch le.Uint16(b[recKind:]) {
-	case kindPut:
-	case kindPut | flagMulti<<8:
-		h += recMultiBytes
-	default:
-		return false
-	}
-	value := h + int(le.Uint16(b[recKeyLen:]))
-	end := value + int(le.Uint32(b[recValLen:]))
-	if end > len(b) || !sealed(b, h, end, seed, carve, off) {
-		return false
-	}
-	p.key, p.value = b[h:value:value], b[value:end:end]
+	p.key, p.value = b[key:value:value], b[value:end:end]
 	return true
+}
+
+// plainShape returns where key and value of a plain record begin, and where it
+// ends; zeros if b, in which it lies, does not begin with one.
+func plainShape(b []byte) (key, value, end int) {
+	if len(b) < recHeader {
+		return 0, 0, 0
+	}
+	w := binary.LittleEndian.Uint64(b[recValLen:]) // lengths, kind and flags
+	switch w >> 48 {
+	case kindPut:
+		key = recHeader
+	case kindPut | flagMulti<<8:
+		key = recHeader + recMultiBytes
+	default:
+		return 0, 0, 0
+	}
+	value = key + int(w>>32&0xffff)
+	if end = value + int(w&0xffffffff); uint(end) > uint(len(b)) {
+		return 0, 0, 0
+	}
+	return key, value, end
 }
 
 // extents decodes the run list, and the checksum of the bytes in the runs.

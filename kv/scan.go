@@ -12,17 +12,14 @@ type scanner struct {
 	tx       *Tx
 	c        cursor // stands in the leaf whose records are asked for
 	ahead    ahead
+	slabs    slabReader
 	backward bool
 	size     int    // of the next chunk
 	from     []byte // where the walk began, then the last key that was met
 	n        int    // items that are filled
 	done     bool
-	items    [chunkMost]item
-}
-
-type item struct {
-	plain
-	expiry int64 // Unix nanoseconds, 0: never
+	items    [chunkMost]plain
+	expiry   [chunkMost]int64 // of the items, Unix nanoseconds, 0: never
 }
 
 const (
@@ -38,24 +35,29 @@ func newScanner(tx *Tx, from []byte, backward bool) *scanner {
 	s := scannerPool.Get().(*scanner)
 	s.tx, s.backward, s.size, s.from, s.done = tx, backward, chunkFirst, from, false
 	s.c = cursor{ix: &tx.db.ix}
+	s.slabs.reset(tx.db)
 	return s
 }
 
-// scanRecords calls yield for the records of [start, end) in order until it
-// returns false. The Tx is read-only.
-func (tx *Tx) scanRecords(start, end []byte, backward bool, yield func(k, v []byte) bool) {
+// scanRecords calls yield for the records of [start, end) in order, most of them
+// at most, until it returns false. The Tx is read-only.
+func (tx *Tx) scanRecords(start, end []byte, backward bool, most int, yield func(k, v []byte) bool) {
 	from := start
 	if backward {
-		from = end
+		from, end = end, start
 	}
 	s := newScanner(tx, from, backward)
 	defer s.release()
 	err := s.begin()
-	for err == nil && !s.done {
+	for err == nil && !s.done && most > 0 {
 		err = s.fill()
-		for i := range s.n {
-			it := &s.items[i]
-			if backward && bytes.Compare(it.key, start) < 0 || !backward && !inside(it.key, end) || !yield(it.key, it.value) {
+		n := min(s.within(end), most)
+		most -= n
+		for i := range s.items[:n] {
+			if i%atOnce == 0 {
+				s.ahead.ask(atOnce) // the medium works while the caller does
+			}
+			if !yield(s.items[i].key, s.items[i].value) {
 				return
 			}
 			if tx.ended { // inside yield: what the rest of the chunk names may be gone
@@ -63,8 +65,28 @@ func (tx *Tx) scanRecords(start, end []byte, backward bool, yield func(k, v []by
 				return
 			}
 		}
+		if n < s.n {
+			return
+		}
 	}
 	tx.met(err)
+}
+
+// within returns how many of the items come before the end of the walk: the key
+// end, which belongs to it if the walk goes backward.
+func (s *scanner) within(end []byte) int {
+	n := s.n
+	for n > 0 && !s.before(s.items[n-1].key, end) {
+		n--
+	}
+	return n
+}
+
+func (s *scanner) before(key, end []byte) bool {
+	if s.backward {
+		return bytes.Compare(key, end) >= 0
+	}
+	return inside(key, end)
 }
 
 // release gives the scanner back without anything that it led to.
@@ -72,6 +94,7 @@ func (s *scanner) release() {
 	clear(s.items[:])
 	s.tx, s.c, s.from = nil, cursor{}, nil
 	s.ahead.reset(nil, nil, 0)
+	s.slabs.reset(nil)
 	scannerPool.Put(s)
 }
 
@@ -154,23 +177,40 @@ func (s *scanner) fill() (err error) {
 	size := s.size
 	s.size = min(2*size, chunkMost)
 	for more := true; more && s.n < size; {
-		x, ok := s.ahead.next(max(lookAhead, size-s.n))
-		if !ok {
+		xs := s.ahead.peek(min(atOnce, size-s.n), max(atOnce+lookAhead, size-s.n))
+		if len(xs) == 0 {
 			s.done = true
 			return s.ahead.err
 		}
-		if more, err = s.take(x); err != nil {
+		if len(xs) == atOnce && s.takeFour((*[atOnce]ref)(xs)) {
+			continue
+		}
+		if more, err = s.take(xs[0]); err != nil {
 			return err
 		}
+		s.ahead.skip(1)
 	}
+	s.ahead.hold(s.size)
 	return nil
+}
+
+// takeFour reads four records at once if they are plain.
+func (s *scanner) takeFour(xs *[atOnce]ref) bool {
+	if !s.slabs.four(xs, (*[atOnce]plain)(s.items[s.n:])) {
+		return false
+	}
+	*(*[atOnce]int64)(s.expiry[s.n:]) = [atOnce]int64{}
+	s.n += atOnce
+	s.from = s.items[s.n-1].key
+	s.ahead.skip(atOnce)
+	return true
 }
 
 // take reads a record, if it has not expired. It returns false behind a large
 // one: a chunk holds one copy of such at most.
 func (s *scanner) take(x ref) (more bool, err error) {
-	if p := &s.items[s.n]; x&(refSpill|refTTL) == 0 && s.tx.db.readPlain(refOff(x), &p.plain) {
-		p.expiry = 0
+	if p := &s.items[s.n]; x&(refSpill|refTTL) == 0 && s.tx.db.readPlain(refOff(x), p) {
+		s.expiry[s.n] = 0
 		s.from = p.key
 		s.n++
 		return true, nil
@@ -188,7 +228,7 @@ func (s *scanner) takeOther(x ref) (more bool, err error) {
 		return true, nil
 	}
 	p := &s.items[s.n]
-	p.key, p.value, p.expiry = rec.key, rec.value, rec.expiry
+	p.key, p.value, s.expiry[s.n] = rec.key, rec.value, rec.expiry
 	if rec.spilled() {
 		if p.key, p.value, err = db.content(&rec); err != nil {
 			return false, s.named(x, err)

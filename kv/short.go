@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"math"
 	"runtime"
 	"sync"
 )
@@ -17,6 +18,7 @@ const (
 type shortScan struct {
 	trail trail
 	ahead ahead
+	slabs slabReader
 	at    int64 // wall clock by which records expire, once one may
 	n     int   // records
 	items [shortMost]plain
@@ -47,12 +49,11 @@ func (db *DB) Scan(start, end []byte, n int, fn func(key, value []byte) bool) er
 			return nil
 		}
 	}
+	if n < 0 {
+		n = math.MaxInt
+	}
 	return db.View(func(tx *Tx) error {
-		for key, value := range tx.All(start, end) {
-			if n--; !fn(key, value) || n == 0 {
-				break
-			}
-		}
+		tx.scanRecords(start, end, false, n, fn)
 		return tx.Err()
 	})
 }
@@ -73,6 +74,7 @@ func (s *shortScan) release() {
 	}
 	s.trail.ix, s.trail.vals = nil, nil
 	s.ahead.reset(nil, nil, 0)
+	s.slabs.reset(nil)
 	shortPool.Put(s)
 }
 
@@ -116,21 +118,49 @@ func (s *shortScan) try(db *DB, start, end []byte, n int) (done bool, err error)
 		t.askBeside()
 	}
 	a.reset(t.ix, t, 1)
+	s.slabs.reset(db)
 	a.enter(t.vals, at, t.n)
 	for s.n < n {
-		x, ok := a.next(n - s.n)
-		if !ok {
+		xs := a.peek(min(atOnce, n-s.n), n-s.n)
+		if len(xs) == 0 {
 			return a.err == nil, a.err
 		}
-		if took, err := s.take(db, x); !took {
+		from := s.n
+		if len(xs) == atOnce && s.takeFour((*[atOnce]ref)(xs)) {
+			a.skip(atOnce)
+		} else if took, err := s.take(db, xs[0]); !took {
 			return false, err
+		} else {
+			a.skip(1)
 		}
-		if s.n > 0 && !inside(s.items[s.n-1].key, end) {
-			s.n--
-			break
+		for ; from < s.n; from++ {
+			if !inside(s.items[from].key, end) {
+				s.n = from
+				return true, nil
+			}
 		}
 	}
 	return true, nil
+}
+
+// takeFour copies four records at once if they are plain and there is room.
+func (s *shortScan) takeFour(xs *[atOnce]ref) bool {
+	got := (*[atOnce]plain)(s.items[s.n:])
+	if !s.slabs.four(xs, got) {
+		return false
+	}
+	for i := range got {
+		p := &got[i]
+		if len(s.buf)+len(p.key)+len(p.value) > shortBytesMax {
+			return false
+		}
+		from, at := len(s.buf), len(p.key)
+		s.buf = append(append(s.buf, p.key...), p.value...)
+		b := s.buf[from:]
+		p.key, p.value = b[:at:at], b[at:len(b):len(b)]
+	}
+	s.n += atOnce
+	return true
 }
 
 // take copies a record, if it has not expired. It returns false where a

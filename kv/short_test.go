@@ -118,6 +118,47 @@ func TestScanDamaged(t *testing.T) {
 	abandon(db)
 }
 
+// TestScanDamagedAmongMany: a record that has rotted among those that are read
+// together with it.
+func TestScanDamagedAmongMany(t *testing.T) {
+	db := openTest(t, filepath.Join(testDir(t), "s"), nil)
+	var keys []string
+	for i := range 3 * chunkMost {
+		keys = append(keys, fmt.Sprintf("%03d", i))
+	}
+	fill(t, db, keys...)
+	for _, at := range []int{0, 1, 6, 7, 8, chunkFirst + chunkMost, len(keys) - 2, len(keys) - 1} {
+		o := refOff(slotOf(t, db, keys[at]))
+		b := bytes.Clone(db.m.View(o, 8))
+		must(t, db.m.Write(o, append(slices.Clone(b[:4]), 1, 2, 3, 4)))
+		check := func(what string, met, want []string, err error) {
+			var bad *CorruptError
+			if !errors.As(err, &bad) || string(bad.Key) != keys[at] || bad.Off != uint64(o) || !slices.Equal(met, want) {
+				t.Errorf("%s with %s damaged: met %q, %v", what, keys[at], met, err)
+			}
+		}
+		for _, n := range []int{len(keys), -1} {
+			var met []string
+			err := db.Scan(nil, nil, n, func(key, _ []byte) bool {
+				met = append(met, string(key))
+				return true
+			})
+			check(fmt.Sprintf("Scan of %d", n), met, keys[:at], err)
+		}
+		var met []string
+		err := db.View(func(tx *Tx) error {
+			for key := range tx.Backward(nil, nil) {
+				met = append(met, string(key))
+			}
+			return tx.Err()
+		})
+		slices.Reverse(met)
+		check("Backward", met, keys[at+1:], err)
+		must(t, db.m.Write(o, b))
+	}
+	mustCheck(t, db)
+}
+
 // TestScanOneInstant has a writer set first a key in the first leaf and then one
 // in the last, and put and delete keys in pairs between them, by which leaves
 // split and merge. A scan never sees the second ahead of the first, nor half of

@@ -3,6 +3,7 @@ package kv
 import (
 	"bytes"
 	"iter"
+	"math"
 )
 
 // Cursor moves over the keys that a Tx sees, in both directions. A new one
@@ -366,7 +367,7 @@ func (tx *Tx) All(start, end []byte) iter.Seq2[[]byte, []byte] {
 		yield, recall := tx.lending(yield)
 		defer recall()
 		if tx.w == nil {
-			tx.scanRecords(start, end, false, yield)
+			tx.scanRecords(start, end, false, math.MaxInt, yield)
 			return
 		}
 		c := tx.scan()
@@ -387,7 +388,7 @@ func (tx *Tx) Backward(start, end []byte) iter.Seq2[[]byte, []byte] {
 		yield, recall := tx.lending(yield)
 		defer recall()
 		if tx.w == nil {
-			tx.scanRecords(start, end, true, yield)
+			tx.scanRecords(start, end, true, math.MaxInt, yield)
 			return
 		}
 		c := tx.scan()
