@@ -116,7 +116,7 @@ func (c *cursor) askBeside(step int) {
 	switch {
 	case !c.ix.within(next):
 	case c.ix.mapped:
-		c.ix.prefetch(next)
+		c.ix.prefetchWalk(next)
 	case c.ix.missing(next):
 		c.wide = min(2*c.wide+1, childrenMost)
 		c.ix.askChildren(pg, at, step, c.wide)

@@ -44,7 +44,22 @@ func (ix *index) prefetch(c child) {
 		}
 		return
 	}
-	nvmap.Prefetch(unsafe.Pointer(ix.m.Page(c.page)), headLines)
+	ix.prefetchLines(c, headLines)
+}
+
+// prefetchWalk asks for what a walk through a page needs: how many entries it
+// has, and a leaf's record offsets.
+func (ix *index) prefetchWalk(c child) {
+	if ix.mapped {
+		ix.prefetchLines(c, 1)
+	} else {
+		ix.prefetch(c)
+	}
+}
+
+// prefetchLines asks for the first lines of a page, and for its record offsets.
+func (ix *index) prefetchLines(c child, lines int) {
+	nvmap.Prefetch(unsafe.Pointer(ix.m.Page(c.page)), lines)
 	if c.vals != 0 {
 		o := c.valsOff()
 		nvmap.Prefetch(unsafe.Pointer(&ix.m.Page(o.Page())[o%nvmap.PageBytes]), valsLines)

@@ -196,8 +196,14 @@ func (s *scanner) fill() (err error) {
 
 // takeFour reads four records at once if they are plain.
 func (s *scanner) takeFour(xs *[atOnce]ref) bool {
-	if !s.slabs.four(xs, (*[atOnce]plain)(s.items[s.n:])) {
+	var bodies [atOnce][]byte
+	var keys [atOnce]int
+	if !s.slabs.four(xs, &bodies, &keys) {
 		return false
+	}
+	items := (*[atOnce]plain)(s.items[s.n:])
+	for i, b := range bodies {
+		items[i] = splitBody(b, keys[i])
 	}
 	*(*[atOnce]int64)(s.expiry[s.n:]) = [atOnce]int64{}
 	s.n += atOnce

@@ -114,12 +114,14 @@ func (s *shortScan) try(db *DB, start, end []byte, n int) (done bool, err error)
 	if err != nil {
 		return false, err
 	}
-	if t.n-at < n {
-		t.askBeside()
-	}
 	a.reset(t.ix, t, 1)
 	s.slabs.reset(db)
 	a.enter(t.vals, at, t.n)
+	if left := t.n - at; left < n {
+		a.hold(min(left, lookAhead)) // the leaf behind is needed later than these
+		a.ask(lookAhead)
+		t.askBeside()
+	}
 	for s.n < n {
 		xs := a.peek(min(atOnce, n-s.n), n-s.n)
 		if len(xs) == 0 {
@@ -145,19 +147,19 @@ func (s *shortScan) try(db *DB, start, end []byte, n int) (done bool, err error)
 
 // takeFour copies four records at once if they are plain and there is room.
 func (s *shortScan) takeFour(xs *[atOnce]ref) bool {
-	got := (*[atOnce]plain)(s.items[s.n:])
-	if !s.slabs.four(xs, got) {
+	var bodies [atOnce][]byte
+	var keys [atOnce]int
+	if !s.slabs.four(xs, &bodies, &keys) {
 		return false
 	}
-	for i := range got {
-		p := &got[i]
-		if len(s.buf)+len(p.key)+len(p.value) > shortBytesMax {
+	items := (*[atOnce]plain)(s.items[s.n:])
+	for i, b := range bodies {
+		from := len(s.buf)
+		if from+len(b) > shortBytesMax {
 			return false
 		}
-		from, at := len(s.buf), len(p.key)
-		s.buf = append(append(s.buf, p.key...), p.value...)
-		b := s.buf[from:]
-		p.key, p.value = b[:at:at], b[at:len(b):len(b)]
+		s.buf = append(s.buf, b...)
+		items[i] = splitBody(s.buf[from:], keys[i])
 	}
 	s.n += atOnce
 	return true

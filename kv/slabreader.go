@@ -44,10 +44,11 @@ func (r *slabReader) open(o nvmap.Off) {
 	r.mem, r.from, r.slot, r.carve = r.db.m.View(s.From, s.Bytes), s.From, s.Slot, s.Carve
 }
 
-// four reads the records that xs name into out if all of them are what most are,
-// as plain.parse does. false says nothing of any of them.
-func (r *slabReader) four(xs *[atOnce]ref, out *[atOnce]plain) bool {
-	var body, header [atOnce][]byte
+// four reads the records that xs name if all of them are what most are, as
+// plain.parse does: bodies gets key and value of each, side by side, and keys the
+// lengths of the keys. false says nothing of any of them.
+func (r *slabReader) four(xs *[atOnce]ref, bodies *[atOnce][]byte, keys *[atOnce]int) bool {
+	var headers [atOnce][]byte
 	var sums, want [atOnce]uint32
 	for i, x := range xs {
 		if x&refBits != 0 {
@@ -59,9 +60,11 @@ func (r *slabReader) four(xs *[atOnce]ref, out *[atOnce]plain) bool {
 			return false
 		}
 		want[i] = binary.LittleEndian.Uint32(b) ^ placeTag(r.db.seed, r.carve, x)
-		body[i], header[i] = b[key:end], b[recNumber:key]
-		out[i] = plain{b[key:value:value], b[value:end:end]}
+		bodies[i], headers[i], keys[i] = b[key:end], b[recNumber:key], value-key
 	}
-	crc32c.Sum4(&body, &header, &sums)
+	crc32c.Sum4(bodies, &headers, &sums)
 	return sums == want
 }
+
+// splitBody returns key and value of a body whose key has n bytes.
+func splitBody(b []byte, n int) plain { return plain{b[:n:n], b[n:len(b):len(b)]} }

@@ -140,7 +140,7 @@ func (t *trail) askBeside() {
 	pg := t.ix.at(up.page)
 	if n := pageCount(pg); up.at+1 < n {
 		if next := childAt(pg, n, up.at+1); t.ix.within(next) {
-			t.ix.prefetch(next)
+			t.ix.prefetchWalk(next)
 		}
 	}
 }
