@@ -78,7 +78,7 @@ type MapStats struct {
 	CachePolicy string `json:"cache_policy,omitempty"` // "" where frames have no bound
 	CacheBytes  int64  `json:"cache_bytes"`            // the bound
 	CacheUsed   int64  `json:"cache_used_bytes"`       // what counts towards it: frames, and huge pages whole
-	Hits        uint64 `json:"hits"`                   // of Load, Store and Fetch: found in a frame
+	Hits        uint64 `json:"hits"`                   // of Load, Store and Fetch: found in a frame, if only because it was read ahead
 	Misses      uint64 `json:"misses"`
 	Direct      uint64 `json:"direct_reads"` // of Load: read on the device, without a frame
 	Fills       uint64 `json:"fills"`        // pages copied from the device to frames
