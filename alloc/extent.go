@@ -81,26 +81,30 @@ func isIndex(k Kind) bool { return k == KindPage || k == KindBlock }
 
 // indexSlab returns a free slab of an extent where index slabs gather, making
 // a wholly free one such an extent where there is none with room; none if that
-// cannot be, or does not pay yet.
-func (r *Region) indexSlab() int32 {
+// cannot be, or does not pay yet. Behind an error other than ErrFull the next
+// fence may not cover what was written.
+func (r *Region) indexSlab() (int32, error) {
 	if r.geo.sizeOf(len(r.slabs)) < extentsFrom || r.extentSlabs() < 2 {
-		return none
+		return none, nil
 	}
 	e := r.indexExtent()
-	if e == none && r.growExtent() {
+	if e == none {
+		if err := r.growExtent(); err != nil {
+			return none, err
+		}
 		e = r.indexExtent()
 	}
 	if e == none {
-		return none
+		return none, nil
 	}
 	r.lastExtent = e
 	first := int(r.geo.slabOf(Off(e) * extentBytes))
 	for i := first; i < first+r.extentSlabs(); i++ {
 		if r.isFree(i) {
-			return int32(i)
+			return int32(i), nil
 		}
 	}
-	return none
+	return none, nil
 }
 
 func (r *Region) indexExtent() int {
@@ -123,8 +127,9 @@ func (r *Region) indexExtent() int {
 	return whole
 }
 
-// growExtent grows the region until it ends with a whole free extent.
-func (r *Region) growExtent() bool {
+// growExtent grows the region until it ends with a whole free extent, where that
+// can be.
+func (r *Region) growExtent() error {
 	old := len(r.slabs)
 	for n := 1; n <= 2*r.geo.groupSlabs; n++ {
 		end := r.geo.sizeOf(old + n)
@@ -133,10 +138,10 @@ func (r *Region) growExtent() bool {
 		}
 		first := r.geo.slabOf(Off(end - extentBytes))
 		if first >= old && !r.metaWithin(first, old+n) {
-			return r.grow(n-r.metaCount(old, old+n)) == nil
+			return r.grow(n - r.metaCount(old, old+n))
 		}
 	}
-	return false
+	return nil
 }
 
 func (r *Region) metaWithin(from, to int) bool { return r.metaCount(from, to) > 0 }

@@ -213,8 +213,14 @@ func (r *Region) takeFree(k Kind, urgent bool) (int32, error) {
 		return none, errNoBlocks
 	}
 	if isIndex(k) && r.freeSlabs > r.reserve {
-		if i := r.indexSlab(); i != none && r.have(i, keep) == nil {
-			return i, nil
+		i, err := r.indexSlab()
+		if i != none {
+			if err = r.have(i, keep); err == nil {
+				return i, nil
+			}
+		}
+		if err != nil && !errors.Is(err, ErrFull) {
+			return none, err
 		}
 	}
 	if r.freeSlabs-r.freeIndex <= r.reserve {
