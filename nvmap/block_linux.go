@@ -60,7 +60,7 @@ func newBlock(fm *fileMap, at site, fs fsInfo, o OpenOptions) (Device, error) {
 	d.staged = make(map[PageID]*[PageBytes]byte)
 	d.kept = make(map[PageID]*[PageBytes]byte)
 	var err error
-	if d.pager, err = newPager(fm.f); err != nil {
+	if d.pager, err = newPager(fm.f, fm.gate); err != nil {
 		return nil, fmt.Errorf("nvmap: %s: %w", fm.path, err)
 	}
 	return d, nil
@@ -440,7 +440,7 @@ func (d *blockDevice) Fence() error {
 	if err := d.flush(); err != nil {
 		return err
 	}
-	if err := dataSync(d.f); err != nil {
+	if err := d.dataSync(); err != nil {
 		return d.fault(0, "fence", err)
 	}
 	return nil

@@ -293,7 +293,7 @@ func TestPagersReportErrors(t *testing.T) {
 	defer f.Close()
 	raw, err := f.SyscallConn()
 	mustDo(t, err)
-	calls := &callPager{raw}
+	calls := &callPager{file: raw}
 	pagers := map[string]pager{"calls": calls}
 	if ring, err := newRingPager(calls); err == nil {
 		pagers["ring"] = ring

@@ -88,7 +88,7 @@ func (d *fileDevice) Fence() error {
 	if err := d.publish(); err != nil {
 		return err
 	}
-	if err := dataSync(d.f); err != nil {
+	if err := d.dataSync(); err != nil {
 		return &FaultError{Op: "fence", Err: err}
 	}
 	return nil

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"nvkv/internal/filegate"
 )
 
 // fileMap is what the kinds over a file or device file share: the file, its
@@ -25,6 +27,7 @@ type fileMap struct {
 	ro   bool
 	unit int64 // granularity of blocks and mappings: PageBytes, or a huge page
 	plan mapPlan
+	gate filegate.Gate // nil but in tests
 
 	view  *region // PROT_READ, unless protection is off; nil where readers have none
 	alias *region // PROT_WRITE, for the one routine that stores; nil where none does
@@ -209,7 +212,7 @@ func (d *fileMap) extend(from, to int64) error {
 	if d.plan.gather {
 		d.gatherRange(from, to)
 	}
-	if err := allocateBlocks(d.f, from, to-from); err != nil {
+	if err := d.allocate(from, to-from, allocateBlocks); err != nil {
 		return err
 	}
 	if d.plan.zeroed {
@@ -217,10 +220,10 @@ func (d *fileMap) extend(from, to int64) error {
 			return err
 		}
 	}
-	if err := d.f.Truncate(to); err != nil {
+	if err := d.resize(to); err != nil {
 		return err
 	}
-	if err := d.f.Sync(); err != nil {
+	if err := d.fullSync(d.f); err != nil {
 		return err
 	}
 	if err := d.enter(); err != nil {
@@ -261,7 +264,38 @@ func (d *fileMap) shrink(size int64) {
 			_ = r.hide(roundUp(size, d.unit), d.maxBytes())
 		}
 	}
-	_ = d.f.Truncate(size)
+	_ = d.resize(size)
+}
+
+// allocate has give, allocateBlocks or refillBlocks, give a range blocks.
+func (d *fileMap) allocate(off, n int64, give func(f *os.File, off, n int64) error) error {
+	if err := d.gate.Stops(filegate.Allocate, off, n); err != nil {
+		return err
+	}
+	return give(d.f, off, n)
+}
+
+func (d *fileMap) resize(size int64) error {
+	if err := d.gate.Stops(filegate.Resize, size, 0); err != nil {
+		return err
+	}
+	return d.f.Truncate(size)
+}
+
+// dataSync makes what was written to the file durable.
+func (d *fileMap) dataSync() error {
+	if err := d.gate.Stops(filegate.Sync, 0, 0); err != nil {
+		return err
+	}
+	return dataSync(d.f)
+}
+
+// fullSync makes f durable with its size: the file, or its directory.
+func (d *fileMap) fullSync(f *os.File) error {
+	if err := d.gate.Stops(filegate.Sync, 0, 0); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 // enter makes the file's directory entry durable, once per opening: whoever
@@ -275,7 +309,7 @@ func (d *fileMap) enter() error {
 		return err
 	}
 	defer dir.Close()
-	if err := dir.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: nothing to sync there
+	if err := d.fullSync(dir); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: nothing to sync there
 		return err
 	}
 	d.entered = true
@@ -288,7 +322,7 @@ func (d *fileMap) Read(off Off, p []byte) error {
 	if err := d.check("read", off, int64(len(p)), &d.size); err != nil {
 		return err
 	}
-	n, err := d.f.ReadAt(p, int64(off))
+	n, err := d.readAt(p, int64(off))
 	if err == nil || n == len(p) {
 		return nil
 	}
@@ -303,8 +337,25 @@ func (d *fileMap) Read(off Off, p []byte) error {
 	return &FaultError{Off: Off(at), Op: "read", Err: err}
 }
 
+// readAt reads from the file.
+func (d *fileMap) readAt(p []byte, off int64) (int, error) {
+	pass, err := d.gate.Passes(filegate.Read, off, int64(len(p)))
+	if err == nil {
+		return d.f.ReadAt(p, off) // goes on by itself after a short transfer
+	}
+	n, _ := d.f.ReadAt(p[:pass], off)
+	return n, err
+}
+
 // WriteAt writes to the file, as stagedFile.
-func (d *fileMap) WriteAt(p []byte, off int64) (int, error) { return d.f.WriteAt(p, off) }
+func (d *fileMap) WriteAt(p []byte, off int64) (int, error) {
+	pass, err := d.gate.Passes(filegate.Write, off, int64(len(p)))
+	if err == nil {
+		return d.f.WriteAt(p, off) // likewise
+	}
+	n, _ := d.f.WriteAt(p[:pass], off)
+	return n, err
+}
 
 // peek copies mapped bytes.
 func (d *fileMap) peek(p []byte, off int64) error { return copyGuarded(p, d.view, off) }
@@ -335,7 +386,10 @@ func (d *fileMap) Discard(off Off, n int64) error {
 	if from >= to || !d.plan.holes() {
 		return nil
 	}
-	err := punchHole(d.f, from, to-from)
+	err := d.gate.Stops(filegate.Punch, from, to-from)
+	if err == nil {
+		err = punchHole(d.f, from, to-from)
+	}
 	if err == nil || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
 		return nil
 	}
@@ -350,7 +404,7 @@ func (d *fileMap) Allocate(off Off, n int64) error {
 	if from >= to || !d.plan.holes() {
 		return nil
 	}
-	if err := refillBlocks(d.f, from, to-from); err != nil {
+	if err := d.allocate(from, to-from, refillBlocks); err != nil {
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 			return fmt.Errorf("%w: %s: allocating %d bytes at %#x: %w", ErrFull, d.path, n, uint64(off), err)
 		}

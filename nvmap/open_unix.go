@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"nvkv/internal/filegate"
 )
 
 // openPath opens what is at path as the kind asked for or detected.
@@ -76,7 +78,7 @@ func checkOpened(f *os.File, path string, at site, o OpenOptions) error {
 // newDevice makes a device of an open, locked file. The caller closes the file
 // if that fails.
 func newDevice(f *os.File, path string, at site, o OpenOptions) (Device, error) {
-	fm := &fileMap{f: f, path: path, why: "asked for"}
+	fm := &fileMap{f: f, path: path, why: "asked for", gate: filegate.Of(path)}
 	var err error
 	if fm.mover, err = moverNamed(o.Mover); err != nil {
 		return nil, fmt.Errorf("nvmap: %s: %w", path, err)

@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"nvkv/internal/filegate"
 )
 
 // A pager moves pages between memory and a file that is open with O_DIRECT. It
@@ -81,12 +83,12 @@ func (t *transfer) readEnded(done int64) bool {
 }
 
 // newPager returns the best pager that the system allows for a file.
-func newPager(f *os.File) (pager, error) {
+func newPager(f *os.File, gate filegate.Gate) (pager, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	calls := &callPager{raw}
+	calls := &callPager{raw, gate}
 	if p, err := newRingPager(calls); err == nil {
 		return p, nil
 	}
@@ -96,6 +98,7 @@ func newPager(f *os.File) (pager, error) {
 // callPager moves pages with a system call for each run, from a few goroutines.
 type callPager struct {
 	file syscall.RawConn // keeps the descriptor open meanwhile
+	gate filegate.Gate   // nil but in tests
 }
 
 // callsAtOnce is how many runs of a batch are on their way at the same time.
@@ -105,12 +108,31 @@ func (p *callPager) name() string { return "O_DIRECT, preadv and pwritev" }
 
 func (p *callPager) close() {}
 
-func (p *callPager) read(ts []transfer) { p.all(ts, unix.Preadv) }
+func (p *callPager) read(ts []transfer) { p.all(ts, p.gated(filegate.Read, unix.Preadv)) }
 
-func (p *callPager) write(ts []transfer) { p.all(ts, unix.Pwritev) }
+func (p *callPager) write(ts []transfer) { p.all(ts, p.gated(filegate.Write, unix.Pwritev)) }
 
 // vectorCall is preadv or pwritev.
 type vectorCall func(fd int, bufs [][]byte, off int64) (int, error)
+
+// gated puts the gate, if there is one, before a call. What it lets pass is
+// whole sectors, as a disk does.
+func (p *callPager) gated(op filegate.Op, call vectorCall) vectorCall {
+	if p.gate == nil {
+		return call
+	}
+	return func(fd int, bufs [][]byte, off int64) (int, error) {
+		t := transfer{off: off, bufs: bufs}
+		pass, err := p.gate.Passes(op, off, t.bytes())
+		pages := pass / PageBytes
+		if pages == 0 && err != nil {
+			return 0, err
+		}
+		pages = max(pages, 1) // a call without an error moves something
+		n, callErr := call(fd, bufs[:pages], off)
+		return n, firstErr(callErr, err)
+	}
+}
 
 // all moves all of ts, some of them at once.
 func (p *callPager) all(ts []transfer, call vectorCall) {

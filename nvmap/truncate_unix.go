@@ -27,8 +27,8 @@ func (d *fileMap) Truncate(size int64) error {
 	}
 	d.size.Store(size)
 	d.end.Store(size)
-	if err := d.f.Truncate(size); err != nil {
+	if err := d.resize(size); err != nil {
 		return &FaultError{Off: Off(size), Op: "truncate", Err: err}
 	}
-	return d.f.Sync()
+	return d.fullSync(d.f)
 }

@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"nvkv/internal/filegate"
 )
 
 // ringPager moves batches of pages through io_uring: one system call sends many
@@ -39,9 +41,13 @@ func newRingPager(calls *callPager) (*ringPager, error) {
 
 func (p *ringPager) name() string { return "O_DIRECT, io_uring" }
 
-func (p *ringPager) read(ts []transfer) { p.all(ts, ringReadv, unix.Preadv) }
+func (p *ringPager) read(ts []transfer) {
+	p.all(ts, ringReadv, p.calls.gated(filegate.Read, unix.Preadv))
+}
 
-func (p *ringPager) write(ts []transfer) { p.all(ts, ringWritev, unix.Pwritev) }
+func (p *ringPager) write(ts []transfer) {
+	p.all(ts, ringWritev, p.calls.gated(filegate.Write, unix.Pwritev))
+}
 
 func (p *ringPager) all(ts []transfer, op uint8, call vectorCall) {
 	var r *ring
@@ -55,11 +61,23 @@ func (p *ringPager) all(ts []transfer, op uint8, call vectorCall) {
 	defer p.put(r)
 	withFile(p.calls.file, ts, func(fd int) {
 		for i, done := range r.run(fd, op, ts) {
+			done = p.passed(op, &ts[i], done)
 			if ts[i].err == nil { // short, or never sent off
 				move(fd, &ts[i], done, call)
 			}
 		}
 	})
+}
+
+// passed returns how much of what was moved the gate, if there is one, lets pass.
+func (p *ringPager) passed(op uint8, t *transfer, done int64) int64 {
+	if p.calls.gate == nil || t.err != nil {
+		return done
+	}
+	of := map[uint8]filegate.Op{ringReadv: filegate.Read, ringWritev: filegate.Write}[op]
+	pass, err := p.calls.gate.Passes(of, t.off, t.bytes())
+	t.err = err
+	return min(done, pass)
 }
 
 // take returns a ring, or nil if enough are in use.
