@@ -148,8 +148,8 @@ func (s *session) fuzzStep(what, how, at int) error {
 // says why not, and what it serves was once there. The input is places, two
 // bytes each as a share of the store, and what to put there.
 func FuzzImage(f *testing.F) {
-	image, m, ever := smallStore(f, false)
-	ever = withAbsence(ever)
+	image, _, ever := smallStore(f, false)
+	may := withAbsence(ever)
 	f.Add([]byte{0, 0, 1, 4, 0, 2})
 	f.Add([]byte{128, 0, 255, 64, 9, 1, 200, 200, 3})
 	f.Add([]byte{16, 1, 0x80, 16, 2, 0x80, 16, 3, 0x80})
@@ -170,7 +170,7 @@ func FuzzImage(f *testing.F) {
 			return
 		}
 		defer abandon(db)
-		if _, err := judgeDamaged(db, m, ever); err != nil {
+		if _, err := judgeDamaged(db, may); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"nvkv/nvmap"
@@ -80,7 +81,7 @@ func TestSalvageDamaged(t *testing.T) {
 				t.Fatalf("closed=%v, page at %#x: %v", closed, at, err)
 			}
 			for k, v := range got {
-				if !contains(ever[k], v) {
+				if !slices.Contains(ever[k], v) {
 					t.Errorf("closed=%v, page at %#x: %s = %.20q, which it never was", closed, at, shortKey(k), v)
 				}
 				if closed && !strays[k] && m[k] != v {

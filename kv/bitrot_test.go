@@ -1,0 +1,723 @@
+package kv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"nvkv/alloc"
+	"nvkv/nvmap"
+)
+
+// Bits that turn over on the medium. Each flip is made beneath a store that is
+// closed, which is then opened, read whole, checked and written to: nothing that
+// an opening reads, and nothing that it believes later, is left out.
+//
+// The oracle: the store does not open and says where it is damaged; or whatever
+// cannot be read says so, with the place; or all is served right. What a store
+// that died wrote since its last checkpoint is told by its checksums alone, and
+// a rotten record looks like one that a crash tore: its key may answer what it
+// held before (R13), but nothing that it did not hold since that checkpoint, and
+// no more keys than one commit changed.
+
+// rotMedium is memory in which bits are turned over. What a store writes into it
+// is taken back by restore.
+type rotMedium struct {
+	nvmap.Device
+	image []byte
+
+	mu      sync.Mutex
+	touched map[nvmap.PageID]bool // pages that may differ from image
+}
+
+func newRotMedium(t testing.TB, maxBytes int64) *rotMedium {
+	t.Helper()
+	dev := nvmap.NewMem(maxBytes)
+	t.Cleanup(func() { _ = dev.Close() })
+	return &rotMedium{Device: dev, touched: map[nvmap.PageID]bool{}}
+}
+
+// Close keeps the medium for the next opening.
+func (m *rotMedium) Close() error { return nil }
+
+func (m *rotMedium) Write(off nvmap.Off, p []byte) error {
+	m.touch(off, int64(len(p)))
+	return m.Device.Write(off, p)
+}
+
+func (m *rotMedium) Discard(off nvmap.Off, n int64) error {
+	m.touch(off, n)
+	return m.Device.Discard(off, n)
+}
+
+func (m *rotMedium) touch(off nvmap.Off, n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for at := off &^ (nvmap.PageBytes - 1); at < off+nvmap.Off(n); at += nvmap.PageBytes {
+		m.touched[at.Page()] = true
+	}
+}
+
+// hold makes image what restore brings back.
+func (m *rotMedium) hold(t testing.TB, image []byte) {
+	t.Helper()
+	must(t, m.Grow(int64(len(image))))
+	must(t, m.Device.Write(0, image))
+	m.image = image
+	clear(m.touched)
+}
+
+// restore takes back what was written and flipped.
+func (m *rotMedium) restore() error {
+	for page := range m.touched {
+		want := make([]byte, nvmap.PageBytes)
+		if at := int(page.Off()); at < len(m.image) {
+			copy(want, m.image[at:])
+		}
+		if err := m.Device.Write(page.Off(), want); err != nil {
+			return err
+		}
+	}
+	clear(m.touched)
+	return nil
+}
+
+// flip turns one bit over.
+func (m *rotMedium) flip(at int, bit uint) error {
+	return m.Write(nvmap.Off(at), []byte{m.image[at] ^ 1<<bit})
+}
+
+// bytes returns what is on the medium.
+func (m *rotMedium) bytes(t testing.TB) []byte {
+	t.Helper()
+	all := make([]byte, m.Size())
+	must(t, m.Read(0, all))
+	return all
+}
+
+// rotHistory does changes and notes what each key may answer when records since
+// the last checkpoint are lost: the last of may is what it holds.
+type rotHistory struct {
+	db       *DB
+	may      map[string][]string
+	together int // keys that one commit changed, at most
+}
+
+func (h *rotHistory) do(t testing.TB, changes ...change) {
+	t.Helper()
+	must(t, commitChanges(h.db, changes, false))
+	h.note(changes)
+}
+
+func (h *rotHistory) note(changes []change) {
+	now := model{}
+	for k, values := range h.may {
+		if v := values[len(values)-1]; v != absentValue {
+			now[k] = v
+		}
+	}
+	changed := 0
+	next := now.with(changes)
+	for _, k := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(now.keys(), next.keys())))) {
+		if h.may[k] == nil {
+			h.may[k] = []string{absentValue}
+		}
+		v, there := next[k]
+		if !there {
+			v = absentValue
+		}
+		if before := h.may[k]; before[len(before)-1] != v {
+			h.may[k] = append(before, v)
+			changed++
+		}
+	}
+	h.together = max(h.together, changed)
+}
+
+// settle says that nothing can be lost of what was done so far.
+func (h *rotHistory) settle() {
+	for k, values := range h.may {
+		h.may[k] = values[len(values)-1:]
+	}
+	h.together = 0
+}
+
+// rotOptions keep a store small and its device untouched but by what a test does.
+func rotOptions() *Options { return &Options{SlabBytes: 4096, EvacuateBytes: -1} }
+
+// tinyStore returns the bytes of a store of a few dozen slabs that holds every
+// structure of the format: records of several classes, in runs, with keys in
+// runs and in overflow pages, with an expiry, tombstones, a deleted range,
+// transactions of several records. It was closed, or died with records since a
+// checkpoint.
+func tinyStore(t testing.TB, closed bool) ([]byte, *rotHistory) {
+	t.Helper()
+	m := newRotMedium(t, 4<<20)
+	db, err := OpenDevice(m, rotOptions())
+	must(t, err)
+	h := &rotHistory{db: db, may: map[string][]string{}}
+	value := func(n, size int) string { return fmt.Sprint(n, ":") + strings.Repeat("v", size) }
+	for i := range 12 {
+		h.do(t, put(fmt.Sprintf("small%02d", i), value(i, 20)))
+	}
+	for i := range 4 {
+		h.do(t, put(fmt.Sprintf("large%02d", i), value(i, 700)))
+	}
+	longKey := strings.Repeat("long", 300)
+	h.do(t, put(longKey, value(1, 10)))
+	h.do(t, put("runs", value(1, 5000)), put(wide("w"), ""))
+	must(t, db.PutTTL([]byte("expires"), []byte("in an hour"), time.Hour))
+	h.note([]change{put("expires", "in an hour")})
+	h.do(t, del("small00"))
+	must(t, db.Checkpoint(context.Background()))
+	h.settle()
+	h.do(t, put("small01", value(2, 20)))
+	h.do(t, put("large01", value(2, 700)))
+	h.do(t, put("small02", value(2, 30)), put("large02", value(2, 700)), del("small03"), put("new", value(1, 40)))
+	h.do(t, delRange("small04", "small07"))
+	h.do(t, put("runs", value(2, 6000)))
+	h.do(t, del("large03"))
+	h.do(t, put("small05", value(3, 20)), del("small08"))
+	if closed {
+		must(t, db.Close())
+		h.settle()
+	} else {
+		abandon(db)
+	}
+	return m.bytes(t), h
+}
+
+// damaged is what a damaged store said of itself.
+type damaged struct {
+	places []uint64 // where it is damaged
+	stale  int      // keys that answered what they held before
+}
+
+// tell takes an error that damage excuses. It returns any other, and one that
+// names no place.
+func (d *damaged) tell(err error) error {
+	var ours *CorruptError
+	var theirs *alloc.CorruptError
+	switch {
+	case err == nil:
+	case errors.As(err, &ours):
+		d.places = append(d.places, ours.Off)
+	case errors.As(err, &theirs):
+		d.places = append(d.places, uint64(theirs.Off))
+	case errors.Is(err, ErrNotStore), errors.Is(err, ErrVersion):
+		d.places = append(d.places, 0) // the head or a superblock, as the error says
+	default:
+		return err
+	}
+	return nil
+}
+
+// get reads all keys: each answers one of what it may, or that it is damaged.
+func (d *damaged) get(db *DB, may map[string][]string) error {
+	for k, values := range may {
+		got := absentValue
+		v, err := db.Get([]byte(k))
+		switch {
+		case err == nil:
+			got = string(v)
+		case !errors.Is(err, ErrNotFound):
+			if err := d.tell(err); err != nil {
+				return fmt.Errorf("Get(%s): %w", shortKey(k), err)
+			}
+			continue
+		}
+		if !slices.Contains(values, got) {
+			return fmt.Errorf("Get(%s) = %.40q, which it never was", shortKey(k), got)
+		}
+		if got != values[len(values)-1] {
+			d.stale++
+		}
+	}
+	return nil
+}
+
+// iterate reads in order: nothing comes that never was.
+func (d *damaged) iterate(db *DB, may map[string][]string) error {
+	tx, err := db.Begin(false)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	for k, v := range tx.All(nil, nil) {
+		if !slices.Contains(may[string(k)], string(v)) {
+			return fmt.Errorf("iteration: %s = %.40q, which it never was", shortKey(string(k)), v)
+		}
+	}
+	if err := d.tell(tx.Err()); err != nil {
+		return fmt.Errorf("iteration: %w", err)
+	}
+	return nil
+}
+
+// check notes what Check finds.
+func (d *damaged) check(db *DB) error {
+	err := db.Check(context.Background(), func(i CheckIssue) { d.places = append(d.places, i.Off) })
+	if err := d.tell(err); err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	return nil
+}
+
+// write puts and deletes: it may be refused, but must not spoil what is right.
+func (d *damaged) write(db *DB) error {
+	for i := range 8 {
+		k := fmt.Appendf(nil, "written%d", i)
+		if err := d.tell(firstErr(db.Put(k, make([]byte, 200*i)), db.Delete(k))); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+	}
+	err := db.Checkpoint(context.Background())
+	if err := d.tell(err); err != nil && !errors.Is(err, ErrFailed) {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return nil
+}
+
+// judgeDamaged reads, checks and writes a store in which something is damaged,
+// and reads it again. It returns what the store said of that, and an error for
+// whatever no damage excuses.
+func judgeDamaged(db *DB, may map[string][]string) (d damaged, err error) {
+	defer rescue(&err)
+	err = firstErr(d.get(db, may), d.iterate(db, may))
+	if err != nil {
+		return d, err
+	}
+	if err := firstErr(d.check(db), d.write(db)); err != nil {
+		return d, err
+	}
+	again := d
+	return again, again.get(db, may)
+}
+
+// verdict is what became of a flipped bit.
+type verdict int
+
+const (
+	refused  verdict = iota // the store did not open
+	reported                // a read, Check or a write named a place
+	undone                  // a key answered what it held before, in a store that died
+	harmless                // everything was right
+	verdicts
+)
+
+// area of the medium, as docs/format.md divides it.
+type area int
+
+const (
+	areaHead area = iota
+	areaSupers
+	areaGroups // headers, descriptors and maps of groups
+	areaSlabs
+	areas
+)
+
+func (a area) String() string {
+	return [...]string{"head", "superblocks", "group metadata", "slabs"}[a]
+}
+
+// tinyArea says where in a tiny store a byte lies: slabs of 4 KiB, 64 to a group,
+// the first three of which are its metadata.
+func tinyArea(at int) area {
+	const head, supers, group, metadata = 4096, 5 * 4096, 64 * 4096, 3 * 4096
+	switch {
+	case at < head:
+		return areaHead
+	case at < supers:
+		return areaSupers
+	case (at-supers)%group < metadata:
+		return areaGroups
+	}
+	return areaSlabs
+}
+
+// rotTally counts what became of flips.
+type rotTally struct {
+	flips   [areas][verdicts]int
+	nearby  int // of those reported: a place within a page of the flip
+	further int // of those reported: others only, such as the record whose runs are rotten
+}
+
+func (r *rotTally) add(o *rotTally) {
+	for a := range r.flips {
+		for v := range r.flips[a] {
+			r.flips[a][v] += o.flips[a][v]
+		}
+	}
+	r.nearby += o.nearby
+	r.further += o.further
+}
+
+func (r *rotTally) sum(v verdict) (n int) {
+	for a := range r.flips {
+		n += r.flips[a][v]
+	}
+	return n
+}
+
+func (r *rotTally) log(t *testing.T) {
+	t.Helper()
+	for a := range areas {
+		f := r.flips[a]
+		t.Logf("%-14s %8d not opened, %8d reported, %8d undone, %8d harmless", a, f[refused], f[reported], f[undone], f[harmless])
+	}
+	t.Logf("reports: %d named a place within a page of the flip, %d another", r.nearby, r.further)
+}
+
+// place notes a report: where it is, against where the bit is.
+func (r *rotTally) place(at int, places []uint64) {
+	for _, p := range places {
+		if max(p, uint64(at))-min(p, uint64(at)) < nvmap.PageBytes {
+			r.nearby++
+			return
+		}
+	}
+	r.further++
+}
+
+// flipOnce turns a bit over beneath a closed store and judges what it is then.
+func (m *rotMedium) flipOnce(at int, bit uint, h *rotHistory) (verdict, damaged, error) {
+	var d damaged
+	if err := firstErr(m.restore(), m.flip(at, bit)); err != nil {
+		return 0, d, err
+	}
+	var db *DB
+	err := guarded(func() (err error) { db, err = OpenDevice(m, rotOptions()); return err })
+	if err != nil {
+		return refused, d, d.tell(err)
+	}
+	defer abandon(db)
+	d, err = judgeDamaged(db, h.may)
+	switch {
+	case err != nil:
+		return 0, d, err
+	case d.stale > 2*h.together: // they are read twice
+		return 0, d, fmt.Errorf("%d keys answered what they held before, of a commit that changed %d", d.stale/2, h.together)
+	case len(d.places) > 0:
+		return reported, d, nil
+	case d.stale > 0:
+		return undone, d, nil
+	}
+	return harmless, d, nil
+}
+
+// flipAll turns over the bits that are picked of each byte, one at a time, on all
+// processors.
+func flipAll(t *testing.T, image []byte, h *rotHistory, picked []uint8) *rotTally {
+	t.Helper()
+	workers := runtime.GOMAXPROCS(0)
+	tallies := make([]rotTally, workers)
+	var wg sync.WaitGroup
+	for w := range workers {
+		m := newRotMedium(t, 4<<20)
+		m.hold(t, image)
+		wg.Go(func() {
+			for at := w; at < len(image) && !t.Failed(); at += workers {
+				for bit := range uint(8) {
+					if picked[at]>>bit&1 == 0 {
+						continue
+					}
+					v, d, err := m.flipOnce(at, bit, h)
+					if err != nil {
+						t.Errorf("flip at %#x bit %d (%v): %v", at, bit, tinyArea(at), err)
+						break
+					}
+					tallies[w].flips[tinyArea(at)][v]++
+					if len(d.places) > 0 {
+						tallies[w].place(at, d.places)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for w := range tallies[1:] {
+		tallies[0].add(&tallies[1+w])
+	}
+	return &tallies[0]
+}
+
+// rotBits chooses bits of an image: every bit, or one of each aligned stretch of
+// step bytes. Of a page of slabs that was never written it chooses one: there is
+// nothing in it that anybody reads. It returns how many such pages there are.
+func rotBits(image []byte, every bool, step int, rng *rand.Rand) (picked []uint8, blank int) {
+	picked = make([]uint8, len(image))
+	for page := 0; page < len(image); page += nvmap.PageBytes {
+		if tinyArea(page) == areaSlabs && bytes.Count(image[page:page+nvmap.PageBytes], []byte{0}) == nvmap.PageBytes {
+			picked[page+rng.IntN(nvmap.PageBytes)] = 1 << rng.IntN(8)
+			blank++
+			continue
+		}
+		for at := page; at < page+nvmap.PageBytes; at += step {
+			picked[at+rng.IntN(step)] = 1 << rng.IntN(8)
+		}
+		for at := page; every && at < page+nvmap.PageBytes; at++ {
+			picked[at] = 0xff
+		}
+	}
+	return picked, blank
+}
+
+// TestBitFlips turns over bits of a small store: with NVKV_CRASH=long every bit
+// of it, otherwise one of each aligned word of eight bytes.
+func TestBitFlips(t *testing.T) {
+	skipInRace(t)
+	const seed = 3
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for _, closed := range []bool{true, false} {
+		name := map[bool]string{true: "closed", false: "died"}[closed]
+		t.Run(name, func(t *testing.T) {
+			image, h := tinyStore(t, closed)
+			every := os.Getenv("NVKV_CRASH") == "long"
+			step := 8
+			if testing.Short() {
+				step = 64
+			}
+			picked, blank := rotBits(image, every, step, rng)
+			r := flipAll(t, image, h, picked)
+			t.Logf("%d pages, %d of them of slabs never written; every bit: %v, seed %d", len(image)/nvmap.PageBytes, blank, every, seed)
+			r.log(t)
+			if closed && r.sum(undone) > 0 {
+				t.Error("a store that was closed lost something without saying so")
+			}
+			if r.sum(refused) == 0 || r.sum(reported) == 0 || r.sum(harmless) == 0 || !closed && r.sum(undone) == 0 {
+				t.Error("one of these never happened: the test does not test")
+			}
+		})
+	}
+}
+
+// withAbsence adds that each key may be absent.
+func withAbsence(ever map[string][]string) map[string][]string {
+	out := map[string][]string{}
+	for k, vs := range ever {
+		out[k] = append([]string{absentValue}, vs...)
+	}
+	return out
+}
+
+// absentValue stands for absence among the values that a key may have.
+const absentValue = "\x00absent"
+
+// bigStore is a store too large to hold its values twice: what each key holds
+// follows from its number and its version.
+type bigStore struct {
+	image  []byte
+	keys   []bigState
+	closed bool
+}
+
+// bigState is a key's: versions count from 1, and 0 is absence.
+type bigState struct {
+	then, now uint32 // at the last checkpoint, and at the end
+	last      uint32 // the newest that it had
+	gone      bool   // it was absent at some moment since the checkpoint
+}
+
+func bigKey(i int) []byte { return fmt.Appendf(nil, "key%08d", i) }
+
+// bigValue returns what version v of key i is.
+func bigValue(i int, v uint32) []byte {
+	size := 40 + (i*2654435761+int(v)*40503)>>4%220
+	switch {
+	case i%500 == 0:
+		size = 60_000
+	case i%50 == 0:
+		size = 3000
+	}
+	p := make([]byte, 0, size+24)
+	p = fmt.Appendf(p, "%d:%d:", i, v)
+	return append(p, bytes.Repeat([]byte{byte(i + int(v))}, size)...)
+}
+
+// newBigStore writes n keys, updates and deletes some, takes a checkpoint, does
+// the same again, and is closed or dies.
+func newBigStore(t testing.TB, m *rotMedium, n int, closed bool) *bigStore {
+	t.Helper()
+	s := &bigStore{keys: make([]bigState, n), closed: closed}
+	db, err := OpenDevice(m, &Options{EvacuateBytes: -1, CheckpointBytes: 1 << 40})
+	must(t, err)
+	rng := rand.New(rand.NewPCG(uint64(n), 1))
+	set := func(i int) {
+		k := &s.keys[i]
+		k.last++
+		k.now = k.last
+		must(t, db.Put(bigKey(i), bigValue(i, k.now)))
+	}
+	for _, i := range rng.Perm(n) {
+		set(i)
+	}
+	change := func(n int) {
+		for range n {
+			if i := rng.IntN(len(s.keys)); rng.IntN(4) > 0 {
+				set(i)
+			} else {
+				must(t, db.Delete(bigKey(i)))
+				s.keys[i].now, s.keys[i].gone = 0, true
+			}
+		}
+	}
+	change(n / 4)
+	must(t, db.Checkpoint(context.Background()))
+	for i := range s.keys {
+		k := &s.keys[i]
+		k.then, k.gone = k.now, k.now == 0
+	}
+	change(n / 8)
+	if closed {
+		must(t, db.Close())
+	} else {
+		abandon(db)
+	}
+	s.image = m.bytes(t)
+	return s
+}
+
+// judge says whether key i may answer value, nil if it is absent.
+func (s *bigStore) judge(i int, value []byte) (stale bool, err error) {
+	k := s.keys[i]
+	is := func(v uint32) bool {
+		if v == 0 || value == nil {
+			return v == 0 && value == nil
+		}
+		return bytes.Equal(value, bigValue(i, v))
+	}
+	switch {
+	case is(k.now):
+		return false, nil
+	case s.closed:
+	case is(k.then), value == nil && k.gone:
+		return true, nil
+	default:
+		for v := k.then + 1; v <= k.last; v++ {
+			if is(v) {
+				return true, nil
+			}
+		}
+	}
+	return false, fmt.Errorf("%s = %.40q, which it never was", bigKey(i), value)
+}
+
+// read reads the store in order, and key by key what that could not reach.
+func (s *bigStore) read(db *DB, d *damaged) error {
+	tx, err := db.Begin(false)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	i := 0
+	answer := func(value []byte) error {
+		stale, err := s.judge(i, value)
+		if stale {
+			d.stale++
+		}
+		i++
+		return err
+	}
+	for k, v := range tx.All(nil, nil) {
+		for ; i < len(s.keys) && !bytes.Equal(k, bigKey(i)); err = firstErr(err, answer(nil)) {
+		}
+		if i == len(s.keys) {
+			return fmt.Errorf("iteration: %.40q, or it is out of order", k)
+		}
+		if err = firstErr(err, answer(v)); err != nil {
+			return fmt.Errorf("iteration: %w", err)
+		}
+	}
+	broken := tx.Err()
+	if err := d.tell(broken); err != nil {
+		return fmt.Errorf("iteration: %w", err)
+	}
+	for i < len(s.keys) && err == nil {
+		if broken == nil {
+			err = answer(nil)
+			continue
+		}
+		v, e := db.Get(bigKey(i))
+		switch {
+		case e == nil:
+			err = answer(v)
+		case errors.Is(e, ErrNotFound):
+			err = answer(nil)
+		default:
+			err = d.tell(e)
+			i++
+		}
+	}
+	return err
+}
+
+// flipOnce is rotMedium.flipOnce for a large store.
+func (s *bigStore) flipOnce(m *rotMedium, at int, bit uint) (verdict, error) {
+	var d damaged
+	if err := firstErr(m.restore(), m.flip(at, bit)); err != nil {
+		return 0, err
+	}
+	var db *DB
+	err := guarded(func() (err error) { db, err = OpenDevice(m, rotOptions()); return err })
+	if err != nil {
+		return refused, d.tell(err)
+	}
+	defer abandon(db)
+	err = guarded(func() error { return firstErr(s.read(db, &d), d.check(db), d.write(db)) })
+	switch {
+	case err != nil:
+		return 0, err
+	case d.stale > 1: // every commit changed one key
+		return 0, fmt.Errorf("%d keys answered what they held before", d.stale)
+	case len(d.places) > 0:
+		return reported, nil
+	case d.stale > 0:
+		return undone, nil
+	}
+	return harmless, nil
+}
+
+// TestBitFlipsLarge turns over random bits of a large store: 40 in one of some
+// 10 MB, with NVKV_CRASH=long 400 in one of 300,000 records.
+func TestBitFlipsLarge(t *testing.T) {
+	skipInRace(t)
+	records, flips := 20_000, 40
+	switch {
+	case os.Getenv("NVKV_CRASH") == "long":
+		records, flips = 300_000, 400
+	case testing.Short():
+		records, flips = 5_000, 20
+	}
+	const seed = 4
+	for _, closed := range []bool{true, false} {
+		t.Run(map[bool]string{true: "closed", false: "died"}[closed], func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 0))
+			m := newRotMedium(t, 512<<20)
+			s := newBigStore(t, m, records, closed)
+			m.hold(t, s.image)
+			var counts [verdicts]int
+			for range flips {
+				at, bit := rng.IntN(len(s.image)), uint(rng.IntN(8))
+				v, err := s.flipOnce(m, at, bit)
+				if err != nil {
+					t.Fatalf("seed %d, flip at %#x bit %d: %v", seed, at, bit, err)
+				}
+				counts[v]++
+			}
+			t.Logf("%d records, %d bytes, seed %d: %d flips: %d not opened, %d reported, %d undone, %d harmless", records, len(s.image), seed,
+				flips, counts[refused], counts[reported], counts[undone], counts[harmless])
+			if counts[reported] == 0 || closed && counts[undone] > 0 {
+				t.Error("nothing was reported, or a store that was closed lost something without saying so")
+			}
+		})
+	}
+}
