@@ -622,10 +622,16 @@ func (s *session) goesOn() error {
 	return err
 }
 
-// contents reads a store by iteration and by Get, which must agree.
+// contents reads a store by iteration and by Get, before and after it, which must
+// agree: what was read before may have been answered beside a replay.
 func contents(db *DB) (m model, err error) {
 	defer rescue(&err)
 	m = model{}
+	before := make([]string, len(crashKeys))
+	for i, k := range crashKeys {
+		v, err := db.Get([]byte(k))
+		before[i] = fmt.Sprintf("%q, %v", v, err)
+	}
 	tx, err := db.Begin(false)
 	if err != nil {
 		return nil, err
@@ -636,8 +642,11 @@ func contents(db *DB) (m model, err error) {
 	if err := firstErr(tx.Err(), tx.Rollback()); err != nil {
 		return nil, fmt.Errorf("iterate: %w", err)
 	}
-	for _, k := range crashKeys {
+	for i, k := range crashKeys {
 		v, err := db.Get([]byte(k))
+		if now := fmt.Sprintf("%q, %v", v, err); now != before[i] {
+			return nil, fmt.Errorf("Get(%s) = %.30s; before the iteration it was %.30s", shortKey(k), now, before[i])
+		}
 		want, ok := m[k]
 		if ok != (err == nil) || ok && want != string(v) {
 			return nil, fmt.Errorf("Get(%s) = %.12q, %v; iteration found %v %.12q", shortKey(k), v, err, ok, want)

@@ -48,8 +48,9 @@ type DB struct {
 	keys       int64
 
 	checkpoints checkpoints
-	behind      atomic.Bool   // writers wait for a checkpoint
-	late        chan struct{} // closed when openLate is through; nil if it was not needed
+	behind      atomic.Bool             // writers wait for a checkpoint
+	late        chan struct{}           // closed when openLate or replayLate is through; nil if neither was needed
+	interim     atomic.Pointer[interim] // answers point reads until then; nil when all calls may come in
 	evac        evacuator
 	recovered   recovered
 	// flippedInterval began with the freeze of the last checkpoint that flipped.
@@ -73,6 +74,10 @@ type DB struct {
 
 // Open opens the store at path and creates it if there is none. One process
 // may write a store, or several read it; otherwise the error is ErrLocked.
+//
+// After a crash Open returns when it is known what every key is worth: Get, Has
+// and GetAppend answer, and other calls wait until all that was found is in the
+// index. If that fails, then or later, every call returns why.
 func Open(path string, opts *Options) (*DB, error) {
 	o := opts.withDefaults()
 	if err := o.validate(); err != nil {
@@ -179,12 +184,16 @@ func (db *DB) open() (err error) {
 		return err
 	}
 	db.recovered.took = time.Since(began)
+	return nil
+}
+
+// start begins what goes on in the background.
+func (db *DB) start() {
 	db.startEvictor()
 	if !db.opt.ReadOnly {
 		db.startCheckpointer()
 		db.startEvacuator()
 	}
-	return nil
 }
 
 func (db *DB) retirePage(o nvmap.Off, birth uint64) {
@@ -212,6 +221,10 @@ func (db *DB) enterCall() (*call, error) {
 	if db.closed.Load() {
 		c.leave()
 		return nil, ErrClosed
+	}
+	if err := db.replayed(); err != nil {
+		c.leave()
+		return nil, err
 	}
 	return c, nil
 }
@@ -260,6 +273,9 @@ func (db *DB) getOnce(dst, key []byte, want bool) (out []byte, err error) {
 	}
 	defer s.leaveGet()
 	defer db.guarded("get", panicOnFault(true), &err)
+	if e := db.interim.Load(); e != nil {
+		return e.get(dst, key, want)
+	}
 	return db.get(dst, key, want)
 }
 

@@ -51,9 +51,11 @@
 // checkpoint, every 64 MiB of records and at Close, writes the pages that changed
 // to new places and then a superblock that names the new root.
 //
-// Opening a store reads the last superblock, the metadata of every slab (under
-// 1 % of the store) and the slabs that were written since the last checkpoint,
-// and applies the records that it finds there and that count.
+// Opening a store that was not closed reads the last superblock, what every slab
+// is cut into (0.1 % of the store) and the slabs that were written since the last
+// checkpoint, and decides which of the records there count. Where they are many
+// it returns then: point reads are answered while they are put into the index,
+// all else waits for that.
 //
 //	Put ── checksum ── turn ── slot ── record, mark ── fence ── index ── free old
 //	                                                   │

@@ -79,15 +79,16 @@ type Options struct {
 	// to 1 MiB; 0: 64 KiB. An existing store keeps what it has.
 	SlabBytes int
 
-	privateFrom  int   // see defaultPrivateFrom; tests lower it
-	groupBytes   int64 // see defaultGroupBytes; tests lower it
-	noGroupTimer bool  // groups are closed by size, Sync and checkpoints alone
-	tidySlack    int64 // see the constant; tests lower it
-	moveTogether bool  // see mover
-	lateFrom     int   // see defaultLateFrom; tests lower it
-	broken       rules // rules that a test has switched off
-	unfinished   bool  // the store counts as absent until finish: for Restore
-	early        bool  // each commit evicts all frames first: for tests
+	privateFrom  int           // see defaultPrivateFrom; tests lower it
+	groupBytes   int64         // see defaultGroupBytes; tests lower it
+	noGroupTimer bool          // groups are closed by size, Sync and checkpoints alone
+	tidySlack    int64         // see the constant; tests lower it
+	moveTogether bool          // see mover
+	lateFrom     int           // see defaultLateFrom; tests lower it
+	holdReplay   chan struct{} // a late replay waits for it to be closed, if it is not nil: for tests
+	broken       rules         // rules that a test has switched off
+	unfinished   bool          // the store counts as absent until finish: for Restore
+	early        bool          // each commit evicts all frames first: for tests
 }
 
 // DefaultCheckpointBytes is Options.CheckpointBytes when that is 0.

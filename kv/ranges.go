@@ -26,33 +26,42 @@ type deletedRange struct {
 	start, end []byte // a nil end is open
 }
 
-// loadRanges reads the range records among the candidates, and keeps them until
+// readRanges reads the range records among the candidates.
+func (rc *recovery) readRanges() {
+	rc.each(func(c *candidate) {
+		if c.kind != kindRange {
+			return
+		}
+		if d, err := rc.deletedRange(c); err != nil {
+			rc.damage(c.off, "record of a deleted range, whose keys are back", nil)
+		} else {
+			rc.deleted = append(rc.deleted, d)
+		}
+	})
+	if len(rc.deleted) > 0 {
+		rc.ranges.paint(rc.deleted)
+	}
+}
+
+// loadRanges notes which leaves the ranges touch, and keeps their records until
 // a checkpoint (R6).
 func (rc *recovery) loadRanges() error {
-	var found []deletedRange
 	rc.each(func(c *candidate) {
 		if c.kind != kindRange {
 			return
 		}
 		rc.db.recovered.replayed++
 		rc.bytes += int64(c.bytes)
-		x := c.ref()
 		if rc.db.off(ruleR6Recovery) {
 			rc.db.r.Unclaim(c.off)
 		} else {
-			rc.db.tombs = append(rc.db.tombs, x)
-		}
-		if d, err := rc.deletedRange(c); err != nil {
-			rc.damage(c.off, "record of a deleted range, whose keys are back", nil)
-		} else {
-			found = append(found, d)
+			rc.db.tombs = append(rc.db.tombs, c.ref())
 		}
 	})
-	if len(found) == 0 {
+	if len(rc.deleted) == 0 {
 		return nil
 	}
-	rc.ranges.paint(found)
-	return rc.ranges.locate(rc, found)
+	return rc.ranges.locate(rc, rc.deleted)
 }
 
 func (rc *recovery) deletedRange(c *candidate) (deletedRange, error) {

@@ -34,6 +34,7 @@ type recovery struct {
 	void      bool         // the highest did not end
 	bare      map[nvmap.Off][]byte
 	ranges    ranges
+	deleted   []deletedRange
 	bytes     int64
 }
 
@@ -51,7 +52,7 @@ func (db *DB) recover() error {
 	if st.clean && db.r.SlabCount() >= db.opt.lateFrom {
 		return rc.openLate()
 	}
-	if err := rc.loadSlabs(); err != nil {
+	if err := db.r.ReadSlabs(); err != nil {
 		return err
 	}
 	if err := rc.scan(); err != nil {
@@ -61,17 +62,31 @@ func (db *DB) recover() error {
 	if err := rc.persist(); err != nil {
 		return err
 	}
+	rc.readRanges()
+	if rc.mayReplayLate() {
+		return rc.replayLate()
+	}
+	if err := rc.finish(); err != nil {
+		return err
+	}
+	db.start()
+	return nil
+}
+
+// finish puts what was found into the tree and makes the store writable.
+func (rc *recovery) finish() error {
 	if err := rc.replay(); err != nil {
 		return err
 	}
-	if db.off(ruleR4) && st.run != 0 {
+	if rc.db.off(ruleR4) && rc.st.run != 0 {
 		return rc.resumeRun()
 	}
 	return rc.beginRun()
 }
 
-// defaultLateFrom is the number of slabs from which on a store that was closed
-// is read beside its first readers. Reading a slab's metadata takes 0.2 us.
+// defaultLateFrom is the number of slabs, or of records to replay, from which on
+// an opening returns before all is read or replayed. Reading a slab's metadata
+// takes 0.2 us, replaying a record about as much.
 const defaultLateFrom = 2048
 
 // openLate opens a store that was closed and needs no recovery, in time that
@@ -89,6 +104,7 @@ func (rc *recovery) openLate() error {
 		return err
 	}
 	db.late = make(chan struct{})
+	db.start()
 	go func() {
 		defer close(db.late)
 		defer db.turn.give()
@@ -103,14 +119,14 @@ func (rc *recovery) openLate() error {
 
 func (rc *recovery) loadLate() (err error) {
 	defer rc.db.guarded("open", panicOnFault(true), &err)
-	return rc.loadSlabs()
-}
-
-// loadSlabs takes from the last checkpoint which slots are used.
-func (rc *recovery) loadSlabs() error {
 	if err := rc.db.r.ReadSlabs(); err != nil {
 		return err
 	}
+	return rc.loadMaps()
+}
+
+// loadMaps takes from the last checkpoint which slots are used.
+func (rc *recovery) loadMaps() error {
 	ambiguous, err := rc.db.r.LoadMaps(rc.st.maps)
 	if err != nil || rc.st.root == 0 || len(ambiguous) == 0 {
 		return err // without a root no checkpoint was taken yet: all maps are obsolete

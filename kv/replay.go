@@ -15,6 +15,8 @@ import (
 // by leaf, each leaf is looked at once, and what an update changes in it is
 // copied once.
 //
+//	maps     which slots the checkpoint's tree reaches
+//	lead     each to the leaf of that tree in which its key belongs
 //	claim    the slots of all that counts
 //	sort     by leaf
 //	resolve  the newest of each key, and what it displaced
@@ -72,6 +74,12 @@ type spilledChange struct {
 // replay brings the tree up to date.
 func (rc *recovery) replay() error {
 	db := rc.db
+	if err := rc.loadMaps(); err != nil {
+		return err
+	}
+	if err := rc.lead(); err != nil {
+		return err
+	}
 	if err := rc.claim(); err != nil {
 		return err
 	}
@@ -99,6 +107,85 @@ func (rc *recovery) replay() error {
 		}
 	}
 	return rc.apply(parts)
+}
+
+// lead notes for every candidate the leaf to which its key belongs. Where the key
+// lies in runs, claimRuns does.
+func (rc *recovery) lead() error {
+	if !rc.any() {
+		return nil
+	}
+	if err := rc.route.load(rc); err != nil {
+		return err
+	}
+	return rc.share(func(w int) error {
+		sv := &rc.salvagers[w]
+		sv.counts = make([]uint32, len(rc.route.leaves))
+		near := nearby{db: rc.db}
+		for _, b := range sv.blocks {
+			for i := range b {
+				if i+leadAhead < len(b) {
+					rc.db.ix.askRecord(b[i+leadAhead].off)
+				}
+				c := &b[i]
+				c.leaf = noLeaf
+				if !c.keyed() || c.flags&flagSpillKey != 0 {
+					continue
+				}
+				if err := sv.lead(c, near.keyOf(c)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// leadAhead is how many records lead asks for before it reads them.
+const leadAhead = 8
+
+// noLeaf is the leaf of a candidate whose key has not been read.
+const noLeaf = ^uint32(0)
+
+// lead notes the leaf to which a candidate's key belongs.
+func (sv *salvager) lead(c *candidate, key []byte) (err error) {
+	c.leaf, err = sv.rc.route.leaf(key)
+	if err == nil {
+		sv.counts[c.leaf]++
+	}
+	return err
+}
+
+// nearby reads keys of candidates that come in the order of their places: where
+// the device is not mapped, many with one read.
+type nearby struct {
+	db   *DB
+	from nvmap.Off
+	b    []byte
+}
+
+// nearbyBytes is how much is read at once.
+const nearbyBytes = 64 << 10
+
+// keyOf returns the key of a candidate, which lies in its slot.
+func (n *nearby) keyOf(c *candidate) []byte {
+	at := headerBytes(c.flags)
+	end := at + int(c.keyLen)
+	if c.off < n.from || c.off+nvmap.Off(end) > n.from+nvmap.Off(len(n.b)) {
+		n.move(c.off, end)
+	}
+	o := int(c.off - n.from)
+	return n.b[o+at : o+end]
+}
+
+// move reads on from o, least bytes or more.
+func (n *nearby) move(o nvmap.Off, least int) {
+	size := int(min(n.db.m.Size()-int64(o), max(nearbyBytes, int64(least))))
+	b, err := n.db.tryBytesAt(o, size)
+	if err != nil { // of a neighbour
+		b = n.db.bytesAt(o, least)
+	}
+	n.from, n.b = o, b
 }
 
 // claim makes every record that counts used before anything is allocated. What
@@ -147,7 +234,7 @@ func (sv *salvager) claimRuns(c *candidate) error {
 			rc.claimPages(e)
 		}
 	}
-	if c.flags&flagSpillKey == 0 || c.kind == kindRange {
+	if c.flags&flagSpillKey == 0 || !c.keyed() {
 		return nil
 	}
 	key, _, err := rc.db.readRuns(&rec, nil)
@@ -174,7 +261,7 @@ func (rc *recovery) claimPages(e alloc.Extent) {
 }
 
 // sort brings the candidates into the order of their leaves; those of leaf n
-// begin at starts[n]. Void ones are among them.
+// begin at starts[n].
 func (rc *recovery) sort() (sorted []candidate, starts []uint32, err error) {
 	leaves := len(rc.route.leaves)
 	starts = make([]uint32, leaves+1)
@@ -182,9 +269,8 @@ func (rc *recovery) sort() (sorted []candidate, starts []uint32, err error) {
 	for leaf := range leaves {
 		starts[leaf] = total
 		for i := range rc.salvagers {
-			if counts := rc.salvagers[i].counts; counts != nil {
-				counts[leaf], total = total, total+counts[leaf]
-			}
+			counts := rc.salvagers[i].counts
+			counts[leaf], total = total, total+counts[leaf]
 		}
 	}
 	starts[leaves] = total
@@ -284,10 +370,8 @@ func (rv *resolver) leaf(leaf uint32, cs []candidate) error {
 	clear(rv.found[:])
 	rv.fresh = rv.fresh[:0]
 	for i := range cs {
-		if c := &cs[i]; c.kind != kindVoid {
-			if err := rv.place(pg, c); err != nil {
-				return err
-			}
+		if err := rv.place(pg, &cs[i]); err != nil {
+			return err
 		}
 	}
 	if pg != nil {
@@ -665,7 +749,8 @@ func (rc *recovery) apply(parts []resolved) error {
 // copyBlocks writes the value blocks that change, each at a new place: of as many
 // parts at a time as there is room for in DRAM.
 func (rc *recovery) copyBlocks(parts []resolved) error {
-	most := rc.db.m.CacheFrames() / 2 // a frame may have a single new block
+	// A frame may have a single new block, and reading leaves this many frames.
+	most := rc.db.m.CacheFrames() / 8
 	for len(parts) > 0 {
 		n, blocks := 0, 0
 		for n < len(parts) && (n == 0 || blocks+len(parts[n].updates) <= most) {

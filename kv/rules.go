@@ -53,6 +53,7 @@ const (
 	ruleR14                          // an opening read-only writes nothing
 	ruleA4                           // every carving has a number of its own
 	ruleA5                           // headers of new groups are fenced before the size word
+	ruleI60                          // a read before the replay is through knows what will be replayed
 )
 
 // off says whether a test has switched a rule off.

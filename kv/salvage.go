@@ -15,15 +15,14 @@ import (
 
 // Salvaging is the first half of a recovery: reading every slab that was
 // written since the checkpoint's freeze (R5), in address order and on as many
-// processors as there are, and leading what is found to the leaf of the
-// checkpoint's tree in which its key belongs. Nothing is changed meanwhile.
+// processors as there are. Nothing is changed meanwhile.
 
 // candidate is a record that recovery found and that may count.
 type candidate struct {
 	number  number
 	off     nvmap.Off
 	ordinal uint32
-	leaf    uint32 // where its key belongs, by router
+	leaf    uint32 // where its key belongs, by router; before that its key's hash
 	bytes   uint32
 	keyLen  uint16
 	kind    byte
@@ -32,6 +31,10 @@ type candidate struct {
 
 // kindVoid marks candidates of a transaction that did not end.
 const kindVoid = 0
+
+// keyed says whether c decides what its key is worth. Void ones, closing records
+// and ranges do not.
+func (c *candidate) keyed() bool { return c.kind == kindPut || c.kind == kindDelete }
 
 // older says whether c was written before d.
 func (c *candidate) older(d *candidate) bool {
@@ -96,25 +99,17 @@ func (rc *recovery) scan() error {
 	slabs := rc.db.r.Marked(rc.st.interval)
 	workers := min(runtime.GOMAXPROCS(0), maxWorkers, 1+len(slabs)/scanStride)
 	rc.salvagers = make([]salvager, workers)
-	if len(slabs) == 0 {
-		return nil
-	}
-	if err := rc.route.load(rc); err != nil {
-		return err
-	}
 	var next atomic.Int64
 	err := rc.share(func(w int) error {
 		sv := &rc.salvagers[w]
-		sv.rc, sv.counts = rc, make([]uint32, len(rc.route.leaves))
+		sv.rc = rc
 		for {
 			from := int(next.Add(scanStride)) - scanStride
 			if from >= len(slabs) {
 				return nil
 			}
 			for _, s := range slabs[from:min(from+scanStride, len(slabs))] {
-				if err := sv.slab(s); err != nil {
-					return err
-				}
+				sv.slab(s)
 			}
 		}
 	})
@@ -135,6 +130,16 @@ func (rc *recovery) each(fn func(*candidate)) {
 	}
 }
 
+// any says whether there are candidates.
+func (rc *recovery) any() bool {
+	for i := range rc.salvagers {
+		if len(rc.salvagers[i].blocks) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func (sv *salvager) each(fn func(*candidate)) {
 	for _, b := range sv.blocks {
 		for i := range b {
@@ -143,39 +148,34 @@ func (sv *salvager) each(fn func(*candidate)) {
 	}
 }
 
-func (sv *salvager) slab(s alloc.SlabInfo) error {
+func (sv *salvager) slab(s alloc.SlabInfo) {
 	n := s.Slots * s.SlotBytes
 	b, err := sv.rc.db.tryBytesAt(s.Off, n)
 	if b == nil && err == nil {
-		return nil
+		return
 	}
 	sv.scanned += int64(n)
 	if err != nil {
-		return sv.oneByOne(s, n)
+		sv.oneByOne(s, n)
+		return
 	}
 	for o := 0; o < n; {
-		next, err := sv.slots(s, b, o)
-		if err != nil {
-			return err
-		}
-		o = next
+		o = sv.slots(s, b, o)
 	}
-	return nil
 }
 
 // oneByOne reads what can be read of a slab that is not mapped and cannot be
 // read in one piece.
-func (sv *salvager) oneByOne(s alloc.SlabInfo, n int) error {
+func (sv *salvager) oneByOne(s alloc.SlabInfo, n int) {
 	for o := 0; o < n; o += s.SlotBytes {
 		off := s.Off + nvmap.Off(o)
 		slot, err := sv.rc.db.tryBytesAt(off, s.SlotBytes)
 		if err != nil {
 			sv.unreadable(off)
-		} else if err := sv.slot(s, slot, off); err != nil {
-			return err
+		} else {
+			sv.slot(s, slot, off)
 		}
 	}
-	return nil
 }
 
 func (sv *salvager) unreadable(o nvmap.Off) {
@@ -185,7 +185,7 @@ func (sv *salvager) unreadable(o nvmap.Off) {
 // slots reads the slots of a slab from offset o on, and returns where to go
 // on: behind the last, or behind one that cannot be read. A poisoned line is
 // not a torn record: whatever it held, opening goes on and says so (R13).
-func (sv *salvager) slots(s alloc.SlabInfo, b []byte, o int) (next int, err error) {
+func (sv *salvager) slots(s alloc.SlabInfo, b []byte, o int) (next int) {
 	defer func() {
 		if r := recover(); r != nil {
 			if sv.rc.db.fault(r, "recover") == nil {
@@ -200,47 +200,26 @@ func (sv *salvager) slots(s alloc.SlabInfo, b []byte, o int) (next int, err erro
 		if number(binary.LittleEndian.Uint64(b[o+recNumber:])) <= sv.rc.st.last {
 			continue
 		}
-		if err := sv.slot(s, b[o:o+s.SlotBytes], s.Off+nvmap.Off(o)); err != nil {
-			return o, err
-		}
+		sv.slot(s, b[o:o+s.SlotBytes], s.Off+nvmap.Off(o))
 	}
-	return o, nil
+	return o
 }
 
-func (sv *salvager) slot(s alloc.SlabInfo, slot []byte, off nvmap.Off) error {
+func (sv *salvager) slot(s alloc.SlabInfo, slot []byte, off nvmap.Off) {
 	rc := sv.rc
 	var rec record
 	if !rec.parse(slot) || rec.number <= rc.st.last || !rc.db.fits(&rec, s.Class) {
-		return nil
+		return
 	}
 	if yes, undecided := rc.st.counts(rec.number); !yes && !undecided {
-		return nil
+		return
 	}
 	if !rec.sealed(slot, rc.db.seed, s.Carve, off) {
-		return nil
+		return
 	}
 	sv.highest = max(sv.highest, rec.number)
-	c := candidate{number: rec.number, off: off, ordinal: rec.ordinal, leaf: noLeaf, bytes: uint32(rec.size),
-		keyLen: uint16(rec.keyLen), kind: rec.kind, flags: rec.flags}
-	if rec.flags&flagSpillKey == 0 && rec.kind != kindClose && rec.kind != kindRange {
-		if err := sv.lead(&c, rec.key); err != nil {
-			return err
-		}
-	}
-	sv.add(c)
-	return nil
-}
-
-// noLeaf is the leaf of a candidate whose key has not been read.
-const noLeaf = ^uint32(0)
-
-// lead notes the leaf to which a candidate's key belongs.
-func (sv *salvager) lead(c *candidate, key []byte) (err error) {
-	c.leaf, err = sv.rc.route.leaf(key)
-	if err == nil {
-		sv.counts[c.leaf]++
-	}
-	return err
+	sv.add(candidate{number: rec.number, off: off, ordinal: rec.ordinal, leaf: keyHash(rec.key), bytes: uint32(rec.size),
+		keyLen: uint16(rec.keyLen), kind: rec.kind, flags: rec.flags})
 }
 
 func (sv *salvager) add(c candidate) {

@@ -87,6 +87,9 @@ func (s *shortScan) read(db *DB, start, end []byte, n int) (done bool) {
 		return false
 	}
 	defer in.leave()
+	if db.interim.Load() != nil {
+		return false
+	}
 	defer db.guarded("scan", panicOnFault(true), &err)
 	for try := 0; try < optimistic; {
 		shown := db.showing.Load()

@@ -1,0 +1,219 @@
+package kv
+
+import (
+	"bytes"
+	"fmt"
+
+	"nvkv/internal/crc32c"
+)
+
+// interim answers point reads of a store that was not closed before its replay is
+// through: with the newest record of the key that recovery found, or with what
+// the checkpoint's tree says. The opening has read and decided everything by then;
+// what is left is to put it into the tree.
+//
+// I60. An answer given before the replay is through is the one that is given
+// after it. What it rests on stands still: the candidates, the pages of the last
+// checkpoint, which its holder pins, and the slots of what counts, because
+// nothing but index pages is allocated and no call that writes comes in.
+//
+// Everything else waits for the replay, and so does a read that meets anything
+// out of the ordinary. If the replay fails, every call gets its error, as the
+// opening would have.
+type interim struct {
+	rc     *recovery
+	tables []interimTable
+	done   chan struct{}
+	err    error // of the replay; set before done is closed
+}
+
+// interimTable finds the candidates of one salvager by the hashes of their keys.
+type interimTable struct {
+	blocks [][]candidate
+	heads  []uint32      // by the hash's low bits: number of a candidate, counted from 1
+	links  []interimLink // by candidate
+}
+
+type interimLink struct {
+	hash uint32
+	next uint32 // as heads
+}
+
+// keyHash is what candidates are found by.
+func keyHash(key []byte) uint32 { return crc32c.Sum(key, nil) }
+
+// newInterim lists the candidates by their keys' hashes.
+func (rc *recovery) newInterim() (*interim, error) {
+	in := &interim{rc: rc, tables: make([]interimTable, len(rc.salvagers)), done: make(chan struct{})}
+	err := rc.share(func(w int) error {
+		in.tables[w].fill(rc.salvagers[w].blocks)
+		return nil
+	})
+	return in, err
+}
+
+func (t *interimTable) fill(blocks [][]candidate) {
+	n := 0
+	for _, b := range blocks {
+		n += len(b)
+	}
+	size := 1
+	for size < n/2 {
+		size *= 2
+	}
+	t.blocks = blocks
+	t.heads = make([]uint32, size)
+	t.links = make([]interimLink, 0, n)
+	for _, b := range blocks {
+		for i := range b {
+			c := &b[i]
+			link := interimLink{hash: c.leaf}
+			if c.keyed() {
+				head := &t.heads[c.leaf&uint32(size-1)]
+				link.next = *head
+				*head = uint32(len(t.links)) + 1
+			}
+			t.links = append(t.links, link)
+		}
+	}
+}
+
+// newest returns the newest candidate whose key has a hash; nil: there is none.
+func (in *interim) newest(hash uint32) (best *candidate) {
+	for i := range in.tables {
+		t := &in.tables[i]
+		for n := t.heads[hash&uint32(len(t.heads)-1)]; n != 0; n = t.links[n-1].next {
+			if t.links[n-1].hash != hash {
+				continue
+			}
+			c := &t.blocks[(n-1)/candidateBlock][(n-1)%candidateBlock]
+			if best == nil || best.older(c) {
+				best = c
+			}
+		}
+	}
+	return best
+}
+
+// get appends the value of key to dst, if it is wanted. The caller is in a
+// section. errRegister: it has to wait for the replay.
+func (in *interim) get(dst, key []byte, want bool) ([]byte, error) {
+	select {
+	case <-in.done:
+		return dst, errRegister // the tree knows, or nobody does
+	default:
+	}
+	out, err := in.try(dst, key, want)
+	if in.rc.db.interim.Load() != in || err != nil && err != ErrNotFound {
+		return dst, errRegister // slots may have been used again since
+	}
+	return out, err
+}
+
+func (in *interim) try(dst, key []byte, want bool) ([]byte, error) {
+	rec, err := in.record(key)
+	if err != nil {
+		return dst, err
+	}
+	if rec.spilled() {
+		return dst, errRegister
+	}
+	if want {
+		dst = appendValue(dst, rec.value)
+	}
+	return dst, nil
+}
+
+// record returns the record that key will have.
+func (in *interim) record(key []byte) (*record, error) {
+	rc, db := in.rc, in.rc.db
+	if len(key) > MaxKeyBytes {
+		return nil, ErrNotFound
+	}
+	c := in.newest(keyHash(key))
+	if c == nil || db.off(ruleI60) {
+		if rc.st.root == 0 || rc.ranges.cover(key, rc.st.last, 0) {
+			return nil, ErrNotFound
+		}
+		return db.recordAt(key, rc.st.root, now())
+	}
+	rec := new(record)
+	if err := db.readRecord(c.off, rec); err != nil {
+		return nil, err
+	}
+	switch {
+	case rec.number != c.number || !bytes.Equal(rec.key, key):
+		return nil, errRegister // two keys of one hash
+	case c.kind == kindDelete || rc.ranges.cover(key, c.number, c.ordinal) || rec.expired(now()):
+		return nil, ErrNotFound
+	}
+	return rec, nil
+}
+
+// end says that the replay is through.
+func (in *interim) end(err error) {
+	if err == nil {
+		in.rc.db.interim.Store(nil)
+	} else {
+		in.err = fmt.Errorf("open: %w", err)
+	}
+	close(in.done)
+}
+
+// replayed returns when what the last process left has been replayed, or why
+// that could not be done. It must not be called in a section.
+func (db *DB) replayed() error {
+	in := db.interim.Load()
+	if in == nil {
+		return nil
+	}
+	<-in.done
+	return in.err
+}
+
+// mayReplayLate says whether the replay is long enough to be worth answering
+// beside it, and such as can be: a record whose key lies in runs is not found by
+// its hash, and a list of runs that is nearly full wants a checkpoint first.
+func (rc *recovery) mayReplayLate() bool {
+	n := 0
+	bare := false
+	rc.each(func(c *candidate) {
+		n++
+		bare = bare || c.keyed() && c.flags&flagSpillKey != 0
+	})
+	from := rc.db.opt.lateFrom
+	long := n >= from || rc.db.r.SlabCount() >= from
+	return n > 0 && long && !bare && len(rc.st.ended)+1 < checkpointAt
+}
+
+// replayLate has the replay done by a goroutine that has the writer's turn.
+func (rc *recovery) replayLate() error {
+	db := rc.db
+	in, err := rc.newInterim()
+	if err != nil {
+		return err
+	}
+	db.turn.hold()
+	db.late = make(chan struct{})
+	db.interim.Store(in)
+	go func() {
+		defer close(db.late)
+		defer db.turn.give()
+		if db.opt.holdReplay != nil {
+			<-db.opt.holdReplay
+		}
+		err := rc.finishLate()
+		if err != nil {
+			db.opt.Logger.Error("replaying", "error", db.fail(err))
+		} else {
+			db.start()
+		}
+		in.end(err)
+	}()
+	return nil
+}
+
+func (rc *recovery) finishLate() (err error) {
+	defer rc.db.guarded("open", panicOnFault(true), &err)
+	return rc.finish()
+}
