@@ -116,7 +116,7 @@ func (db *DB) readRoom() {
 	if db.ix.mapped {
 		return
 	}
-	s, err := db.enterCall()
+	s, err := db.callIn()
 	if err != nil {
 		return
 	}

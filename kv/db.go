@@ -214,17 +214,25 @@ func (db *DB) enter() (*stripe, error) {
 
 // enterCall counts a call in that may wait for others, and that reads index
 // pages only in sections of its own; the caller calls leave when it is through.
-// Close waits for both kinds.
+// Close waits for both kinds. A call waits here for a replay under way.
 func (db *DB) enterCall() (*call, error) {
+	c, err := db.callIn()
+	if err == nil {
+		if err = db.replayed(); err != nil {
+			c.leave()
+			return nil, err
+		}
+	}
+	return c, err
+}
+
+// callIn is enterCall for what a replay does as well.
+func (db *DB) callIn() (*call, error) {
 	c := (*call)(db.calls.pick())
 	c.n.Add(1)
 	if db.closed.Load() {
 		c.leave()
 		return nil, ErrClosed
-	}
-	if err := db.replayed(); err != nil {
-		c.leave()
-		return nil, err
 	}
 	return c, nil
 }
