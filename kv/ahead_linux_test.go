@@ -125,6 +125,9 @@ func TestBlockReadsAhead(t *testing.T) {
 	for i, batched := range []bool{false, true} {
 		began := time.Now()
 		db, d := reopen(batched, Options{ReadOnly: true}) // twice the same recovery
+		if err := db.replayed(); err != nil {
+			t.Fatal(err)
+		}
 		note := func(name string) {
 			c := costs[name]
 			c[i] = cost{d.asked.Swap(0), d.pages.Swap(0), time.Since(began)}
