@@ -101,6 +101,8 @@ type MutateOptions struct {
 	// Sample bounds the places that are disabled, drawn with Seed. 0: all.
 	Sample int
 	Seed   uint64
+	// Match chooses among the places, for a long run in pieces. nil: all of them.
+	Match func(Site) bool
 	// Workers is how many mutants run side by side. Default: one per CPU.
 	Workers int
 	// Helpers are functions, with their package's path, that write or fence for
@@ -158,6 +160,9 @@ func Mutate(o MutateOptions, suite func(*Sites) error) (Mutants, error) {
 		return m, errors.New("crashtest: the suite never wrote: is Options.Sites set?")
 	}
 	tried := slices.Clone(sites)
+	if o.Match != nil {
+		tried = slices.DeleteFunc(tried, func(s Site) bool { return !o.Match(s) })
+	}
 	if o.Sample > 0 && o.Sample < len(tried) {
 		rng := rand.New(rand.NewPCG(o.Seed, 3))
 		rng.Shuffle(len(tried), func(i, j int) { tried[i], tried[j] = tried[j], tried[i] })
