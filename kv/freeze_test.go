@@ -12,10 +12,11 @@ import (
 // superblock (R9): what they free and take again must not be what either
 // checkpoint still names.
 func TestCrashBesideCheckpoint(t *testing.T) {
+	if raceBuild {
+		t.Skip("the writers are inside the call that takes the checkpoint, and the lock of race builds keeps them apart")
+	}
 	seeds, checkpoints := uint64(3), 25
 	switch {
-	case raceBuild: // where images lie on the Go heap
-		seeds, checkpoints = 1, 3
 	case os.Getenv("NVKV_CRASH") == "long":
 		seeds = 200
 	case testing.Short():
