@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"hash/crc32"
+	"runtime"
 	"slices"
 )
 
@@ -65,13 +66,20 @@ func (r *Region) ThawMaps(images []MapImage) {
 	}
 }
 
+// yieldEvery is how many maps are written before others may have the CPU, if any
+// wait for one: tens of microseconds.
+const yieldEvery = 128
+
 // WriteMaps stores frozen maps, each in the older of its slab's two places,
 // tagged with the generation of the superblock that will make them count
 // (R10). It does not fence. It is safe beside everything but another WriteMaps.
 func (r *Region) WriteMaps(images []MapImage, generation uint64) error {
 	slices.SortFunc(images, func(a, b MapImage) int { return cmp.Compare(a.slab, b.slab) })
 	b := make([]byte, r.geo.mapBytes)
-	for _, im := range images {
+	for i, im := range images {
+		if i%yieldEvery == yieldEvery-1 {
+			runtime.Gosched()
+		}
 		clear(b)
 		n := r.encodeMap(b, im, generation)
 		if err := r.m.WriteBeside(r.geo.mapOff(im.slab, int(im.place)), b[:n]); err != nil {

@@ -27,7 +27,7 @@ func writeStalls(w io.Writer, runs []Run) error {
 	fmt.Fprintf(w, "random puts of %d to %d B and deletes among %s records for %s, a reader and a timer beside\n\n",
 		stallValueMin, first.ValueBytes, Count(float64(first.Records)), Duration(int64(first.Seconds*1e9)))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "engine\tthr\tputs/s\tp50\tp99\tp99.9\tp99.99\tlongest\tdelete p99.9\tlongest\tread p99.9\tlongest\ttimer p99.9\tlongest\tdisk\tRSS anon\t")
+	fmt.Fprintln(t, "engine\tthr\tputs/s\tp50\tp99\tp99.9\tp99.99\tlongest\tdelete p99.9\tlongest\tread p99.9\tlongest\ttimer p99.9\tlongest\tothers\tdisk\tRSS anon\t")
 	for _, run := range runs {
 		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t", run.Engine, run.Threads, Count(run.OpsPerS)+run.mark(),
 			Duration(run.P50), Duration(run.P99), Duration(run.P999), Duration(run.percentile(99.99)), Duration(run.Max))
@@ -35,7 +35,7 @@ func writeStalls(w io.Writer, runs []Run) error {
 			k := run.Kinds[kind]
 			fmt.Fprintf(t, "%s\t%s\t", Duration(k.P999), Duration(k.Max))
 		}
-		fmt.Fprintf(t, "%s\t%s\t\n", dashed(float64(run.DiskBytes), Bytes), dashed(float64(run.RSSAnonBytes), Bytes))
+		fmt.Fprintf(t, "%.2f\t%s\t%s\t\n", run.OtherCores, dashed(float64(run.DiskBytes), Bytes), dashed(float64(run.RSSAnonBytes), Bytes))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -46,7 +46,7 @@ func writeStalls(w io.Writer, runs []Run) error {
 		}
 	}
 	_, err := fmt.Fprintf(w, "timer: how late a goroutine goes on that only sleeps; the machine and the runtime alone do that\n"+
-		"! other processes were using more than %v cores meanwhile\n", noisyCores)
+		"others: cores that other processes and other guests of the host were using meanwhile; ! more than %v\n", noisyCores)
 	return err
 }
 

@@ -75,6 +75,7 @@ func (db *DB) checkpoint(ctx context.Context) (err error) {
 	defer c.mu.Unlock()
 	defer db.guarded("checkpoint", panicOnFault(true), &err)
 	began := time.Now()
+	db.reclaimRest()
 	f, err := db.freeze()
 	if err != nil {
 		return err
@@ -115,8 +116,13 @@ func (db *DB) freeze() (*frozen, error) {
 	if err := db.closeGroup(); err != nil {
 		return nil, err
 	}
+	db.lockReaders()
+	defer db.unlockReaders()
 	db.publish.Lock()
 	defer db.publish.Unlock()
+	for len(db.holders.cut) > 0 { // maps mark what the root reaches (R10)
+		db.dismantle(reclaimMost)
+	}
 	h := db.openHolder(false)
 	st := db.checkpoints.base
 	f := &frozen{holder: h, maps: db.r.FreezeMaps(), held: db.tombs, bytes: db.sinceCheckpoint}
@@ -163,6 +169,13 @@ func (db *DB) thaw(f *frozen, cause error) error {
 // CPU, if any wait for one: 50 us, where the scheduler would let them wait for 10 ms.
 const yieldEvery = 32
 
+// yield lets others run now and then. The caller holds no lock.
+func (f *frozen) yield() {
+	if len(f.written)%yieldEvery == yieldEvery-1 {
+		runtime.Gosched()
+	}
+}
+
 // writeFrozen writes the pages born since the last checkpoint, each to the
 // place that it got when it was born, then the maps, and fences (I4: nothing
 // of the last checkpoint is written over).
@@ -179,6 +192,7 @@ func (db *DB) writeFrozen(ctx context.Context, f *frozen) error {
 			if err := ctx.Err(); err != nil {
 				return false, err
 			}
+			defer f.yield()
 			return true, db.writeFrozenPart(f, id, pg[:], 0, pgSum)
 		},
 		vals: func(n uint64, b *vblock) error {
@@ -186,6 +200,7 @@ func (db *DB) writeFrozen(ctx context.Context, f *frozen) error {
 				return nil
 			}
 			o := child{vals: n}.valsOff()
+			defer f.yield()
 			return db.writeFrozenPart(f, o.Page(), b[:], int(o%nvmap.PageBytes), vbSum)
 		},
 	})
@@ -230,9 +245,7 @@ func (db *DB) writeFrozenPart(f *frozen, id nvmap.PageID, b []byte, at, sumAt in
 	if !dirty {
 		return nil
 	}
-	if f.written = append(f.written, writtenParts{id, parts}); len(f.written)%yieldEvery == 0 {
-		defer runtime.Gosched() // when the locks have been given back
-	}
+	f.written = append(f.written, writtenParts{id, parts})
 	return db.m.WriteBack(id, at, at+len(b))
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"nvkv/alloc"
 	"nvkv/nvmap"
@@ -23,6 +24,7 @@ type entry struct {
 	moved   bool   // by the evacuator: nobody's put
 	list    []byte // body of a spilled record: the key unless bare, then the run list
 	extents []alloc.Extent
+	cut     *cutting // of a range that is not listed key by key
 	off     nvmap.Off
 	rec     int // bytes in the slot
 }
@@ -92,7 +94,10 @@ func (db *DB) commit(es []entry) (err error) {
 	pages, blocks := db.pagesFor(es)
 	frames, perEntry := pages+blocks, db.framesOfOne()
 	private := len(es) >= db.opt.privateFrom || frames > db.m.CacheFrames()/8
-	if private {
+	switch {
+	case cutOf(es) != nil:
+		private, perEntry = true, frames
+	case private:
 		frames = perEntry
 	}
 	if err := db.roomFor(frames); err != nil {
@@ -120,7 +125,7 @@ func (db *DB) commit(es []entry) (err error) {
 	}
 	// The descent overlaps the drain of the stores: the fence waits for them,
 	// loads do not.
-	single := len(es) == 1
+	single := len(es) == 1 && !private
 	if single {
 		if err := db.ix.find(es[0].key, &db.way); err != nil {
 			return db.fail(err)
@@ -194,6 +199,13 @@ func records(es []entry) (n int) {
 // Likewise ranges, if no key is left that they delete. It leaves es as it is: a
 // commit that finds the store full is tried again.
 func (db *DB) dropAbsent(es []entry) ([]entry, error) {
+	if c := cutOf(es); c != nil {
+		any, err := db.survey(c)
+		if !any {
+			es = nil
+		}
+		return es, err
+	}
 	ranges := 0
 	for ranges < len(es) && es[ranges].kind == kindRange {
 		ranges++
@@ -237,6 +249,9 @@ func (db *DB) dropAbsentKeys(es []entry) ([]entry, error) {
 // copy of each leaf and of the way to it, a split of each, neighbours of merges,
 // and overflow pages for long keys.
 func (db *DB) pagesFor(es []entry) (pages, blocks int) {
+	if cutOf(es) != nil {
+		return db.ix.pagesForCut()
+	}
 	h := db.ix.height
 	leaves := min(len(es), db.ix.leaves)
 	bytes := 0
@@ -456,6 +471,11 @@ func (db *DB) publishAll(es []entry, private bool, frames int) error {
 			}
 		}
 		if es[i].kind == kindRange {
+			if c := es[i].cut; c != nil {
+				if err = db.cut(c); err != nil {
+					break
+				}
+			}
 			db.bury(&es[i])
 			continue
 		}
@@ -548,6 +568,9 @@ func (db *DB) count(es []entry) {
 		case e.covered:
 			c.deletes++
 		case e.kind == kindRange:
+			if e.cut != nil {
+				c.deletes += uint64(e.cut.keys)
+			}
 			c.userBytes += uint64(len(e.image) - maxRecHeader)
 		case e.kind == kindDelete:
 			c.deletes++
@@ -601,21 +624,32 @@ func (db *DB) writable() error {
 	return nil
 }
 
-// submit commits o's entries, alone or with what others queued.
+// yieldFrom is how many entries make a commit long enough for others to park.
+const yieldFrom = 16
+
+// submit commits o's entries, alone or with what others queued. A caller that was
+// parked and is woken stands in line for this very CPU: where all of them are busy
+// it would get it when the scheduler takes it away, after 10 ms. So whoever commits
+// many entries at a time gives it up then.
 func (db *DB) submit(o *op) error {
 	if !db.turn.take(o) {
 		return o.err
 	}
-	defer db.turn.give()
+	woke := false
+	defer func() {
+		if woke = db.turn.give() || woke; woke && len(o.entries) >= yieldFrom {
+			runtime.Gosched()
+		}
+	}()
 	db.lockReaders()
 	defer db.unlockReaders()
-	db.serve(o, true)
+	woke = db.serve(o, true)
 	for range serveMost {
 		w := db.turn.next()
 		if w == nil {
 			break
 		}
-		db.serve(w, false)
+		woke = db.serve(w, false) || woke
 	}
 	return o.err
 }
@@ -628,13 +662,13 @@ const serveMost = 4
 var errInterrupted = errors.New("nvkv: a commit was interrupted")
 
 // serve commits o and its group as one transaction, and tells the group, and o
-// unless it is the caller's own. A panic on the way, a memory fault for
-// instance, fails the store, and nobody is left waiting.
-func (db *DB) serve(o *op, own bool) {
+// unless it is the caller's own. It says whether one of them was parked. A panic on
+// the way, a memory fault for instance, fails the store, and nobody is left waiting.
+func (db *DB) serve(o *op, own bool) (woke bool) {
 	told := 0
 	tell := func(err error) {
 		o.group[told].err = err
-		o.group[told].finish()
+		woke = o.group[told].finish() || woke
 		told++
 	}
 	ended := false
@@ -646,7 +680,7 @@ func (db *DB) serve(o *op, own bool) {
 			}
 		}
 		if !own {
-			o.finish()
+			woke = o.finish() || woke
 		}
 	}()
 	o.err = db.commitGroup(o)
@@ -661,6 +695,7 @@ func (db *DB) serve(o *op, own bool) {
 		tell(o.err)
 	}
 	ended = true
+	return woke
 }
 
 // commitGroup commits the entries of o and of its group together.

@@ -249,3 +249,18 @@ func modelRun(t *testing.T, seed uint64, steps int) {
 	mustCheck(t, db)
 	m.compare(t, db)
 }
+
+// inBatches has fn fill batches for 0 to n-1 and writes them.
+func inBatches(t testing.TB, db *DB, n int, fn func(*Batch, int)) {
+	t.Helper()
+	b := db.NewBatch()
+	for i := range n {
+		if fn(b, i); b.Len() < 100 && i+1 < n {
+			continue
+		}
+		if err := db.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		b.Reset()
+	}
+}

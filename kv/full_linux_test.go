@@ -44,6 +44,7 @@ func TestDeletesOnAFileSystemFilledByOthers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			t.Cleanup(func() { db.Close() }) // where the test ends early: before the unmounting
 			m := model{}
 			fillFull(t, db, m, "a", 300)
 			n := 0

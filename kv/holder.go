@@ -54,6 +54,7 @@ type holders struct {
 	free           []nvmap.Off // pages and blocks that nobody sees any more
 	freeRecords    []ref       // records likewise
 	passing        []*holder   // gone, and what is on their dead lists is to be passed on
+	cut            []condemned // pages that left the tree with all that they name
 	held           []ref       // what waited for a checkpoint, which has flipped
 	broken         rules
 }
@@ -153,7 +154,7 @@ func (l *holders) passOn(most int) (left int) {
 
 // pending says whether there is something to free.
 func (l *holders) pending() bool {
-	return len(l.passing)+len(l.held)+len(l.free)+len(l.freeRecords) > 0
+	return len(l.cut)+len(l.passing)+len(l.held)+len(l.free)+len(l.freeRecords) > 0
 }
 
 // ref is what the index stores for a key: the record's offset, which is a
@@ -210,7 +211,7 @@ const reclaimMost = 1024
 // these slots has been published away.
 func (db *DB) reclaim() (more bool) {
 	l := &db.holders
-	n := min(l.passOn(reclaimMost), len(l.held))
+	n := min(l.passOn(db.dismantle(reclaimMost)), len(l.held))
 	l.sweep(db.freePage)
 	for _, x := range l.freeRecords {
 		db.freeLater(x)

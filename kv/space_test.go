@@ -20,9 +20,9 @@ import (
 	"nvkv/nvmap"
 )
 
-// Figures about space. Each runs small by default; the environment makes it
-// large: NVKV_SPACE_BYTES (2147483648 for the figure in docs/promises.md) and
-// NVKV_SPACE_UPDATES (1000000).
+// Figures about space. The environment makes them larger than what every run
+// can afford, or smaller: NVKV_SPACE_BYTES (2147483648 for the figure in
+// docs/promises.md), NVKV_SPACE_UPDATES and NVKV_RANGE_KEYS (1000000).
 
 func fromEnv(t testing.TB, name string, otherwise int64) int64 {
 	t.Helper()
@@ -81,21 +81,6 @@ func TestSpaceAfterDelete(t *testing.T) {
 	t.Logf("meanwhile %s", stopped())
 	if ratio >= 1.5 {
 		t.Errorf("%.2f bytes of blocks for a live one", ratio)
-	}
-}
-
-// inBatches has fn fill batches for 0 to n-1 and writes them.
-func inBatches(t testing.TB, db *DB, n int, fn func(*Batch, int)) {
-	t.Helper()
-	b := db.NewBatch()
-	for i := range n {
-		if fn(b, i); b.Len() < 100 && i+1 < n {
-			continue
-		}
-		if err := db.Write(b); err != nil {
-			t.Fatal(err)
-		}
-		b.Reset()
 	}
 }
 
@@ -166,7 +151,11 @@ func longest(what string, took []time.Duration) string {
 // what is overwritten at most, and what it pinned comes back when it ends.
 func TestSpaceBesideSnapshot(t *testing.T) {
 	skipInRace(t)
-	updates := int(fromEnv(t, "NVKV_SPACE_UPDATES", 60_000))
+	updates := 1_000_000
+	if testing.Short() {
+		updates = 60_000
+	}
+	updates = int(fromEnv(t, "NVKV_SPACE_UPDATES", int64(updates)))
 	const size = 400
 	path := filepath.Join(testDir(t), "s")
 	db := openTest(t, path, &Options{tidySlack: 128 << 10})
@@ -359,25 +348,39 @@ func TestReclaimInSteps(t *testing.T) {
 }
 
 // TestDeleteRangeStops prints how long a deleted range of many keys keeps others
-// waiting; NVKV_RANGE_KEYS says how many.
+// waiting, by itself and inside a transaction, where its keys are listed;
+// NVKV_RANGE_KEYS says how many.
 func TestDeleteRangeStops(t *testing.T) {
 	skipInRace(t)
 	n := int(fromEnv(t, "NVKV_RANGE_KEYS", 50_000))
-	db := openTest(t, filepath.Join(testDir(t), "s"), nil)
-	key := func(i int) []byte { return fmt.Appendf(nil, "range/%08d", i) }
-	inBatches(t, db, n, func(b *Batch, i int) { b.Put(key(i*7919%n), make([]byte, 100)) })
-	if err := db.Put([]byte("other"), nil); err != nil {
-		t.Fatal(err)
-	}
-	stopped := beside(t,
-		caller{"reads", func(int) error { _, err := db.Get([]byte("other")); return err }},
-		caller{"writes", func(i int) error { return db.Put(fmt.Appendf(nil, "other/%d", i%1000), make([]byte, 100)) }})
-	began := time.Now()
-	if err := db.DeleteRange([]byte("range/"), []byte("range0")); err != nil {
-		t.Error(err)
-	}
-	t.Logf("deleting %d keys took %v; meanwhile %s", n, time.Since(began), stopped())
-	if _, err := db.Get(key(n / 2)); !errors.Is(err, ErrNotFound) {
-		t.Errorf("a key of the range: %v", err)
+	start, end := []byte("range/"), []byte("range0")
+	for name, del := range map[string]func(db *DB) error{
+		"by itself":        func(db *DB) error { return db.DeleteRange(start, end) },
+		"in a transaction": func(db *DB) error { return db.Update(func(tx *Tx) error { return tx.DeleteRange(start, end) }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := openTest(t, filepath.Join(testDir(t), "s"), nil)
+			key := func(i int) []byte { return fmt.Appendf(nil, "range/%08d", i) }
+			inBatches(t, db, n, func(b *Batch, i int) { b.Put(key(i*7919%n), make([]byte, 100)) })
+			if err := db.Put([]byte("other"), nil); err != nil {
+				t.Fatal(err)
+			}
+			stopped := beside(t,
+				caller{"reads", func(int) error { _, err := db.Get([]byte("other")); return err }},
+				caller{"writes", func(i int) error { return db.Put(fmt.Appendf(nil, "other/%d", i%1000), make([]byte, 100)) }})
+			time.Sleep(10 * time.Millisecond)
+			began := time.Now()
+			if err := del(db); err != nil {
+				t.Error(err)
+			}
+			took := time.Since(began)
+			if err := db.Checkpoint(t.Context()); err != nil { // until all of it is freed
+				t.Error(err)
+			}
+			t.Logf("deleting %d keys took %v, freeing them %v; meanwhile %s", n, took, time.Since(began)-took, stopped())
+			if _, err := db.Get(key(n / 2)); !errors.Is(err, ErrNotFound) {
+				t.Errorf("a key of the range: %v", err)
+			}
+		})
 	}
 }

@@ -63,29 +63,31 @@ func (t *turn) take(o *op) bool {
 // tryTake takes the turn if it is free.
 func (t *turn) tryTake() bool { return t.held.CompareAndSwap(0, 1) }
 
-// give gives the turn up, to the queue if somebody waits.
-func (t *turn) give() {
+// give gives the turn up, to the queue if somebody waits. It says whether it woke
+// somebody who was parked.
+func (t *turn) give() (woke bool) {
 	for {
-		if t.queued.Load() > 0 && t.handOver() {
-			return
+		if t.queued.Load() > 0 {
+			if given, woke := t.handOver(); given {
+				return woke
+			}
 		}
 		t.held.Store(0)
 		if t.queued.Load() == 0 || !t.held.CompareAndSwap(0, 1) {
-			return
+			return false
 		}
 	}
 }
 
 // handOver makes the first op of the queue the leader of all up to the next
 // one that wants to hold the turn by itself.
-func (t *turn) handOver() bool {
+func (t *turn) handOver() (given, woke bool) {
 	first := t.pop(true)
 	if first == nil {
-		return false
+		return false, false
 	}
 	first.lead = true
-	first.finish()
-	return true
+	return true, first.finish()
 }
 
 // next takes what is queued, up to the next op that wants to hold the turn by
@@ -134,11 +136,14 @@ func (o *op) wait() {
 	}
 }
 
-// finish tells o's caller that it is through, or that it leads.
-func (o *op) finish() {
+// finish tells o's caller that it is through, or that it leads, and says whether
+// that one was parked.
+func (o *op) finish() (woke bool) {
 	if o.state.Swap(opDone) == opParked {
 		o.wake <- struct{}{}
+		return true
 	}
+	return false
 }
 
 var opPool = sync.Pool{New: func() any { return &op{wake: make(chan struct{}, 1)} }}

@@ -215,7 +215,7 @@ func (db *DB) standstill() (end func()) {
 		tx := db.txs.writer.Load()
 		if tx == nil {
 			db.turn.hold()
-			return db.turn.give
+			return func() { db.turn.give() }
 		}
 		// Commit locks mu and may wait for a checkpoint, which then waits here.
 		if tx.w.mu.TryLock() {
@@ -323,12 +323,3 @@ func (tx *Tx) baseKeys(start, end []byte) (keys [][]byte, err error) {
 // below end. A nil end is open, one that is empty but not nil leaves nothing.
 func emptyRange(start, end []byte) bool { return end != nil && bytes.Compare(start, end) >= 0 }
 func inside(key, end []byte) bool       { return end == nil || bytes.Compare(key, end) < 0 }
-
-// DeleteRange removes the keys of [start, end), all at one instant. A nil end
-// is open; where start is not below end there is nothing to do. It costs one
-// record and one fence, and the time to take the keys out of the index, during
-// which other writers wait and readers do not. It waits for its turn as a
-// writable transaction does.
-func (db *DB) DeleteRange(start, end []byte) error {
-	return db.Update(func(tx *Tx) error { return tx.DeleteRange(start, end) })
-}
