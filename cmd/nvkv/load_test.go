@@ -307,11 +307,12 @@ func FuzzLoad(f *testing.F) {
 		"", `{"key":"a","value":"b"}`, `{"key":"a"`, `{"key":"/w==","value":"","base64":"key"}`,
 		"key,value\na,b\nc\n\"d\n", "key,value,base64\n/w==,?,both\n",
 	} {
-		f.Add(text, false)
-		f.Add(text, true)
+		for i := range byte(4) {
+			f.Add(text, i)
+		}
 	}
-	f.Fuzz(func(t *testing.T, text string, csv bool) {
-		format := map[bool]string{false: "jsonl", true: "csv"}[csv]
+	f.Fuzz(func(t *testing.T, text string, which byte) {
+		format := []string{"jsonl", "csv", "tsv", "lines"}[which%4]
 		store := newStore(t)
 		r := nvkvIn(t, text, "load", store, "-", "--format", format, "--skip-bad", "--batch", "3", "--device", "")
 		if r.code != exitDone && (r.code != exitFailed || !strings.HasPrefix(r.errOut, "nvkv load: ") && !strings.Contains(r.errOut, "\nnvkv load: ")) {
