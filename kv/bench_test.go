@@ -192,22 +192,26 @@ func sumRecord(key, value []byte) bool {
 
 var sink uint64
 
-// BenchmarkBatch1000 stores 1,000 records with one fence; ns/op is for one
-// record.
-func BenchmarkBatch1000(b *testing.B) {
-	keys := benchKeys(benchRecords())
-	db := loadBench(b, nil)
-	value := make([]byte, benchValueBytes)
-	batch := db.NewBatch()
-	b.ResetTimer()
-	for i := 0; i < b.N; i++ {
-		batch.Put(keys[i%len(keys)], value)
-		if batch.Len() == 1000 || i == b.N-1 {
-			if err := db.Write(batch); err != nil {
-				b.Fatal(err)
+// BenchmarkBatch replaces the values of random keys, so many with one fence;
+// ns/op is for one record.
+func BenchmarkBatch(b *testing.B) {
+	for _, size := range []int{1, 10, 100, 1000} {
+		b.Run(strconv.Itoa(size), func(b *testing.B) {
+			keys := benchKeys(benchRecords())
+			db := loadBench(b, keys)
+			value := make([]byte, benchValueBytes)
+			next := benchOrder(keys, benchOps)
+			batch := db.NewBatch()
+			for b.Loop() {
+				if batch.Put(next(), value); batch.Len() < size {
+					continue
+				}
+				if err := db.Write(batch); err != nil {
+					b.Fatal(err)
+				}
+				batch.Reset()
 			}
-			batch.Reset()
-		}
+		})
 	}
 }
 
