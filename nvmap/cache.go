@@ -146,6 +146,8 @@ func (m *Map) hugeOf(p PageID) int64 { return int64(p) / framesPerHuge }
 // frames have to go.
 func (m *Map) PreferHuge(off Off, n int64) {
 	if m.cache.limit == 0 {
+		m.mu.Lock() // the mirror may be opened further beside this
+		defer m.mu.Unlock()
 		m.mirror.preferHuge(int64(off), min(int64(off)+n, m.opened))
 		return
 	}
