@@ -16,7 +16,7 @@ import (
 // to 60 microseconds. It also keeps it in the goroutine's descriptor, which the
 // CPU always has an address of. Where in there is not for us to know, and may
 // change with any release: so it is found out once, by looking for the printed
-// numbers of some goroutines in theirs. From then on ID takes 2 nanoseconds.
+// numbers of some goroutines in theirs. From then on ID takes a few nanoseconds.
 // Where that finds no place, or more than one, ID goes on printing.
 func ID() uint64 {
 	if at := place(); at != nowhere {
