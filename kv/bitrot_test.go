@@ -711,6 +711,9 @@ func (s *bigStore) flipOnce(m *rotMedium, at int, bit uint) (verdict, error) {
 		return refused, d.tell(err)
 	}
 	defer abandon(db)
+	if err := db.View(func(*Tx) error { return nil }); err != nil { // the replay is part of the opening (I60)
+		return refused, d.tell(err)
+	}
 	err = guarded(func() error { return firstErr(s.read(db, &d), d.check(db), d.write(db)) })
 	switch {
 	case err != nil:
