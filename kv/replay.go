@@ -646,7 +646,7 @@ func (rc *recovery) settleSpilled(parts []resolved) {
 	}
 	for _, x := range rc.db.tombs { // R6, I6
 		if x&refSpill != 0 {
-			rc.eachRun(x, func(o nvmap.Off) { kept[o] = struct{}{} })
+			rc.eachRun(x, func(o nvmap.Off) { rc.keepForTomb(o, kept) })
 		}
 	}
 	for _, e := range runs {
@@ -656,6 +656,16 @@ func (rc *recovery) settleSpilled(parts []resolved) {
 			}
 		})
 	}
+}
+
+// keepForTomb keeps a page of a key that is not in the index. The checkpoint may
+// have reached another record's bytes there, which were freed since; nothing
+// reaches it now (R10).
+func (rc *recovery) keepForTomb(o nvmap.Off, kept map[nvmap.Off]struct{}) {
+	if _, won := kept[o]; !won {
+		_ = rc.db.r.Retake(o, alloc.KindRun)
+	}
+	kept[o] = struct{}{}
 }
 
 // displaceSpilled takes a record out of what the index reaches and returns the

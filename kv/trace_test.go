@@ -468,6 +468,27 @@ func trace12_LongKeysAreNotReferences(s *session) error {
 	)
 }
 
+// A page of a value that the checkpoint reaches is freed, and taken by the key of a
+// tombstone: recovery must not go on taking it for reached, since freeing it with
+// the tombstone would be freeing what is live (R10).
+func TestR10_PageOfAValueTakenByATombstone(t *testing.T) {
+	_, err := tell(0, func(s *session) error {
+		k := strings.Repeat("k", 5000)
+		return script(
+			func() error { return s.do(put("v", elsewhere), put(k, "1")) },
+			s.checkpoint,
+			func() error { return s.do(put("v", "2")) },
+			func() error { return s.doCrashing(false, del(k)) },
+			func() error { return s.reopen(false) },
+			s.checkpoint,
+			s.checkpoint,
+		)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // Trace 13: a value holds images of records, as a stored backup does. It is
 // deleted, its pages are carved into slots, and the images lie where records
 // begin. Their checksums are of another place. The broken form
