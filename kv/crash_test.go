@@ -796,7 +796,7 @@ func TestCrashAtEveryFence(t *testing.T) {
 		operations = 60
 	}
 	if long {
-		seeds, operations = 40, 400
+		seeds, operations = 54, 400
 	}
 	for _, seed := range crashSeeds(t, seeds) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
