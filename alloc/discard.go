@@ -84,19 +84,28 @@ func (r *Region) secure() bool {
 		if r.sureSlabs > r.reserve || r.unsure() == 0 || r.readOnly {
 			return true
 		}
-		for r.secureHint = min(r.secureHint, len(r.slabs)); ; {
-			if r.secureHint--; r.secureHint < 0 {
-				r.secureHint = len(r.slabs) - 1
-			}
-			if r.isFree(r.secureHint) && r.slabs[r.secureHint].blocks == blocksUnknown {
-				break
-			}
+		i := r.lastUnsure()
+		if i == none {
+			return true
 		}
-		if err := r.back(r.secureHint); err != nil && !errors.Is(err, ErrFull) {
+		if err := r.back(int(i)); err != nil && !errors.Is(err, ErrFull) {
 			return true // whoever takes it meets the error
 		}
 	}
 	return false
+}
+
+// lastUnsure returns the next free slab that nobody knows of, downwards, or none.
+func (r *Region) lastUnsure() int32 {
+	for range r.slabs {
+		if r.secureHint--; r.secureHint < 0 || r.secureHint >= len(r.slabs) {
+			r.secureHint = len(r.slabs) - 1
+		}
+		if r.isFree(r.secureHint) && r.slabs[r.secureHint].blocks == blocksUnknown {
+			return int32(r.secureHint)
+		}
+	}
+	return none
 }
 
 // have makes free slab i one that the caller can have, with blocks, who must

@@ -22,11 +22,8 @@ func (r *Region) Waste(k Kind) int64 {
 	return int64(u.slabs)*int64(r.geo.slabBytes) - u.used
 }
 
-// Spare returns how many bytes of slabs that have blocks behind them are not
-// handed out.
-func (r *Region) Spare() int64 {
-	return int64(r.usable-r.goneSlabs)*int64(r.geo.slabBytes) - r.Used()
-}
+// Backed returns how many bytes there are of slabs that have blocks behind them.
+func (r *Region) Backed() int64 { return int64(r.usable-r.goneSlabs) * int64(r.geo.slabBytes) }
 
 // Used returns how many bytes are handed out.
 func (r *Region) Used() (n int64) {

@@ -2,8 +2,6 @@ package kv
 
 import (
 	"bytes"
-	"context"
-	"errors"
 
 	"nvkv/nvmap"
 )
@@ -43,21 +41,13 @@ func (db *DB) DeleteRange(start, end []byte) error {
 	if len(start) > MaxKeyBytes || emptyRange(start, end) { // no record has such a key
 		return db.Update(func(tx *Tx) error { return tx.DeleteRange(start, end) })
 	}
-	s, err := db.enterCall()
+	s, err := db.enterWriter()
 	if err != nil {
 		return err
 	}
 	defer s.leave()
-	if err := db.mayWait(); err != nil {
-		return err
-	}
-	if db.behind.Load() {
-		if err := db.checkpoint(context.Background()); err != nil {
-			return err
-		}
-	}
 	err = db.cutAlone(start, end)
-	if errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) && db.squeeze(context.Background()) == nil {
+	if db.madeRoom(err) {
 		err = db.cutAlone(start, end)
 	}
 	return err

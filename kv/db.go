@@ -343,34 +343,48 @@ func (db *DB) Write(b *Batch) error {
 	return db.write(o)
 }
 
-// write commits an op. A store that is full takes a checkpoint, which frees
-// what deletes left behind, and tries once more.
-func (db *DB) write(o *op) (err error) {
-	s, err := db.enterCall()
+// write commits an op.
+func (db *DB) write(o *op) error {
+	s, err := db.enterWriter()
 	if err != nil {
 		return err
 	}
 	defer s.leave()
-	if err := db.mayWait(); err != nil {
-		return err
-	}
-	if db.behind.Load() {
-		if err := db.checkpoint(context.Background()); err != nil {
-			return err
-		}
-	}
 	for i := range o.entries {
 		db.prepare(&o.entries[i])
 	}
 	err = db.submit(o)
-	if errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
-		if db.squeeze(context.Background()) == nil {
-			o.lead, o.err = false, nil
-			o.group = o.group[:0]
-			err = db.submit(o)
-		}
+	if db.madeRoom(err) {
+		o.lead, o.err = false, nil
+		o.group = o.group[:0]
+		err = db.submit(o)
 	}
 	return err
+}
+
+// enterWriter is enterCall for what commits: it waits for a checkpoint where
+// writers are too far ahead of one (R11).
+func (db *DB) enterWriter() (*call, error) {
+	s, err := db.enterCall()
+	if err != nil {
+		return nil, err
+	}
+	err = db.mayWait()
+	if err == nil && db.behind.Load() {
+		err = db.checkpoint(context.Background())
+	}
+	if err != nil {
+		s.leave()
+		return nil, err
+	}
+	return s, nil
+}
+
+// madeRoom says whether a commit that ended with err is worth another try: the
+// store was full, and by a checkpoint, which frees what deletes left, and by
+// emptying slabs there is room now.
+func (db *DB) madeRoom(err error) bool {
+	return errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) && db.squeeze(context.Background()) == nil
 }
 
 // Info describes the device beneath.

@@ -29,7 +29,7 @@ type deletedRange struct {
 // readRanges reads the range records among the candidates.
 func (rc *recovery) readRanges() {
 	rc.each(func(c *candidate) {
-		if c.kind != kindRange {
+		if c.kind != kindRange || c.flags&flagRotten != 0 { // see addRotten
 			return
 		}
 		if d, err := rc.deletedRange(c); err != nil {

@@ -275,7 +275,7 @@ func (m *machine) update(t *rapid.T) {
 
 func (m *machine) snapshot(t *rapid.T) {
 	if len(m.snaps) == 3 {
-		t.Skip("enough")
+		t.Skip("three snapshots are open")
 	}
 	tx, err := m.db.Begin(false)
 	noErr(t, err)
@@ -284,7 +284,7 @@ func (m *machine) snapshot(t *rapid.T) {
 
 func (m *machine) endSnapshot(t *rapid.T) {
 	if len(m.snaps) == 0 {
-		t.Skip("none")
+		t.Skip("no snapshot is open")
 	}
 	i := rapid.IntRange(0, len(m.snaps)-1).Draw(t, "which")
 	noErr(t, sameAs(m.snaps[i].tx, m.snaps[i].model))

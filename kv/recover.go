@@ -29,10 +29,10 @@ type recovery struct {
 	st        state
 	route     router
 	salvagers []salvager
-	last      []*candidate // records of the highest transaction, by ordinal
-	highest   number       // newest transaction of the run that died; 0 if it wrote none
-	void      bool         // the highest did not end
-	bare      map[nvmap.Off][]byte
+	last      []*candidate         // records of the highest transaction, by ordinal
+	highest   number               // newest transaction of the run that died; 0 if it wrote none
+	void      bool                 // the highest did not end
+	bare      map[nvmap.Off][]byte // keys of candidates that do not lie in their slots
 	ranges    ranges
 	deleted   []deletedRange
 	bytes     int64
@@ -59,6 +59,9 @@ func (db *DB) recover() error {
 		return err
 	}
 	rc.decide()
+	if err := rc.findRotten(); err != nil {
+		return err
+	}
 	if err := rc.persist(); err != nil {
 		return err
 	}

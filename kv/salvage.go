@@ -55,12 +55,13 @@ func (c *candidate) ref() ref {
 
 // salvager is what one goroutine found.
 type salvager struct {
-	rc      *recovery
-	blocks  [][]candidate // filled one after the other, so that nothing is copied
-	counts  []uint32      // candidates by leaf
-	highest number
-	scanned int64
-	damaged []CorruptError
+	rc       *recovery
+	blocks   [][]candidate // filled one after the other, so that nothing is copied
+	counts   []uint32      // candidates by leaf
+	highest  number
+	suspects []suspect // see findRotten
+	scanned  int64
+	damaged  []CorruptError
 }
 
 const (
@@ -197,10 +198,16 @@ func (sv *salvager) slots(s alloc.SlabInfo, b []byte, o int) (next int) {
 	}()
 	for ; o < len(b); o += s.SlotBytes {
 		// Most slots of a slab are older than the checkpoint: no need to call.
-		if number(binary.LittleEndian.Uint64(b[o+recNumber:])) <= sv.rc.st.last {
-			continue
+		slot := b[o : o+s.SlotBytes]
+		if n := number(binary.LittleEndian.Uint64(slot[recNumber:])); n <= sv.rc.st.last {
+			if n == 0 {
+				continue
+			}
+			if key, _, end := plainShape(slot); key != 0 && sealed(slot, key, end, sv.rc.db.seed, s.Carve, s.Off+nvmap.Off(o)) {
+				continue
+			}
 		}
-		sv.slot(s, b[o:o+s.SlotBytes], s.Off+nvmap.Off(o))
+		sv.slot(s, slot, s.Off+nvmap.Off(o))
 	}
 	return o
 }
@@ -208,13 +215,16 @@ func (sv *salvager) slots(s alloc.SlabInfo, b []byte, o int) (next int) {
 func (sv *salvager) slot(s alloc.SlabInfo, slot []byte, off nvmap.Off) {
 	rc := sv.rc
 	var rec record
-	if !rec.parse(slot) || rec.number <= rc.st.last || !rc.db.fits(&rec, s.Class) {
+	if !rec.parse(slot) || !rc.db.fits(&rec, s.Class) || !rec.sealed(slot, rc.db.seed, s.Carve, off) {
+		if rc.mayCount(number(binary.LittleEndian.Uint64(slot[recNumber:]))) {
+			sv.suspects = append(sv.suspects, suspect{off: off, bytes: s.SlotBytes, class: s.Class, carve: s.Carve})
+		}
+		return
+	}
+	if rec.number <= rc.st.last {
 		return
 	}
 	if yes, undecided := rc.st.counts(rec.number); !yes && !undecided {
-		return
-	}
-	if !rec.sealed(slot, rc.db.seed, s.Carve, off) {
 		return
 	}
 	sv.highest = max(sv.highest, rec.number)

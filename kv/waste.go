@@ -29,22 +29,38 @@ const (
 )
 
 // gain returns how many bytes tidying might give back. The caller holds the turn.
-func (db *DB) gain() int64 { return db.r.Spare() + int64(len(db.tombs))*tombBytes }
+func (db *DB) gain() int64 {
+	gain, _ := db.weighWaste()
+	return gain
+}
+
+// weighWaste returns gain and enoughGain.
+func (db *DB) weighWaste() (gain, enough int64) {
+	used := db.r.Used()
+	return db.r.Backed() - used + int64(len(db.tombs))*tombBytes, db.opt.tidySlack + used*5/16
+}
 
 // tombBytes is what a tombstone takes, about.
 const tombBytes = 48
 
 // enoughGain is how much there has to be to be gained.
-func (db *DB) enoughGain() int64 { return db.opt.tidySlack + db.r.Used()*5/16 }
+func (db *DB) enoughGain() int64 {
+	_, enough := db.weighWaste()
+	return enough
+}
 
 // untidy says whether it may pay to begin. The caller holds the turn.
-func (db *DB) untidy() bool { return db.gain() > max(db.enoughGain(), db.evac.waste.floor) }
+func (db *DB) untidy() bool {
+	gain, enough := db.weighWaste()
+	return gain > max(enough, db.evac.waste.floor)
+}
 
 // noteWaste is called after each commit, under the turn.
 func (db *DB) noteWaste() {
 	w := &db.evac.waste
-	w.low = min(w.low, db.gain())
-	if db.untidy() {
+	gain, enough := db.weighWaste()
+	w.low = min(w.low, gain)
+	if gain > max(enough, w.floor) {
 		db.wakeEvacuator()
 	}
 }

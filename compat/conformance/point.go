@@ -115,8 +115,8 @@ func getAppends(s *store) {
 func buffersReused(s *store) {
 	key, value := []byte("key-1"), []byte("value-1")
 	s.must(s.Put(key, value))
-	copy(key, "XXXXX")
-	copy(value, "XXXXXXX")
+	copy(key, "other")
+	copy(value, "another")
 	s.want(s, "key-1", "value-1")
 
 	ops := []compat.Op{putOp("key-2", "value-2"), putOp("key-3", "value-3"), deleteOp("key-1")}

@@ -145,7 +145,7 @@ func hasLoneSurrogate(raw []byte) bool {
 	return false
 }
 
-// hexEscape returns the number of the \uXXXX at the start of p.
+// hexEscape returns the number of the \u and four hex digits at the start of p.
 func hexEscape(p []byte) (u uint64, ok bool) {
 	if len(p) < 6 || p[0] != '\\' || p[1] != 'u' {
 		return 0, false

@@ -1,0 +1,276 @@
+package kv
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"nvkv/nvmap"
+)
+
+// resolver works on one leaf at a time.
+type resolver struct {
+	rc    *recovery
+	part  *resolved
+	found [leafFanout]*candidate // newest candidate of each key of the leaf
+	fresh []freshKey             // keys that are not in the leaf
+	pages []nvmap.PageID         // see ask
+}
+
+// begin makes room for what comes of n candidates.
+func (rv *resolver) begin(n int) {
+	owners := len(rv.rc.salvagers)
+	rv.part.owners = make([]slotChanges, owners)
+	for i := range rv.part.owners {
+		o := &rv.part.owners[i]
+		o.displaced = make([]nvmap.Off, 0, n/owners+n/8)
+		o.winners = make([]nvmap.Off, 0, n/owners+n/8)
+	}
+	rv.part.sets = make([]valueSet, 0, n)
+}
+
+type freshKey struct {
+	key []byte
+	c   *candidate
+}
+
+// leaf resolves the candidates of one leaf.
+func (rv *resolver) leaf(leaf uint32, cs []candidate) error {
+	rc := rv.rc
+	if len(cs) == 0 && !rc.ranges.touch(leaf) {
+		return nil
+	}
+	rv.ask(leaf, cs)
+	var pg *page
+	if rc.st.root != 0 {
+		var err error
+		if pg, err = rc.db.ix.load(rc.route.leaves[leaf]); err != nil {
+			return err
+		}
+		if pageLevel(pg) != 0 {
+			return &CorruptError{Off: uint64(rc.route.leaves[leaf].page.Off()), Structure: "index page level"}
+		}
+	}
+	clear(rv.found[:])
+	rv.fresh = rv.fresh[:0]
+	for i := range cs {
+		if err := rv.place(pg, &cs[i]); err != nil {
+			return err
+		}
+	}
+	if pg != nil {
+		if err := rv.update(leaf, pg); err != nil {
+			return err
+		}
+	}
+	rv.addFresh()
+	return nil
+}
+
+// ask asks for what the resolving of a leaf will read: its candidates, and the
+// leaf itself where the device is not read in place.
+func (rv *resolver) ask(leaf uint32, cs []candidate) {
+	ix := &rv.rc.db.ix
+	if ix.mapped {
+		for i := range cs {
+			ix.askRecord(cs[i].off)
+		}
+		return
+	}
+	rv.pages = rv.pages[:0]
+	for i := range cs {
+		rv.pages = ix.recordPages(rv.pages, cs[i].off)
+	}
+	if rv.rc.st.root != 0 {
+		rv.pages = ix.childPages(rv.pages, rv.rc.route.leaves[leaf])
+	}
+	ix.m.ReadAhead(rv.pages)
+}
+
+// place finds a candidate's key in its leaf, or notes that it is not there.
+func (rv *resolver) place(pg *page, c *candidate) error {
+	rc := rv.rc
+	rv.part.replayed++
+	rv.part.bytes += int64(c.bytes)
+	if c.kind == kindDelete && !rc.db.off(ruleR6Recovery) {
+		rv.part.tombs = append(rv.part.tombs, c.ref()&^refTTL) // R6
+	}
+	key, err := rc.keyOf(c)
+	if err != nil {
+		return err
+	}
+	written := c.number
+	if rc.db.off(ruleI42) {
+		written = 0
+	}
+	if rc.ranges.cover(key, written, c.ordinal) {
+		rv.lose(c)
+		return nil
+	}
+	if pg == nil {
+		rv.fresh = append(rv.fresh, freshKey{key, c})
+		return nil
+	}
+	at, found, err := rc.db.ix.search(pg, key)
+	if err != nil {
+		return err
+	}
+	if !found {
+		rv.fresh = append(rv.fresh, freshKey{key, c})
+		return nil
+	}
+	if at >= leafFanout {
+		return &CorruptError{Off: uint64(rc.route.leaves[c.leaf].page.Off()), Structure: "index page"}
+	}
+	older := c
+	if best := rv.found[at]; best == nil {
+		rv.found[at], older = c, nil
+	} else if best.older(c) {
+		rv.found[at], older = c, best
+	}
+	if older != nil {
+		rv.lose(older)
+	}
+	return nil
+}
+
+// keyOf returns the key of a candidate. It aliases the medium.
+func (rc *recovery) keyOf(c *candidate) ([]byte, error) {
+	if c.flags&flagSpillKey != 0 {
+		return rc.bare[c.off], nil
+	}
+	at := headerBytes(c.flags)
+	b := rc.db.bytesAt(c.off, at+int(c.keyLen))
+	if b == nil {
+		return nil, &CorruptError{Off: uint64(c.off), Structure: "record offset"}
+	}
+	return b[at:], nil
+}
+
+// lose frees the slot of a candidate that a newer record supersedes. A
+// tombstone stays (R6), and so does what belongs to the highest transaction, a
+// group: until this opening's superblock says otherwise, the next one counts it.
+func (rv *resolver) lose(c *candidate) {
+	switch {
+	case c.kind == kindDelete:
+		rv.bury(c)
+	case c.number == rv.rc.highest && c.flags&flagSpill != 0: // R2: of a group
+		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: c.ref(), keep: true})
+	case c.number == rv.rc.highest:
+		rv.part.tombs = append(rv.part.tombs, c.off)
+	case c.flags&flagSpill != 0:
+		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: c.ref()})
+	default:
+		o := rv.owner(c.off)
+		o.losers = append(o.losers, c.off)
+	}
+}
+
+// bury is what a recovery without R6 does with a tombstone.
+func (rv *resolver) bury(c *candidate) {
+	if rv.rc.db.off(ruleR6Recovery) {
+		o := rv.owner(c.off)
+		o.losers = append(o.losers, c.off)
+	}
+}
+
+// win makes a candidate the record of its key.
+func (rv *resolver) win(c *candidate) {
+	if c.flags&flagSpill != 0 {
+		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: c.ref(), won: true})
+		return
+	}
+	if c.flags&flagRotten != 0 {
+		rv.part.rotten = append(rv.part.rotten, c.off)
+	}
+	o := rv.owner(c.off)
+	o.winners = append(o.winners, c.off)
+}
+
+// displace takes the record that the checkpoint's tree names out of what the
+// index reaches.
+func (rv *resolver) displace(x ref) {
+	if x&refSpill != 0 {
+		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: x, old: true})
+		return
+	}
+	o := rv.owner(refOff(x))
+	o.displaced = append(o.displaced, refOff(x))
+}
+
+// owner returns where changes of a slot are listed: those of one slab with the
+// same goroutine.
+func (rv *resolver) owner(o nvmap.Off) *slotChanges {
+	n := len(rv.part.owners)
+	return &rv.part.owners[rv.rc.db.r.SlabOf(o)/scanStride%n]
+}
+
+// update notes what becomes of the keys that the leaf has.
+func (rv *resolver) update(leaf uint32, pg *page) error {
+	swept := rv.rc.ranges.touch(leaf)
+	vals := rv.rc.db.ix.vals(rv.rc.route.leaves[leaf].vals)
+	sets := len(rv.part.sets)
+	for at := range min(pageCount(pg), leafFanout) {
+		c := rv.found[at]
+		if c == nil && swept {
+			if err := rv.sweep(pg, vals, at); err != nil {
+				return err
+			}
+		}
+		if c == nil {
+			continue
+		}
+		rv.displace(valAt(vals, at))
+		if c.kind == kindDelete {
+			rv.bury(c)
+			key, _ := rv.rc.keyOf(c)
+			rv.part.changes = append(rv.part.changes, keyChange{key: key})
+			continue
+		}
+		rv.win(c)
+		rv.part.sets = append(rv.part.sets, valueSet{int32(at), c.ref()})
+	}
+	if n := len(rv.part.sets) - sets; n > 0 {
+		rv.part.updates = append(rv.part.updates, leafUpdate{leaf: leaf, sets: n})
+	}
+	return nil
+}
+
+// sweep takes a key of the checkpoint's tree out if a range covers it: whatever
+// the tree names is older.
+func (rv *resolver) sweep(pg *page, vals *vblock, at int) error {
+	key, _, err := rv.rc.db.ix.fullKey(pg, pageCount(pg), at)
+	if err != nil || !rv.rc.ranges.cover(key, rv.rc.st.last, 0) {
+		return err
+	}
+	rv.displace(valAt(vals, at))
+	rv.part.changes = append(rv.part.changes, keyChange{key: key})
+	return nil
+}
+
+// addFresh notes the keys that the leaf does not have.
+func (rv *resolver) addFresh() {
+	sortFresh(rv.fresh)
+	for i, f := range rv.fresh {
+		if i+1 < len(rv.fresh) && bytes.Equal(f.key, rv.fresh[i+1].key) {
+			rv.lose(f.c)
+			continue
+		}
+		if f.c.kind == kindDelete {
+			rv.bury(f.c)
+			continue
+		}
+		rv.win(f.c)
+		rv.part.changes = append(rv.part.changes, keyChange{f.key, f.c.ref()})
+	}
+}
+
+// sortFresh sorts by key, and records of one key by age, the oldest first.
+func sortFresh(fresh []freshKey) {
+	slices.SortFunc(fresh, func(a, b freshKey) int {
+		if c := bytes.Compare(a.key, b.key); c != 0 {
+			return c
+		}
+		return cmp.Or(cmp.Compare(a.c.number, b.c.number), cmp.Compare(a.c.ordinal, b.c.ordinal))
+	})
+}

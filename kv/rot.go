@@ -1,0 +1,207 @@
+package kv
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"math/bits"
+	"slices"
+
+	"nvkv/alloc"
+	"nvkv/nvmap"
+)
+
+// What a recovery replays is told by the records' checksums alone, and a record
+// that has rotted looks like one that a crash tore. But a single bit that has
+// turned over gives itself away: turned back, the record passes. So a recovery
+// looks into the slots whose content does not pass for records that are one bit
+// from passing.
+//
+// I61. Such a record is not passed over if it counts: a key whose newest record it
+// is answers ErrCorrupt, a key or a range that it deletes is deleted, and Check
+// names it. It counts if its transaction is older than the highest that was found,
+// or was decided (R4). Of the highest itself nobody knows whether it was fenced:
+// there a rotten record makes it void, as a torn one does.
+//
+// A slot that a crash tore can be one bit from what it held before, too, if what
+// was written there last began like it. That record was superseded before its slot
+// was reused, and loses against a newer one, a tombstone or a range.
+//
+// The bit is not turned back on the medium, and the value is not served: in a
+// record of 100 bytes some bit makes any damage pass by chance once in four million
+// times, in one of 16 KiB once in thirty thousand, where the checksum alone errs
+// once in four thousand million.
+
+// suspect is a slot with something in it that does not pass.
+type suspect struct {
+	off   nvmap.Off
+	bytes int
+	class alloc.ClassID
+	carve uint32
+}
+
+// rotten is a record one bit from passing, as it was. Its slices are its own.
+type rotten struct {
+	record
+	key []byte // also where it lies in runs
+}
+
+// flagRotten marks candidates that do not pass. It is never on the medium.
+const flagRotten = 1 << 7
+
+// mayCount says whether n, with one bit of it perhaps turned over, may be the
+// number of a transaction since the checkpoint. The highest is not known yet.
+func (rc *recovery) mayCount(n number) bool {
+	if n <= rc.st.last {
+		return n != 0
+	}
+	near := func(run uint32) bool { return bits.OnesCount32(n.run()^run) <= 1 }
+	return near(rc.st.run) || slices.ContainsFunc(rc.st.ended, func(e endedRun) bool { return near(e.run) })
+}
+
+// settled says whether a transaction counts whatever is found of it.
+func (rc *recovery) settled(n number) bool {
+	if n <= rc.st.last {
+		return false
+	}
+	counts, undecided := rc.st.counts(n)
+	return counts || undecided && n < rc.highest
+}
+
+// findRotten adds the rotten records that count to the candidates. The highest
+// transaction is known.
+func (rc *recovery) findRotten() error {
+	if rc.db.off(ruleI61) {
+		return nil
+	}
+	found := make([][]rotten, len(rc.salvagers))
+	err := rc.share(func(w int) error {
+		sv := &rc.salvagers[w]
+		for _, s := range sv.suspects {
+			if r, ok := rc.examine(s); ok {
+				found[w] = append(found[w], r)
+			}
+		}
+		sv.suspects = nil
+		return nil
+	})
+	for w := range found {
+		for i := range found[w] {
+			rc.addRotten(&rc.salvagers[w], &found[w][i])
+		}
+	}
+	return err
+}
+
+// addRotten makes a rotten record a candidate. Its key is kept with those that
+// cannot be read from a slot, and what else its flags say is gone with it.
+func (rc *recovery) addRotten(sv *salvager, r *rotten) {
+	c := candidate{number: r.number, off: r.off, ordinal: r.ordinal, leaf: noLeaf, bytes: uint32(r.size), kind: r.kind, flags: flagRotten}
+	switch r.kind {
+	case kindPut, kindDelete:
+		c.flags |= flagSpillKey
+		if rc.bare == nil {
+			rc.bare = map[nvmap.Off][]byte{}
+		}
+		rc.bare[c.off] = r.key
+	case kindRange:
+		d := deletedRange{rangeAge: rangeAge{r.number, r.ordinal}, start: r.key}
+		if r.flags&flagOpen == 0 {
+			d.end = append([]byte{}, r.value...)
+		}
+		rc.deleted = append(rc.deleted, d)
+	default:
+		return // the end of a group that is complete by decision
+	}
+	if r.kind != kindPut { // of those that matter win tells
+		rc.damage(r.off, rottenRecord, r.key)
+	}
+	sv.add(c)
+}
+
+const rottenRecord = "record with one bit turned over"
+
+// examine looks for the bit of a suspect that makes it a record that counts.
+func (rc *recovery) examine(s suspect) (r rotten, ok bool) {
+	b, err := rc.db.tryBytesAt(s.off, s.bytes)
+	if err != nil || b == nil {
+		return r, false
+	}
+	n := number(binary.LittleEndian.Uint64(b[recNumber:]))
+	settled := rc.settled(n)
+	newest := max(rc.st.last, rc.highest)
+	for _, e := range rc.st.ended {
+		newest = max(newest, makeNumber(e.run, e.last))
+	}
+	var own []byte
+	try := func(bit int) bool {
+		if own == nil {
+			own = bytes.Clone(b)
+		}
+		own[bit/8] ^= 1 << (bit % 8)
+		if r.record.parse(own) && rc.settled(r.number) && rc.db.fits(&r.record, s.class) && r.sealed(own, rc.db.seed, s.carve, s.off) {
+			return true
+		}
+		own[bit/8] ^= 1 << (bit % 8)
+		return false
+	}
+	for bit := range 64 {
+		if was := n ^ 1<<bit; was > rc.st.last && was <= newest && try(8*recNumber+bit) {
+			return rc.readRotten(r, s)
+		}
+	}
+	if !settled {
+		return r, false
+	}
+	for bit := 8 * recValLen; bit < 8*min(maxRecHeader, len(b)); bit++ {
+		if try(bit) {
+			return rc.readRotten(r, s)
+		}
+	}
+	if bit, found := rc.wrongBit(b, s); found && try(bit) {
+		return rc.readRotten(r, s)
+	}
+	return r, false
+}
+
+// wrongBit returns which bit of the checksum or of the body has turned over, if
+// it is one of these: the header says how long the record is.
+func (rc *recovery) wrongBit(b []byte, s suspect) (bit int, ok bool) {
+	var rec record
+	if !rec.parse(b) || !rc.db.fits(&rec, s.class) {
+		return 0, false
+	}
+	h := headerBytes(rec.flags)
+	want := recordSum(rc.db.seed, bodySum(b[h:rec.size]), b[:h], s.carve, s.off)
+	wrong := want ^ binary.LittleEndian.Uint32(b)
+	if bits.OnesCount32(wrong) == 1 {
+		return bits.TrailingZeros32(wrong), true
+	}
+	// What the last bit that a checksum takes in contributes to it, then the one
+	// before, and so on: the header comes behind the body.
+	sum := uint32(crc32.Castagnoli)
+	for i := 8 * (rec.size - recNumber); i > 0; i-- {
+		if sum == wrong {
+			if i -= 1; i < 8*(rec.size-h) {
+				return 8*h + i, true
+			}
+			return 0, false // of the header
+		}
+		sum = sum>>1 ^ sum&1*crc32.Castagnoli
+	}
+	return 0, false
+}
+
+// readRotten completes what examine found.
+func (rc *recovery) readRotten(r rotten, s suspect) (rotten, bool) {
+	r.off = s.off
+	r.key = r.record.key
+	if r.spilled() && (r.flags&flagSpillKey != 0 || r.kind == kindRange) {
+		key, value, err := rc.db.readRuns(&r.record, nil)
+		if err != nil {
+			return r, false
+		}
+		r.key, r.value = bytes.Clone(key), bytes.Clone(value)
+	}
+	return r, true
+}

@@ -1,0 +1,243 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"nvkv/nvmap"
+)
+
+// rotCase is a record of one kind that a store wrote since its last checkpoint,
+// and whose bits are turned over once the store has died.
+type rotCase struct {
+	name   string
+	before []change // in the checkpoint
+	write  func(t testing.TB, db *DB)
+	key    string
+	holds  string // what key holds then
+	whole  bool   // a record that deletes still does when it is rotten
+}
+
+func rotCases() []rotCase {
+	long := strings.Repeat("k", 1500) // in a page, as key and as value in runs
+	value := strings.Repeat("v", 5000)
+	puts := func(k, v string) func(testing.TB, *DB) {
+		return func(t testing.TB, db *DB) { must(t, db.Put([]byte(k), []byte(v))) }
+	}
+	return []rotCase{
+		{name: "put", write: puts("a", "new"), key: "a", holds: "new"},
+		{name: "update", before: []change{put("a", "old")}, write: puts("a", "new"), key: "a", holds: "new"},
+		{name: "empty", write: puts("", ""), key: "", holds: ""},
+		{name: "value in runs", before: []change{put("a", "old")}, write: puts("a", value), key: "a", holds: value},
+		{name: "key in runs", before: []change{put(long, "old")}, write: puts(long, value), key: long, holds: value},
+		{name: "expiry", before: []change{put("a", "old")}, key: "a", holds: "new", write: func(t testing.TB, db *DB) {
+			must(t, db.PutTTL([]byte("a"), []byte("new"), time.Hour))
+		}},
+		{name: "of several", before: []change{put("a", "old"), put("b", "old")}, key: "b", holds: "new", write: func(t testing.TB, db *DB) {
+			must(t, commitChanges(db, []change{put("a", "new"), put("b", "new")}, false))
+		}},
+		{name: "tombstone", before: []change{put("a", "old")}, key: "a", holds: absentValue, whole: true, write: func(t testing.TB, db *DB) {
+			must(t, db.Delete([]byte("a")))
+		}},
+		{name: "tombstone of a key in runs", before: []change{put(long, "old")}, key: long, holds: absentValue, whole: true, write: func(t testing.TB, db *DB) {
+			must(t, db.Delete([]byte(long)))
+		}},
+		{name: "range", before: []change{put("a", "old"), put("b", "old")}, key: "b", holds: absentValue, whole: true, write: func(t testing.TB, db *DB) {
+			must(t, db.DeleteRange([]byte("a"), []byte("c")))
+		}},
+		{name: "open range", before: []change{put("a", "old")}, key: "a", holds: absentValue, whole: true, write: func(t testing.TB, db *DB) {
+			must(t, db.DeleteRange(nil, nil))
+		}},
+	}
+}
+
+// newest returns the place and the size of the newest record of a store.
+func newest(t testing.TB, db *DB) (o nvmap.Off, size int) {
+	t.Helper()
+	var best record
+	for _, s := range db.r.Marked(0) {
+		for i := range s.Slots {
+			var rec record
+			at := s.Off + nvmap.Off(i*s.SlotBytes)
+			if db.readRecord(at, &rec) != nil {
+				continue
+			}
+			if n := rec.number; n > best.number || n == best.number && rec.ordinal > best.ordinal {
+				best = rec
+			}
+		}
+	}
+	if best.size == 0 {
+		t.Fatal("no record")
+	}
+	return best.off, best.size
+}
+
+// die writes the record of a case and one more commit, and returns what is left
+// on the medium and where the record lies.
+func (c *rotCase) die(t testing.TB) (image []byte, o nvmap.Off, size int) {
+	t.Helper()
+	m := newRotMedium(t, 4<<20)
+	db, err := OpenDevice(m, rotOptions())
+	must(t, err)
+	if c.before != nil {
+		must(t, commitChanges(db, c.before, false))
+	}
+	must(t, db.Checkpoint(context.Background()))
+	c.write(t, db)
+	o, size = newest(t, db)
+	must(t, db.Put([]byte("last"), []byte("word"))) // so that the record is not of the highest transaction
+	abandon(db)
+	return m.bytes(t), o, size
+}
+
+// holding returns what a key of a store holds, or why that cannot be told.
+func holding(db *DB, key string) (string, error) {
+	v, err := db.Get([]byte(key))
+	if errors.Is(err, ErrNotFound) {
+		return absentValue, nil
+	}
+	return string(v), err
+}
+
+// issues returns what Check finds.
+func issues(t testing.TB, db *DB) (found []CheckIssue) {
+	t.Helper()
+	must(t, db.Check(context.Background(), func(i CheckIssue) { found = append(found, i) }))
+	return found
+}
+
+// judgeRotten says what is wrong with how a store takes a bit of a record at o.
+func (c *rotCase) judgeRotten(t testing.TB, m *rotMedium, o nvmap.Off, opt *Options) error {
+	db, err := OpenDevice(m, opt)
+	if err != nil {
+		return err
+	}
+	defer abandon(db)
+	named := false
+	for _, i := range issues(t, db) {
+		if named = nvmap.Off(i.Off) == o; named {
+			break
+		}
+	}
+	got, err := holding(db, c.key)
+	var corrupt *CorruptError
+	switch {
+	case !named:
+		return errors.New("Check does not name it")
+	case c.whole && (err != nil || got != c.holds):
+		return fmt.Errorf("holds %.20q, %v", got, err)
+	case c.whole:
+		return nil
+	case !errors.As(err, &corrupt) || nvmap.Off(corrupt.Off) != o:
+		return fmt.Errorf("Get: %.20q, %v, which does not name %#x", got, err, o)
+	case opt.ReadOnly:
+		return nil
+	}
+	// The key can be written again.
+	if err := db.Put([]byte(c.key), []byte("again")); err != nil {
+		return err
+	}
+	if got, err := holding(db, c.key); err != nil || got != "again" {
+		return fmt.Errorf("written again, holds %.20q, %v", got, err)
+	}
+	return nil
+}
+
+// TestI61_OneBitFromPassing turns over every bit of a record of each kind beneath
+// a store that died. Whatever it was is named, and nobody gets what the key held
+// before: not when the store is opened read-only, and not when its next process
+// dies as well. Without I61 the older value is served, and nobody says a word.
+func TestI61_OneBitFromPassing(t *testing.T) {
+	skipInRace(t)
+	for _, c := range rotCases() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			image, o, size := c.die(t)
+			m := newRotMedium(t, 4<<20)
+			m.hold(t, image)
+			for bit := range 8 * size {
+				must(t, firstErr(m.restore(), m.flip(int(o)+bit/8, uint(bit%8))))
+				readOnly := rotOptions()
+				readOnly.ReadOnly = true
+				for i, opt := range []*Options{readOnly, rotOptions(), rotOptions()} {
+					if i == 2 && !c.whole {
+						must(t, firstErr(m.restore(), m.flip(int(o)+bit/8, uint(bit%8)), openAndAbandon(m)))
+					}
+					if err := c.judgeRotten(t, m, o, opt); err != nil {
+						t.Fatalf("bit %d of byte %d, opening %d: %v", bit%8, bit/8, i+1, err)
+					}
+				}
+			}
+			must(t, firstErr(m.restore(), m.flip(int(o)+recValLen+4, 0)))
+			without := rotOptions()
+			without.broken = ruleI61
+			if err := c.judgeRotten(t, m, o, without); err == nil {
+				t.Error("without I61 nothing is wrong: the test does not test it")
+			}
+		})
+	}
+}
+
+// openAndAbandon opens a store, which replays, and dies.
+func openAndAbandon(m *rotMedium) error {
+	db, err := OpenDevice(m, rotOptions())
+	if err == nil {
+		abandon(db)
+	}
+	return err
+}
+
+// TestI61_NothingElseIsTaken: a slot that is one bit from a record which does not
+// count, or not any more, is nobody's business. It may have been torn.
+func TestI61_NothingElseIsTaken(t *testing.T) {
+	skipInRace(t)
+	tests := map[string]func(t testing.TB, db *DB) (o nvmap.Off, size int){
+		"superseded": func(t testing.TB, db *DB) (o nvmap.Off, size int) {
+			must(t, db.Put([]byte("a"), []byte("1")))
+			o, size = newest(t, db)
+			must(t, firstErr(db.Put([]byte("a"), []byte("2")), db.Put([]byte("z"), nil)))
+			return o, size
+		},
+		"deleted": func(t testing.TB, db *DB) (o nvmap.Off, size int) {
+			must(t, db.Put([]byte("a"), []byte("1")))
+			o, size = newest(t, db)
+			must(t, firstErr(db.Delete([]byte("a")), db.Put([]byte("z"), nil)))
+			return o, size
+		},
+		"in a deleted range": func(t testing.TB, db *DB) (o nvmap.Off, size int) {
+			must(t, db.Put([]byte("a"), []byte("1")))
+			o, size = newest(t, db)
+			must(t, firstErr(db.DeleteRange([]byte("a"), []byte("b")), db.Put([]byte("z"), nil)))
+			return o, size
+		},
+		"the last": func(t testing.TB, db *DB) (nvmap.Off, int) {
+			must(t, db.Put([]byte("z"), []byte("1")))
+			return newest(t, db)
+		},
+	}
+	for name, write := range tests {
+		t.Run(name, func(t *testing.T) {
+			m := newRotMedium(t, 4<<20)
+			db, err := OpenDevice(m, rotOptions())
+			must(t, err)
+			must(t, firstErr(db.Put([]byte("b"), nil), db.Checkpoint(context.Background())))
+			o, size := write(t, db)
+			abandon(db)
+			m.hold(t, m.bytes(t))
+			for bit := range 8 * size {
+				must(t, firstErr(m.restore(), m.flip(int(o)+bit/8, uint(bit%8))))
+				db, err := OpenDevice(m, rotOptions())
+				must(t, err)
+				if found := issues(t, db); len(found) > 0 {
+					t.Fatalf("bit %d of byte %d: %v", bit%8, bit/8, found)
+				}
+				abandon(db)
+			}
+		})
+	}
+}

@@ -1,0 +1,158 @@
+package kv
+
+import (
+	"nvkv/alloc"
+	"nvkv/nvmap"
+)
+
+// settle says which slots are used and which the index reaches from now on.
+func (rc *recovery) settle(parts []resolved) error {
+	r := rc.db.r
+	err := rc.share(func(w int) error {
+		// What a record displaced may be in the slot that another one won.
+		for i := range parts {
+			for _, o := range parts[i].owners[w].displaced {
+				r.UnclaimLive(o) // not live: taken since by a record that counts
+			}
+		}
+		for i := range parts {
+			own := &parts[i].owners[w]
+			for _, o := range own.losers {
+				r.Unclaim(o)
+			}
+			for _, o := range own.winners {
+				if err := r.ClaimLive(o, alloc.KindRecord); err != nil {
+					return err
+				}
+			}
+			*own = slotChanges{}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i := range parts {
+		p := &parts[i]
+		rc.db.tombs = append(rc.db.tombs, p.tombs...)
+		rc.db.recovered.replayed += p.replayed
+		rc.bytes += p.bytes
+		for _, o := range p.rotten {
+			rc.damage(o, rottenRecord, rc.bare[o])
+		}
+	}
+	rc.settleSpilled(parts)
+	return nil
+}
+
+// settleSpilled is settle for records with runs. A page may be named by one
+// that was displaced and by a newer one.
+func (rc *recovery) settleSpilled(parts []resolved) {
+	var runs []alloc.Extent
+	for i := range parts {
+		for _, s := range parts[i].spilled {
+			if !s.won {
+				runs = append(runs, rc.displaceSpilled(s)...)
+			}
+		}
+	}
+	kept := map[nvmap.Off]struct{}{}
+	for i := range parts {
+		for _, s := range parts[i].spilled {
+			if s.won {
+				rc.winSpilled(s.ref, kept)
+			}
+		}
+	}
+	for _, x := range rc.db.tombs { // R6, I6
+		if x&refSpill != 0 {
+			rc.eachRun(x, func(o nvmap.Off) { rc.keepForTomb(o, kept) })
+		}
+	}
+	for _, e := range runs {
+		rc.eachUsed(e, func(o nvmap.Off) {
+			if _, keep := kept[o]; !keep {
+				rc.db.r.Unclaim(o)
+			}
+		})
+	}
+}
+
+// keepForTomb keeps a page of a key that is not in the index. The checkpoint may
+// have reached another record's bytes there, which were freed since; nothing
+// reaches it now (R10).
+func (rc *recovery) keepForTomb(o nvmap.Off, kept map[nvmap.Off]struct{}) {
+	if _, won := kept[o]; !won {
+		_ = rc.db.r.Retake(o, alloc.KindRun)
+	}
+	kept[o] = struct{}{}
+}
+
+// displaceSpilled takes a record out of what the index reaches and returns the
+// runs that are free unless another record has them.
+func (rc *recovery) displaceSpilled(s spilledChange) []alloc.Extent {
+	db := rc.db
+	o := refOff(s.ref)
+	if s.old && !db.r.IsLive(o) {
+		return nil // taken since by a record that counts
+	}
+	var rec record
+	if db.readRecord(o, &rec) != nil {
+		db.r.Unclaim(o)
+		return nil
+	}
+	_ = db.r.Retake(o, alloc.KindRecord)
+	switch {
+	case s.keep || rec.flags&flagSpillKey != 0:
+		db.tombs = append(db.tombs, s.ref&^refTTL) // I6
+		rc.eachRun(s.ref, func(o nvmap.Off) { _ = db.r.Retake(o, alloc.KindRun) })
+		return nil
+	case rec.number <= db.frozenLast:
+		db.tombs = append(db.tombs, o) // I5
+	default:
+		db.r.Unclaim(o)
+	}
+	var out []alloc.Extent
+	_, list := rec.extents()
+	for _, e := range list {
+		if db.r.CheckExtent(e) == nil {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// winSpilled makes a record and its runs live; its pages are kept.
+func (rc *recovery) winSpilled(x ref, kept map[nvmap.Off]struct{}) {
+	db := rc.db
+	_ = db.r.ClaimLive(refOff(x), alloc.KindRecord)
+	rc.eachRun(x, func(o nvmap.Off) {
+		_ = db.r.ClaimLive(o, alloc.KindRun)
+		kept[o] = struct{}{}
+		rc.bytes += nvmap.PageBytes
+	})
+}
+
+// eachRun calls fn for the pages of a record's runs that are in use as such.
+func (rc *recovery) eachRun(x ref, fn func(nvmap.Off)) {
+	var rec record
+	if rc.db.readRecord(refOff(x), &rec) != nil {
+		return
+	}
+	_, list := rec.extents()
+	for _, e := range list {
+		if rc.db.r.CheckExtent(e) == nil {
+			rc.eachUsed(e, fn)
+		}
+	}
+}
+
+// eachUsed calls fn for the pages of a run that are in use as such: their slabs
+// may have been carved into something else since the run was freed.
+func (rc *recovery) eachUsed(e alloc.Extent, fn func(nvmap.Off)) {
+	for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
+		if _, _, run := rc.db.r.Carve(o, alloc.KindRun); run && rc.db.r.IsUsed(o) {
+			fn(o)
+		}
+	}
+}
