@@ -1,8 +1,10 @@
 package alloc
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"nvkv/nvmap"
 )
@@ -13,9 +15,11 @@ type Extent struct {
 	Bytes int64 // a multiple of nvmap.PageBytes
 }
 
-// AllocRuns hands out pages for n bytes in as few extents as it can, at most
-// maxExtents: whole free slabs side by side, then pages of a shared slab for
-// the rest. An extent never crosses a group. Nothing is taken when it fails.
+// AllocRuns hands out pages for n bytes in at most maxExtents extents, and in few
+// of them: whole free slabs side by side, then pages of a shared slab for the
+// rest. Where no slab is free, what is free between the pages of shared ones is
+// taken, the longest stretches first. An extent never crosses a group. Nothing is
+// taken when it fails.
 func (r *Region) AllocRuns(n int64, maxExtents int) ([]Extent, error) {
 	var out []Extent
 	pages := (n + nvmap.PageBytes - 1) / nvmap.PageBytes
@@ -36,6 +40,11 @@ func (r *Region) AllocRuns(n int64, maxExtents int) ([]Extent, error) {
 			e, err = r.allocSlabs(int(pages / perSlab))
 		} else {
 			e, err = r.allocPages(int32(pages))
+		}
+		if errors.Is(err, ErrFull) {
+			if holes := r.takeHoles(pages, maxExtents-len(out)); holes != nil {
+				return append(out, holes...), nil
+			}
 		}
 		if err != nil {
 			return fail(err)
@@ -122,6 +131,44 @@ func (r *Region) allocPages(n int32) (Extent, error) {
 		return Extent{}, err
 	}
 	return r.takePages(i, 0, n), nil
+}
+
+// takeHoles takes pages that are free in shared slabs, as few stretches of them as
+// possible and most at most; nil and nothing if these do not hold them all.
+func (r *Region) takeHoles(pages int64, most int) []Extent {
+	type hole struct{ slab, first, n int32 }
+	var holes []hole
+	l := &r.lists[r.listOf(KindRun, 0)]
+	for b := range buckets {
+		for i := l.head[b]; i != none; i = r.slabs[i].next {
+			s := &r.slabs[i]
+			for p := int32(0); p < s.slots; p++ {
+				first := p
+				for p < s.slots && !has(s.used, p) {
+					p++
+				}
+				if p > first {
+					holes = append(holes, hole{i, first, p - first})
+				}
+			}
+		}
+	}
+	slices.SortFunc(holes, func(a, b hole) int {
+		return cmp.Or(cmp.Compare(b.n, a.n), cmp.Compare(a.slab, b.slab), cmp.Compare(a.first, b.first))
+	})
+	n, left := 0, pages
+	for ; n < len(holes) && left > 0; n++ {
+		holes[n].n = int32(min(int64(holes[n].n), left))
+		left -= int64(holes[n].n)
+	}
+	if left > 0 || n > most {
+		return nil
+	}
+	out := make([]Extent, n)
+	for i, h := range holes[:n] {
+		out[i] = r.takePages(h.slab, h.first, h.n)
+	}
+	return out
 }
 
 func (s *slab) freePages(n int32) int32 {

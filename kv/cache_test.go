@@ -189,9 +189,9 @@ func TestRapidEvicting(t *testing.T) {
 	})
 }
 
-// TestReadersBesideEviction reads in every way while frames go as fast as they
+// TestTrace25_ReadersBesideEviction reads in every way while frames go as fast as they
 // can, and a writer changes what is read.
-func TestReadersBesideEviction(t *testing.T) {
+func TestTrace25_ReadersBesideEviction(t *testing.T) {
 	for name, dev := range map[string]nvmap.Device{
 		"mapped":     nvmap.NewMem(256 << 20),
 		"not mapped": unmappedDevice{Device: nvmap.NewMem(256 << 20)},

@@ -323,11 +323,11 @@ func linearValue(b []byte, err error) (uint64, error) {
 	return v, nil
 }
 
-// TestBatchesAtOneInstant has a writer set many keys to one number in a batch,
+// TestTrace26_BatchesAtOneInstant has a writer set many keys to one number in a batch,
 // small ones and large ones, beside point readers, snapshots, iterators and
 // checkpoints. A reader never sees a number and then, in a key that the same
 // batch set, an earlier one; a snapshot sees one number only.
-func TestBatchesAtOneInstant(t *testing.T) {
+func TestTrace26_BatchesAtOneInstant(t *testing.T) {
 	for _, keys := range []int{4, 200} { // shown one by one, and by a root swap
 		t.Run(fmt.Sprint("keys=", keys), func(t *testing.T) { batchesAtOneInstant(t, keys) })
 	}
@@ -483,9 +483,9 @@ func ownKeys(db *DB, id, calls int, m model) error {
 	return nil
 }
 
-// TestCloseDuringTraffic closes a store that is in use: calls succeed or answer
+// TestTrace28_CloseDuringTraffic closes a store that is in use: calls succeed or answer
 // ErrClosed, nothing panics, and what was acknowledged is there afterwards.
-func TestCloseDuringTraffic(t *testing.T) {
+func TestTrace28_CloseDuringTraffic(t *testing.T) {
 	for round := range 10 {
 		path := filepath.Join(testDir(t), "s")
 		db, err := Open(path, &Options{SlabBytes: 8192, CheckpointBytes: 32 << 10})

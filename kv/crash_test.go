@@ -819,9 +819,9 @@ func TestCrashAtEveryFence(t *testing.T) {
 	}
 }
 
-// TestCrashCreation crashes the creation of a store at each fence and write:
+// TestTrace15_CrashCreation crashes the creation of a store at each fence and write:
 // what is left opens as an empty store.
-func TestCrashCreation(t *testing.T) {
+func TestTrace15_CrashCreation(t *testing.T) {
 	skipInRace(t)
 	c := newCrasher(1)
 	c.images, c.ops, c.between, c.chain = []int{40, 3, 1}, []int{0, 2, 2}, 1, 60

@@ -123,7 +123,7 @@ func (s *session) moveAll(key string) error {
 // Trace 8: a record moves under its old number, and its slot is used by another.
 // The checkpoint's index still says the old slot, and no recovery replays a
 // number that the checkpoint contains.
-func TestI21_MovedUnderANewNumber(t *testing.T) {
+func TestTrace08_MovedUnderANewNumber(t *testing.T) {
 	tellTwice(t, ruleI21, func(s *session) error {
 		a := wide("a")
 		return script(

@@ -231,9 +231,9 @@ func fillStore(t *testing.T, path string, o *Options) {
 	}
 }
 
-// TestCrashFullStore is the crash suite where the medium is too small: writes
+// TestTrace20_CrashFullStore is the crash suite where the medium is too small: writes
 // fail with ErrFull, leave nothing behind, and the rest goes on.
-func TestCrashFullStore(t *testing.T) {
+func TestTrace20_CrashFullStore(t *testing.T) {
 	skipInRace(t)
 	t.Parallel()
 	for seed := range uint64(2) {

@@ -155,8 +155,8 @@ func TestTxOneRecordPerKey(t *testing.T) {
 	model{"k": "99", "l": "x"}.compare(t, db)
 }
 
-// TestTxSlicesStay holds slices across everything that happens in a Tx.
-func TestTxSlicesStay(t *testing.T) {
+// TestTrace21_TxSlicesStay holds slices across everything that happens in a Tx.
+func TestTrace21_TxSlicesStay(t *testing.T) {
 	db := openMem(t)
 	big := bytes.Repeat([]byte("big"), 100_000)
 	must(t, db.Put([]byte("a"), []byte("base")))
@@ -538,9 +538,9 @@ func TestUpdateNestedBesideOthers(t *testing.T) {
 	wg.Wait()
 }
 
-// TestUpdateSerializable has goroutines increment counters, each reading what
+// TestTrace27_UpdateSerializable has goroutines increment counters, each reading what
 // the one before wrote; Puts and batches are between them.
-func TestUpdateSerializable(t *testing.T) {
+func TestTrace27_UpdateSerializable(t *testing.T) {
 	db := openMem(t)
 	const workers, rounds, counters = 6, 150, 3
 	key := func(i int) []byte { return fmt.Append(nil, "counter", i%counters) }
