@@ -24,12 +24,17 @@ type Rescued struct {
 	// that could be read, where what the index said is lost. The key may have had
 	// a newer value, or have been deleted.
 	Stray bool
+	// Mended says that one bit of the record had turned over, and was turned back:
+	// with it the checksum holds, as it would by chance in one record among some
+	// millions of small ones, or thousands of large ones, that are damaged worse.
+	Mended bool
 }
 
 // SalvageReport says what Salvage did.
 type SalvageReport struct {
 	Indexed int64        // records that the index named
 	Stray   int64        // records found without it
+	Mended  int64        // of those that the index named, one bit was turned back
 	Lost    int64        // keys that the index names and that no record was found for
 	Damage  []CheckIssue // what could not be read
 }
@@ -235,6 +240,11 @@ func (r *rescuer) named(key []byte, x ref) error {
 	}
 	if err != nil {
 		r.report.Damage = append(r.report.Damage, CheckIssue{Off: uint64(refOff(x)), Structure: "record", Key: key, Msg: err.Error()})
+		if m, ok := r.mend(key, refOff(x)); ok {
+			r.report.Indexed++
+			r.report.Mended++
+			return r.give(&m.record, m.value, Rescued{Mended: true})
+		}
 		r.gaps = append(r.gaps, gap{low: key, high: append(slices.Clip(key), 0), lost: true})
 		return nil
 	}
@@ -243,7 +253,27 @@ func (r *rescuer) named(key []byte, x ref) error {
 		return nil
 	}
 	r.report.Indexed++
-	return r.give(&rec, value, false)
+	return r.give(&rec, value, Rescued{})
+}
+
+// mend returns the record of a key that the index names at o and that does not
+// pass, if it is one bit from that. Where a newer one may turn up it is left.
+func (r *rescuer) mend(key []byte, o nvmap.Off) (m rotten, ok bool) {
+	var err error
+	defer r.db.guarded("salvage", panicOnFault(true), &err)
+	d, known := r.db.r.Describe(o)
+	if !known || d.Kind != alloc.KindRecord || r.last != math.MaxUint64 {
+		return m, false
+	}
+	class, _ := r.db.r.ClassFor(d.SlotBytes)
+	s := suspect{off: o, bytes: d.SlotBytes, class: class, carve: d.Carve}
+	base := &r.db.checkpoints.base
+	m, ok = r.db.examine(s, wanted{upTo: math.MaxUint64, counts: func(n number) bool { return n.run() <= base.run }})
+	if !ok || m.kind != kindPut || !bytes.Equal(m.key, key) || m.spilled() && len(m.value) != m.valLen {
+		return m, false
+	}
+	m.record.key = m.key
+	return m, true
 }
 
 // read returns a record with its key and value, copied.
@@ -273,11 +303,12 @@ func (db *DB) extentsInside(rec *record) bool {
 	return !slices.ContainsFunc(list, func(e alloc.Extent) bool { return db.r.CheckExtent(e) != nil })
 }
 
-func (r *rescuer) give(rec *record, value []byte, isStray bool) error {
+// give hands out a record; out says how it was found.
+func (r *rescuer) give(rec *record, value []byte, out Rescued) error {
 	if rec.expired(r.now) {
 		return nil
 	}
-	out := Rescued{Key: rec.key, Value: value, Stray: isStray}
+	out.Key, out.Value = rec.key, value
 	if rec.expiry != 0 {
 		out.Expires = time.Unix(0, rec.expiry)
 	}
@@ -348,7 +379,7 @@ func (r *rescuer) strays() error {
 		} else {
 			r.report.Indexed++
 		}
-		if err := r.give(&rec, value, isStray); err != nil {
+		if err := r.give(&rec, value, Rescued{Stray: isStray}); err != nil {
 			return err
 		}
 	}

@@ -139,3 +139,38 @@ func TestSalvageEnds(t *testing.T) {
 		t.Errorf("%d calls, %v", n, err)
 	}
 }
+
+// TestSalvageMends turns over every bit of a record of each kind, in a store that
+// was closed and in one that died: what it held is rescued, and said to be mended.
+func TestSalvageMends(t *testing.T) {
+	skipInRace(t)
+	for _, c := range rotCases() {
+		for _, closed := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, closed=%v", c.name, closed), func(t *testing.T) {
+				t.Parallel()
+				image, o, size := c.die(t)
+				if closed {
+					m := newRotMedium(t, 4<<20)
+					m.hold(t, image)
+					db, err := OpenDevice(m, rotOptions())
+					must(t, err)
+					must(t, db.Close())
+					image = m.bytes(t)
+				}
+				for bit := 0; bit < 8*size; bit += 3 {
+					bad := bytes.Clone(image)
+					bad[int(o)+bit/8] ^= 1 << (bit % 8)
+					got, _, report, err := salvaged(t, bad)
+					must(t, err)
+					want, there := c.holds, c.holds != absentValue
+					if v, ok := got[c.key]; ok != there || there && v != want {
+						t.Fatalf("bit %d of byte %d: %v %.20q; %+v", bit%8, bit/8, ok, v, report)
+					}
+					if there && (report.Mended != 1 || report.Lost != 0 || len(report.Damage) == 0) {
+						t.Fatalf("bit %d of byte %d: %+v", bit%8, bit/8, report)
+					}
+				}
+			})
+		}
+	}
+}

@@ -30,7 +30,7 @@ import (
 // The bit is not turned back on the medium, and the value is not served: in a
 // record of 100 bytes some bit makes any damage pass by chance once in four million
 // times, in one of 16 KiB once in thirty thousand, where the checksum alone errs
-// once in four thousand million.
+// once in four thousand million. Who salvages a store is told the value, and that.
 
 // suspect is a slot with something in it that does not pass.
 type suspect struct {
@@ -40,10 +40,11 @@ type suspect struct {
 	carve uint32
 }
 
-// rotten is a record one bit from passing, as it was. Its slices are its own.
+// rotten is a record one bit from passing, as it was, with key and value wherever
+// they lie. Its slices are its own.
 type rotten struct {
 	record
-	key []byte // also where it lies in runs
+	key []byte
 }
 
 // flagRotten marks candidates that do not pass. It is never on the medium.
@@ -59,11 +60,9 @@ func (rc *recovery) mayCount(n number) bool {
 	return near(rc.st.run) || slices.ContainsFunc(rc.st.ended, func(e endedRun) bool { return near(e.run) })
 }
 
-// settled says whether a transaction counts whatever is found of it.
+// settled says whether a transaction since the checkpoint counts, whatever is found
+// of it.
 func (rc *recovery) settled(n number) bool {
-	if n <= rc.st.last {
-		return false
-	}
 	counts, undecided := rc.st.counts(n)
 	return counts || undecided && n < rc.highest
 }
@@ -74,20 +73,24 @@ func (rc *recovery) findRotten() error {
 	if rc.db.off(ruleI61) {
 		return nil
 	}
+	w := wanted{above: rc.st.last, upTo: max(rc.st.last, rc.highest), counts: rc.settled}
+	for _, e := range rc.st.ended {
+		w.upTo = max(w.upTo, makeNumber(e.run, e.last))
+	}
 	found := make([][]rotten, len(rc.salvagers))
-	err := rc.share(func(w int) error {
-		sv := &rc.salvagers[w]
+	err := rc.share(func(n int) error {
+		sv := &rc.salvagers[n]
 		for _, s := range sv.suspects {
-			if r, ok := rc.examine(s); ok {
-				found[w] = append(found[w], r)
+			if r, ok := rc.db.examine(s, w); ok {
+				found[n] = append(found[n], r)
 			}
 		}
 		sv.suspects = nil
 		return nil
 	})
-	for w := range found {
-		for i := range found[w] {
-			rc.addRotten(&rc.salvagers[w], &found[w][i])
+	for n := range found {
+		for i := range found[n] {
+			rc.addRotten(&rc.salvagers[n], &found[n][i])
 		}
 	}
 	return err
@@ -121,58 +124,62 @@ func (rc *recovery) addRotten(sv *salvager, r *rotten) {
 
 const rottenRecord = "record with one bit turned over"
 
-// examine looks for the bit of a suspect that makes it a record that counts.
-func (rc *recovery) examine(s suspect) (r rotten, ok bool) {
-	b, err := rc.db.tryBytesAt(s.off, s.bytes)
+// wanted are the transactions of which a rotten record is looked for: those in
+// (above, upTo] that counts says.
+type wanted struct {
+	above, upTo number
+	counts      func(number) bool
+}
+
+func (w *wanted) number(n number) bool { return n > w.above && n <= w.upTo && w.counts(n) }
+
+// examine looks for the bit of a suspect that makes it a record that is wanted.
+func (db *DB) examine(s suspect, w wanted) (r rotten, ok bool) {
+	b, err := db.tryBytesAt(s.off, s.bytes)
 	if err != nil || b == nil {
 		return r, false
 	}
 	n := number(binary.LittleEndian.Uint64(b[recNumber:]))
-	settled := rc.settled(n)
-	newest := max(rc.st.last, rc.highest)
-	for _, e := range rc.st.ended {
-		newest = max(newest, makeNumber(e.run, e.last))
-	}
 	var own []byte
 	try := func(bit int) bool {
 		if own == nil {
 			own = bytes.Clone(b)
 		}
 		own[bit/8] ^= 1 << (bit % 8)
-		if r.record.parse(own) && rc.settled(r.number) && rc.db.fits(&r.record, s.class) && r.sealed(own, rc.db.seed, s.carve, s.off) {
+		if r.record.parse(own) && w.number(r.number) && db.fits(&r.record, s.class) && r.sealed(own, db.seed, s.carve, s.off) {
 			return true
 		}
 		own[bit/8] ^= 1 << (bit % 8)
 		return false
 	}
 	for bit := range 64 {
-		if was := n ^ 1<<bit; was > rc.st.last && was <= newest && try(8*recNumber+bit) {
-			return rc.readRotten(r, s)
+		if w.number(n^1<<bit) && try(8*recNumber+bit) {
+			return db.readRotten(r, s)
 		}
 	}
-	if !settled {
+	if !w.number(n) {
 		return r, false
 	}
 	for bit := 8 * recValLen; bit < 8*min(maxRecHeader, len(b)); bit++ {
 		if try(bit) {
-			return rc.readRotten(r, s)
+			return db.readRotten(r, s)
 		}
 	}
-	if bit, found := rc.wrongBit(b, s); found && try(bit) {
-		return rc.readRotten(r, s)
+	if bit, found := db.wrongBit(b, s); found && try(bit) {
+		return db.readRotten(r, s)
 	}
 	return r, false
 }
 
 // wrongBit returns which bit of the checksum or of the body has turned over, if
 // it is one of these: the header says how long the record is.
-func (rc *recovery) wrongBit(b []byte, s suspect) (bit int, ok bool) {
+func (db *DB) wrongBit(b []byte, s suspect) (bit int, ok bool) {
 	var rec record
-	if !rec.parse(b) || !rc.db.fits(&rec, s.class) {
+	if !rec.parse(b) || !db.fits(&rec, s.class) {
 		return 0, false
 	}
 	h := headerBytes(rec.flags)
-	want := recordSum(rc.db.seed, bodySum(b[h:rec.size]), b[:h], s.carve, s.off)
+	want := recordSum(db.seed, bodySum(b[h:rec.size]), b[:h], s.carve, s.off)
 	wrong := want ^ binary.LittleEndian.Uint32(b)
 	if bits.OnesCount32(wrong) == 1 {
 		return bits.TrailingZeros32(wrong), true
@@ -180,12 +187,9 @@ func (rc *recovery) wrongBit(b []byte, s suspect) (bit int, ok bool) {
 	// What the last bit that a checksum takes in contributes to it, then the one
 	// before, and so on: the header comes behind the body.
 	sum := uint32(crc32.Castagnoli)
-	for i := 8 * (rec.size - recNumber); i > 0; i-- {
+	for i := 8*(rec.size-recNumber) - 1; i >= 0; i-- {
 		if sum == wrong {
-			if i -= 1; i < 8*(rec.size-h) {
-				return 8*h + i, true
-			}
-			return 0, false // of the header
+			return 8*h + i, i < 8*(rec.size-h)
 		}
 		sum = sum>>1 ^ sum&1*crc32.Castagnoli
 	}
@@ -193,15 +197,19 @@ func (rc *recovery) wrongBit(b []byte, s suspect) (bit int, ok bool) {
 }
 
 // readRotten completes what examine found.
-func (rc *recovery) readRotten(r rotten, s suspect) (rotten, bool) {
+func (db *DB) readRotten(r rotten, s suspect) (rotten, bool) {
 	r.off = s.off
 	r.key = r.record.key
-	if r.spilled() && (r.flags&flagSpillKey != 0 || r.kind == kindRange) {
-		key, value, err := rc.db.readRuns(&r.record, nil)
-		if err != nil {
-			return r, false
-		}
-		r.key, r.value = bytes.Clone(key), bytes.Clone(value)
+	if !r.spilled() {
+		return r, true
 	}
+	if !db.extentsInside(&r.record) {
+		return r, false
+	}
+	key, value, err := db.readRuns(&r.record, nil)
+	if err != nil {
+		return r, r.flags&flagSpillKey == 0 && r.kind == kindPut // its key is known
+	}
+	r.key, r.value = bytes.Clone(key), bytes.Clone(value)
 	return r, true
 }

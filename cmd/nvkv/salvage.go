@@ -26,8 +26,10 @@ STORE is not changed. OUT must not exist.
 Where the store's index stands, it says what is rescued. Where a part of it is
 gone, every slot is searched for records whose checksums hold, and the newest
 one of each key is taken: such a key may have had a newer value, or have been
-deleted. What could not be read, and how much was found either way, is told on
-standard error. The exit code is 0 if all that the index names was rescued.`,
+deleted. A record that the index names and of which one bit has turned over is
+rescued with that bit turned back. What could not be read, and how much was found
+either way, is told on standard error. The exit code is 0 if all that the index
+names was rescued.`,
 		Example: `  nvkv salvage broken.nv rescued.nv
   nvkv salvage broken.nv rescued.jsonl
   nvkv salvage broken.nv - | head`,
@@ -54,8 +56,12 @@ func salvage(cmd *cobra.Command, from, to string, o *kv.Options) error {
 	for _, d := range report.Damage {
 		fmt.Fprintln(tell, d)
 	}
-	fmt.Fprintf(tell, "rescued %s by the index and %d without it; %s lost\n",
-		plural(int(report.Indexed), "record"), report.Stray, plural(int(report.Lost), "key"))
+	mended := ""
+	if report.Mended > 0 {
+		mended = fmt.Sprintf(", one bit turned back in %d of them,", report.Mended)
+	}
+	fmt.Fprintf(tell, "rescued %s by the index%s and %d without it; %s lost\n",
+		plural(int(report.Indexed), "record"), mended, report.Stray, plural(int(report.Lost), "key"))
 	if report.Lost > 0 {
 		return fmt.Errorf("%s: %s that the index names could not be rescued", from, plural(int(report.Lost), "key"))
 	}
