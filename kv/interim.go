@@ -13,8 +13,8 @@ import (
 // what is left is to put it into the tree.
 //
 // I60. An answer given before the replay is through is the one that is given
-// after it. What it rests on stands still: the candidates, the pages of the last
-// checkpoint, which its holder pins, and the slots of what counts, because
+// after it, but for one kind of damage (see lookBack). What it rests on stands still:
+// the candidates, the pages of the last checkpoint, which its holder pins, and the slots of what counts, because
 // nothing but index pages is allocated and no call that writes comes in.
 //
 // Everything else waits for the replay, and so does a read that meets anything
@@ -22,6 +22,7 @@ import (
 // opening would have.
 type interim struct {
 	rc     *recovery
+	ranges *ranges
 	tables []interimTable
 	done   chan struct{}
 	err    error // of the replay; set before done is closed
@@ -44,7 +45,7 @@ func keyHash(key []byte) uint32 { return crc32c.Sum(key, nil) }
 
 // newInterim lists the candidates by their keys' hashes.
 func (rc *recovery) newInterim() (*interim, error) {
-	in := &interim{rc: rc, tables: make([]interimTable, len(rc.salvagers)), done: make(chan struct{})}
+	in := &interim{rc: rc, ranges: rc.ranges, tables: make([]interimTable, len(rc.salvagers)), done: make(chan struct{})}
 	err := rc.share(func(w int) error {
 		in.tables[w].fill(rc.salvagers[w].blocks)
 		return nil
@@ -132,7 +133,7 @@ func (in *interim) record(key []byte) (*record, error) {
 	}
 	c := in.newest(keyHash(key))
 	if c == nil || db.off(ruleI60) {
-		if rc.st.root == 0 || rc.ranges.cover(key, rc.st.last, 0) {
+		if rc.st.root == 0 || in.ranges.cover(key, rc.st.last, 0) {
 			return nil, ErrNotFound
 		}
 		return db.recordAt(key, rc.st.root, now())
@@ -144,7 +145,7 @@ func (in *interim) record(key []byte) (*record, error) {
 	switch {
 	case rec.number != c.number || !bytes.Equal(rec.key, key):
 		return nil, errRegister // two keys of one hash
-	case c.kind == kindDelete || rc.ranges.cover(key, c.number, c.ordinal) || rec.expired(now()):
+	case c.kind == kindDelete || in.ranges.cover(key, c.number, c.ordinal) || rec.expired(now()):
 		return nil, ErrNotFound
 	}
 	return rec, nil
@@ -173,13 +174,14 @@ func (db *DB) replayed() error {
 
 // mayReplayLate says whether the replay is long enough to be worth answering
 // beside it, and such as can be: a record whose key lies in runs is not found by
-// its hash, and a list of runs that is nearly full wants a checkpoint first.
+// its hash, a rotten one has none, and a list of runs that is nearly full wants a
+// checkpoint first.
 func (rc *recovery) mayReplayLate() bool {
 	n := 0
 	bare := false
 	rc.each(func(c *candidate) {
 		n++
-		bare = bare || c.keyed() && c.flags&flagSpillKey != 0
+		bare = bare || c.keyed() && c.flags&flagSpillKey != 0 || c.flags&flagRotten != 0
 	})
 	from := rc.db.opt.lateFrom
 	long := n >= from || rc.db.r.SlabCount() >= from

@@ -38,9 +38,7 @@ func (rc *recovery) readRanges() {
 			rc.deleted = append(rc.deleted, d)
 		}
 	})
-	if len(rc.deleted) > 0 {
-		rc.ranges.paint(rc.deleted)
-	}
+	rc.ranges = paint(rc.deleted)
 }
 
 // loadRanges notes which leaves the ranges touch, and keeps their records until
@@ -86,7 +84,11 @@ func (rc *recovery) deletedRange(c *candidate) (deletedRange, error) {
 
 // paint cuts the keys into stretches and gives each its newest range: from the
 // newest range on, each paints the stretches that are still blank.
-func (r *ranges) paint(found []deletedRange) {
+func paint(found []deletedRange) *ranges {
+	r := new(ranges)
+	if len(found) == 0 {
+		return r
+	}
 	for _, d := range found {
 		r.bounds = append(r.bounds, d.start)
 		if d.end != nil {
@@ -123,6 +125,7 @@ func (r *ranges) paint(found []deletedRange) {
 			blank[i] = i + 1
 		}
 	}
+	return r
 }
 
 func (a rangeAge) older(b rangeAge) bool {

@@ -93,8 +93,7 @@ func TestRangesPaint(t *testing.T) {
 			}
 			all = append(all, d)
 		}
-		var r ranges
-		r.paint(slices.Clone(all))
+		r := paint(slices.Clone(all))
 		for range 200 {
 			key := fmt.Appendf(nil, "%02d", rng.IntN(24))
 			at := rangeAge{number(rng.IntN(6)), uint32(rng.IntN(13))}

@@ -33,7 +33,7 @@ type recovery struct {
 	highest   number               // newest transaction of the run that died; 0 if it wrote none
 	void      bool                 // the highest did not end
 	bare      map[nvmap.Off][]byte // keys of candidates that do not lie in their slots
-	ranges    ranges
+	ranges    *ranges
 	deleted   []deletedRange
 	bytes     int64
 }

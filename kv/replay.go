@@ -77,6 +77,9 @@ func (rc *recovery) replay() error {
 	if err := rc.loadMaps(); err != nil {
 		return err
 	}
+	if err := rc.lookBack(); err != nil {
+		return err
+	}
 	if err := rc.lead(); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"math/bits"
 	"slices"
+	"sync/atomic"
 
 	"nvkv/alloc"
 	"nvkv/nvmap"
@@ -50,12 +51,30 @@ type rotten struct {
 // flagRotten marks candidates that do not pass. It is never on the medium.
 const flagRotten = 1 << 7
 
+// suspect notes a slot that does not pass.
+func (sv *salvager) suspect(s alloc.SlabInfo, o nvmap.Off) {
+	sv.suspects = append(sv.suspects, suspect{off: o, bytes: s.SlotBytes, class: s.Class, carve: s.Carve})
+}
+
+// old looks at a slot whose number is not above the checkpoint's. Most pass, and the
+// rest was never written, or before the slab was carved.
+func (sv *salvager) old(s alloc.SlabInfo, slot []byte, o nvmap.Off) {
+	if binary.LittleEndian.Uint64(slot[recNumber:]) == 0 {
+		return
+	}
+	db := sv.rc.db
+	if key, _, end := plainShape(slot); key != 0 && sealed(slot, key, end, db.seed, s.Carve, o) {
+		return
+	}
+	var rec record
+	if !rec.parse(slot) || !rec.sealed(slot, db.seed, s.Carve, o) {
+		sv.suspect(s, o)
+	}
+}
+
 // mayCount says whether n, with one bit of it perhaps turned over, may be the
 // number of a transaction since the checkpoint. The highest is not known yet.
 func (rc *recovery) mayCount(n number) bool {
-	if n <= rc.st.last {
-		return n != 0
-	}
 	near := func(run uint32) bool { return bits.OnesCount32(n.run()^run) <= 1 }
 	return near(rc.st.run) || slices.ContainsFunc(rc.st.ended, func(e endedRun) bool { return near(e.run) })
 }
@@ -67,12 +86,9 @@ func (rc *recovery) settled(n number) bool {
 	return counts || undecided && n < rc.highest
 }
 
-// findRotten adds the rotten records that count to the candidates. The highest
-// transaction is known.
+// findRotten adds the rotten records that count, of those that were met so far, to
+// the candidates. The highest transaction is known.
 func (rc *recovery) findRotten() error {
-	if rc.db.off(ruleI61) {
-		return nil
-	}
 	w := wanted{above: rc.st.last, upTo: max(rc.st.last, rc.highest), counts: rc.settled}
 	for _, e := range rc.st.ended {
 		w.upTo = max(w.upTo, makeNumber(e.run, e.last))
@@ -81,7 +97,7 @@ func (rc *recovery) findRotten() error {
 	err := rc.share(func(n int) error {
 		sv := &rc.salvagers[n]
 		for _, s := range sv.suspects {
-			if r, ok := rc.db.examine(s, w); ok {
+			if r, ok := rc.db.examine(s, w); ok && !rc.db.off(ruleI61) {
 				found[n] = append(found[n], r)
 			}
 		}
@@ -94,6 +110,59 @@ func (rc *recovery) findRotten() error {
 		}
 	}
 	return err
+}
+
+// lookBack does the same for slots whose number says that they are older than the
+// checkpoint: a bit of the number may be what has turned over. All of a slot has to
+// be read for that, most of them in vain, so it is not done before point reads are
+// answered: of this one kind of damage they do not know (I60).
+func (rc *recovery) lookBack() error {
+	db := rc.db
+	if !db.ix.mapped || !rc.any() {
+		return nil
+	}
+	slabs := db.r.Marked(rc.st.interval)
+	var next atomic.Int64
+	err := rc.share(func(w int) error {
+		sv := &rc.salvagers[w]
+		for {
+			from := int(next.Add(scanStride)) - scanStride
+			if from >= len(slabs) {
+				return nil
+			}
+			for _, s := range slabs[from:min(from+scanStride, len(slabs))] {
+				for o := 0; o < s.Slots*s.SlotBytes; {
+					o = sv.lookBack(s, o)
+				}
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return rc.findRotten()
+}
+
+// lookBack looks at the slots of a slab from offset o on, and returns where to go on:
+// behind the last, or behind one that cannot be read, of which scan has told.
+func (sv *salvager) lookBack(s alloc.SlabInfo, o int) (next int) {
+	db := sv.rc.db
+	defer func() {
+		if r := recover(); r != nil {
+			if db.fault(r, "recover") == nil {
+				panic(r)
+			}
+			next = o + s.SlotBytes
+		}
+	}()
+	b := db.bytesAt(s.Off, s.Slots*s.SlotBytes)
+	for ; o < len(b); o += s.SlotBytes {
+		slot := b[o : o+s.SlotBytes]
+		if number(binary.LittleEndian.Uint64(slot[recNumber:])) <= sv.rc.st.last {
+			sv.old(s, slot, s.Off+nvmap.Off(o))
+		}
+	}
+	return s.Slots * s.SlotBytes
 }
 
 // addRotten makes a rotten record a candidate. Its key is kept with those that
@@ -113,13 +182,14 @@ func (rc *recovery) addRotten(sv *salvager, r *rotten) {
 			d.end = append([]byte{}, r.value...)
 		}
 		rc.deleted = append(rc.deleted, d)
+		rc.ranges = paint(rc.deleted)
 	default:
 		return // the end of a group that is complete by decision
 	}
 	if r.kind != kindPut { // of those that matter win tells
 		rc.damage(r.off, rottenRecord, r.key)
 	}
-	sv.add(c)
+	sv.blocks = append(sv.blocks, []candidate{c}) // the others' may be being read
 }
 
 const rottenRecord = "record with one bit turned over"
@@ -135,8 +205,10 @@ func (w *wanted) number(n number) bool { return n > w.above && n <= w.upTo && w.
 
 // examine looks for the bit of a suspect that makes it a record that is wanted.
 func (db *DB) examine(s suspect, w wanted) (r rotten, ok bool) {
-	b, err := db.tryBytesAt(s.off, s.bytes)
-	if err != nil || b == nil {
+	var err error
+	defer db.guarded("recover", panicOnFault(true), &err) // a slot that cannot be read is none
+	b := db.bytesAt(s.off, s.bytes)
+	if b == nil {
 		return r, false
 	}
 	n := number(binary.LittleEndian.Uint64(b[recNumber:]))

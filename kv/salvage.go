@@ -200,12 +200,10 @@ func (sv *salvager) slots(s alloc.SlabInfo, b []byte, o int) (next int) {
 		// Most slots of a slab are older than the checkpoint: no need to call.
 		slot := b[o : o+s.SlotBytes]
 		if n := number(binary.LittleEndian.Uint64(slot[recNumber:])); n <= sv.rc.st.last {
-			if n == 0 {
-				continue
+			if !sv.rc.db.ix.mapped { // else lookBack reads it again
+				sv.old(s, slot, s.Off+nvmap.Off(o))
 			}
-			if key, _, end := plainShape(slot); key != 0 && sealed(slot, key, end, sv.rc.db.seed, s.Carve, s.Off+nvmap.Off(o)) {
-				continue
-			}
+			continue
 		}
 		sv.slot(s, slot, s.Off+nvmap.Off(o))
 	}
@@ -217,7 +215,7 @@ func (sv *salvager) slot(s alloc.SlabInfo, slot []byte, off nvmap.Off) {
 	var rec record
 	if !rec.parse(slot) || !rc.db.fits(&rec, s.Class) || !rec.sealed(slot, rc.db.seed, s.Carve, off) {
 		if rc.mayCount(number(binary.LittleEndian.Uint64(slot[recNumber:]))) {
-			sv.suspects = append(sv.suspects, suspect{off: off, bytes: s.SlotBytes, class: s.Class, carve: s.Carve})
+			sv.suspect(s, off)
 		}
 		return
 	}
