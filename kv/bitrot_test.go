@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -89,9 +90,9 @@ func (m *rotMedium) restore() error {
 	return nil
 }
 
-// flip turns one bit over.
-func (m *rotMedium) flip(at int, bit uint) error {
-	return m.Write(nvmap.Off(at), []byte{m.image[at] ^ 1<<bit})
+// spoil turns bits of one byte over.
+func (m *rotMedium) spoil(at int, bits byte) error {
+	return m.Write(nvmap.Off(at), []byte{m.image[at] ^ bits})
 }
 
 // bytes returns what is on the medium.
@@ -389,11 +390,11 @@ func (r *rotTally) place(at int, places []uint64) {
 	r.further++
 }
 
-// flipOnce turns a bit over beneath a closed store and judges what it is then,
-// writing to it or not.
-func (m *rotMedium) flipOnce(at int, bit uint, h *rotHistory, write bool) (verdict, damaged, error) {
+// judge turns bits of a byte over beneath a closed store and judges what it is
+// then, writing to it or not.
+func (m *rotMedium) judge(at int, bits byte, h *rotHistory, write bool) (verdict, damaged, error) {
 	var d damaged
-	if err := firstErr(m.restore(), m.flip(at, bit)); err != nil {
+	if err := firstErr(m.restore(), m.spoil(at, bits)); err != nil {
 		return 0, d, err
 	}
 	var db *DB
@@ -422,9 +423,12 @@ func (m *rotMedium) flipOnce(at int, bit uint, h *rotHistory, write bool) (verdi
 	return harmless, d, nil
 }
 
-// flipAll turns over the bits that are picked of each byte, one at a time, on all
+// spoils are what happens to a byte: sets of bits that turn over, one set at a time.
+type spoils [][]byte // by byte
+
+// spoilAll spoils a store, each byte in each way that is asked for, on all
 // processors. It writes to the store behind those of written.
-func flipAll(t *testing.T, image []byte, h *rotHistory, picked, written []uint8) *rotTally {
+func spoilAll(t *testing.T, image []byte, h *rotHistory, ways spoils, written func(at int, bits byte) bool) *rotTally {
 	t.Helper()
 	workers := runtime.GOMAXPROCS(0)
 	tallies := make([]rotTally, workers)
@@ -434,13 +438,10 @@ func flipAll(t *testing.T, image []byte, h *rotHistory, picked, written []uint8)
 		m.hold(t, image)
 		wg.Go(func() {
 			for at := w; at < len(image) && !t.Failed(); at += workers {
-				for bit := range uint(8) {
-					if picked[at]>>bit&1 == 0 {
-						continue
-					}
-					v, d, err := m.flipOnce(at, bit, h, written[at]>>bit&1 != 0)
+				for _, bits := range ways[at] {
+					v, d, err := m.judge(at, bits, h, written(at, bits))
 					if err != nil {
-						t.Errorf("flip at %#x bit %d (%v): %v", at, bit, tinyArea(at), err)
+						t.Errorf("%08b turned over at %#x (%v): %v", bits, at, tinyArea(at), err)
 						break
 					}
 					tallies[w].flips[tinyArea(at)][v]++
@@ -458,33 +459,36 @@ func flipAll(t *testing.T, image []byte, h *rotHistory, picked, written []uint8)
 	return &tallies[0]
 }
 
-// rotBits chooses bits of an image: one of each aligned stretch of step bytes. Of
-// a page of slabs that was never written it chooses one: there is nothing in it
-// that anybody reads. every has those, and every bit of the other pages; blank is
-// how many were never written.
-func rotBits(image []byte, step int, rng *rand.Rand) (picked, every []uint8, blank int) {
-	picked, every = make([]uint8, len(image)), make([]uint8, len(image))
+// everySingle are all ways in which one bit of a byte turns over.
+var everySingle = []byte{1, 2, 4, 8, 16, 32, 64, 128}
+
+// chooseSpoils chooses what happens to an image: of each aligned stretch of step bytes
+// one byte is spoiled, as way says. Of a page of slabs that was never written it chooses
+// one byte: there is nothing in it that anybody reads. every has those, and every bit of
+// the other pages; blank is how many were never written.
+func chooseSpoils(image []byte, step int, rng *rand.Rand, way func() byte) (picked, every spoils, blank int) {
+	picked, every = make(spoils, len(image)), make(spoils, len(image))
 	for page := 0; page < len(image); page += nvmap.PageBytes {
 		if tinyArea(page) == areaSlabs && bytes.Count(image[page:page+nvmap.PageBytes], []byte{0}) == nvmap.PageBytes {
 			at := page + rng.IntN(nvmap.PageBytes)
-			picked[at] = 1 << rng.IntN(8)
+			picked[at] = []byte{way()}
 			every[at] = picked[at]
 			blank++
 			continue
 		}
 		for at := page; at < page+nvmap.PageBytes; at += step {
-			picked[at+rng.IntN(step)] = 1 << rng.IntN(8)
+			picked[at+rng.IntN(step)] = []byte{way()}
 		}
 		for at := page; at < page+nvmap.PageBytes; at++ {
-			every[at] = 0xff
+			every[at] = everySingle
 		}
 	}
 	return picked, every, blank
 }
 
-// rotPart reads NVKV_PART, "2/8" for the second of eight parts, and leaves of
-// picked the pages of that part: the long form takes minutes.
-func rotPart(t *testing.T, picked []uint8) {
+// rotPart reads NVKV_PART, "2/8" for the second of eight parts, and leaves the pages of
+// that part: the long form takes minutes.
+func rotPart(t *testing.T, ways spoils) {
 	t.Helper()
 	var part, parts int
 	text := os.Getenv("NVKV_PART")
@@ -494,9 +498,9 @@ func rotPart(t *testing.T, picked []uint8) {
 	if n, err := fmt.Sscanf(text, "%d/%d", &part, &parts); n != 2 || err != nil || part < 1 || part > parts {
 		t.Fatalf("NVKV_PART=%q, not the number of a part and of all parts", text)
 	}
-	for at := range picked {
+	for at := range ways {
 		if at/nvmap.PageBytes%parts != part-1 {
-			picked[at] = 0
+			ways[at] = nil
 		}
 	}
 	t.Logf("part %s", text)
@@ -506,30 +510,49 @@ func rotPart(t *testing.T, picked []uint8) {
 // what is left: one of each aligned word of eight bytes. With NVKV_CRASH=long
 // every bit is turned over, and behind the others the store is read and checked.
 func TestBitFlips(t *testing.T) {
+	testSpoils(t, 8, func(rng *rand.Rand) byte { return 1 << rng.IntN(8) })
+}
+
+// TestByteRot is the same for bytes with several bits that are wrong.
+func TestByteRot(t *testing.T) {
+	step := 24
+	if os.Getenv("NVKV_CRASH") == "long" {
+		step = 2
+	}
+	testSpoils(t, step, func(rng *rand.Rand) byte {
+		for {
+			if b := byte(rng.Uint32()); bits.OnesCount8(b) > 1 {
+				return b
+			}
+		}
+	})
+}
+
+func testSpoils(t *testing.T, step int, way func(*rand.Rand) byte) {
 	skipInRace(t)
 	const seed = 3
 	rng := rand.New(rand.NewPCG(seed, 0))
+	single := bits.OnesCount8(way(rng)) == 1
 	for _, closed := range []bool{true, false} {
 		name := map[bool]string{true: "closed", false: "died"}[closed]
 		t.Run(name, func(t *testing.T) {
 			image, h := tinyStore(t, closed)
-			step := 8
 			if testing.Short() {
 				step = 64
 			}
-			picked, every, blank := rotBits(image, step, rng)
-			flipped := picked
-			if os.Getenv("NVKV_CRASH") == "long" {
-				flipped = every
-				rotPart(t, flipped)
+			picked, every, blank := chooseSpoils(image, step, rng, func() byte { return way(rng) })
+			ways := slices.Clone(picked)
+			if single && os.Getenv("NVKV_CRASH") == "long" {
+				ways = every
+				rotPart(t, ways)
 			}
-			r := flipAll(t, image, h, flipped, picked)
+			r := spoilAll(t, image, h, ways, func(at int, bits byte) bool { return slices.Contains(picked[at], bits) })
 			t.Logf("%d pages, %d of them of slabs never written; seed %d", len(image)/nvmap.PageBytes, blank, seed)
 			r.log(t)
 			if closed && r.sum(undone) > 0 {
 				t.Error("a store that was closed lost something without saying so")
 			}
-			if whole := os.Getenv("NVKV_PART") == ""; whole && (r.sum(refused) == 0 || r.sum(reported) == 0 || r.sum(harmless) == 0 || !closed && r.sum(undone) == 0) {
+			if whole := os.Getenv("NVKV_PART") == ""; whole && (r.sum(refused) == 0 || r.sum(reported) == 0 || r.sum(harmless) == 0 || single && !closed && r.sum(undone) == 0) {
 				t.Error("one of these never happened: the test does not test")
 			}
 		})
@@ -687,10 +710,10 @@ func (s *bigStore) read(db *DB, d *damaged) error {
 	return err
 }
 
-// flipOnce is rotMedium.flipOnce for a large store.
-func (s *bigStore) flipOnce(m *rotMedium, at int, bit uint) (verdict, error) {
+// spoil is rotMedium.judge for a large store.
+func (s *bigStore) spoil(m *rotMedium, at int, bits byte) (verdict, error) {
 	var d damaged
-	if err := firstErr(m.restore(), m.flip(at, bit)); err != nil {
+	if err := firstErr(m.restore(), m.spoil(at, bits)); err != nil {
 		return 0, err
 	}
 	var db *DB
@@ -734,10 +757,10 @@ func TestBitFlipsLarge(t *testing.T) {
 			m.hold(t, s.image)
 			var counts [verdicts]int
 			for range flips {
-				at, bit := rng.IntN(len(s.image)), uint(rng.IntN(8))
-				v, err := s.flipOnce(m, at, bit)
+				at, bits := rng.IntN(len(s.image)), byte(1)<<rng.IntN(8)
+				v, err := s.spoil(m, at, bits)
 				if err != nil {
-					t.Fatalf("seed %d, flip at %#x bit %d: %v", seed, at, bit, err)
+					t.Fatalf("seed %d, flip at %#x of %08b: %v", seed, at, bits, err)
 				}
 				counts[v]++
 			}

@@ -269,7 +269,7 @@ func (r *rescuer) mend(key []byte, o nvmap.Off) (m rotten, ok bool) {
 	s := suspect{off: o, bytes: d.SlotBytes, class: class, carve: d.Carve}
 	base := &r.db.checkpoints.base
 	m, ok = r.db.examine(s, wanted{upTo: math.MaxUint64, counts: func(n number) bool { return n.run() <= base.run }})
-	if !ok || m.kind != kindPut || !bytes.Equal(m.key, key) || m.spilled() && len(m.value) != m.valLen {
+	if !ok || m.bits != 1 || m.kind != kindPut || !bytes.Equal(m.key, key) || m.spilled() && len(m.value) != m.valLen {
 		return m, false
 	}
 	m.record.key = m.key

@@ -3,7 +3,6 @@ package kv
 import (
 	"bytes"
 	"encoding/binary"
-	"hash/crc32"
 	"math/bits"
 	"slices"
 	"sync/atomic"
@@ -13,10 +12,10 @@ import (
 )
 
 // What a recovery replays is told by the records' checksums alone, and a record
-// that has rotted looks like one that a crash tore. But a single bit that has
-// turned over gives itself away: turned back, the record passes. So a recovery
-// looks into the slots whose content does not pass for records that are one bit
-// from passing.
+// that has rotted looks like one that a crash tore. But a bit that has turned over,
+// or several of one byte, give themselves away: turned back, the record passes. So a
+// recovery looks into the slots whose content does not pass for records that are one
+// byte from passing.
 //
 // I61. Such a record is not passed over if it counts: a key whose newest record it
 // is answers ErrCorrupt, a key or a range that it deletes is deleted, and Check
@@ -24,14 +23,20 @@ import (
 // or was decided (R4). Of the highest itself nobody knows whether it was fenced:
 // there a rotten record makes it void, as a torn one does.
 //
-// A slot that a crash tore can be one bit from what it held before, too, if what
-// was written there last began like it. That record was superseded before its slot
-// was reused, and loses against a newer one, a tombstone or a range.
+// Which byte it is follows from the checksum: it is linear, so the difference between
+// what it says and what it should say is that of the wrong bits alone, and a sum can
+// be run backwards over the bytes, to where nothing but a byte is left of it. Only
+// where the byte is one of those that say how long the record is, each is tried.
 //
-// The bit is not turned back on the medium, and the value is not served: in a
-// record of 100 bytes some bit makes any damage pass by chance once in four million
-// times, in one of 16 KiB once in thirty thousand, where the checksum alone errs
-// once in four thousand million. Who salvages a store is told the value, and that.
+// A slot that a crash tore can be one byte from what it held before, too, if what
+// was written there last was much the same. That record was superseded before its
+// slot was reused, and loses against a newer one, a tombstone or a range.
+//
+// The bits are not turned back on the medium, and the value is not served: in a
+// record of 100 bytes some byte makes any damage pass by chance once in a hundred
+// thousand times, some bit once in four million, where the checksum alone errs once
+// in four thousand million. Who salvages a store is told the value if it is one bit,
+// and that it is.
 
 // suspect is a slot with something in it that does not pass.
 type suspect struct {
@@ -41,11 +46,12 @@ type suspect struct {
 	carve uint32
 }
 
-// rotten is a record one bit from passing, as it was, with key and value wherever
+// rotten is a record one byte from passing, as it was, with key and value wherever
 // they lie. Its slices are its own.
 type rotten struct {
 	record
-	key []byte
+	key  []byte
+	bits int // that had turned over
 }
 
 // flagRotten marks candidates that do not pass. It is never on the medium.
@@ -72,10 +78,13 @@ func (sv *salvager) old(s alloc.SlabInfo, slot []byte, o nvmap.Off) {
 	}
 }
 
-// mayCount says whether n, with one bit of it perhaps turned over, may be the
-// number of a transaction since the checkpoint. The highest is not known yet.
+// mayCount says whether n, with one byte of it perhaps wrong, may be the number of a
+// transaction since the checkpoint. The highest is not known yet.
 func (rc *recovery) mayCount(n number) bool {
-	near := func(run uint32) bool { return bits.OnesCount32(n.run()^run) <= 1 }
+	near := func(run uint32) bool {
+		x := n.run() ^ run
+		return x&^0xff == 0 || x&^0xff00 == 0 || x&^0xff0000 == 0
+	}
 	return near(rc.st.run) || slices.ContainsFunc(rc.st.ended, func(e endedRun) bool { return near(e.run) })
 }
 
@@ -113,7 +122,7 @@ func (rc *recovery) findRotten() error {
 }
 
 // lookBack does the same for slots whose number says that they are older than the
-// checkpoint: a bit of the number may be what has turned over. All of a slot has to
+// checkpoint: a byte of the number may be what is wrong. All of a slot has to
 // be read for that, most of them in vain, so it is not done before point reads are
 // answered: of this one kind of damage they do not know (I60).
 func (rc *recovery) lookBack() error {
@@ -192,7 +201,7 @@ func (rc *recovery) addRotten(sv *salvager, r *rotten) {
 	sv.blocks = append(sv.blocks, []candidate{c}) // the others' may be being read
 }
 
-const rottenRecord = "record with one bit turned over"
+const rottenRecord = "record with a byte that is wrong"
 
 // wanted are the transactions of which a rotten record is looked for: those in
 // (above, upTo] that counts says.
@@ -203,7 +212,8 @@ type wanted struct {
 
 func (w *wanted) number(n number) bool { return n > w.above && n <= w.upTo && w.counts(n) }
 
-// examine looks for the bit of a suspect that makes it a record that is wanted.
+// examine looks for the byte of a suspect that keeps it from being a record that is
+// wanted.
 func (db *DB) examine(s suspect, w wanted) (r rotten, ok bool) {
 	var err error
 	defer db.guarded("recover", panicOnFault(true), &err) // a slot that cannot be read is none
@@ -211,62 +221,87 @@ func (db *DB) examine(s suspect, w wanted) (r rotten, ok bool) {
 	if b == nil {
 		return r, false
 	}
-	n := number(binary.LittleEndian.Uint64(b[recNumber:]))
-	var own []byte
-	try := func(bit int) bool {
-		if own == nil {
-			own = bytes.Clone(b)
-		}
-		own[bit/8] ^= 1 << (bit % 8)
+	try := func(own []byte, at int, wrong byte) bool {
+		own[at] ^= wrong
 		if r.record.parse(own) && w.number(r.number) && db.fits(&r.record, s.class) && r.sealed(own, db.seed, s.carve, s.off) {
+			r.bits = bits.OnesCount8(wrong)
 			return true
 		}
-		own[bit/8] ^= 1 << (bit % 8)
+		own[at] ^= wrong
 		return false
 	}
-	for bit := range 64 {
-		if w.number(n^1<<bit) && try(8*recNumber+bit) {
-			return db.readRotten(r, s)
-		}
+	if at, wrong, found := db.wrongByte(b, s); found && try(bytes.Clone(b), at, wrong) {
+		return db.readRotten(r, s)
 	}
-	if !w.number(n) {
+	if !w.number(number(binary.LittleEndian.Uint64(b[recNumber:]))) {
 		return r, false
 	}
-	for bit := 8 * recValLen; bit < 8*min(maxRecHeader, len(b)); bit++ {
-		if try(bit) {
-			return db.readRotten(r, s)
+	own := bytes.Clone(b)
+	for _, at := range lengthBytes(b) {
+		for wrong := 1; wrong < 256; wrong++ {
+			if try(own, at, byte(wrong)) {
+				return db.readRotten(r, s)
+			}
 		}
-	}
-	if bit, found := db.wrongBit(b, s); found && try(bit) {
-		return db.readRotten(r, s)
 	}
 	return r, false
 }
 
-// wrongBit returns which bit of the checksum or of the body has turned over, if
-// it is one of these: the header says how long the record is.
-func (db *DB) wrongBit(b []byte, s suspect) (bit int, ok bool) {
+// lengthBytes returns where what says how long a record is lies: lengths, kind and
+// flags, and how many extents a list of runs has.
+func lengthBytes(b []byte) (at []int) {
+	for o := recValLen; o < recHeader; o++ {
+		at = append(at, o)
+	}
+	if flags := b[recFlags]; flags&flagSpill != 0 {
+		o := headerBytes(flags) + 4
+		if flags&flagSpillKey == 0 {
+			o += int(binary.LittleEndian.Uint16(b[recKeyLen:]))
+		}
+		if o+2 <= len(b) {
+			at = append(at, o, o+1)
+		}
+	}
+	return at
+}
+
+// wrongByte returns which byte of a record is wrong, and how, if it is not one of
+// those that say how long the record is.
+func (db *DB) wrongByte(b []byte, s suspect) (at int, wrong byte, ok bool) {
 	var rec record
 	if !rec.parse(b) || !db.fits(&rec, s.class) {
-		return 0, false
+		return 0, 0, false
 	}
 	h := headerBytes(rec.flags)
-	want := recordSum(db.seed, bodySum(b[h:rec.size]), b[:h], s.carve, s.off)
-	wrong := want ^ binary.LittleEndian.Uint32(b)
-	if bits.OnesCount32(wrong) == 1 {
-		return bits.TrailingZeros32(wrong), true
-	}
-	// What the last bit that a checksum takes in contributes to it, then the one
-	// before, and so on: the header comes behind the body.
-	sum := uint32(crc32.Castagnoli)
-	for i := 8*(rec.size-recNumber) - 1; i >= 0; i-- {
-		if sum == wrong {
-			return 8*h + i, i < 8*(rec.size-h)
+	sum := recordSum(db.seed, bodySum(b[h:rec.size]), b[:h], s.carve, s.off)
+	diff := sum ^ binary.LittleEndian.Uint32(b)
+	for at := range recNumber { // of the checksum itself
+		if x := diff >> (8 * at); x<<(8*at) == diff && x < 256 {
+			return at, byte(x), true
 		}
-		sum = sum>>1 ^ sum&1*crc32.Castagnoli
 	}
-	return 0, false
+	// The sum takes in the body and then the rest of the header. What its last byte
+	// contributes is an entry of the table; each step back takes a byte off.
+	for i := rec.size - recNumber - 1; i >= 0; i-- {
+		x := crcTop[diff>>24]
+		if castagnoli[x] == diff {
+			if at = h + i; at >= rec.size {
+				at -= rec.size - recNumber
+			}
+			return at, x, true
+		}
+		diff = (diff^castagnoli[x])<<8 | uint32(x)
+	}
+	return 0, 0, false
 }
+
+// crcTop is which entry of castagnoli has a top byte: each has another.
+var crcTop = func() (top [256]byte) {
+	for i, x := range castagnoli {
+		top[x>>24] = byte(i)
+	}
+	return top
+}()
 
 // readRotten completes what examine found.
 func (db *DB) readRotten(r rotten, s suspect) (rotten, bool) {

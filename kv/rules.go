@@ -54,7 +54,7 @@ const (
 	ruleA4                           // every carving has a number of its own
 	ruleA5                           // headers of new groups are fenced before the size word
 	ruleI60                          // a read before the replay is through knows what will be replayed
-	ruleI61                          // a record that is one bit from counting is not passed over
+	ruleI61                          // a record that is one byte from counting is not passed over
 )
 
 // off says whether a test has switched a rule off.
