@@ -34,8 +34,8 @@ type fileFault struct {
 }
 
 var fileFaults = []fileFault{
-	{name: "EIO", err: unix.EIO, ops: []filegate.Op{filegate.Read, filegate.Write, filegate.Sync, filegate.Allocate, filegate.Resize, filegate.Punch}},
-	{name: "ENOSPC", err: unix.ENOSPC, ops: []filegate.Op{filegate.Write, filegate.Sync, filegate.Allocate, filegate.Resize}},
+	{name: "EIO", err: unix.EIO, ops: []filegate.Op{filegate.Read, filegate.Write, filegate.Sync, filegate.SyncDir, filegate.Allocate, filegate.Resize, filegate.Punch}},
+	{name: "ENOSPC", err: unix.ENOSPC, ops: []filegate.Op{filegate.Write, filegate.Sync, filegate.SyncDir, filegate.Allocate, filegate.Resize}},
 	{name: "half, then ENOSPC", err: unix.ENOSPC, half: true, ops: []filegate.Op{filegate.Write}},
 	{name: "half, then EIO", err: unix.EIO, half: true, ops: []filegate.Op{filegate.Read, filegate.Write}},
 	{name: "EIO, and pages are lost", err: unix.EIO, lose: true, ops: []filegate.Op{filegate.Sync}},

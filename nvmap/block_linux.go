@@ -440,6 +440,11 @@ func (d *blockDevice) Fence() error {
 	if err := d.flush(); err != nil {
 		return err
 	}
+	if d.plan.fixed == 0 { // a file
+		if err := d.publish(); err != nil {
+			return err
+		}
+	}
 	if err := d.dataSync(); err != nil {
 		return d.fault(0, "fence", err)
 	}

@@ -26,6 +26,11 @@ func newDAX(fm *fileMap, o OpenOptions) (Device, error) {
 	}
 	d := &daxDevice{shmDevice{fm}, persistenceOf(fm.f, siteFile)}
 	releaseWith(d, fm)
+	if fm.openSize > 0 { // its fences do not go through the file system
+		if err := fm.confirm(); err != nil {
+			return nil, fmt.Errorf("nvmap: %s: %w", fm.path, err)
+		}
+	}
 	return d, nil
 }
 

@@ -5,8 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"nvkv/internal/filegate"
 	"nvkv/nvmap"
 	"nvkv/nvmap/nvmaptest"
 )
@@ -34,6 +36,41 @@ func TestDeviceFromEnvironment(t *testing.T) {
 	t.Logf("%s: %+v", e.path, e.info(t))
 	t.Run("Suite", func(t *testing.T) { nvmaptest.TestDevice(t, e.open) })
 	t.Run("OpenedAgain", e.testOpenedAgain)
+	t.Run("MadeByOthers", e.testMadeByOthers)
+}
+
+// testMadeByOthers opens a file whose maker may have died before its size and name
+// were durable: behind the first fence they must be. Memory that is gone without power
+// has nothing to lose.
+func (e *testEnvironment) testMadeByOthers(t *testing.T) {
+	if !e.isDir {
+		t.Skip("no file")
+	}
+	dir, err := os.MkdirTemp(e.path, "nvmap-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "store")
+	if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synced := map[filegate.Op]bool{}
+	var mu sync.Mutex
+	filegate.Set(path, func(c filegate.Call) (int64, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		synced[c.Op] = true
+		return c.N, nil
+	})
+	defer filegate.Set(path, nil)
+	d := e.openAt(t, path, e.o)
+	write(t, d, 100, "written")
+	fence(t, d)
+	if mu.Lock(); d.Info().Kind != "shm" && (!synced[filegate.Sync] || !synced[filegate.SyncDir]) {
+		t.Errorf("behind a fence size and name of the file may still be lost: %v", synced)
+	}
+	mu.Unlock()
 }
 
 // testEnvironment is the device that the environment names.

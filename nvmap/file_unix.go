@@ -101,19 +101,6 @@ func (d *fileDevice) Show() error {
 	return d.stage.flush()
 }
 
-// publish makes the directory entry durable at the first fence.
-func (d *fileDevice) publish() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed.Load() {
-		return ErrClosed
-	}
-	if err := d.enter(); err != nil {
-		return &FaultError{Op: "fence", Err: err}
-	}
-	return nil
-}
-
 // Discard flushes first: a staged write would fill the hole again.
 func (d *fileDevice) Discard(off Off, n int64) error {
 	if err := d.flushOver(off, n); err != nil {

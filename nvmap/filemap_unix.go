@@ -182,7 +182,7 @@ func (d *fileMap) Grow(size int64) error {
 	case d.closed.Load():
 		return ErrClosed
 	case size <= from:
-		return nil
+		return d.confirm()
 	case d.ro:
 		return fmt.Errorf("%w: %s", ErrReadOnly, d.path)
 	case d.plan.fixed > 0:
@@ -223,7 +223,7 @@ func (d *fileMap) extend(from, to int64) error {
 	if err := d.resize(to); err != nil {
 		return err
 	}
-	if err := d.fullSync(d.f); err != nil {
+	if err := d.fullSync(); err != nil {
 		return err
 	}
 	if err := d.enter(); err != nil {
@@ -231,6 +231,18 @@ func (d *fileMap) extend(from, to int64) error {
 	}
 	d.populateRange(from&^(d.unit-1), to)
 	return nil
+}
+
+// confirm makes the size and the name that this opening found durable: whoever made
+// or grew the file may have died before doing so. d.mu is held.
+func (d *fileMap) confirm() error {
+	if d.entered || d.ro || d.plan.fixed > 0 {
+		return nil
+	}
+	if err := d.fullSync(); err != nil {
+		return err
+	}
+	return d.enter()
 }
 
 // gatherRange lets a file on tmpfs grow from its end in huge pages, as far as
@@ -269,33 +281,32 @@ func (d *fileMap) shrink(size int64) {
 
 // allocate has give, allocateBlocks or refillBlocks, give a range blocks.
 func (d *fileMap) allocate(off, n int64, give func(f *os.File, off, n int64) error) error {
-	if err := d.gate.Stops(filegate.Allocate, off, n); err != nil {
-		return err
-	}
-	return give(d.f, off, n)
+	return d.gate.Do(filegate.Allocate, off, n, func() error { return give(d.f, off, n) })
 }
 
 func (d *fileMap) resize(size int64) error {
-	if err := d.gate.Stops(filegate.Resize, size, 0); err != nil {
-		return err
-	}
-	return d.f.Truncate(size)
+	return d.gate.Do(filegate.Resize, size, 0, func() error { return d.f.Truncate(size) })
 }
 
 // dataSync makes what was written to the file durable.
 func (d *fileMap) dataSync() error {
-	if err := d.gate.Stops(filegate.Sync, 0, 0); err != nil {
-		return err
-	}
-	return dataSync(d.f)
+	return d.gate.Do(filegate.Sync, 0, 0, func() error { return dataSync(d.f) })
 }
 
-// fullSync makes f durable with its size: the file, or its directory.
-func (d *fileMap) fullSync(f *os.File) error {
-	if err := d.gate.Stops(filegate.Sync, 0, 0); err != nil {
-		return err
+// fullSync makes the file durable with its size.
+func (d *fileMap) fullSync() error { return d.gate.Do(filegate.Sync, 0, 0, d.f.Sync) }
+
+// publish is enter for whoever writes to a file that need not grow.
+func (d *fileMap) publish() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed.Load() {
+		return ErrClosed
 	}
-	return f.Sync()
+	if err := d.enter(); err != nil {
+		return &FaultError{Op: "fence", Err: err}
+	}
+	return nil
 }
 
 // enter makes the file's directory entry durable, once per opening: whoever
@@ -309,7 +320,8 @@ func (d *fileMap) enter() error {
 		return err
 	}
 	defer dir.Close()
-	if err := d.fullSync(dir); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: nothing to sync there
+	err = d.gate.Do(filegate.SyncDir, 0, 0, dir.Sync)
+	if err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: nothing to sync there
 		return err
 	}
 	d.entered = true
@@ -350,8 +362,11 @@ func (d *fileMap) readAt(p []byte, off int64) (int, error) {
 // WriteAt writes to the file, as stagedFile.
 func (d *fileMap) WriteAt(p []byte, off int64) (int, error) {
 	pass, err := d.gate.Passes(filegate.Write, off, int64(len(p)))
-	if err == nil {
+	switch err {
+	case nil:
 		return d.f.WriteAt(p, off) // likewise
+	case filegate.Lost:
+		return len(p), nil
 	}
 	n, _ := d.f.WriteAt(p[:pass], off)
 	return n, err
@@ -386,10 +401,7 @@ func (d *fileMap) Discard(off Off, n int64) error {
 	if from >= to || !d.plan.holes() {
 		return nil
 	}
-	err := d.gate.Stops(filegate.Punch, from, to-from)
-	if err == nil {
-		err = punchHole(d.f, from, to-from)
-	}
+	err := d.gate.Do(filegate.Punch, from, to-from, func() error { return punchHole(d.f, from, to-from) })
 	if err == nil || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
 		return nil
 	}

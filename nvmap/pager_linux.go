@@ -124,6 +124,9 @@ func (p *callPager) gated(op filegate.Op, call vectorCall) vectorCall {
 	return func(fd int, bufs [][]byte, off int64) (int, error) {
 		t := transfer{off: off, bufs: bufs}
 		pass, err := p.gate.Passes(op, off, t.bytes())
+		if err == filegate.Lost {
+			return int(t.bytes()), nil
+		}
 		pages := pass / PageBytes
 		if pages == 0 && err != nil {
 			return 0, err

@@ -103,24 +103,30 @@ func TestTrace29_BarriersOfReadersAndWriters(t *testing.T) {
 // earlier. What lies beside a write is as it was, whatever a crash makes of the
 // write: in lines, in sectors and in pages, since that is what the store relies on.
 func TestTrace19_NeighboursOfAWrite(t *testing.T) {
+	mustDo := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	rng := rand.New(rand.NewPCG(19, 1))
 	for _, model := range []Model{Lines, Sectors, Pages} {
 		sim := NewSim(NewMem(1 << 20))
 		sim.SetModel(model)
-		mustDo(t, sim.Grow(64<<10))
+		mustDo(sim.Grow(64 << 10))
 		durable := make([]byte, 64<<10)
 		for i := range durable {
 			durable[i] = byte(rng.Uint32())
 		}
-		mustDo(t, sim.Write(0, durable))
-		mustDo(t, sim.Fence())
+		mustDo(sim.Write(0, durable))
+		mustDo(sim.Fence())
 		for range 200 {
 			from := rng.IntN(len(durable) - 9000)
 			p := bytes.Repeat([]byte{byte(rng.Uint32())}, 1+rng.IntN(9000))
-			mustDo(t, sim.Write(Off(from), p))
+			mustDo(sim.Write(Off(from), p))
 			for im := range sim.Images(rng.Uint64(), 12) {
 				got := make([]byte, len(durable))
-				mustDo(t, im.Device().Read(0, got))
+				mustDo(im.Device().Read(0, got))
 				if !bytes.Equal(got[:from&^7], durable[:from&^7]) {
 					t.Fatalf("%v: bytes before a write of %d at %d are not as they were, in %v", model, len(p), from, im)
 				}
@@ -128,10 +134,10 @@ func TestTrace19_NeighboursOfAWrite(t *testing.T) {
 					t.Fatalf("%v: bytes beside a write of %d at %d are not as they were, in %v", model, len(p), from, im)
 				}
 			}
-			mustDo(t, sim.Fence())
+			mustDo(sim.Fence())
 			copy(durable[from:], p)
 		}
-		mustDo(t, sim.Close())
+		mustDo(sim.Close())
 	}
 	// And whoever asks is told.
 	for _, kind := range []string{"file", "block"} {
@@ -143,6 +149,6 @@ func TestTrace19_NeighboursOfAWrite(t *testing.T) {
 		if info := dev.Info(); info.Sector < 512 || info.Note == "" {
 			t.Errorf("%s promises more than a disk does: %+v", kind, info)
 		}
-		mustDo(t, dev.Close())
+		mustDo(dev.Close())
 	}
 }

@@ -30,5 +30,5 @@ func (d *fileMap) Truncate(size int64) error {
 	if err := d.resize(size); err != nil {
 		return &FaultError{Off: Off(size), Op: "truncate", Err: err}
 	}
-	return d.fullSync(d.f)
+	return d.fullSync()
 }

@@ -1,5 +1,5 @@
 // Package filegate lets tests say how the system calls end by which package
-// nvmap reaches a file: with an error, after a part of the bytes, or well.
+// nvmap reaches a file: with an error, after a part of the bytes, well, or not at all.
 //
 // A device asks the gate of its file, if a test has set one for the path before
 // the device was opened, before each of these calls. Without one it compares a
@@ -7,6 +7,7 @@
 package filegate
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -17,7 +18,8 @@ type Op string
 const (
 	Read     Op = "read"     // pread, preadv, and their like of io_uring
 	Write    Op = "write"    // pwrite, pwritev, and their like of io_uring
-	Sync     Op = "sync"     // fdatasync; fsync of the file or of its directory
+	Sync     Op = "sync"     // fdatasync, fsync
+	SyncDir  Op = "sync of the directory"
 	Allocate Op = "allocate" // fallocate that gives blocks
 	Punch    Op = "punch"    // fallocate that takes them
 	Resize   Op = "resize"   // ftruncate
@@ -38,6 +40,10 @@ func (c Call) String() string { return fmt.Sprintf("%s of %d bytes at %#x", c.Op
 //
 // It may be called from several goroutines at once.
 type Gate func(Call) (pass int64, err error)
+
+// Lost is returned by a gate that has a call left out as if the program did not
+// make it: nothing passes, and whoever asked goes on.
+var Lost = errors.New("filegate: lost")
 
 var gates struct {
 	sync.Mutex
@@ -66,13 +72,16 @@ func Of(path string) Gate {
 	return gates.of[path]
 }
 
-// Stops returns the error with which a call ends that moves no bytes.
-func (g Gate) Stops(op Op, off, n int64) error {
-	if g == nil {
-		return nil
+// Do makes a call that moves no bytes, if it may be made.
+func (g Gate) Do(op Op, off, n int64, call func() error) error {
+	if g != nil {
+		if _, err := g(Call{op, off, n}); err == Lost {
+			return nil
+		} else if err != nil {
+			return err
+		}
 	}
-	_, err := g(Call{op, off, n})
-	return err
+	return call()
 }
 
 // Passes returns how many of the bytes of a call may pass, and with what error
