@@ -183,6 +183,13 @@ func (db *DB) readRuns(rec *record, dst []byte) (key, value []byte, err error) {
 	damaged := &CorruptError{Off: uint64(rec.off), Structure: "runs of a record", Key: rec.key}
 	sum, list := rec.extents()
 	left := rec.spilledBytes()
+	held := int64(0)
+	for _, e := range list {
+		held += e.Bytes
+	}
+	if held < left { // before anything is allocated for it
+		return nil, nil, damaged
+	}
 	var body []byte
 	into := dst
 	if rec.flags&flagSpillKey != 0 {

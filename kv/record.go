@@ -120,7 +120,7 @@ func (r *record) parse(b []byte) bool {
 	r.keyLen = int(le.Uint16(b[recKeyLen:]))
 	r.kind, r.flags = b[recKind], b[recFlags]
 	h := headerBytes(r.flags)
-	if r.flags&^flagKnown != 0 || len(b) < h || r.kind == 0 || r.kind >= kindCount {
+	if r.flags&^flagKnown != 0 || len(b) < h || r.kind == 0 || r.kind >= kindCount || r.valLen > MaxValueBytes {
 		return false
 	}
 	o := recHeader

@@ -157,7 +157,11 @@ func (d *disk) use(kind string, size int64, grow bool) (err error) {
 		copy(want[off:], p)
 		return dev.Write(Off(off), p)
 	}
-	for range 120 {
+	rounds := 120
+	if raceEnabled {
+		rounds = 40
+	}
+	for range rounds {
 		for range 1 + rng.IntN(5) {
 			n := 1 + rng.IntN(300)
 			switch rng.IntN(12) {
