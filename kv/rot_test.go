@@ -2,10 +2,13 @@ package kv
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -246,4 +249,108 @@ func TestI61_NothingElseIsTaken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRotInRandomStores does random operations, as the crash suite does them, and
+// every now and then takes what is on the medium for what a dead process left. It
+// spoils bytes of what a recovery reads of that: slots of slabs that were written
+// since the checkpoint. Whatever the store has been through, no key answers what it
+// does not hold, unless the last operation changed it.
+func TestRotInRandomStores(t *testing.T) {
+	skipInRace(t)
+	seeds, stores, spoils := uint64(4), 12, 60
+	switch {
+	case os.Getenv("NVKV_CRASH") == "long":
+		seeds, stores, spoils = 24, 40, 150
+	case testing.Short():
+		seeds, stores = 2, 4
+	}
+	var counts [verdicts]atomic.Int64
+	t.Run("seeds", func(t *testing.T) {
+		for seed := range seeds {
+			t.Run(fmt.Sprint(seed), func(t *testing.T) {
+				t.Parallel()
+				c := newCrasher(6100 + seed)
+				c.quiet, c.images = seed%4 == 1, []int{1}
+				s, err := c.start()
+				must(t, err)
+				defer func() { must(t, s.end()) }()
+				m := newRotMedium(t, crashMediumBytes)
+				var before model // the last commit
+				for range stores {
+					for range 1 + c.rng.IntN(40) {
+						acked, number := s.acked, s.db.visible
+						must(t, s.step())
+						if s.db.visible != number { // else nothing was to be done
+							before = acked
+						}
+					}
+					h := &rotHistory{together: -1, may: may(before, s.acked)}
+					image := make([]byte, s.dev.Size())
+					must(t, s.dev.Read(0, image))
+					m.hold(t, image)
+					slots := writtenSlots(t, m)
+					for range spoils {
+						if len(slots) == 0 {
+							break
+						}
+						slot := slots[c.rng.IntN(len(slots))]
+						at, bits := int(slot.off)+c.rng.IntN(slot.bytes), byte(1)<<c.rng.IntN(8)
+						if c.rng.IntN(3) == 0 {
+							bits = byte(1 + c.rng.IntN(255))
+						}
+						v, _, err := m.judge(at, bits, h, false)
+						if err != nil {
+							t.Fatalf("seed %d, %08b turned over at %#x: %v", c.seed, bits, at, err)
+						}
+						counts[v].Add(1)
+					}
+					must(t, m.restore())
+				}
+			})
+		}
+	})
+	t.Logf("%d stores, %d times not opened, %d times named, %d times the last operation undone, %d times harmless",
+		int(seeds)*stores, counts[refused].Load(), counts[reported].Load(), counts[undone].Load(), counts[harmless].Load())
+	if counts[reported].Load() == 0 || counts[harmless].Load() == 0 {
+		t.Error("the test does not test")
+	}
+}
+
+// may returns what each key may answer: what it holds, and before that what it held.
+func may(was, now model) map[string][]string {
+	held := func(m model, k string) string {
+		if v, ok := m[k]; ok {
+			return v
+		}
+		return absentValue
+	}
+	out := map[string][]string{}
+	for _, k := range crashKeys {
+		out[k] = []string{held(was, k), held(now, k)}
+		if out[k][0] == out[k][1] {
+			out[k] = out[k][1:]
+		}
+	}
+	return out
+}
+
+// writtenSlots returns the slots that a recovery of a medium reads and that hold
+// something.
+func writtenSlots(t testing.TB, m *rotMedium) (slots []suspect) {
+	t.Helper()
+	o := rotOptions()
+	o.ReadOnly = true
+	db, err := OpenDevice(m, o)
+	must(t, err)
+	defer abandon(db)
+	for _, s := range db.r.Marked(db.checkpoints.base.interval) {
+		for i := range s.Slots {
+			at := s.Off + nvmap.Off(i*s.SlotBytes)
+			if b := db.bytesAt(at, recHeader); binary.LittleEndian.Uint64(b[recNumber:]) != 0 {
+				slots = append(slots, suspect{off: at, bytes: s.SlotBytes})
+			}
+		}
+	}
+	return slots
 }
