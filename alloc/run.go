@@ -137,6 +137,9 @@ func (r *Region) allocPages(n int32) (Extent, error) {
 // possible and most at most; nil and nothing if these do not hold them all.
 func (r *Region) takeHoles(pages int64, most int) []Extent {
 	type hole struct{ slab, first, n int32 }
+	if r.Waste(KindRun) < pages*nvmap.PageBytes {
+		return nil
+	}
 	var holes []hole
 	l := &r.lists[r.listOf(KindRun, 0)]
 	for b := range buckets {

@@ -25,17 +25,18 @@ type recovered struct {
 // that ended. What it has to read and to search is shared among goroutines,
 // what changes the tree is one goroutine's work.
 type recovery struct {
-	db        *DB
-	st        state
-	route     router
-	salvagers []salvager
-	last      []*candidate         // records of the highest transaction, by ordinal
-	highest   number               // newest transaction of the run that died; 0 if it wrote none
-	void      bool                 // the highest did not end
-	bare      map[nvmap.Off][]byte // keys of candidates that do not lie in their slots
-	ranges    *ranges
-	deleted   []deletedRange
-	bytes     int64
+	db         *DB
+	st         state
+	route      router
+	salvagers  []salvager
+	last       []*candidate         // records of the highest transaction, by ordinal
+	highest    number               // newest transaction of the run that died; 0 if it wrote none
+	void       bool                 // the highest did not end
+	bare       map[nvmap.Off][]byte // keys of candidates that do not lie in their slots
+	rottenRuns []alloc.Extent       // see addRotten
+	ranges     *ranges
+	deleted    []deletedRange
+	bytes      int64
 }
 
 func (db *DB) recover() error {

@@ -33,7 +33,7 @@ type resolved struct {
 	owners   []slotChanges // by the goroutine that settles the slots
 	spilled  []spilledChange
 	tombs    []ref
-	rotten   []nvmap.Off // records of keys that answer ErrCorrupt from now on (I61)
+	rotten   []nvmap.Off // records that decide and do not pass (I61)
 	replayed int64
 	bytes    int64
 }
@@ -217,6 +217,9 @@ func (rc *recovery) claim() error {
 	}
 	if err != nil {
 		return err
+	}
+	for _, e := range rc.rottenRuns {
+		rc.claimPages(e)
 	}
 	for i := range rc.salvagers {
 		sv := &rc.salvagers[i]

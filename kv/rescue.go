@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"nvkv/alloc"
@@ -98,6 +99,7 @@ type rescuer struct {
 	last   number           // the index contains transactions up to it
 	gaps   []gap            // where the index does not stand, ascending
 	newest map[string]stray // of the keys that are looked for
+	effort atomic.Int64     // see wanted
 }
 
 // gap is a range of keys; a nil high has no end.
@@ -268,9 +270,15 @@ func (r *rescuer) mend(key []byte, o nvmap.Off) (m rotten, ok bool) {
 	class, _ := r.db.r.ClassFor(d.SlotBytes)
 	s := suspect{off: o, bytes: d.SlotBytes, class: class, carve: d.Carve}
 	base := &r.db.checkpoints.base
-	m, ok = r.db.examine(s, wanted{upTo: math.MaxUint64, counts: func(n number) bool { return n.run() <= base.run }})
-	if !ok || m.bits != 1 || m.kind != kindPut || !bytes.Equal(m.key, key) || m.spilled() && len(m.value) != m.valLen {
+	w := wanted{upTo: math.MaxUint64, counts: func(n number) bool { return n.run() <= base.run }, effort: &r.effort}
+	m, ok = r.db.examine(s, w)
+	if !ok || m.bits != 1 || m.kind != kindPut || !bytes.Equal(m.key, key) {
 		return m, false
+	}
+	if m.spilled() {
+		if _, m.value, err = r.db.readRuns(&m.record, nil); err != nil {
+			return m, false
+		}
 	}
 	m.record.key = m.key
 	return m, true

@@ -180,11 +180,16 @@ func (rv *resolver) win(c *candidate) {
 		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: c.ref(), won: true})
 		return
 	}
+	rv.rotten(c)
+	o := rv.owner(c.off)
+	o.winners = append(o.winners, c.off)
+}
+
+// rotten notes a candidate that decides and does not pass.
+func (rv *resolver) rotten(c *candidate) {
 	if c.flags&flagRotten != 0 {
 		rv.part.rotten = append(rv.part.rotten, c.off)
 	}
-	o := rv.owner(c.off)
-	o.winners = append(o.winners, c.off)
 }
 
 // displace takes the record that the checkpoint's tree names out of what the
@@ -223,6 +228,7 @@ func (rv *resolver) update(leaf uint32, pg *page) error {
 		rv.displace(valAt(vals, at))
 		if c.kind == kindDelete {
 			rv.bury(c)
+			rv.rotten(c)
 			key, _ := rv.rc.keyOf(c)
 			rv.part.changes = append(rv.part.changes, keyChange{key: key})
 			continue

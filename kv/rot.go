@@ -30,7 +30,9 @@ import (
 //
 // A slot that a crash tore can be one byte from what it held before, too, if what
 // was written there last was much the same. That record was superseded before its
-// slot was reused, and loses against a newer one, a tombstone or a range.
+// slot was reused, and loses against a newer one, a tombstone or a range. What was in a
+// slot before its slab was carved could be taken for a rotten record by chance: see
+// remains.
 //
 // The bits are not turned back on the medium, and the value is not served: in a
 // record of 100 bytes some byte makes any damage pass by chance once in a hundred
@@ -41,13 +43,14 @@ import (
 // suspect is a slot with something in it that does not pass.
 type suspect struct {
 	off   nvmap.Off
+	end   nvmap.Off // of the slots of its slab
 	bytes int
 	class alloc.ClassID
 	carve uint32
 }
 
-// rotten is a record one byte from passing, as it was, with key and value wherever
-// they lie. Its slices are its own.
+// rotten is a record one byte from passing, as it was, with the key wherever it lies.
+// Its slices are its own.
 type rotten struct {
 	record
 	key  []byte
@@ -59,7 +62,7 @@ const flagRotten = 1 << 7
 
 // suspect notes a slot that does not pass.
 func (sv *salvager) suspect(s alloc.SlabInfo, o nvmap.Off) {
-	sv.suspects = append(sv.suspects, suspect{off: o, bytes: s.SlotBytes, class: s.Class, carve: s.Carve})
+	sv.suspects = append(sv.suspects, suspect{off: o, end: s.Off + nvmap.Off(s.Slots*s.SlotBytes), bytes: s.SlotBytes, class: s.Class, carve: s.Carve})
 }
 
 // old looks at a slot whose number is not above the checkpoint's. Most pass, and the
@@ -95,28 +98,39 @@ func (rc *recovery) settled(n number) bool {
 	return counts || undecided && n < rc.highest
 }
 
+// newest returns the highest number that may count; that of the checkpoint if nothing
+// was written since.
+func (rc *recovery) newest() number {
+	n := max(rc.st.last, rc.highest)
+	for _, e := range rc.st.ended {
+		n = max(n, makeNumber(e.run, e.last))
+	}
+	return n
+}
+
 // findRotten adds the rotten records that count, of those that were met so far, to
 // the candidates. The highest transaction is known.
 func (rc *recovery) findRotten() error {
-	w := wanted{above: rc.st.last, upTo: max(rc.st.last, rc.highest), counts: rc.settled}
-	for _, e := range rc.st.ended {
-		w.upTo = max(w.upTo, makeNumber(e.run, e.last))
-	}
+	w := wanted{above: rc.st.last, upTo: rc.newest(), counts: rc.settled, effort: new(atomic.Int64)}
 	found := make([][]rotten, len(rc.salvagers))
 	err := rc.share(func(n int) error {
 		sv := &rc.salvagers[n]
 		for _, s := range sv.suspects {
-			if r, ok := rc.db.examine(s, w); ok && !rc.db.off(ruleI61) {
+			if r, ok := rc.db.examine(s, w); ok && !rc.db.remains(s) && !rc.db.off(ruleI61) {
 				found[n] = append(found[n], r)
 			}
 		}
 		sv.suspects = nil
 		return nil
 	})
+	ranges := len(rc.deleted)
 	for n := range found {
 		for i := range found[n] {
 			rc.addRotten(&rc.salvagers[n], &found[n][i])
 		}
+	}
+	if len(rc.deleted) > ranges {
+		rc.ranges = paint(rc.deleted)
 	}
 	return err
 }
@@ -127,7 +141,7 @@ func (rc *recovery) findRotten() error {
 // answered: of this one kind of damage they do not know (I60).
 func (rc *recovery) lookBack() error {
 	db := rc.db
-	if !db.ix.mapped || !rc.any() {
+	if !db.ix.mapped || rc.newest() == rc.st.last {
 		return nil
 	}
 	slabs := db.r.Marked(rc.st.interval)
@@ -175,7 +189,8 @@ func (sv *salvager) lookBack(s alloc.SlabInfo, o int) (next int) {
 }
 
 // addRotten makes a rotten record a candidate. Its key is kept with those that
-// cannot be read from a slot, and what else its flags say is gone with it.
+// cannot be read from a slot, and its runs with those that must not be reused (I6):
+// the next recovery will look for the same byte, and needs the key that it leads to.
 func (rc *recovery) addRotten(sv *salvager, r *rotten) {
 	c := candidate{number: r.number, off: r.off, ordinal: r.ordinal, leaf: noLeaf, bytes: uint32(r.size), kind: r.kind, flags: flagRotten}
 	switch r.kind {
@@ -191,12 +206,13 @@ func (rc *recovery) addRotten(sv *salvager, r *rotten) {
 			d.end = append([]byte{}, r.value...)
 		}
 		rc.deleted = append(rc.deleted, d)
-		rc.ranges = paint(rc.deleted)
+		rc.damage(r.off, rottenRecord, r.key)
 	default:
 		return // the end of a group that is complete by decision
 	}
-	if r.kind != kindPut { // of those that matter win tells
-		rc.damage(r.off, rottenRecord, r.key)
+	if r.spilled() {
+		_, list := r.extents()
+		rc.rottenRuns = append(rc.rottenRuns, list...)
 	}
 	sv.blocks = append(sv.blocks, []candidate{c}) // the others' may be being read
 }
@@ -208,7 +224,12 @@ const rottenRecord = "record with a byte that is wrong"
 type wanted struct {
 	above, upTo number
 	counts      func(number) bool
+	effort      *atomic.Int64 // bytes that were summed to try lengths
 }
+
+// mostEffort is how many bytes are summed to try lengths, a second or so of work: no
+// more than a handful of suspects get so far, unless somebody made them.
+const mostEffort = 8 << 30
 
 func (w *wanted) number(n number) bool { return n > w.above && n <= w.upTo && w.counts(n) }
 
@@ -243,8 +264,45 @@ func (db *DB) examine(s suspect, w wanted) (r rotten, ok bool) {
 				return db.readRotten(r, s)
 			}
 		}
+		if w.effort.Add(256*int64(len(b))) > mostEffort {
+			break
+		}
 	}
 	return r, false
+}
+
+// remains says whether a suspect may be what was in its slot before the slab was
+// carved: of an earlier carving, whose checksum it passes, or of whoever had the medium
+// before, where nothing of this store lies behind it in the slab. Slots are handed out
+// in the order of their places, so what lies behind one that was never written is not
+// of this store either. On a medium that was blank it is zero.
+func (db *DB) remains(s suspect) (yes bool) {
+	var err error
+	defer func() { yes = yes || err != nil }()
+	defer db.guarded("recover", panicOnFault(true), &err)
+	b := db.bytesAt(s.off, int(s.end-s.off))
+	var rec record
+	if rec.parse(b[:s.bytes]) {
+		h := headerBytes(rec.flags)
+		tag := recordSum(db.seed, bodySum(b[h:rec.size]), b[:h], s.carve, s.off) ^ placeTag(db.seed, s.carve, s.off) ^ binary.LittleEndian.Uint32(b)
+		for c := max(1, int64(s.carve)-mostCarves); c < int64(s.carve); c++ {
+			if placeTag(db.seed, uint32(c), s.off) == tag {
+				return true
+			}
+		}
+	}
+	if s.carve > 1 {
+		return false
+	}
+	blank := true
+	for o := s.bytes; o < len(b); o += s.bytes {
+		slot := b[o : o+s.bytes]
+		if rec.parse(slot) && rec.sealed(slot, db.seed, s.carve, s.off+nvmap.Off(o)) {
+			return false
+		}
+		blank = blank && bytes.Count(slot, []byte{0}) == len(slot)
+	}
+	return !blank
 }
 
 // lengthBytes returns where what says how long a record is lies: lengths, kind and
@@ -303,20 +361,40 @@ var crcTop = func() (top [256]byte) {
 	return top
 }()
 
-// readRotten completes what examine found.
+// readRotten completes what examine found: the key, wherever it is, and the end of a
+// range. A value is nobody's business but a salvage's.
 func (db *DB) readRotten(r rotten, s suspect) (rotten, bool) {
 	r.off = s.off
 	r.key = r.record.key
-	if !r.spilled() {
+	switch {
+	case !r.spilled():
 		return r, true
-	}
-	if !db.extentsInside(&r.record) {
+	case !db.extentsInside(&r.record):
 		return r, false
+	case r.kind == kindRange:
+		if r.valLen > MaxKeyBytes {
+			return r, false
+		}
+		key, value, err := db.readRuns(&r.record, nil)
+		r.key, r.value = bytes.Clone(key), bytes.Clone(value)
+		return r, err == nil
+	case r.flags&flagSpillKey != 0:
+		r.key = db.keyInRuns(&r.record)
+		return r, r.key != nil
 	}
-	key, value, err := db.readRuns(&r.record, nil)
-	if err != nil {
-		return r, r.flags&flagSpillKey == 0 && r.kind == kindPut // its key is known
-	}
-	r.key, r.value = bytes.Clone(key), bytes.Clone(value)
 	return r, true
+}
+
+// keyInRuns returns the key of a record that has it in runs, nil if the bytes there
+// are not the record's.
+func (db *DB) keyInRuns(rec *record) []byte {
+	if !db.runsWhole(rec) {
+		return nil
+	}
+	key := make([]byte, 0, rec.keyLen)
+	_, list := rec.extents()
+	for _, e := range list {
+		key = append(key, db.bytesAt(e.Off, int(min(e.Bytes, int64(rec.keyLen-len(key)))))...)
+	}
+	return key
 }

@@ -69,6 +69,14 @@ func (rc *recovery) settleSpilled(parts []resolved) {
 			rc.eachRun(x, func(o nvmap.Off) { rc.keepForTomb(o, kept) })
 		}
 	}
+	for _, e := range rc.rottenRuns {
+		rc.eachUsed(e, func(o nvmap.Off) {
+			if _, keep := kept[o]; !keep {
+				rc.keepForTomb(o, kept)
+				rc.db.tombs = append(rc.db.tombs, o) // by itself: the list cannot be read again
+			}
+		})
+	}
 	for _, e := range runs {
 		rc.eachUsed(e, func(o nvmap.Off) {
 			if _, keep := kept[o]; !keep {

@@ -24,13 +24,14 @@ func newDAX(fm *fileMap, o OpenOptions) (Device, error) {
 	if err := fm.start(o); err != nil {
 		return nil, err
 	}
-	d := &daxDevice{shmDevice{fm}, persistenceOf(fm.f, siteFile)}
-	releaseWith(d, fm)
 	if fm.openSize > 0 { // its fences do not go through the file system
 		if err := fm.confirm(); err != nil {
+			fm.release()
 			return nil, fmt.Errorf("nvmap: %s: %w", fm.path, err)
 		}
 	}
+	d := &daxDevice{shmDevice{fm}, persistenceOf(fm.f, siteFile)}
+	releaseWith(d, fm)
 	return d, nil
 }
 

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -44,7 +44,8 @@ type fileMap struct {
 
 	mu      sync.Mutex // guards Grow, Close and publish
 	closed  atomic.Bool
-	entered bool // the directory entry is durable
+	dir     string // that the file is in
+	entered bool   // the directory entry is durable
 }
 
 // mapPlan says how a kind maps its file.
@@ -310,13 +311,18 @@ func (d *fileMap) publish() error {
 }
 
 // enter makes the file's directory entry durable, once per opening: whoever
-// created the file may have died before doing so. d.mu is held.
+// created the file may have died before doing so. Of a file that was there, in a
+// directory that may not be read, it is believed to be. d.mu is held.
 func (d *fileMap) enter() error {
 	if d.entered || d.ro {
 		return nil
 	}
-	dir, err := os.Open(filepath.Dir(d.path))
+	dir, err := os.Open(d.dir)
 	if err != nil {
+		d.entered = d.openSize > 0 && errors.Is(err, fs.ErrPermission)
+		if d.entered {
+			return nil
+		}
 		return err
 	}
 	defer dir.Close()

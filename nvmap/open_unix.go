@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -90,7 +91,7 @@ func newDevice(f *os.File, path string, at site, o OpenOptions) (Device, error) 
 	if err != nil {
 		return nil, fmt.Errorf("nvmap: %s: %w", path, err)
 	}
-	fm.unit = fs.unit
+	fm.unit, fm.dir = fs.unit, directoryOf(path)
 	kind := o.Kind
 	if kind == "" {
 		kind, fm.why = detect(f, fs)
@@ -103,6 +104,18 @@ func newDevice(f *os.File, path string, at site, o OpenOptions) (Device, error) 
 		return nil, err
 	}
 	return newFile(fm), nil
+}
+
+// directoryOf returns the directory in which the file at path is, by a name that means
+// the same wherever the process goes.
+func directoryOf(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	return filepath.Dir(path)
 }
 
 // detect chooses the kind of a regular file, and says why.
