@@ -27,7 +27,8 @@ Where the store's index stands, it says what is rescued. Where a part of it is
 gone, every slot is searched for records whose checksums hold, and the newest
 one of each key is taken: such a key may have had a newer value, or have been
 deleted. A record that the index names and of which one bit has turned over is
-rescued with that bit turned back. What could not be read, and how much was found
+rescued with that bit turned back, unless its value lies in runs and the store has
+been written to since. What could not be read, and how much was found
 either way, is told on standard error. The exit code is 0 if all that the index
 names was rescued.`,
 		Example: `  nvkv salvage broken.nv rescued.nv
