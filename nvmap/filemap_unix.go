@@ -371,7 +371,7 @@ func (d *fileMap) WriteAt(p []byte, off int64) (int, error) {
 	switch err {
 	case nil:
 		return d.f.WriteAt(p, off) // likewise
-	case filegate.Lost:
+	case filegate.ErrLost:
 		return len(p), nil
 	}
 	n, _ := d.f.WriteAt(p[:pass], off)

@@ -124,7 +124,7 @@ func (p *callPager) gated(op filegate.Op, call vectorCall) vectorCall {
 	return func(fd int, bufs [][]byte, off int64) (int, error) {
 		t := transfer{off: off, bufs: bufs}
 		pass, err := p.gate.Passes(op, off, t.bytes())
-		if err == filegate.Lost {
+		if err == filegate.ErrLost {
 			return int(t.bytes()), nil
 		}
 		pages := pass / PageBytes

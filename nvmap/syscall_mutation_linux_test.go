@@ -45,7 +45,7 @@ func (d *disk) ask(c filegate.Call) (int64, error) {
 		place := string(c.Op) + ": " + callerOf()
 		d.places[place]++
 		if place == d.lost {
-			return 0, filegate.Lost
+			return 0, filegate.ErrLost
 		}
 	}
 	switch c.Op {
@@ -133,13 +133,8 @@ func (d *disk) use(kind string, size int64, grow bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, dev.Close()) }()
-	if b, ok := dev.(*blockDevice); ok { // rings carry out what the gate is asked for afterwards
-		calls, ok := b.pager.(*callPager)
-		if !ok {
-			calls = b.pager.(*ringPager).calls
-			b.pager.close()
-			b.pager = calls
-		}
+	if kind == "block" {
+		dev = WithoutRing(dev) // which carries out what the gate is asked for afterwards
 	}
 	want := make([]byte, size)
 	if size == 0 || grow {

@@ -41,9 +41,9 @@ func (c Call) String() string { return fmt.Sprintf("%s of %d bytes at %#x", c.Op
 // It may be called from several goroutines at once.
 type Gate func(Call) (pass int64, err error)
 
-// Lost is returned by a gate that has a call left out as if the program did not
+// ErrLost is returned by a gate that has a call left out as if the program did not
 // make it: nothing passes, and whoever asked goes on.
-var Lost = errors.New("filegate: lost")
+var ErrLost = errors.New("filegate: lost")
 
 var gates struct {
 	sync.Mutex
@@ -75,7 +75,7 @@ func Of(path string) Gate {
 // Do makes a call that moves no bytes, if it may be made.
 func (g Gate) Do(op Op, off, n int64, call func() error) error {
 	if g != nil {
-		if _, err := g(Call{op, off, n}); err == Lost {
+		if _, err := g(Call{op, off, n}); err == ErrLost {
 			return nil
 		} else if err != nil {
 			return err
