@@ -16,9 +16,9 @@ import (
 type Op string
 
 const (
-	Read     Op = "read"     // pread, preadv, and their like of io_uring
-	Write    Op = "write"    // pwrite, pwritev, and their like of io_uring
-	Sync     Op = "sync"     // fdatasync, fsync
+	Read     Op = "read"  // pread, preadv, and their like of io_uring
+	Write    Op = "write" // pwrite, pwritev, and their like of io_uring
+	Sync     Op = "sync"  // fdatasync, fsync
 	SyncDir  Op = "sync of the directory"
 	Allocate Op = "allocate" // fallocate that gives blocks
 	Punch    Op = "punch"    // fallocate that takes them
