@@ -13,8 +13,9 @@ import (
 // what is left is to put it into the tree.
 //
 // I60. An answer given before the replay is through is the one that is given
-// after it, but for one kind of damage (see lookBack). What it rests on stands still:
-// the candidates, the pages of the last checkpoint, which its holder pins, and the slots of what counts, because
+// after it, but for one kind of damage (see lookBack). What it rests on stands
+// still: the candidates, the pages of the last checkpoint, which its holder pins,
+// and the slots of what counts, because
 // nothing but index pages is allocated and no call that writes comes in.
 //
 // Everything else waits for the replay, and so does a read that meets anything
