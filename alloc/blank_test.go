@@ -9,15 +9,15 @@ import (
 	"nvkv/nvmap"
 )
 
-// A device that is not a store and holds something at either end is never
-// written to.
+// TestBlank checks that a device that is not a store and holds data at either end is never written
+// to.
 func TestBlank(t *testing.T) {
 	const size = 8 << 20
 	for _, c := range []struct {
 		at   nvmap.Off
-		want string // in the error; "" for none
+		want string // part of the error; "" for none
 	}{
-		{0, ""}, {4086, ""}, // not zero where a store begins: opening says so
+		{0, ""}, {4086, ""}, // not zero where a store begins: opening reports it
 		{64 << 10, "0x10000"}, {blankBytes - 1, "0xfffff"},
 		{size - 512, "0x7ffe00"}, {size - 1, "0x7fffff"}, {size - blankBytes, "0x700000"},
 	} {
@@ -46,8 +46,8 @@ func TestBlank(t *testing.T) {
 	}
 }
 
-// What a former store left between the ends is no obstacle, and not taken for
-// anything.
+// TestBlankInTheMiddle checks that bytes of an earlier store between the ends do not prevent a new
+// store, and are not taken for its contents.
 func TestBlankInTheMiddle(t *testing.T) {
 	const size = 16 << 20
 	dev := nvmap.NewMem(size)

@@ -10,38 +10,36 @@ import (
 	"nvkv/nvmap"
 )
 
-// Buddy is a second [Allocator], as simple as one can be that survives a crash:
-// it hands out powers of two, splits larger pieces in two halves, and joins the
-// halves again when both are free. The medium holds a magic word and the root,
-// and not a byte about what is allocated.
+// Buddy is a second [Allocator], and one of the simplest that survive a crash. It hands out powers
+// of two, splits larger pieces into halves, and joins the halves again when both are free. The
+// medium holds a magic word and the root, and no record of the allocated pieces.
 //
-// It wastes up to half of a piece, and a free costs time in the number of free
-// pieces: for structures of a few thousand pieces, and as the example of what an
-// Allocator must be.
+// It wastes up to half of a piece, and Free takes time proportional to the number of free pieces.
+// It suits structures of a few thousand pieces, and serves as an example of an Allocator.
 type Buddy struct {
 	m    *nvmap.Map
 	root Off
-	used map[Off]int              // order of each piece handed out
+	used map[Off]int              // order of each piece in use
 	free [buddyMaxOrder + 1][]Off // free pieces by order, ascending
-	end  Off                      // of the last chunk
-	err  error                    // why it cannot be used
+	end  Off                      // end of the last chunk
+	err  error                    // why the allocator cannot be used
 }
 
-// The first page holds two words; chunks of the largest order follow.
+// The first page holds two words. Chunks of the largest order follow.
 const (
 	buddyMagicOff  = 0
 	buddyRootOff   = 8
 	buddyHeadBytes = 16
 	buddyBase      = nvmap.PageBytes
 
-	buddyMinOrder = 6  // a line: pieces share none
+	buddyMinOrder = 6  // a line, so that pieces share none
 	buddyMaxOrder = 20 // 1 MiB
 
 	magicBuddy = 0x5944_4455_4276_6b01
 )
 
-// OpenBuddy opens the allocator on m, and makes one where the device is empty.
-// ErrNotStore: it holds something else. Recover comes next.
+// OpenBuddy opens the allocator on m, or makes one if the device is empty. ErrNotStore: the device
+// holds something else. The caller must call Recover next.
 func OpenBuddy(m *nvmap.Map) (*Buddy, error) {
 	if err := formatBuddy(m); err != nil {
 		return nil, err
@@ -52,7 +50,7 @@ func OpenBuddy(m *nvmap.Map) (*Buddy, error) {
 	}
 	le := binary.LittleEndian
 	if magic := le.Uint64(b[buddyMagicOff:]); magic != magicBuddy && magic != magicCreating {
-		return nil, fmt.Errorf("%w: the first bytes are %#016x", ErrNotStore, magic)
+		return nil, notStore(m)
 	}
 	root, ok := unpackRoot(le.Uint64(b[buddyRootOff:]))
 	if !ok {
@@ -61,8 +59,8 @@ func OpenBuddy(m *nvmap.Map) (*Buddy, error) {
 	return &Buddy{m: m, root: root, used: map[Off]int{}, end: buddyBase, err: ErrNotRecovered}, nil
 }
 
-// formatBuddy begins to make an empty allocator where there is nothing, or what a
-// crash left of making one (A1). Recover ends it.
+// formatBuddy begins to make an empty allocator if the device is empty or holds one whose creation
+// a crash ended (A1). Recover completes it.
 func formatBuddy(m *nvmap.Map) error {
 	absent, err := Absent(m)
 	if err != nil || !absent {
@@ -80,7 +78,7 @@ func formatBuddy(m *nvmap.Map) error {
 // orderOf returns the order of the smallest piece that holds n bytes.
 func orderOf(n int) int { return max(buddyMinOrder, bits.Len(uint(n-1))) }
 
-// Recover takes what walk keeps for used, and all the rest for free.
+// Recover marks the pieces that walk keeps as used, and all others as free; see Allocator.
 func (b *Buddy) Recover(walk func(keep func(o Off, n int) error) error) error {
 	if !errors.Is(b.err, ErrNotRecovered) {
 		return errors.New("alloc: recovered already")
@@ -108,9 +106,9 @@ func (b *Buddy) Recover(walk func(keep func(o Off, n int) error) error) error {
 	return b.err
 }
 
-// persist writes the head, which ends the creation of an allocator, and does it
-// again at every opening: what a killed process left may be visible without being
-// durable (R12).
+// persist writes the head, which completes the creation of an allocator. It writes it again at
+// every opening, because bytes that a killed process left may be visible without being durable
+// (R12).
 func (b *Buddy) persist() error {
 	var head [buddyHeadBytes]byte
 	le := binary.LittleEndian
@@ -140,8 +138,7 @@ func (b *Buddy) keep(o Off, n int) error {
 	return nil
 }
 
-// sorted returns what is used in ascending order, and an error where two pieces
-// overlap.
+// sorted returns the used pieces in ascending order. It returns an error if two pieces overlap.
 func (b *Buddy) sorted() ([]Off, error) {
 	used := make([]Off, 0, len(b.used))
 	for o := range b.used {
@@ -156,8 +153,8 @@ func (b *Buddy) sorted() ([]Off, error) {
 	return used, nil
 }
 
-// fill frees what is not used of the block at o, and returns what of used lies
-// beyond it.
+// fill frees the parts of the block at o that are not used. It returns the pieces of used beyond
+// the block.
 func (b *Buddy) fill(o Off, order int, used []Off) []Off {
 	end := o + 1<<order
 	switch {
@@ -173,7 +170,7 @@ func (b *Buddy) fill(o Off, order int, used []Off) []Off {
 
 func (b *Buddy) chunkFits() bool { return int64(b.end)+1<<buddyMaxOrder <= b.m.Size() }
 
-// Alloc hands out the first piece of the smallest order that has one.
+// Alloc returns the first free piece of the smallest sufficient order.
 func (b *Buddy) Alloc(n int) (Off, error) {
 	switch {
 	case b.err != nil:
@@ -217,7 +214,7 @@ func (b *Buddy) put(o Off, order int) {
 	b.free[order] = slices.Insert(b.free[order], i, o)
 }
 
-// Free takes a piece back and joins it with its buddy as long as that is free.
+// Free takes a piece back and joins it with its buddy, repeatedly, while the buddy is free.
 func (b *Buddy) Free(o Off) error {
 	if b.err != nil {
 		return b.err
@@ -240,15 +237,15 @@ func (b *Buddy) Free(o Off) error {
 	return nil
 }
 
-// Root returns the offset last set.
+// Root returns the offset last set, or 0.
 func (b *Buddy) Root() Off { return b.root }
 
-// SetRoot makes o the root.
+// SetRoot makes o the root; see Allocator.
 func (b *Buddy) SetRoot(o Off) error {
 	if b.err != nil {
 		return b.err
 	}
-	// A7: what o leads to is durable before the word that leads there.
+	// A7: the data that o refers to is durable before the root word refers to it.
 	if b.err = b.m.Fence(); b.err == nil {
 		b.err = writeWord(b.m, buddyRootOff, packRoot(o))
 	}

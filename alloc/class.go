@@ -2,12 +2,12 @@ package alloc
 
 import "nvkv/nvmap"
 
-// Kind says what a slab is cut into.
+// Kind is the use of a slab.
 type Kind uint8
 
-// The kinds. Their numbers are on the medium.
+// These are the kinds. Their numbers are on the medium.
 const (
-	KindFree   Kind = iota // nothing; never on the medium
+	KindFree   Kind = iota // the slab is free
 	KindRecord             // slots of one class, scanned by recovery
 	KindPage               // index pages of nvmap.PageBytes
 	KindBlock              // index blocks of BlockBytes
@@ -32,10 +32,9 @@ type ClassID uint8
 
 const minSlotBytes = 32
 
-// classes returns the slot sizes of record slabs of slabBytes bytes: steps of
-// 8 bytes up to 256, then eight steps to each doubling, and at the top what
-// divides a slab in 7, 6, 5 and 4. A record of a random size wastes about
-// 6 % beyond 256 bytes, 3 % below.
+// classes returns the slot sizes of record slabs of slabBytes bytes: steps of 8 bytes up to 256,
+// then sixteen steps to each doubling, and at the top a seventh, sixth, fifth and quarter of a
+// slab. A record of random size wastes about 3 %.
 func classes(slabBytes int) []int {
 	var sizes []int
 	top := slabBytes / 8
@@ -43,7 +42,7 @@ func classes(slabBytes int) []int {
 		sizes = append(sizes, n)
 	}
 	for base := 256; base < top; base *= 2 {
-		for n := base + base/8; n <= min(2*base, top); n += base / 8 {
+		for n := base + base/16; n <= min(2*base, top); n += base / 16 {
 			sizes = append(sizes, n)
 		}
 	}
@@ -53,7 +52,7 @@ func classes(slabBytes int) []int {
 	return sizes
 }
 
-// classTable maps sizes to classes. lookup has an entry per 8 bytes.
+// classTable maps sizes to classes. lookup has one entry per 8 bytes.
 type classTable struct {
 	size   []int
 	lookup []ClassID
@@ -73,7 +72,7 @@ func makeClassTable(slabBytes int) classTable {
 	return t
 }
 
-// largest returns the biggest slot size in bytes.
+// largest returns the largest slot size in bytes.
 func (t *classTable) largest() int { return t.size[len(t.size)-1] }
 
 // of returns the smallest class whose slots hold n bytes.
@@ -84,8 +83,8 @@ func (t *classTable) of(n int) (ClassID, bool) {
 	return t.lookup[(n+7)/8], true
 }
 
-// slotBytes returns the slot size of a slab of the given kind and class, or 0
-// where there is no such thing: what the medium says is checked here.
+// slotBytes returns the slot size of a slab of the given kind and class. It returns 0 if there is
+// no such kind or class: the arguments come from the medium.
 func (t *classTable) slotBytes(k Kind, c ClassID) int {
 	switch {
 	case k == KindRecord && int(c) < len(t.size):

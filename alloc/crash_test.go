@@ -8,22 +8,18 @@ import (
 	"slices"
 	"testing"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
 const (
-	tinyBytes = 1 << 20 // what a device of these tests can grow to
+	tinyBytes = 1 << 20 // maximum size of a device of these tests
 	tinySlab  = 4096
 	tinyGroup = 8
 )
 
-// imageLimit is how many states of the medium are tried at each fence.
-func imageLimit() int {
-	if testing.Short() {
-		return 8
-	}
-	return 60
-}
+// imageLimit returns the number of states of the medium to try at each fence.
+func imageLimit() int { return effort.Pick(8, 12, 60, 60) }
 
 var tiny = Options{SlabBytes: tinySlab, GroupSlabs: tinyGroup, Payload: []byte("0")}
 
@@ -45,7 +41,7 @@ type crashing struct {
 	err    error
 }
 
-// watch has check look at states that a crash may leave, from now on.
+// watch makes check examine states that a crash may leave, from now on.
 func watch(s *nvmap.Sim, check func(*nvmap.Map) error) *crashing {
 	c := &crashing{Sim: s}
 	try := func() {
@@ -68,7 +64,7 @@ func watch(s *nvmap.Sim, check func(*nvmap.Map) error) *crashing {
 	return c
 }
 
-// verdict fails the test if a crash left what must not be.
+// verdict fails the test if check returned an error.
 func (c *crashing) verdict(t *testing.T) {
 	t.Helper()
 	if c.err != nil {
@@ -80,8 +76,8 @@ func (c *crashing) verdict(t *testing.T) {
 	t.Logf("%d images", c.images)
 }
 
-// verdictWithout is verdict for a test that has switched rules off: it must have
-// objected.
+// verdictWithout is verdict for a test that has switched rules off: then check must have returned
+// an error.
 func (c *crashing) verdictWithout(t *testing.T, off Rules) {
 	t.Helper()
 	switch {
@@ -94,8 +90,8 @@ func (c *crashing) verdictWithout(t *testing.T, off Rules) {
 	}
 }
 
-// TestA1CrashWhileCreating: a crash while a store is created leaves a device
-// that counts as absent, and can be formatted, or an empty store.
+// TestA1CrashWhileCreating checks that a crash during the creation of a store leaves an empty
+// store, or a device that counts as absent and can be formatted.
 func TestA1CrashWhileCreating(t *testing.T) {
 	crashCreation(t, 0)
 	crashCreation(t, RuleA1)
@@ -132,8 +128,8 @@ func crashCreation(t *testing.T, off Rules) {
 	}
 }
 
-// TestA2CrashWhileFlipping: a crash leaves the superblock before or the new one,
-// and writing on from there is as safe.
+// TestA2CrashWhileFlipping checks that a crash leaves the old superblock or the new one, and that
+// later writes are as safe.
 func TestA2CrashWhileFlipping(t *testing.T) {
 	s := nvmap.NewSim(nvmap.NewMem(tinyBytes))
 	m := mapOf(t, s)
@@ -164,9 +160,9 @@ func TestA2CrashWhileFlipping(t *testing.T) {
 	c.verdict(t)
 }
 
-// crashAgain is the opening after a crash: it writes the superblock that it
-// found again (R12), then one of its own, and is crashed in both. What a killed
-// process left may still be lost until the first is through.
+// crashAgain is the opening after a crash. It writes the superblock that it found again (R12), then
+// a new one, and is crashed during both. Bytes that a killed process left may be lost until the
+// first write is complete.
 func crashAgain(m *nvmap.Map, before, found string) (err error) {
 	r, err := Open(m)
 	if err != nil {
@@ -205,8 +201,8 @@ func hasPayload(im *nvmap.Image, legal []string) error {
 	return err
 }
 
-// TestA3RottenSuperblocks: one rotten copy is made good by the other; two of a
-// pair are corruption, also where the other pair is whole.
+// TestA3RottenSuperblocks checks that the other copy replaces a damaged one, and that two damaged
+// copies of a pair are corruption, even if the other pair is good.
 func TestA3RottenSuperblocks(t *testing.T) {
 	for pair := range uint64(2) {
 		s := nvmap.NewSim(nvmap.NewMem(tinyBytes))
@@ -229,8 +225,8 @@ func TestA3RottenSuperblocks(t *testing.T) {
 	}
 }
 
-// TestA4CrashWhileCarving: a crash between a carving and its fence leaves the
-// slab as it was or as it is, never between the two.
+// TestA4CrashWhileCarving checks that a crash between a carving and its fence leaves the old
+// identity of the slab or the new one, and no mixture.
 func TestA4CrashWhileCarving(t *testing.T) {
 	s := nvmap.NewSim(nvmap.NewMem(tinyBytes))
 	m := mapOf(t, s)
@@ -282,17 +278,17 @@ func TestA4CrashWhileCarving(t *testing.T) {
 	c.verdict(t)
 }
 
-// onMedium returns the class that a slab's descriptor states.
+// onMedium returns the class in a slab's descriptor.
 func onMedium(t *testing.T, m *nvmap.Map, r *Region, i int) ClassID {
 	t.Helper()
-	_, class, _, ok := unpackIdentity(binary.LittleEndian.Uint64(m.View(r.geo.descOff(i), 8)))
+	_, class, _, ok := descKeyOf(r.id, i).unpackIdentity(binary.LittleEndian.Uint64(m.View(r.geo.descOff(i), 8)))
 	if !ok {
 		t.Fatalf("slab %d has no identity", i)
 	}
 	return class
 }
 
-// dropCurrent makes every slab that is being filled an ordinary one.
+// dropCurrent makes every current slab an ordinary one.
 func (r *Region) dropCurrent() {
 	for l := range r.lists {
 		if i := r.lists[l].cur; i != none {
@@ -302,8 +298,8 @@ func (r *Region) dropCurrent() {
 	}
 }
 
-// TestA5CrashWhileGrowing: the slabs that a crash leaves are whole groups with
-// headers and without identities, also on a device that held something else.
+// TestA5CrashWhileGrowing checks that the slabs that a crash leaves are whole groups with headers
+// and without identities, also on a device with earlier contents.
 func TestA5CrashWhileGrowing(t *testing.T) {
 	crashGrowth(t, 0)
 	crashGrowth(t, RuleA5)
@@ -343,9 +339,8 @@ func crashGrowth(t *testing.T, off Rules) {
 	c.verdictWithout(t, off)
 }
 
-// TestR12HeadIsWrittenAgain: a process dies while it creates or grows a store,
-// and the next one relies on the head that it sees. After its opening, a power
-// failure must not take the head back.
+// TestR12HeadIsWrittenAgain lets a process die while it creates or grows a store, and the next one
+// relies on the head that it sees. After that opening a power failure must not lose the head.
 func TestR12HeadIsWrittenAgain(t *testing.T) {
 	s := nvmap.NewSim(nvmap.NewMem(tinyBytes))
 	m := mapOf(t, s)
@@ -369,7 +364,7 @@ func TestR12HeadIsWrittenAgain(t *testing.T) {
 	}
 }
 
-// relyOn opens what a killed process left, if it is a store, and crashes it.
+// relyOn opens the device that a killed process left, if it is a store, and crashes it.
 func relyOn(t *testing.T, s *nvmap.Sim) error {
 	m := mapOf(t, s)
 	if absent, err := Absent(m); absent || err != nil {
@@ -394,7 +389,7 @@ func relyOn(t *testing.T, s *nvmap.Sim) error {
 	return nil
 }
 
-// TestA6MapOfLostCheckpoint: the map of a checkpoint that did not flip counts
+// TestA6MapOfLostCheckpoint checks that the map of a checkpoint that did not flip does not count,
 // neither at the next opening nor when later superblocks have its generation.
 func TestA6MapOfLostCheckpoint(t *testing.T) {
 	if err := loseCheckpoint(t, 0); err != nil {
@@ -430,8 +425,8 @@ func loseCheckpoint(t *testing.T, off Rules) (wrong error) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ambiguous, err := r.LoadMaps(checkpoint); len(ambiguous) > 0 || err != nil {
-			t.Fatalf("ambiguous %v, %v", ambiguous, err)
+		if _, unclean, err := r.LoadMaps(checkpoint); len(unclean) > 0 || err != nil {
+			t.Fatalf("unclean %v, %v", unclean, err)
 		}
 		r.Ready()
 		if !r.IsLive(kept) || r.IsLive(gone) != live {
@@ -441,15 +436,15 @@ func loseCheckpoint(t *testing.T, off Rules) (wrong error) {
 	}
 	checkpoint := flip(r)
 	r.ClearLive(gone)
-	if err := r.WriteMaps(r.FreezeMaps(), r.Generation()+1); err != nil { // and then the power went
+	if err := r.WriteMaps(r.FreezeMaps(), r.Generation()+1); err != nil { // then the power failed
 		t.Fatal(err)
 	}
-	for range 3 { // openings write superblocks of their own
+	for range 3 { // openings that each write a superblock
 		if err := opened(checkpoint, true).WriteSuper(nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	checkpoint = flip(opened(checkpoint, true)) // nothing changed, and yet
+	checkpoint = flip(opened(checkpoint, true)) // nothing has changed, but maps must be written
 	opened(checkpoint, true)
 	return wrong
 }

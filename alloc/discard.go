@@ -6,27 +6,25 @@ import (
 	"slices"
 )
 
-// A free slab need not have blocks behind it: a file system gets them back, so
-// that a store that shrank takes less of it. The slab has blocks again before it
-// is carved (A11). Which free slabs have blocks is known in DRAM only; after an
-// opening nobody knows, and Allocate is asked before one is used. The reserve
-// counts those that surely have some: what a full file system would have to give
-// is no reserve.
+// A free slab need not have blocks behind it. The store gives blocks back to the file system, so
+// that a store that shrank occupies less of it. A slab must have blocks again before it is carved
+// (A11). The region records only in DRAM which free slabs have blocks. After an opening that is
+// unknown, and the region calls Allocate before it uses a free slab. The reserve counts only slabs
+// that certainly have blocks, because a full file system may have none to give.
 //
-//   - A10. A slab's blocks are given back only while it is free, and after a
-//     checkpoint has flipped that was frozen while it was free: nothing that a
-//     recovery may look at lies in it, no tombstone for instance. Headers,
-//     descriptors and maps are spared.
-//   - A11. A slab that may have no blocks gets them before it is carved: a file
-//     system that is full is an error of whoever needs the slab, never a fault.
-//   - A12. When free groups are cut off the end, the size word names fewer slabs,
-//     fenced, before the device is cut: a device is never shorter than it says.
+//   - A10. A slab's blocks are given back only while it is free, and only after the flip of a
+//     checkpoint that was frozen while it was free. Then nothing that a recovery may read lies in
+//     it, such as a tombstone. Blocks of headers, descriptors and maps are never given back.
+//   - A11. A slab that may have no blocks gets them before it is carved. If the file system is
+//     full, the caller that needs the slab gets an error, never a fault.
+//   - A12. When free groups are cut off the end, the size word names fewer slabs, fenced, before
+//     the device is cut. So a device is never shorter than its size word says.
 
 // blocks says whether the device has blocks behind a free slab.
 type blocks uint8
 
 const (
-	blocksUnknown blocks = iota // since the opening
+	blocksUnknown blocks = iota // not known since the opening
 	blocksThere
 	blocksGone
 )
@@ -47,7 +45,7 @@ func (r *Region) back(i int) error {
 	return nil
 }
 
-// setBlocks says what is behind slab i, which is free and can be had.
+// setBlocks records the blocks of slab i, which is free and can be allocated.
 func (r *Region) setBlocks(i int, b blocks) {
 	s := &r.slabs[i]
 	r.countBlocks(s.blocks, -1)
@@ -64,24 +62,24 @@ func (r *Region) countBlocks(b blocks, d int) {
 	}
 }
 
-// unsure returns how many free slabs nobody has asked Allocate for since the
-// opening.
+// unsure returns the number of free slabs whose blocks are not known.
 func (r *Region) unsure() int { return r.freeSlabs - r.sureSlabs - r.goneSlabs }
 
-// backTries bounds how many slabs are asked blocks for in a row on a file system
-// that is full: whoever asks holds others up.
+// backTries bounds the slabs in a row for which blocks are asked of a full file system, because
+// other callers wait meanwhile.
 const backTries = 256
 
-// errNoBlocks is what callers get who are not urgent while the reserve still
-// looks for slabs that have blocks.
+// errNoBlocks is the error of a caller that is not urgent, while the reserve still searches for
+// slabs with blocks.
 var errNoBlocks = fmt.Errorf("%w: %d free slabs in a row got no blocks", ErrFull, backTries)
 
-// secure makes the reserve, and a slab for the caller, of slabs that have blocks,
-// as far as nobody knows whether they do, and says whether that is settled. An opening finds the slabs
-// that were left with blocks at the end: TakeDiscardable begins at the front.
+// secure makes sure that the reserve, and one more slab for the caller, consist of slabs with
+// blocks, by asking Allocate for slabs whose blocks are not known. It returns false if that needs
+// further calls. It begins at the end of the device, where an opening finds slabs that kept their
+// blocks, because TakeDiscardable begins at the front.
 func (r *Region) secure() bool {
 	for range backTries {
-		if r.sureSlabs > r.reserve || r.unsure() == 0 || r.readOnly {
+		if r.sureSlabs > r.keep(KindRecord, false) || r.unsure() == 0 || r.readOnly {
 			return true
 		}
 		i := r.lastUnsure()
@@ -89,13 +87,13 @@ func (r *Region) secure() bool {
 			return true
 		}
 		if err := r.back(int(i)); err != nil && !errors.Is(err, ErrFull) {
-			return true // whoever takes it meets the error
+			return true // the caller that takes the slab gets the error
 		}
 	}
 	return false
 }
 
-// lastUnsure returns the next free slab that nobody knows of, downwards, or none.
+// lastUnsure returns the next free slab downwards whose blocks are not known, or none.
 func (r *Region) lastUnsure() int32 {
 	for range r.slabs {
 		if r.secureHint--; r.secureHint < 0 || r.secureHint >= len(r.slabs) {
@@ -108,8 +106,8 @@ func (r *Region) lastUnsure() int32 {
 	return none
 }
 
-// have makes free slab i one that the caller can have, with blocks, who must
-// leave so many that surely have some.
+// have gives free slab i blocks for the caller. The caller must leave keep slabs that certainly
+// have blocks.
 func (r *Region) have(i int32, keep int) error {
 	if r.slabs[i].blocks == blocksThere && r.sureSlabs <= keep && r.sureSlabs < r.freeSlabs {
 		return fmt.Errorf("%w: the last %d slabs with blocks are kept", ErrFull, keep)
@@ -117,8 +115,8 @@ func (r *Region) have(i int32, keep int) error {
 	return r.back(int(i))
 }
 
-// haveOther finds another free slab where the one that is next cannot be had:
-// one that has blocks, if the caller may take it, or one that gets them.
+// haveOther returns another free slab if the next one cannot be had: one that has blocks, if the
+// caller may take it, or one that gets them.
 func (r *Region) haveOther(keep int) (int32, error) {
 	if r.sureSlabs > keep {
 		return r.freeWith(blocksThere), nil
@@ -135,7 +133,7 @@ func (r *Region) haveOther(keep int) (int32, error) {
 	return none, fmt.Errorf("%w: no free slab has blocks, but for %d that are kept", ErrFull, r.sureSlabs)
 }
 
-// freeWith returns the next free slab with what b says behind it, or none.
+// freeWith returns the next free slab whose blocks are in state b, or none.
 func (r *Region) freeWith(b blocks) int32 {
 	for range r.slabs {
 		i := r.blocksHint % len(r.slabs)
@@ -147,28 +145,28 @@ func (r *Region) freeWith(b blocks) int32 {
 	return none
 }
 
-// DiscardMost bounds the stretch that TakeDiscardable returns, in slabs: giving
-// blocks back takes a file system a moment for each of them.
+// DiscardMost bounds the stretch that TakeDiscardable returns, in slabs. A file system needs some
+// time to give back the blocks of each slab.
 const DiscardMost = 64
 
-// Discardable returns how many bytes of free slabs may have blocks that could be
-// given back: those beyond the reserve and a stock for what is written next.
+// Discardable returns the bytes of free slabs whose blocks may be given back: those beyond the
+// reserve and a stock for coming writes.
 func (r *Region) Discardable() int64 {
 	return int64(max(0, r.freeSlabs-r.goneSlabs-r.stock())) * int64(r.geo.slabBytes)
 }
 
-// stock is how many free slabs keep their blocks: a sixteenth of those in use.
+// stock returns the number of free slabs that keep their blocks: the reserve and a sixteenth of the
+// slabs in use, at least stockSlabs.
 func (r *Region) stock() int {
 	return r.reserve + max(stockSlabs, (len(r.slabs)-r.freeSlabs)/16)
 }
 
 const stockSlabs = 12
 
-// TakeDiscardable takes a stretch of free slabs, in use by nobody since before
-// the checkpoint of an interval was frozen, out of what can be allocated (A10).
-// It begins to look at slab from, and says where to go on; length is 0 when
-// there is none. The caller discards it, which needs no turn, and gives it back
-// with GiveDiscarded.
+// TakeDiscardable withdraws a stretch of free slabs from allocation (A10). All of them have been
+// free since before the freeze of a checkpoint that has flipped; flipped is its interval. It
+// searches from slab from on, and returns the slab at which to continue. length is 0 if there is
+// none. The caller calls Discard, which needs no turn, and then GiveDiscarded.
 func (r *Region) TakeDiscardable(from int, flipped uint64) (first, length, next int) {
 	if r.readOnly || r.Discardable() == 0 && r.off&RuleA10 == 0 {
 		return 0, 0, len(r.slabs)
@@ -205,14 +203,13 @@ func (r *Region) take(first, length, next int) (int, int, int) {
 	return first, length, next
 }
 
-// Discard gives the blocks of a stretch back that was taken. It is safe beside
-// everything.
+// Discard gives back the blocks of a stretch that TakeDiscardable returned. It may run concurrently
+// with all other methods.
 func (r *Region) Discard(first, length int) error {
 	return r.m.Discard(r.geo.slabOff(first), int64(length)*int64(r.geo.slabBytes))
 }
 
-// GiveDiscarded makes a stretch that was taken free again; gone says whether its
-// blocks may be gone.
+// GiveDiscarded makes such a stretch available again. gone says whether its blocks may be gone.
 func (r *Region) GiveDiscarded(first, length int, gone bool) {
 	for i := first; i < first+length; i++ {
 		r.slabs[i].away = false
@@ -225,14 +222,14 @@ func (r *Region) GiveDiscarded(first, length int, gone bool) {
 	}
 }
 
-// tailSlabs returns how many slabs remain when free groups are cut off the end;
-// the first group stays.
+// tailSlabs returns the number of slabs that remain if free groups are cut off the end. The first
+// group always stays.
 func (r *Region) tailSlabs() int {
 	n := len(r.slabs)
 	for n > r.geo.groupSlabs {
 		first := (n - 1) &^ (r.geo.groupSlabs - 1)
 		for i := first; i < n; i++ {
-			if !r.geo.isMeta(i) && r.slabs[i].kind != KindFree {
+			if !r.geo.isMeta(i) && !r.canBeCut(&r.slabs[i]) {
 				return n
 			}
 		}
@@ -241,10 +238,16 @@ func (r *Region) tailSlabs() int {
 	return n
 }
 
-// Truncate cuts free groups off the end of the device, if it can be cut, and
-// returns by how many bytes. It is for the end of an opening: nobody reads or
-// writes any more, and the last checkpoint has flipped and has those groups
-// empty. A12: the size word names fewer slabs, fenced, before the device is cut.
+// canBeCut reports whether a slab is free, has no map that counts, and has no mark of this
+// interval. Beyond the size word such a mark would show that the medium lost a write (lookBehind).
+func (r *Region) canBeCut(s *slab) bool {
+	return s.kind == KindFree && s.adds == 0 && s.touched < r.interval && s.mark < r.interval
+}
+
+// Truncate cuts free groups off the end of the device, if the device supports that, and returns the
+// number of bytes cut. Call it when closing: nothing reads or writes any more, and in the last
+// checkpoint, which has flipped, those groups are empty. A12: the size word names fewer slabs,
+// fenced, before the device is cut.
 func (r *Region) Truncate() (int64, error) {
 	dev, ok := r.m.Device().(interface {
 		CanTruncate() bool
@@ -273,5 +276,6 @@ func (r *Region) Truncate() (int64, error) {
 		}
 	}
 	r.slabs = r.slabs[:n]
+	r.size()
 	return cut, nil
 }

@@ -7,7 +7,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// fullDevice is a device whose file system has no blocks left once it is full.
+// fullDevice is a device whose file system has no blocks left when full is set.
 type fullDevice struct {
 	nvmap.Device
 	full bool
@@ -20,8 +20,8 @@ func (d *fullDevice) Allocate(off nvmap.Off, n int64) error {
 	return d.Device.Allocate(off, n)
 }
 
-// TestReserveHasBlocks: what is kept for those who give space back is there when
-// the file system is full, although free slabs without blocks are there too.
+// TestReserveHasBlocks checks that the kept room has blocks when the file system is full, although
+// there are also free slabs without blocks.
 func TestReserveHasBlocks(t *testing.T) {
 	dev := &fullDevice{Device: nvmap.NewMem(4 << 20)}
 	m := mapOf(t, dev)
@@ -69,17 +69,17 @@ func TestReserveHasBlocks(t *testing.T) {
 		t.Error("no room for anybody")
 	}
 	perSlab := r.geo.slabBytes / r.table.slotBytes(KindRecord, class)
-	if n := len(take(true)); n < reserveSlabs*perSlab {
-		t.Errorf("%d slots for urgent callers, %d slabs of %d are reserved", n, reserveSlabs, perSlab)
+	if n := len(take(true)); n < minKept*perSlab {
+		t.Errorf("%d slots for urgent callers, %d slabs of %d are reserved", n, minKept, perSlab)
 	}
 }
 
-// holes is a device of which some ranges have no blocks, on a file system that
-// has none left once it is full.
+// holes is a device with ranges that have no blocks, on a file system that has none left when full
+// is set.
 type holes struct {
 	nvmap.Device
 	full    bool
-	without map[nvmap.Off]bool // slabs, by where they begin
+	without map[nvmap.Off]bool // slabs without blocks, by offset
 	failed  int
 }
 
@@ -92,9 +92,9 @@ func (d *holes) Allocate(off nvmap.Off, n int64) error {
 	return d.Device.Allocate(off, n)
 }
 
-// TestReserveAfterOpening: after an opening nobody knows which free slabs have
-// blocks. On a file system that others have filled meanwhile, those that have
-// are kept for whoever gives space back, wherever they lie.
+// TestReserveAfterOpening checks the reserve after an opening, when it is not known which free
+// slabs have blocks. On a file system that others have filled meanwhile, the slabs with blocks must
+// be kept for urgent callers, wherever they lie.
 func TestReserveAfterOpening(t *testing.T) {
 	for name, kept := range map[string]func(i, n int) bool{
 		"at the front":        func(i, _ int) bool { return i < 40 },
@@ -111,9 +111,9 @@ func TestReserveAfterOpening(t *testing.T) {
 			}
 			r := mustOpenReady(t, m)
 			class, _ := r.ClassFor(r.LargestSlot())
-			for takeAll(t, r, class, false) > 0 { // makes the device as large as it can be
+			for takeAll(t, r, class, false) > 0 { // grows the device to its maximum
 			}
-			r = mustOpenReady(t, m) // no map was written: all slabs are free
+			r = mustOpenReady(t, m) // no map was written, so all slabs are free
 			had := 0
 			for i := range r.slabs {
 				if r.geo.isMeta(i) {
@@ -135,11 +135,11 @@ func TestReserveAfterOpening(t *testing.T) {
 				}
 			}
 			anybody := takeAll(t, r, class, false) / perSlab
-			if want := had - reserveSlabs; anybody < want {
+			if want := had - minKept; anybody < want {
 				t.Errorf("%d slabs for anybody, %d have blocks", anybody, had)
 			}
-			if n := takeAll(t, r, class, true) / perSlab; n < reserveSlabs {
-				t.Errorf("%d slabs for urgent callers, %d are reserved; %d had blocks", n, reserveSlabs, had)
+			if n := takeAll(t, r, class, true) / perSlab; n < minKept {
+				t.Errorf("%d slabs for urgent callers, %d are reserved; %d had blocks", n, minKept, had)
 			}
 			if r.Check(func(o Off, what string) { t.Error(o, what) }) > 0 {
 				t.Error("the books are wrong")
@@ -170,7 +170,7 @@ func takeAll(t *testing.T, r *Region, class ClassID, urgent bool) (n int) {
 			n++
 		case !errors.Is(err, ErrFull):
 			t.Fatal(err)
-		case tries > 10: // each looks a little further for blocks
+		case tries > 10: // each call searches a little further for blocks
 			return n
 		default:
 			tries++
@@ -178,8 +178,8 @@ func takeAll(t *testing.T, r *Region, class ClassID, urgent bool) (n int) {
 	}
 }
 
-// TestGrowthIsBounded: a large store does not hold up whoever needs room until a
-// twenty-fifth of it has been allocated.
+// TestGrowthIsBounded checks that a large store does not grow by a whole twenty-fifth in one step,
+// because the caller waits meanwhile.
 func TestGrowthIsBounded(t *testing.T) {
 	m := mapOf(t, nvmap.NewMem(1<<30))
 	if err := Format(m, Options{}); err != nil {
@@ -187,7 +187,7 @@ func TestGrowthIsBounded(t *testing.T) {
 	}
 	r := mustOpenReady(t, m)
 	class, _ := r.ClassFor(r.LargestSlot())
-	most := growBytesMost/r.geo.slabBytes + r.geo.groupSlabs // a group's metadata, or an extent's end
+	most := growBytesMost/r.geo.slabBytes + r.geo.groupSlabs // a group's metadata, or the end of an extent
 	for grown := 0; grown < 2; {
 		before := r.SlabCount()
 		if _, err := r.AllocRecord(class, false); err != nil {

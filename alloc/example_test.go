@@ -9,10 +9,10 @@ import (
 	"nvkv/nvmap"
 )
 
-// A region used without package kv: a list of greetings, each in a slot of its
-// own, reached from an array of offsets in the superblock's payload.
+// This example uses a Region without package kv. It stores greetings, each in a slot, and an array
+// of their offsets in the superblock's payload.
 func Example() {
-	dev := nvmap.NewMem(16 << 20) // of no use after the process; a path would be given to nvmap.OpenDevice
+	dev := nvmap.NewMem(16 << 20) // in memory; nvmap.OpenDevice opens a device that outlives the process
 	m, err := nvmap.NewMap(dev, nil)
 	if err != nil {
 		log.Fatal(err)
@@ -35,7 +35,7 @@ func Example() {
 
 const greetingBytes = 64
 
-// writeGreetings stores all, then makes them count at one instant.
+// writeGreetings stores all greetings, then makes them count atomically.
 func writeGreetings(m *nvmap.Map, greetings ...string) error {
 	r, err := alloc.Open(m)
 	if err != nil {
@@ -50,7 +50,7 @@ func writeGreetings(m *nvmap.Map, greetings ...string) error {
 		if err != nil {
 			return err
 		}
-		if err := r.Touch(off); err != nil { // what the slab is cut into, beside what is in it
+		if err := r.Touch(off); err != nil { // writes the identity of the slab, for the same fence as the slot
 			return err
 		}
 		if err := m.Write(off, append([]byte{byte(len(g))}, g...)); err != nil {
@@ -69,13 +69,13 @@ func writeGreetings(m *nvmap.Map, greetings ...string) error {
 	return r.WriteSuper(payload)
 }
 
-// readGreetings opens the region anew, as after a crash.
+// readGreetings opens the region again, as after a crash.
 func readGreetings(m *nvmap.Map) error {
 	r, err := alloc.Open(m)
 	if err != nil {
 		return err
 	}
-	if _, err := r.LoadMaps(r.Generation()); err != nil {
+	if _, _, err := r.LoadMaps(r.Generation()); err != nil {
 		return err
 	}
 	r.Ready()
@@ -92,7 +92,7 @@ func readGreetings(m *nvmap.Map) error {
 	return nil
 }
 
-// Runs hold what is larger than the largest slot.
+// This example stores data larger than the largest slot in runs.
 func ExampleRegion_AllocRuns() {
 	m, err := nvmap.NewMap(nvmap.NewMem(16<<20), nil)
 	if err != nil {

@@ -1,29 +1,32 @@
 package alloc
 
-// Index slabs gather in extents: stretches of extentBytes, aligned, so that
-// the DRAM mirror behind them can be huge pages. A random walk down the tree
-// then misses the TLB seldom, and what the mirror commits is dense. Records
-// keep out of an extent that has index slabs as long as there is room elsewhere.
+// Index slabs gather in extents: aligned stretches of extentBytes, so that the DRAM mirror behind
+// them can use huge pages. A random descent of the tree then has few TLB misses, and the memory
+// that the mirror commits is dense. Records avoid extents with index slabs as long as there is room
+// elsewhere.
 const (
 	extentBytes = 2 << 20
-	// extentsFrom is the size of a region, in bytes, below which index slabs
-	// lie anywhere: a small store does not grow by megabytes for them.
+	// extentsFrom is the size of a region, in bytes, below which index slabs may lie anywhere: a
+	// small store should not grow by megabytes for them.
 	extentsFrom = 8 << 20
+	// scatterFrom is the number of free slabs, beyond the reserve, from which index slabs lie
+	// anywhere instead of making the region grow.
+	scatterFrom = 8
 )
 
-// extent counts the slabs of one stretch.
+// extent counts the slabs of one extent.
 type extent struct {
-	slabs int16 // usable ones that exist
+	slabs int16 // usable slabs that exist
 	free  int16
-	index bool // index slabs gather here
+	index bool // it gathers index slabs
 }
 
 func (r *Region) extentOf(i int) int { return int(r.geo.slabOff(i) / extentBytes) }
 
-// extentSlabs is how many usable slabs a whole extent has.
+// extentSlabs returns the number of slabs in a whole extent.
 func (r *Region) extentSlabs() int { return extentBytes / r.geo.slabBytes }
 
-// addSlab tells the extents of a new usable slab.
+// addSlab adds new usable slab i to its extent.
 func (r *Region) addSlab(i int) {
 	e := r.extentOf(i)
 	for len(r.extents) <= e {
@@ -36,14 +39,14 @@ func (r *Region) addSlab(i int) {
 	}
 }
 
-// removeSlab is the inverse of addSlab, for one that is free.
+// removeSlab is the inverse of addSlab for a free slab.
 func (r *Region) removeSlab(i int) {
 	r.countFree(int32(i), -1)
 	r.extents[r.extentOf(i)].slabs--
 	r.usable--
 }
 
-// countFree follows a slab becoming free (+1) or not (-1).
+// countFree updates the counts and sets when slab i becomes free (+1) or stops being free (-1).
 func (r *Region) countFree(i int32, d int) {
 	r.freeSlabs += d
 	r.countBlocks(r.slabs[i].blocks, d)
@@ -52,20 +55,23 @@ func (r *Region) countFree(i int32, d int) {
 	if e.index {
 		r.freeIndex += d
 	}
+	if set := r.freeIn(int(i)); d > 0 {
+		set.add(int(i))
+	} else {
+		set.remove(int(i))
+	}
 }
 
-// gather makes extent e one where index slabs gather.
+// gather makes extent e gather index slabs.
 func (r *Region) gather(e int) {
-	x := &r.extents[e]
-	if x.index {
+	if r.extents[e].index {
 		return
 	}
-	x.index = true
-	r.freeIndex += int(x.free)
+	r.setGathering(e, true)
 	r.m.PreferHuge(Off(e)*extentBytes, extentBytes)
 }
 
-// gatherAll finds the extents that have index slabs, when a store is opened.
+// gatherAll finds the extents with index slabs when a store is opened.
 func (r *Region) gatherAll() {
 	for i := range r.slabs {
 		if e := r.extentOf(i); isIndex(r.slabs[i].kind) && r.whole(e) {
@@ -74,20 +80,27 @@ func (r *Region) gatherAll() {
 	}
 }
 
-// whole says whether all of an extent is usable slabs.
-func (r *Region) whole(e int) bool { return int(r.extents[e].slabs) == r.extentSlabs() }
+// whole reports whether all slabs of an extent exist. Some may hold metadata.
+func (r *Region) whole(e int) bool {
+	first := r.geo.slabOf(Off(e) * extentBytes)
+	end := first + r.extentSlabs()
+	return e > 0 && end <= len(r.slabs) && int(r.extents[e].slabs)+r.metaCount(first, end) == r.extentSlabs()
+}
 
 func isIndex(k Kind) bool { return k == KindPage || k == KindBlock }
 
-// indexSlab returns a free slab of an extent where index slabs gather, making
-// a wholly free one such an extent where there is none with room; none if that
-// cannot be, or does not pay yet. Behind an error other than ErrFull the next
-// fence may not cover what was written.
+// indexSlab returns a free slab of an extent that gathers index slabs. If none has room, it makes a
+// wholly free extent gather them, growing the region if necessary. It returns none if there is no
+// such extent or it does not pay yet. After an error other than ErrFull the next fence may not
+// cover earlier writes.
 func (r *Region) indexSlab() (int32, error) {
 	if r.geo.sizeOf(len(r.slabs)) < extentsFrom || r.extentSlabs() < 2 {
 		return none, nil
 	}
 	e := r.indexExtent()
+	if e == none && r.freeSlabs > r.reserve+scatterFrom {
+		return none, nil // do not grow while other slabs are free
+	}
 	if e == none {
 		if err := r.growExtent(); err != nil {
 			return none, err
@@ -127,8 +140,7 @@ func (r *Region) indexExtent() int {
 	return whole
 }
 
-// growExtent grows the region until it ends with a whole free extent, where that
-// can be.
+// growExtent grows the region so that it ends with a whole free extent, if possible.
 func (r *Region) growExtent() error {
 	old := len(r.slabs)
 	for n := 1; n <= 2*r.geo.groupSlabs; n++ {

@@ -7,9 +7,9 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestGrowthForIndexSlabs: what fails when a region grows to have a stretch for
-// index slabs reaches the caller, who must not go on as if its fences had been
-// good. That there is no room is no failure: the slab lies elsewhere.
+// TestGrowthForIndexSlabs checks that an error during growth for index slabs reaches the caller,
+// who must not rely on the fences. A lack of room is no error here: the slab is then taken from
+// elsewhere.
 func TestGrowthForIndexSlabs(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -11,7 +11,7 @@ import (
 
 const formatDoc = "../docs/format.md"
 
-// formatMap is a new store of tiny slabs whose id is not drawn at random.
+// formatMap returns the map of a new store of tiny slabs with a fixed id.
 func formatMap(t *testing.T) *nvmap.Map {
 	t.Helper()
 	dev := nvmap.NewMem(1 << 24)
@@ -34,8 +34,8 @@ func formatMap(t *testing.T) *nvmap.Map {
 	return m
 }
 
-// TestFormat writes a small region by hand and compares its bytes, decoded by
-// the tables of docs/format.md, with testdata/format.
+// TestFormat writes a small region by hand, decodes its bytes by the tables of docs/format.md, and
+// compares them with testdata/format.
 func TestFormat(t *testing.T) {
 	m := formatMap(t)
 	r, err := Open(m)
@@ -69,9 +69,11 @@ func TestFormat(t *testing.T) {
 	}
 	checkpoint := func(payload string) {
 		t.Helper()
-		must(r.WriteMaps(r.FreezeMaps(), r.Generation()+1))
+		maps := r.FreezeMaps()
+		must(r.WriteMaps(maps, r.Generation()+1))
 		must(m.Fence())
 		must(r.WriteSuper([]byte(payload)))
+		r.CountMaps(maps)
 	}
 	checkpoint("first checkpoint")
 	r.ClearLive(first)
@@ -81,7 +83,9 @@ func TestFormat(t *testing.T) {
 	doc := layout.Read(t, formatDoc)
 	d := layout.NewDump(t, doc, slices.Clone(m.View(0, int(m.Size()))))
 	space := d.Space()
-	space.LoadMaps(r.Generation())
+	if digest := space.LoadMaps(r.Generation()); digest != r.digest {
+		t.Errorf("digest of the maps %#x, should be %#x", r.digest, digest)
+	}
 	d.Unexplained()
 	d.Golden(filepath.Join("testdata", "format"))
 
@@ -98,7 +102,7 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// TestFormatConstants: the document's offsets are the code's.
+// TestFormatConstants checks that the offsets in the document are those of the code.
 func TestFormatConstants(t *testing.T) {
 	doc := layout.Read(t, formatDoc)
 	for _, f := range []struct {
@@ -123,8 +127,8 @@ func TestFormatConstants(t *testing.T) {
 	}
 }
 
-// TestFormatClasses: the document's slot sizes and places are the code's, for
-// every slab size.
+// TestFormatClasses checks that the slot sizes and places in the document are those of the code,
+// for every slab size.
 func TestFormatClasses(t *testing.T) {
 	doc := layout.Read(t, formatDoc)
 	d := layout.NewDump(t, doc, nil)
@@ -132,7 +136,7 @@ func TestFormatClasses(t *testing.T) {
 		for _, group := range []int{8, 64, 65536} {
 			geo, err := makeGeometry(slab, group)
 			if err != nil {
-				continue // too much metadata for so few bytes
+				continue // the metadata is too large
 			}
 			said := d.Geometry(slab, group)
 			if said.First != geo.superBytes || said.MetaSlabs != geo.metaSlabs || said.MapBytes != geo.mapBytes {

@@ -2,9 +2,9 @@ package alloc
 
 import "sync/atomic"
 
-// identities holds what every slab is carved into, eight bytes a slab, for
-// readers that take no lock: the descriptors on the medium say the same in a
-// line a slab, which a scan in random order would miss the cache for.
+// identities holds the identity of every slab, eight bytes each, for readers that take no lock. The
+// descriptors on the medium hold the same in a line per slab, so a scan in random order would miss
+// the cache at each of them.
 //
 // Chunks are added as the region grows and never move.
 type identities struct {
@@ -15,12 +15,12 @@ const chunkSlabs = 4096
 
 type identityChunk [chunkSlabs]atomic.Uint64
 
-// makeIdentities has room for slabs slabs.
+// makeIdentities returns identities with room for the given number of slabs.
 func makeIdentities(slabs int) identities {
 	return identities{make([]atomic.Pointer[identityChunk], slabs/chunkSlabs+1)}
 }
 
-// set notes what slab i is carved into. One goroutine at a time calls it.
+// set stores the identity of slab i. Only one goroutine at a time may call it.
 func (t *identities) set(i int, k Kind, c ClassID, carve uint32) {
 	p := &t.chunks[i/chunkSlabs]
 	chunk := p.Load()
@@ -31,7 +31,7 @@ func (t *identities) set(i int, k Kind, c ClassID, carve uint32) {
 	chunk[i%chunkSlabs].Store(uint64(carve) | uint64(k)<<32 | uint64(c)<<40)
 }
 
-// get returns what slab i is carved into; KindFree where it never was.
+// get returns the identity of slab i, or KindFree if it was never carved.
 func (t *identities) get(i int) (Kind, ClassID, uint32) {
 	if i < 0 || i/chunkSlabs >= len(t.chunks) {
 		return KindFree, 0, 0
@@ -44,22 +44,22 @@ func (t *identities) get(i int) (Kind, ClassID, uint32) {
 	return Kind(w >> 32), ClassID(w >> 40), uint32(w)
 }
 
-// Carving is what a record's bytes are checked against.
+// Carving gives the values against which the bytes of a record are checked.
 type Carving struct {
-	Carve uint32 // number of the slab's carving, which seeds checksums
-	Bytes int    // from the offset on that a record there can have at most
+	Carve uint32 // carve number of the slab, which seeds checksums
+	Bytes int    // largest size of a record at the offset
 }
 
-// RecordSlab is a slab of records, for whoever reads many of one.
+// RecordSlab describes a slab of records, for callers that read many records of one.
 type RecordSlab struct {
 	From  Off
 	Bytes int
-	Slot  int    // bytes of a slot; the last one ends with the slab, at the latest
+	Slot  int    // bytes of a slot; the last slot ends with the slab or before
 	Carve uint32 // see Carving
 }
 
-// RecordSlab returns the slab of records that o lies in, the zero value if it lies
-// in none. It is good for as long as some record in the slab is known to stay.
+// RecordSlab returns the record slab that contains o, or the zero value if there is none. It is
+// valid as long as the caller knows that some record in the slab stays.
 func (r *Region) RecordSlab(o Off) RecordSlab {
 	if o < Off(r.geo.superBytes) {
 		return RecordSlab{}
@@ -72,10 +72,9 @@ func (r *Region) RecordSlab(o Off) RecordSlab {
 	return RecordSlab{r.geo.slabOff(i), 1 << r.geo.slabShift, r.table.size[c], carve}
 }
 
-// RecordAt returns what the record slab of o is carved into; Bytes is 0 where o
-// lies in none. Like Describe it takes no lock and is safe beside everything; it
-// leaves open whether o is the beginning of a slot, which a record's checksum
-// tells as well.
+// RecordAt returns the Carving for offset o. Bytes is 0 if o is in no record slab. Like Describe it
+// takes no lock and may be called at any time. It does not check that o is the beginning of a slot;
+// the checksum of the record does.
 func (r *Region) RecordAt(o Off) Carving {
 	s := r.RecordSlab(o)
 	if s.Slot == 0 {

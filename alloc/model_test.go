@@ -6,25 +6,22 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
-// piece is something that was handed out.
+// piece is an allocated slot, page, block or run.
 type piece struct {
 	off   Off
 	bytes int64
 	run   bool
 }
 
-// TestModelRandom hands out and takes back at random until the device is full
-// and beyond: nothing overlaps, everything lies in data slabs, the books agree,
-// and what is live comes back when the region is opened anew.
+// TestModelRandom allocates and frees at random until the device is full, and longer. No pieces may
+// overlap, all must lie in data slabs, the counts must agree, and live pieces must be there after
+// opening again.
 func TestModelRandom(t *testing.T) {
-	seeds := uint64(8)
-	if testing.Short() {
-		seeds = 2
-	}
-	for seed := range seeds {
+	for seed := range effort.Pick[uint64](2, 4, 8, 8) {
 		slabBytes := 4096 << (seed % 4)
 		t.Run(fmt.Sprintf("seed=%d,slab=%d", seed, slabBytes), func(t *testing.T) {
 			modelRun(t, rand.New(rand.NewPCG(seed, 3)), slabBytes)
@@ -32,14 +29,14 @@ func TestModelRandom(t *testing.T) {
 	}
 }
 
-// allocModel compares a region with what was asked of it.
+// allocModel compares a region with a model of it.
 type allocModel struct {
 	t      *testing.T
 	rng    *rand.Rand
 	r      *Region
 	pieces []piece
-	owner  map[Off]Off // by 8 bytes: which piece
-	full   int         // how often there was no room
+	owner  map[Off]Off // owner of each 8 bytes
+	full   int         // number of refusals
 }
 
 func modelRun(t *testing.T, rng *rand.Rand, slabBytes int) {
@@ -50,7 +47,7 @@ func modelRun(t *testing.T, rng *rand.Rand, slabBytes int) {
 	a := &allocModel{t: t, rng: rng, owner: map[Off]Off{}}
 	a.open(m, 0)
 	for round := range 6 {
-		give := 70 - 10*round // per cent; grows full first, runs empty last
+		give := 70 - 10*round // per cent; the device becomes full first, and empty last
 		for range 900 {
 			if rng.IntN(100) < give {
 				a.take(rng.IntN(20) == 0)
@@ -80,8 +77,8 @@ func (a *allocModel) open(m *nvmap.Map, checkpoint uint64) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	if ambiguous, err := r.LoadMaps(checkpoint); err != nil || len(ambiguous) > 0 {
-		a.t.Fatalf("ambiguous %v, %v", ambiguous, err)
+	if _, unclean, err := r.LoadMaps(checkpoint); err != nil || len(unclean) > 0 {
+		a.t.Fatalf("unclean %v, %v", unclean, err)
 	}
 	r.SetInterval(checkpoint + 1)
 	r.Ready()
@@ -93,7 +90,7 @@ func (a *allocModel) open(m *nvmap.Map, checkpoint uint64) {
 	}
 }
 
-// checkpoint makes what is live durable and returns its generation.
+// checkpoint makes the live slots durable and returns its generation.
 func (a *allocModel) checkpoint(m *nvmap.Map) uint64 {
 	a.t.Helper()
 	g := a.r.Generation() + 1
@@ -129,7 +126,10 @@ func (a *allocModel) take(urgent bool) {
 			a.t.Fatalf("%d bytes have class %d, %v", n, class, ok)
 		}
 		p.off, err = a.r.AllocRecord(class, urgent)
-		p.bytes = int64(a.r.SlotBytes(class))
+		if err == nil { // an urgent caller may get a larger one
+			_, size, _ := a.r.Carve(p.off, KindRecord)
+			p.bytes = int64(size)
+		}
 	}
 	if a.refused(err) {
 		return
@@ -158,7 +158,7 @@ func (a *allocModel) takeRuns(n int64) {
 	}
 }
 
-// refused says whether there was no room; any other error is a failure.
+// refused reports whether there was no room. Any other error fails the test.
 func (a *allocModel) refused(err error) bool {
 	a.t.Helper()
 	if err != nil && !errors.Is(err, ErrFull) {
@@ -216,7 +216,7 @@ func (a *allocModel) check() {
 	}
 }
 
-// TestReserve: a full region has slabs left for those who give space back.
+// TestReserve checks that a full region has slabs left for urgent callers.
 func TestReserve(t *testing.T) {
 	m := mapOf(t, nvmap.NewMem(1<<20))
 	r := mustOpen(t, m)
@@ -232,16 +232,160 @@ func TestReserve(t *testing.T) {
 	if n, err := fill(false); n == 0 || !errors.Is(err, ErrFull) {
 		t.Fatalf("%d slots, then %v", n, err)
 	}
-	if got := r.Stats().FreeSlabs; got != reserveSlabs {
-		t.Errorf("%d slabs are left of a full region, not %d", got, reserveSlabs)
+	if got := r.Stats().FreeSlabs; got != minKept {
+		t.Errorf("%d slabs are left of a full region, not %d", got, minKept)
 	}
 	n, err := fill(true)
-	if want := reserveSlabs * (tinySlab / r.SlotBytes(class)); n != want || !errors.Is(err, ErrFull) {
+	if want := minKept * (tinySlab / r.SlotBytes(class)); n != want || !errors.Is(err, ErrFull) {
 		t.Errorf("the reserve held %d slots, then %v; want %d", n, err, want)
 	}
 }
 
-// TestOffsetsFromTheMedium: whatever offset a medium names is refused or a slot.
+// TestA13_KeptForThoseWhoGiveSpaceBack checks that urgent callers can use the kept room of a full
+// region, step by step. Pages and blocks return when the ones that they replaced are freed, and
+// slabs when their records are.
+func TestA13_KeptForThoseWhoGiveSpaceBack(t *testing.T) {
+	m := mapOf(t, nvmap.NewMem(4<<20))
+	r := mustOpen(t, m)
+	r.SetNeed(Need{Pages: 20, Blocks: 12, RunPages: 3})
+	class, _ := r.ClassFor(1000)
+	small, _ := r.ClassFor(40)
+	var pages []Off
+	for n := 0; ; n++ { // until nothing is left
+		_, err1 := r.AllocRecord(class, false)
+		p, err2 := r.AllocPage(false)
+		_, err3 := r.AllocBlock(false)
+		if err2 == nil {
+			r.SetLive(p.Off())
+			pages = append(pages, p.Off())
+		}
+		if errors.Is(err1, ErrFull) && errors.Is(err2, ErrFull) && errors.Is(err3, ErrFull) {
+			break
+		}
+	}
+	free := r.Stats().FreeSlabs
+	for round := range 10 {
+		var taken []Off
+		take := func(o Off, err error) {
+			if err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+			taken = append(taken, o)
+		}
+		for i := range 20 { // each page replaces one
+			p, err := r.AllocPage(true)
+			take(p.Off(), err)
+			r.SetLive(p.Off())
+			r.ClearLive(pages[i])
+		}
+		for range 12 {
+			take(r.AllocBlock(true))
+		}
+		take(r.AllocRecord(small, true))
+		runs, err := r.AllocRunsUrgent(3*nvmap.PageBytes, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			if _, err := r.AllocRecord(small, false); errors.Is(err, ErrFull) {
+				break // other callers get no slot of that record's slab
+			}
+		}
+		if _, err := r.AllocPage(false); !errors.Is(err, ErrFull) {
+			t.Errorf("round %d: a page for anybody: %v", round, err)
+		}
+		for i, o := range taken { // a checkpoint
+			if i < 20 {
+				o, pages[i] = pages[i], o
+			}
+			r.Free(o)
+		}
+		for _, e := range runs {
+			r.FreeRun(e)
+		}
+		if r.keptSlabs != 0 {
+			t.Errorf("round %d: %d slabs are kept that hold nothing", round, r.keptSlabs)
+		}
+	}
+	if got := r.Stats().FreeSlabs; got < free-slabsFor(20, r.slabPages())-slabsFor(12, r.slabBlocks()) {
+		t.Errorf("%d free slabs, %d to begin with", got, free)
+	}
+	r.Check(func(o Off, what string) { t.Errorf("%#x: %s", o, what) })
+}
+
+// TestA13_OthersWaitForTheCheckpoint checks that other callers cannot take pages and blocks in
+// place of the kept ones that urgent callers took, even if slabs have free ones: after the
+// checkpoint has freed the replaced ones, they would be missing.
+func TestA13_OthersWaitForTheCheckpoint(t *testing.T) {
+	r := mustOpen(t, mapOf(t, nvmap.NewMem(4<<20)))
+	r.SetNeed(Need{Pages: 20, Blocks: 12})
+	large, _ := r.ClassFor(1000)
+	fill := func() (pages, blocks int) {
+		for more := true; more; {
+			_, err1 := r.AllocRecord(large, false)
+			_, err2 := r.AllocPage(false)
+			_, err3 := r.AllocBlock(false)
+			if err2 == nil {
+				pages++
+			}
+			if err3 == nil {
+				blocks++
+			}
+			more = err1 == nil || err2 == nil || err3 == nil
+		}
+		return pages, blocks
+	}
+	fill()
+	for round := range 20 {
+		var taken []Off
+		for range 3 + round%5 {
+			p, err := r.AllocPage(true)
+			b, err2 := r.AllocBlock(true)
+			if err != nil || err2 != nil {
+				t.Fatalf("round %d: what is kept: %v, %v", round, err, err2)
+			}
+			taken = append(taken, p.Off(), b)
+		}
+		if p, b := fill(); p+b > 0 {
+			t.Errorf("round %d: others got %d pages and %d blocks", round, p, b)
+		}
+		for _, o := range taken { // a checkpoint frees as many
+			r.Free(o)
+		}
+	}
+	if got, want := r.freeSlabs, r.missing(KindPage, 0, false)+r.missing(KindBlock, 0, false)+r.missingSlabs(); got < want {
+		t.Errorf("%d slabs are free, %d are kept", got, want)
+	}
+}
+
+// TestUrgentRecordsOfManySizes checks that the kept room holds records of many sizes together,
+// although there is no slab for each size.
+func TestUrgentRecordsOfManySizes(t *testing.T) {
+	r := mustOpen(t, mapOf(t, nvmap.NewMem(4<<20)))
+	r.SetNeed(Need{Pages: 20, Blocks: 12, RecordBytes: 2 * tinySlab})
+	for c := range r.table.size {
+		for {
+			if _, err := r.AllocRecord(ClassID(c), false); err != nil {
+				break
+			}
+		}
+	}
+	most, ok := r.ClassFor(tinySlab / 16)
+	if !ok || most < 9 {
+		t.Fatalf("class %d", most)
+	}
+	for c := int(most); c >= 0; c-- { // the largest first
+		o, err := r.AllocRecord(ClassID(c), true)
+		if err != nil {
+			t.Fatalf("a slot of class %d, %d below %d have theirs: %v", c, int(most)-c, most, err)
+		}
+		if _, size, _ := r.Carve(o, KindRecord); size < r.SlotBytes(ClassID(c)) {
+			t.Fatalf("a slot of %d bytes for %d", size, r.SlotBytes(ClassID(c)))
+		}
+	}
+}
+
+// TestOffsetsFromTheMedium checks that every offset from the medium is refused or is a slot.
 func TestOffsetsFromTheMedium(t *testing.T) {
 	m := mapOf(t, nvmap.NewMem(tinyBytes))
 	r := mustOpen(t, m)

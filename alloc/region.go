@@ -5,81 +5,87 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
+	"slices"
 	"sync/atomic"
 
 	"nvkv/nvmap"
 )
 
-// Options of a new store; an existing one keeps what it was created with.
+// Options are the options of a new store. An existing store keeps those that it was created with.
 type Options struct {
 	SlabBytes  int // 0: 64 KiB; a power of two from 4 KiB to 1 MiB
-	GroupSlabs int // slabs in a group with its metadata; 0: 64
-	// Payload of the first superblock.
+	GroupSlabs int // slabs in a group, metadata included; 0: 64
+	// Payload is the payload of the first superblock.
 	Payload []byte
-	// Unfinished leaves the device counting as absent until Finish: for those
-	// who fill a store that must be there as a whole or not at all.
+	// Unfinished makes the device count as absent until Finish. It is for a store that must exist
+	// completely filled or not at all.
 	Unfinished bool
 }
 
-// Defaults of Options.
+// These are the defaults of Options.
 const (
 	DefaultSlabBytes  = 64 << 10
 	DefaultGroupSlabs = 64
 )
 
-// reserveSlabs are kept for whoever frees space: a full store still accepts
-// deletes, path copies and the checkpoint that frees.
-const reserveSlabs = 4
+// formatSlabs is the number of usable slabs of a new store.
+const formatSlabs = 8
 
-// Region is a device cut into slabs. It is not safe for concurrent use, with
-// the exceptions that its methods name: kv calls it under the writer's turn.
+// Region is a device that is divided into slabs. It is not safe for concurrent use, with the
+// exceptions that its methods name: kv calls it under the writer's turn.
 type Region struct {
 	m     *nvmap.Map
 	geo   geometry
 	table classTable
-	super superblock // changed by WriteSuper, beside which only id is read
+	super superblock // WriteSuper changes it; concurrent callers read only the id
 	id    StoreID
-	magic uint64 // as it stands in the head
+	magic uint64 // magic number in the head
 
 	slabs     []slab
 	lists     []lists
 	freeSlabs int
-	reserve   int
-	floor     int // of the reserve, kept from urgent callers too
-	freeIndex int // free slabs in extents where index slabs gather
+	need      Need
+	kept      kept
+	reserve   int     // number of free slabs that the kept room needs at most
+	keptSlabs int     // slabs that urgent callers carved for records and runs
+	keptLists []lists // lists of the kept slabs
+	freeIndex int     // free slabs in extents that gather index slabs
 	freeHint  int
+	free      [2]slabSet // free slabs; the second set is for extents that gather index slabs
 
 	identities identities
 	unread     int         // slabs that the opening found
 	unknown    []int       // slabs whose identity OpenDamaged could not read
-	known      atomic.Bool // all of them are in identities
+	known      atomic.Bool // identities has all slabs
 	extents    []extent
 	lastExtent int
 	ready      bool    // recovery has ended
-	dirty      []int32 // slabs whose live map changed since the last freeze, once ready
-	interval   uint64  // checkpoint interval that marks written now carry
+	digest     uint64  // of the maps that count
+	dirty      []int32 // slabs whose live map changed since the last freeze; used after Ready
+	interval   uint64  // checkpoint interval for new marks
 	headBad    []*CorruptError
 	readOnly   bool
-	off        Rules // switched off by a test
+	off        Rules // rules that a test has switched off
+	refuseFrom int   // allocations until the first that a test refuses; 0: none
 
-	liveBytes int64
 	space     [kindCount]usage
-	victims   []int32  // slabs that were made victims since they were last released
-	wear      []uint64 // bytes of slots handed out, by group, since the opening
+	thrifty   bool     // see SetThrifty
+	victims   []int32  // slabs made victims since ReleaseVictims
+	wear      []uint64 // bytes of slots handed out since the opening, by group
 	usable    int      // slabs that hold no metadata
-	sureSlabs int      // free slabs that have blocks
-	goneSlabs int      // free slabs that have none; nobody knows of the others
+	sureSlabs int      // free slabs with blocks
+	goneSlabs int      // free slabs without blocks; the others are not known
 
-	blocksHint int // where freeWith looks next
-	secureHint int // and secure, downwards
+	blocksHint int // slab where freeWith continues
+	secureHint int // slab where secure continues, downwards
 
 	away      int   // free slabs that are being discarded
 	discarded int64 // bytes given back since the opening
 }
 
-// Format makes an empty store on a device that holds none. A1: the magic word
-// says "creating" until all else is fenced, so that a crash leaves a device
-// that Absent calls absent, or an empty store.
+// Format makes an empty store on a device that holds none. A1: the magic word says "creating" until
+// all else is fenced, so that a crash leaves a device that counts as absent, or an empty store.
 func Format(m *nvmap.Map, o Options) error { return FormatWithout(m, o, 0) }
 
 func format(m *nvmap.Map, o Options, off Rules) error {
@@ -94,7 +100,7 @@ func format(m *nvmap.Map, o Options, off Rules) error {
 	if err != nil {
 		return err
 	}
-	if err := m.Grow(geo.sizeOf(geo.metaSlabs + reserveSlabs + 4)); err != nil {
+	if err := m.Grow(geo.leastBytes()); err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
 	first := uint64(magicCreating)
@@ -104,9 +110,9 @@ func format(m *nvmap.Map, o Options, off Rules) error {
 	if err := writeWord(m, headMagicOff, first); err != nil {
 		return err
 	}
-	// All four slots and the size word are written below, whatever a creation
-	// that did not end has left in them; the rest of the area is not read. They
-	// share a fence: none of them counts before the magic word says so.
+	// Format writes all four slots and the size word, whatever an earlier creation left in them,
+	// and nothing reads the rest of the area. They share a fence, because none of them counts
+	// before the magic word.
 	sb := superblock{id: id, slabBytes: geo.slabBytes, groupSlabs: geo.groupSlabs, payload: o.Payload}
 	for sb.generation = 0; sb.generation < 2; sb.generation++ {
 		b := sb.encode()
@@ -122,8 +128,8 @@ func format(m *nvmap.Map, o Options, off Rules) error {
 	return writeWord(m, headMagicOff, magicStore)
 }
 
-// Finish makes a store that was formatted unfinished one that counts. A1: the
-// caller has fenced all that must be there.
+// Finish makes a store that was formatted with Unfinished count. A1: the caller has fenced
+// everything that must be in it.
 func (r *Region) Finish() error {
 	r.magic = magicStore
 	return writeWord(r.m, headMagicOff, r.magic)
@@ -146,17 +152,16 @@ func writeWord(m *nvmap.Map, o Off, w uint64) error {
 	return m.Fence()
 }
 
-// Open reads the superblock and what every slab was last carved into. No slot
-// is used yet: the caller says which are, with LoadMaps and SetLive, and calls
-// Ready before it allocates. It writes nothing.
+// Open reads the superblock and the identity of every slab. No slot is used yet: the caller sets
+// the used ones with LoadMaps and Claim, and calls Ready before it allocates. Open writes nothing.
 func Open(m *nvmap.Map) (*Region, error) { return OpenWithout(m, 0) }
 
-// OpenUnread is Open that reads no slab's descriptor, which takes time in
-// proportion to the store's size. Until ReadSlabs only Describe, WriteSuper and
-// RewriteSuper may be called, and what changes nothing but the Region's settings.
+// OpenUnread is Open without reading the slabs' descriptors, which takes time in proportion to the
+// store's size. Before ReadSlabs the caller may call only Describe, WriteSuper and RewriteSuper,
+// and methods that change settings of the Region.
 func OpenUnread(m *nvmap.Map, off Rules) (*Region, error) { return open(m, off, magicStore) }
 
-// OpenUnfinished is OpenUnread of what Format left unfinished, in this process.
+// OpenUnfinished is OpenUnread for a store that Format left unfinished in this process.
 func OpenUnfinished(m *nvmap.Map) (*Region, error) { return open(m, 0, magicCreating) }
 
 func open(m *nvmap.Map, off Rules, magic uint64) (*Region, error) {
@@ -166,13 +171,18 @@ func open(m *nvmap.Map, off Rules, magic uint64) (*Region, error) {
 	}
 	geo, err := makeGeometry(sb.slabBytes, sb.groupSlabs)
 	if err != nil {
-		return nil, fmt.Errorf("%w: superblock: %v", ErrCorrupt, err)
+		return nil, &CorruptError{slotOff(sb.generation, 0), fmt.Sprintf("superblock (%v)", err)}
 	}
-	r := &Region{m: m, geo: geo, table: makeClassTable(geo.slabBytes), super: *sb, id: sb.id, magic: magic, reserve: reserveSlabs, off: off}
+	if sb.generation > generationMost {
+		return nil, &CorruptError{slotOff(sb.generation, 0), "superblock generation"}
+	}
+	r := &Region{m: m, geo: geo, table: makeClassTable(geo.slabBytes), super: *sb, id: sb.id, magic: magic, off: off}
 	r.lists = make([]lists, len(r.table.size)+int(kindCount-KindPage))
 	for i := range r.lists {
 		r.lists[i] = emptyLists()
 	}
+	r.keptLists = slices.Clone(r.lists)
+	r.size()
 	r.unread, err = r.readSize()
 	if err != nil {
 		return nil, err
@@ -182,7 +192,7 @@ func open(m *nvmap.Map, off Rules, magic uint64) (*Region, error) {
 	return r, nil
 }
 
-// openWhole is open with what every slab was carved into.
+// openWhole is open followed by ReadSlabs.
 func openWhole(m *nvmap.Map, off Rules, magic uint64) (*Region, error) {
 	r, err := open(m, off, magic)
 	if err != nil {
@@ -191,7 +201,7 @@ func openWhole(m *nvmap.Map, off Rules, magic uint64) (*Region, error) {
 	return r, r.ReadSlabs()
 }
 
-// SlabCount returns how many slabs there are, used or not.
+// SlabCount returns the number of slabs, used or not.
 func (r *Region) SlabCount() int { return len(r.slabs) }
 
 func (r *Region) readSize() (slabs int, err error) {
@@ -209,7 +219,7 @@ func (r *Region) readSize() (slabs int, err error) {
 	return n, nil
 }
 
-// ReadSlabs reads the descriptors of all slabs.
+// ReadSlabs reads the descriptors of all slabs, after OpenUnread.
 func (r *Region) ReadSlabs() error {
 	n := r.unread
 	buf := make([]byte, groupHeaderSize+r.geo.groupSlabs*descBytes)
@@ -219,9 +229,10 @@ func (r *Region) ReadSlabs() error {
 		if err != nil {
 			return err
 		}
-		if string(desc[:groupHeaderSize]) != string(groupHeader(r.id, group)) {
-			// Its content follows from the size word: worth a word, not a refusal.
-			r.headBad = append(r.headBad, &CorruptError{r.geo.groupOff(group), "group header"})
+		if string(desc[:groupHeaderSize]) != string(groupHeader(&r.geo, r.id, group)) {
+			// The contents of a header follow from the superblock, so this is reported and not
+			// refused.
+			r.found(r.geo.groupOff(group), "group header")
 		}
 		for i := first; i < min(n, first+r.geo.groupSlabs); i++ {
 			d := desc[groupHeaderSize+(i-first)*descBytes:]
@@ -231,11 +242,30 @@ func (r *Region) ReadSlabs() error {
 		}
 	}
 	r.known.Store(true)
+	return r.lookBehind()
+}
+
+// lookBehind reads descriptors of slabs beyond those in use, as many as one growth adds. The size
+// word includes such a slab before it is carved (A5), and a slab that was cut off has an older mark
+// (A12). So a mark of this interval shows that the medium lost the write of the size word.
+func (r *Region) lookBehind() error {
+	end := min(r.geo.slabsIn(r.m.Size()), r.unread+growBytesMost/r.geo.slabBytes+2*r.geo.groupSlabs)
+	var buf [descUsed]byte
+	for i := r.unread; i < end && r.interval > 0; i++ {
+		d, err := r.view(r.geo.descOff(i), buf[:])
+		if err != nil {
+			return nil // no slabs of this store
+		}
+		key := descKeyOf(r.id, i)
+		mark, whole := key.unpackMark(binary.LittleEndian.Uint64(d[descMark:]))
+		if _, _, carve, _ := key.identity(d); carve > 0 && whole && mark >= r.interval {
+			return &CorruptError{headSizeOff, fmt.Sprintf("size word, of which a write was lost: slab %d, behind %d, is in use,", i, r.unread)}
+		}
+	}
 	return nil
 }
 
-// view returns as many bytes of the medium as buf has: in place where the
-// device is mapped, else in buf.
+// view returns len(buf) bytes of the medium at o: in place if the device is mapped, else in buf.
 func (r *Region) view(o Off, buf []byte) ([]byte, error) {
 	if b := r.m.View(o, len(buf)); b != nil {
 		return b, nil
@@ -243,44 +273,56 @@ func (r *Region) view(o Off, buf []byte) ([]byte, error) {
 	return buf, r.m.Device().Read(o, buf)
 }
 
-// readDesc takes a slab's identity from its descriptor line. Each word of it
-// changes in one store; the identity stands twice against rot.
+// readDesc sets a slab's identity and mark from its descriptor. Each word of a descriptor changes
+// in one store. The identity is stored twice against decay.
 func (r *Region) readDesc(i int, d []byte) error {
 	s := &r.slabs[i]
 	s.bucket = none
-	le := binary.LittleEndian
-	w := le.Uint64(d[descIdentity:])
-	if w == 0 && le.Uint64(d[descCopy:]) == 0 {
-		return nil // never carved
+	le, key := binary.LittleEndian, descKeyOf(r.id, i)
+	k, c, carve, bad := key.identity(d)
+	switch bad {
+	case 1<<0 | 1<<1:
+		return &CorruptError{r.geo.descOff(i), "slab identity"}
+	case 1 << 0:
+		r.found(r.geo.descOff(i), "slab identity, first copy")
+	case 1 << 1:
+		r.found(r.geo.descOff(i)+descCopy, "slab identity, second copy")
 	}
-	k, c, carve, ok := unpackIdentity(w)
-	if !ok {
-		k, c, carve, ok = unpackIdentity(le.Uint64(d[descCopy:]))
-		if w != 0 { // zero: the first carving was torn, and its copy arrived
-			r.headBad = append(r.headBad, &CorruptError{r.geo.descOff(i), "slab identity, first copy"})
-		}
+	mark, whole := key.unpackMark(le.Uint64(d[descMark:]))
+	if !whole {
+		r.found(r.geo.descOff(i)+descMark, "slab mark")
 	}
-	size := r.table.slotBytes(k, c)
-	if !ok && w == 0 {
-		return nil // carved by a commit that did not end: the copy alone arrived, torn
+	if k == KindFree && c == 0 && carve == 0 {
+		return nil // never carved, or only by a commit that did not end
 	}
-	if !ok || size == 0 || r.geo.isMeta(i) {
+	if r.table.slotBytes(k, c) == 0 || r.geo.isMeta(i) {
 		return &CorruptError{r.geo.descOff(i), "slab identity"}
 	}
-	s.kind, s.class, s.carve = k, c, carve
-	s.mark, s.markBad = readMark(le.Uint64(d[descMark:]))
-	r.identities.set(i, k, c, carve)
-	s.slots = int32(r.geo.slabBytes / size)
-	s.used, s.live = makeBits(s.slots)
+	s.mark, s.markBad = mark, !whole
+	r.identify(i, k, c, carve)
 	return nil
 }
 
-// Ready ends recovery: slabs without a used slot become free, the others are
-// listed by their free space, and allocation may begin.
+// identify sets the identity of slab i.
+func (r *Region) identify(i int, k Kind, c ClassID, carve uint32) {
+	s := &r.slabs[i]
+	s.kind, s.class, s.carve = k, c, carve
+	s.slots = int32(r.geo.slabBytes / r.table.slotBytes(k, c))
+	s.used, s.live = makeBits(s.slots)
+	r.identities.set(i, k, c, carve)
+}
+
+// found notes damage for Check that does not stop the region.
+func (r *Region) found(o Off, what string) {
+	r.headBad = append(r.headBad, &CorruptError{o, what})
+}
+
+// Ready ends recovery. Slabs without a used slot become free, the others are listed by their free
+// space, and allocation may begin.
 func (r *Region) Ready() {
-	r.freeSlabs, r.freeIndex, r.extents = 0, 0, nil
+	r.freeSlabs, r.freeIndex, r.extents, r.free = 0, 0, nil, [2]slabSet{}
 	r.sureSlabs, r.goneSlabs = 0, 0
-	r.liveBytes, r.space, r.usable = 0, [kindCount]usage{}, 0
+	r.space, r.usable, r.keptSlabs = [kindCount]usage{}, 0, 0
 	r.ready, r.dirty = true, nil
 	for i := range r.slabs {
 		if r.geo.isMeta(i) {
@@ -301,10 +343,12 @@ func (r *Region) Ready() {
 			u := &r.space[s.kind]
 			u.slabs++
 			u.used += size * int64(s.usedN)
-			r.liveBytes += size * int64(s.liveN)
+			u.live += size * int64(s.liveN)
 			r.enlist(int32(i))
 		}
 	}
+	r.keepRecovered()
+	r.size()
 	r.gatherAll()
 }
 
@@ -316,16 +360,17 @@ func (r *Region) ID() StoreID { return r.id }
 // Generation returns the number of the newest superblock.
 func (r *Region) Generation() uint64 { return r.super.generation }
 
-// Payload returns what the newest superblock carries. The caller must not
-// change it.
+// Payload returns the payload of the newest superblock. The caller must not change it.
 func (r *Region) Payload() []byte { return r.super.payload }
 
-// SlabBytes returns the size of a slab.
+// PayloadOff returns where on the device the newest superblock's payload begins.
+func (r *Region) PayloadOff() Off { return slotOff(r.super.generation, 0) + superHeaderSize }
+
+// SlabBytes returns the size of a slab in bytes.
 func (r *Region) SlabBytes() int { return r.geo.slabBytes }
 
-// WriteSuper stores payload under the next generation. When it returns nil
-// both copies are durable and nothing that only the last generation names is
-// needed any more.
+// WriteSuper writes a superblock of the next generation with the given payload. When it returns
+// nil, both copies are durable, and the older generation is not needed any more.
 func (r *Region) WriteSuper(payload []byte) error {
 	if len(payload) > PayloadBytes {
 		return fmt.Errorf("alloc: superblock payload of %d bytes, at most %d", len(payload), PayloadBytes)
@@ -340,9 +385,9 @@ func (r *Region) WriteSuper(payload []byte) error {
 	return nil
 }
 
-// RewriteSuper stores the head and the newest superblock again, unchanged and in
-// place: what was read of them may not be durable, when a killed process left it
-// (R12). A size word that is lost later would take the newest slabs with it.
+// RewriteSuper writes the head and the newest superblock again, unchanged and in place, because
+// bytes that a killed process left may be visible without being durable (R12). A size word that is
+// lost later would lose the newest slabs.
 func (r *Region) RewriteSuper() error {
 	var head [headWords]byte
 	binary.LittleEndian.PutUint64(head[headMagicOff:], r.magic)
@@ -353,22 +398,20 @@ func (r *Region) RewriteSuper() error {
 	return writeSuper(r.m, &r.super, r.off)
 }
 
-// SetReadOnly keeps the region from writing: what is allocated then exists in
-// DRAM only, as a recovery into private frames wants it (R14).
+// SetReadOnly sets whether the region writes. If it is on, allocations exist in DRAM only, as a
+// recovery into private frames needs (R14).
 func (r *Region) SetReadOnly(on bool) { r.readOnly = on }
 
-// SlabOf returns the number of the slab that holds o, which must lie behind
-// the superblocks.
+// SlabOf returns the number of the slab that holds o. o must lie after the superblocks.
 func (r *Region) SlabOf(o Off) int { return r.geo.slabOf(o) }
 
-// SetInterval sets the checkpoint interval that marks carry from now on. It
-// must grow. Every slab's mark is written again with its next record.
+// SetInterval sets the checkpoint interval for new marks. It must grow. Every slab's mark is then
+// written again with its next record.
 func (r *Region) SetInterval(n uint64) { r.interval = n }
 
-// Touch makes the slab of o carry the mark of this interval, and writes its
-// identity again with it, once an interval and opening: what a former opening
-// wrote may be visible without being durable. It does not fence: mark and
-// identity ride on the fence of the record that they announce (R5).
+// Touch writes the mark of this interval for the slab of o, together with its identity, once per
+// interval and opening: the identity from an earlier opening may be visible without being durable.
+// Touch does not fence: mark and identity share the fence of the record that they announce (R5).
 func (r *Region) Touch(o Off) error {
 	i := int32(r.geo.slabOf(o))
 	if r.slabs[i].touched == r.interval {
@@ -387,40 +430,39 @@ func (r *Region) writeDesc(i int32, mark uint64) error {
 	}
 	s := &r.slabs[i]
 	var b [descUsed]byte
-	le := binary.LittleEndian
-	id := packIdentity(s.kind, s.class, s.carve)
-	le.PutUint64(b[descIdentity:], id)
-	le.PutUint64(b[descMark:], packMark(mark))
-	le.PutUint64(b[descCopy:], id)
+	descKeyOf(r.id, int(i)).put(b[:], s.kind, s.class, s.carve, mark)
 	return r.m.Write(r.geo.descOff(int(i)), b[:])
 }
 
-// growBytesMost bounds what a store grows by at a time, unless more is asked for:
-// whoever needs the room waits until all of it has been allocated and mapped,
-// half a millisecond for a MiB of memory.
+// growBytesMost bounds the growth of a store in one step, unless a caller needs more. The caller
+// waits until the new range is allocated and mapped, which takes half a millisecond per MiB of
+// memory.
 const growBytesMost = 8 << 20
 
-// grow makes at least n more slabs free. It grows by 4 % so that a small store
-// stays small and a large one grows seldom, and not by so much that the caller
-// is held up for long. A5: a group's header and emptied
-// descriptors are fenced before the size word that makes it exist, and that is
-// fenced before the first slab in it is carved.
+// grow makes at least n more slabs free. It grows by 4 %, so that a small store stays small and a
+// large one grows seldom, up to growBytesMost, so that the caller does not wait long. A5: a group's
+// header, descriptors and map places are fenced before the size word that includes the group, and
+// the size word is fenced before the first slab in it is carved.
 func (r *Region) grow(n int) error {
 	old := len(r.slabs)
 	want := old + max(n, min(max(8, old/25), growBytesMost/r.geo.slabBytes))
 	maxSlabs := r.geo.slabsIn(r.m.Device().Info().MaxBytes)
 	least := r.withMeta(old, n)
-	if r.readOnly {
-		return fmt.Errorf("%w: a store opened read-only does not grow", ErrFull)
-	}
 	if least > maxSlabs {
-		return fmt.Errorf("%w: the device ends at %d bytes", ErrFull, r.m.Device().Info().MaxBytes)
+		return r.atEnd()
 	}
 	want = min(r.withMeta(old, want-old), maxSlabs)
-	had := r.m.Size() // more than is known of, if a crash came while it was cut
+	if r.readOnly { // allocations there exist in DRAM only
+		if err := r.m.Extend(r.geo.sizeOf(want)); err != nil {
+			return err
+		}
+		r.addSlabs(old, want, math.MaxInt64)
+		return nil
+	}
+	had := r.m.Size() // beyond the known slabs if a crash interrupted a cut
 	err := r.m.Grow(r.geo.sizeOf(want))
 	if want > least && errors.Is(err, ErrFull) {
-		want = least // a device nearly full may have room for what is asked
+		want = least // a nearly full device may have room for the least
 		err = r.m.Grow(r.geo.sizeOf(want))
 	}
 	if err != nil {
@@ -432,6 +474,23 @@ func (r *Region) grow(n int) error {
 	if err := writeWord(r.m, headSizeOff, packSize(want)); err != nil {
 		return err
 	}
+	r.addSlabs(old, want, had)
+	return nil
+}
+
+// atEnd returns the error of a store whose device cannot grow further.
+func (r *Region) atEnd() error {
+	info := r.m.Device().Info()
+	why := ""
+	if info.Scant {
+		why = ", which is the address space that it got beside the other open stores of the process"
+	}
+	return fmt.Errorf("%w: the device ends at %d bytes%s", ErrFull, info.MaxBytes, why)
+}
+
+// addSlabs adds the slabs [old, want) as free. Those beyond had bytes have blocks, which the device
+// has just allocated.
+func (r *Region) addSlabs(old, want int, had int64) {
 	for i := old; i < want; i++ {
 		r.slabs = append(r.slabs, slab{bucket: none})
 		if int64(r.geo.slabOff(i)) >= had {
@@ -442,10 +501,11 @@ func (r *Region) grow(n int) error {
 			r.countFree(int32(i), +1)
 		}
 	}
-	return nil
+	r.size()
 }
 
-// withMeta returns how many slabs there must be for n usable ones beyond old.
+// withMeta returns the number of slabs that a store with old slabs must have for n more usable
+// ones.
 func (r *Region) withMeta(old, n int) int {
 	for n > 0 {
 		if !r.geo.isMeta(old) {
@@ -456,24 +516,15 @@ func (r *Region) withMeta(old, n int) int {
 	return old
 }
 
-// formatGroups writes the metadata of the groups that begin in [from, to).
+// formatGroups writes the metadata of the groups that begin in [from, to), one write for each: by
+// default 38 KiB for 4 MiB.
 func (r *Region) formatGroups(from, to int) error {
 	first := roundUp(from, r.geo.groupSlabs)
 	if first >= to {
 		return nil
 	}
 	for i := first; i < to; i += r.geo.groupSlabs {
-		meta := make([]byte, r.geo.metaSlabs*r.geo.slabBytes)
-		o := r.geo.slabOff(i)
-		if err := r.m.Device().Read(o, meta); err != nil {
-			return err
-		}
-		if !allZero(meta) { // a device that held something else before
-			if err := r.m.Write(o, make([]byte, len(meta))); err != nil {
-				return err
-			}
-		}
-		if err := r.m.Write(o, groupHeader(r.id, i/r.geo.groupSlabs)); err != nil {
+		if err := r.m.Write(r.geo.slabOff(i), groupMeta(&r.geo, r.id, i/r.geo.groupSlabs)); err != nil {
 			return err
 		}
 	}
@@ -483,7 +534,7 @@ func (r *Region) formatGroups(from, to int) error {
 	return r.m.Fence()
 }
 
-// SlabInfo is a slab as recovery and checks see it.
+// SlabInfo describes a slab to recovery and checks.
 type SlabInfo struct {
 	Index     int
 	Off       Off
@@ -494,8 +545,8 @@ type SlabInfo struct {
 	Used      int
 	Live      int
 	Carve     uint32
-	Mark      uint64 // checkpoint interval of the last record header; as on the medium
-	MarkBad   bool   // the mark has rotted: treat the slab as marked
+	Mark      uint64 // interval of the last record written into it, as on the medium
+	MarkBad   bool   // the mark is damaged: treat the slab as marked
 }
 
 // Slabs yields every carved slab in address order.
@@ -519,7 +570,8 @@ func (r *Region) info(i int) SlabInfo {
 		info.MarkBad = true
 		return info
 	}
-	info.Mark, info.MarkBad = readMark(binary.LittleEndian.Uint64(b[:]))
+	mark, ok := descKeyOf(r.id, i).unpackMark(binary.LittleEndian.Uint64(b[:]))
+	info.Mark, info.MarkBad = mark, !ok
 	return info
 }
 
@@ -530,15 +582,8 @@ func (r *Region) marked(i int) SlabInfo {
 		Slots: int(s.slots), Used: int(s.usedN), Live: int(s.liveN), Carve: s.carve, Mark: s.mark, MarkBad: s.markBad}
 }
 
-// readMark decodes the word of a mark; zero is none.
-func readMark(w uint64) (interval uint64, bad bool) {
-	interval, ok := unpackMark(w)
-	return interval, !ok && w != 0
-}
-
-// Marked returns, in address order, the record slabs that may hold a record
-// header written in checkpoint interval since or later, as they were when the
-// store was opened (R5).
+// Marked returns, in address order, the record slabs that may hold a record written in checkpoint
+// interval since or later, with the marks that the opening found (R5).
 func (r *Region) Marked(since uint64) []SlabInfo {
 	var out []SlabInfo
 	for i := range r.slabs {
@@ -549,17 +594,16 @@ func (r *Region) Marked(since uint64) []SlabInfo {
 	return out
 }
 
-// Described is what the slab of an offset is carved into.
+// Described is the identity of the slab of an offset.
 type Described struct {
 	Kind      Kind
 	Carve     uint32
 	SlotBytes int
 }
 
-// Describe returns what the slab of o is carved into. It takes no lock and is
-// safe beside everything. It returns false where o is not the beginning of a
-// slot of a carved slab; while a slab is carved anew, what it returns may be
-// either.
+// Describe returns the identity of the slab of o. It takes no lock and may be called at any time.
+// It returns false if o is not the beginning of a slot of a carved slab. While a slab is carved
+// anew, it may return the old identity or the new one.
 func (r *Region) Describe(o Off) (d Described, ok bool) {
 	if o < Off(r.geo.superBytes) {
 		return d, false
@@ -571,7 +615,7 @@ func (r *Region) Describe(o Off) (d Described, ok bool) {
 	k, c, carve := r.identities.get(i)
 	if k == KindFree {
 		if r.known.Load() {
-			k, c, carve = r.identities.get(i) // it may have become known in between
+			k, c, carve = r.identities.get(i) // it may have been set in between
 		} else {
 			k, c, carve = r.readIdentity(i)
 		}
@@ -579,8 +623,15 @@ func (r *Region) Describe(o Off) (d Described, ok bool) {
 	return r.described(o, i, k, c, carve)
 }
 
-// readIdentity returns what the medium says that a slab is carved into. Whoever
-// reads the slabs of the region meanwhile reports what is wrong.
+// MayHold reports whether o may be a slot of kind k. It returns false if the slab is known to be
+// carved into something else, or into nothing. Like Describe it takes no lock.
+func (r *Region) MayHold(o Off, k Kind) bool {
+	d, ok := r.Describe(o)
+	return ok && d.Kind == k || d.Kind == KindFree && !r.known.Load()
+}
+
+// readIdentity returns the identity of slab i from the medium. It ignores damage, which ReadSlabs
+// reports.
 func (r *Region) readIdentity(i int) (Kind, ClassID, uint32) {
 	if i >= r.unread {
 		return KindFree, 0, 0
@@ -590,12 +641,8 @@ func (r *Region) readIdentity(i int) (Kind, ClassID, uint32) {
 	if err != nil {
 		return KindFree, 0, 0
 	}
-	for _, at := range [2]int{descIdentity, descCopy} {
-		if k, c, carve, ok := unpackIdentity(binary.LittleEndian.Uint64(b[at:])); ok {
-			return k, c, carve
-		}
-	}
-	return KindFree, 0, 0
+	k, c, carve, _ := descKeyOf(r.id, i).identity(b)
+	return k, c, carve
 }
 
 func (r *Region) described(o Off, i int, k Kind, c ClassID, carve uint32) (d Described, ok bool) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"nvkv/nvmap"
@@ -15,65 +16,93 @@ type Extent struct {
 	Bytes int64 // a multiple of nvmap.PageBytes
 }
 
-// AllocRuns hands out pages for n bytes in at most maxExtents extents, and in few
-// of them: whole free slabs side by side, then pages of a shared slab for the
-// rest. Where no slab is free, what is free between the pages of shared ones is
-// taken, the longest stretches first. An extent never crosses a group. Nothing is
-// taken when it fails.
+// AnyExtents allows AllocRuns any number of extents.
+const AnyExtents = math.MaxInt32
+
+// AllocRuns hands out pages for n bytes in at most maxExtents extents, and tries to use few:
+// adjacent whole free slabs, then pages of a shared slab for the rest. If no slab is free, it takes
+// free pages of shared slabs, the longest stretches first. An extent never crosses a group. If it
+// fails, it takes nothing. If there cannot be so many pages, it fails with ErrFull at once and does
+// not grow the device.
 func (r *Region) AllocRuns(n int64, maxExtents int) ([]Extent, error) {
-	var out []Extent
-	pages := (n + nvmap.PageBytes - 1) / nvmap.PageBytes
-	perSlab := int64(r.geo.slabBytes / nvmap.PageBytes)
-	fail := func(err error) ([]Extent, error) {
-		for _, e := range out {
-			r.FreeRun(e)
-		}
-		return nil, err
+	if r.refuseFrom != 0 && r.refused() {
+		return nil, errRefused
 	}
+	pages := pagesOf(n)
+	if most := r.pagesToBeHad(); pages > most {
+		return nil, fmt.Errorf("%w (%d bytes take %d pages of %d, and there are %d)", r.atEnd(), n, pages, nvmap.PageBytes, most)
+	}
+	var out []Extent
 	for pages > 0 {
-		if len(out) == maxExtents {
-			return fail(fmt.Errorf("%w: no %d extents hold %d bytes", ErrFull, maxExtents, n))
-		}
-		var e Extent
-		var err error
-		if pages >= perSlab {
-			e, err = r.allocSlabs(int(pages / perSlab))
-		} else {
-			e, err = r.allocPages(int32(pages))
-		}
+		e, err := r.allocSome(pages, maxExtents)
 		if errors.Is(err, ErrFull) {
 			if holes := r.takeHoles(pages, maxExtents-len(out)); holes != nil {
 				return append(out, holes...), nil
 			}
 		}
-		if err != nil {
-			return fail(err)
+		if err == nil {
+			out = append(out, e)
+			pages -= e.Bytes / nvmap.PageBytes
+			if pages == 0 || len(out) < maxExtents {
+				continue
+			}
+			err = fmt.Errorf("%w: no %d extents hold %d bytes", ErrFull, maxExtents, n)
 		}
-		out = append(out, e)
-		pages -= e.Bytes / nvmap.PageBytes
+		for _, e := range out {
+			_ = r.FreeRun(e) // they were handed out above
+		}
+		return nil, err
 	}
 	return out, nil
 }
 
-// allocSlabs takes up to n free slabs side by side, the longest stretch that
-// it finds up to that.
-func (r *Region) allocSlabs(n int) (Extent, error) {
+func pagesOf(n int64) int64 { return (n + nvmap.PageBytes - 1) / nvmap.PageBytes }
+
+// pagesToBeHad returns the number of pages that runs can get at most, including all possible
+// growth.
+func (r *Region) pagesToBeHad() int64 {
+	slabs := r.Unreserved()
+	if !r.readOnly {
+		slabs += r.geo.slabsIn(r.m.Device().Info().MaxBytes) - len(r.slabs)
+	}
+	return r.Waste(KindRun)/nvmap.PageBytes + int64(max(0, slabs))*r.slabPages()
+}
+
+// RoomForRuns returns how many bytes of whole pages runs may get at most.
+func (r *Region) RoomForRuns() int64 { return r.pagesToBeHad() * nvmap.PageBytes }
+
+func (r *Region) slabPages() int64 { return int64(r.geo.slabBytes / nvmap.PageBytes) }
+
+// allocSome takes some of these pages as one extent.
+func (r *Region) allocSome(pages int64, maxExtents int) (Extent, error) {
+	perSlab := r.slabPages()
+	if pages < perSlab {
+		return r.allocPages(int32(pages))
+	}
+	looks := stretchLooks
+	if maxExtents < stretchLooks { // with so few extents, search for the longest stretch
+		looks = math.MaxInt
+	}
+	return r.allocSlabs(int(pages/perSlab), looks)
+}
+
+// allocSlabs takes up to n adjacent free slabs: the longest stretch that it finds.
+func (r *Region) allocSlabs(n, looks int) (Extent, error) {
 	if !r.secure() {
 		return Extent{}, errNoBlocks
 	}
-	if r.freeSlabs-r.freeIndex-n < r.reserve {
-		if err := r.grow(min(n, r.geo.groupSlabs)); err != nil && (r.freeSlabs <= r.reserve || !errors.Is(err, ErrFull)) {
-			return Extent{}, err
-		}
+	if err := r.growFor(n); err != nil && (r.Unreserved() <= 0 || !errors.Is(err, ErrFull)) {
+		return Extent{}, err
 	}
-	first, length := r.freeStretch(min(n, r.freeSlabs-r.reserve))
-	if length == 0 {
-		return Extent{}, fmt.Errorf("%w: no free slab beyond the reserve", ErrFull)
+	first, length := r.freeStretch(min(n, r.Unreserved()), looks)
+	length, err := r.backStretch(first, r.sparing(first, length))
+	if err == nil && length == 0 { // if these cannot be had, another slab may
+		var i int32
+		i, err = r.takeFree(KindRun, false)
+		first, length = int(i), 1
 	}
-	for i := first; i < first+length; i++ {
-		if err := r.back(i); err != nil {
-			return Extent{}, err
-		}
+	if err != nil {
+		return Extent{}, err
 	}
 	for i := first; i < first+length; i++ {
 		if err := r.carve(int32(i), KindRun, 0); err != nil {
@@ -88,32 +117,54 @@ func (r *Region) allocSlabs(n int) (Extent, error) {
 	return Extent{r.geo.slabOff(first), int64(length) * int64(r.geo.slabBytes)}, nil
 }
 
-// freeStretch finds the first stretch of want free slabs, or the longest, that
-// leaves the reserve its blocks.
-func (r *Region) freeStretch(want int) (first, length int) {
-	run, sure, most := 0, 0, r.freeSlabs
-	if r.sureSlabs < r.freeSlabs {
-		most = max(0, r.sureSlabs-r.reserve)
-	}
-	for i := range r.slabs {
-		if r.slabs[i].blocks == blocksThere {
-			sure++
+// growFor grows the device by the slabs that are missing for n. If it cannot, it tries half of
+// that, and so on.
+func (r *Region) growFor(n int) (err error) {
+	for step := n; step > 0; {
+		missing := n - (r.Unreserved() - r.freeIndex)
+		if missing <= 0 {
+			return nil
 		}
-		if !r.isFree(i) || sure > most {
-			run, sure = 0, 0
-			continue
-		}
-		if run++; run > length {
-			first, length = i-run+1, run
-			if length >= want {
-				return first, max(want, 0)
-			}
+		if err = r.grow(min(missing, step)); errors.Is(err, ErrFull) {
+			step = min(missing, step) / 2
+		} else if err != nil {
+			return err
 		}
 	}
-	return first, length
+	return err
 }
 
-// allocPages takes n pages side by side inside one slab.
+// sparing returns how many slabs of a free stretch can be taken without the slabs with blocks that
+// the reserve needs.
+func (r *Region) sparing(first, length int) int {
+	if r.sureSlabs >= r.freeSlabs {
+		return length
+	}
+	most := r.sureSlabs - r.keep(KindRun, false)
+	for n := range length {
+		if r.slabs[first+n].blocks != blocksThere {
+			continue
+		}
+		if most--; most < 0 {
+			return n
+		}
+	}
+	return length
+}
+
+// backStretch gives the slabs of a free stretch blocks, and returns how many got them.
+func (r *Region) backStretch(first, length int) (int, error) {
+	for n := range length {
+		if err := r.back(first + n); errors.Is(err, ErrFull) {
+			return n, nil
+		} else if err != nil {
+			return 0, err
+		}
+	}
+	return length, nil
+}
+
+// allocPages takes n adjacent pages of one slab.
 func (r *Region) allocPages(n int32) (Extent, error) {
 	l := &r.lists[r.listOf(KindRun, 0)]
 	for b := buckets - 1; b >= 0; b-- {
@@ -133,17 +184,25 @@ func (r *Region) allocPages(n int32) (Extent, error) {
 	return r.takePages(i, 0, n), nil
 }
 
-// takeHoles takes pages that are free in shared slabs, as few stretches of them as
-// possible and most at most; nil and nothing if these do not hold them all.
+// takeHoles takes free pages of shared slabs, in as few stretches as it finds and at most most. If
+// they do not suffice, it returns nil and takes nothing.
 func (r *Region) takeHoles(pages int64, most int) []Extent {
-	type hole struct{ slab, first, n int32 }
 	if r.Waste(KindRun) < pages*nvmap.PageBytes {
 		return nil
 	}
+	if out := r.takeListed(pages, most); out != nil || len(r.victims) == 0 {
+		return out
+	}
+	r.ReleaseVictims() // the pages are needed more urgently than empty slabs
+	return r.takeListed(pages, most)
+}
+
+func (r *Region) takeListed(pages int64, most int) []Extent {
+	type hole struct{ slab, first, n int32 }
 	var holes []hole
-	l := &r.lists[r.listOf(KindRun, 0)]
-	for b := range buckets {
-		for i := l.head[b]; i != none; i = r.slabs[i].next {
+	l, found := &r.lists[r.listOf(KindRun, 0)], int64(0)
+	for b := buckets - 1; b >= 0; b-- { // slabs with the most room first
+		for i := l.head[b]; i != none && (found < pages || len(holes) > most); i = r.slabs[i].next {
 			s := &r.slabs[i]
 			for p := int32(0); p < s.slots; p++ {
 				first := p
@@ -152,6 +211,7 @@ func (r *Region) takeHoles(pages int64, most int) []Extent {
 				}
 				if p > first {
 					holes = append(holes, hole{i, first, p - first})
+					found += int64(p - first)
 				}
 			}
 		}
@@ -203,17 +263,28 @@ func (e Extent) eachPage(fn func(Off)) {
 	}
 }
 
-// FreeRun takes the pages of an extent back; see Free.
-func (r *Region) FreeRun(e Extent) { e.eachPage(r.Free) }
+// eachUntil calls fn for the pages of e, and returns the first error.
+func (e Extent) eachUntil(fn func(Off) error) (err error) {
+	e.eachPage(func(o Off) {
+		if bad := fn(o); err == nil {
+			err = bad
+		}
+	})
+	return err
+}
 
-// SetLiveRun and ClearLiveRun are SetLive and ClearLive for the pages of e.
-func (r *Region) SetLiveRun(e Extent) { e.eachPage(r.SetLive) }
+// FreeRun takes the pages of an extent back; see Free. It returns the error of the
+// first page that cannot be taken back.
+func (r *Region) FreeRun(e Extent) error { return e.eachUntil(r.Free) }
+
+// SetLiveRun says that the index reaches the pages of e from now on.
+func (r *Region) SetLiveRun(e Extent) error { return e.eachUntil(r.SetLive) }
 
 // ClearLiveRun says that the index does not reach the pages of e any more.
-func (r *Region) ClearLiveRun(e Extent) { e.eachPage(r.ClearLive) }
+func (r *Region) ClearLiveRun(e Extent) error { return e.eachUntil(r.ClearLive) }
 
-// ClaimRun is Claim for the pages of an extent, which it checks first: e comes
-// from the medium. It claims all pages or none.
+// ClaimRun is Claim for the pages of an extent, which it checks first, because e comes from the
+// medium. It claims all pages or none.
 func (r *Region) ClaimRun(e Extent) error {
 	if err := r.CheckExtent(e); err != nil {
 		return err
@@ -240,7 +311,7 @@ func (r *Region) UnclaimRun(e Extent) {
 	}
 }
 
-// CheckExtent says whether e is a run of whole pages inside one group.
+// CheckExtent returns an error if e is not a run of whole pages inside the slabs.
 func (r *Region) CheckExtent(e Extent) error {
 	lo, hi := Off(r.geo.superBytes), r.geo.slabOff(len(r.slabs))
 	bad := e.Bytes <= 0 || e.Bytes%nvmap.PageBytes != 0 || e.Off%nvmap.PageBytes != 0 ||

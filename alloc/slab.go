@@ -8,40 +8,50 @@ import (
 // none ends a list of slabs.
 const none = -1
 
-// slab is what DRAM knows of a slab. The two bitmaps say different things:
-// used is what may not be handed out, live is what the index reaches. A slot
-// that only a snapshot, a tombstone or an unfinished commit holds is used and
-// not live, and a crash frees it because only live goes to the medium (R10).
+// slab is the state of a slab in DRAM. Its two bitmaps differ: used marks the slots that may not be
+// handed out, live those that the index reaches. A slot that only a snapshot, a tombstone or an
+// unfinished commit holds is used and not live. A crash frees it, because only live bits are
+// written to the medium (R10).
 type slab struct {
 	used, live []uint64
-	touched    uint64 // interval whose mark this opening has written
+	touched    uint64 // interval of the mark that this opening has written
 	mark       uint64 // mark that the opening found
 	carve      uint32
 	slots      int32
 	usedN      int32
 	liveN      int32
-	cursor     int32 // slots below it were passed since the slab became current
+	cursor     int32 // slots below it are not searched while the slab is current
 	next, prev int32 // neighbours on its list
-	bucket     int8  // list it is on, or none
+	bucket     int8  // index of the list that it is on, or none
 	kind       Kind
 	class      ClassID
 	dirty      bool  // live changed since the last freeze
-	markBad    bool  // the mark that the opening found has rotted
-	place      uint8 // map place that holds the newest map
-	victim     bool  // being emptied: on no list
-	away       bool  // free, and being discarded: not to be had
+	markBad    bool  // the mark that the opening found is damaged
+	place      uint8 // place of the newest map
+	victim     bool  // being emptied; on no list
+	kept       bool  // carved by an urgent caller, for urgent callers only
+	away       bool  // free and being discarded; not available
 	blocks     blocks
 	freed      uint64 // interval in which it became free
-	laps       uint8  // times it was filled since it was carved, or passed over
+	adds       uint64 // contribution of the map that counts to the digest
+	laps       uint8  // times it was filled or passed over since it was carved
 }
 
-// buckets sort the partly filled slabs of a kind and class by free space:
-// bucket b holds those with b eighths free or more.
+// buckets is the number of lists that sort the partly filled slabs of a kind and class by free
+// space: bucket b holds slabs that are free in b eighths or more.
 const buckets = 8
 
-// preferBuckets and up are reused before a free slab is carved: a quarter free
-// makes a slab worth it, less costs too much walking for too few slots.
+// preferBuckets is the first bucket that is reused before a free slab is carved. A slab that is a
+// quarter free is worth it; with less, the search finds too few slots.
 const preferBuckets = 2
+
+// preferFrom is the first bucket that is preferred to a free slab.
+func (r *Region) preferFrom() int {
+	if r.thrifty {
+		return preferBuckets - 1
+	}
+	return preferBuckets
+}
 
 func (s *slab) freeBucket() int8 {
 	return int8(min(int32(buckets-1), (s.slots-s.usedN)*buckets/s.slots))
@@ -69,9 +79,17 @@ func (r *Region) listOf(k Kind, c ClassID) int {
 	return len(r.table.size) + int(k-KindPage)
 }
 
+// listsOf returns the lists that slab s belongs on.
+func (r *Region) listsOf(s *slab) *lists {
+	if s.kept {
+		return &r.keptLists[r.listOf(s.kind, s.class)]
+	}
+	return &r.lists[r.listOf(s.kind, s.class)]
+}
+
 func (r *Region) enlist(i int32) {
 	s := &r.slabs[i]
-	l := &r.lists[r.listOf(s.kind, s.class)]
+	l := r.listsOf(s)
 	if s.usedN == s.slots || l.cur == i || s.victim {
 		s.bucket = none
 		return
@@ -89,7 +107,7 @@ func (r *Region) delist(i int32) {
 	if s.bucket == none {
 		return
 	}
-	l := &r.lists[r.listOf(s.kind, s.class)]
+	l := r.listsOf(s)
 	if s.prev == none {
 		l.head[s.bucket] = s.next
 	} else {
@@ -132,8 +150,8 @@ func has(b []uint64, i int32) bool { return b[i>>6]>>(i&63)&1 != 0 }
 func set(b []uint64, i int32)      { b[i>>6] |= 1 << (i & 63) }
 func clear1(b []uint64, i int32)   { b[i>>6] &^= 1 << (i & 63) }
 
-// pick makes a slab with a free slot the current one of its list: the emptiest
-// where a quarter of it is free, else a free slab, else whatever has room.
+// pick makes a slab with a free slot the current one of its list: the emptiest if a quarter of it
+// is free, else a free slab, else any slab with room.
 func (r *Region) pick(k Kind, c ClassID, urgent bool) error {
 	l := &r.lists[r.listOf(k, c)]
 	if old := l.cur; old != none {
@@ -144,8 +162,12 @@ func (r *Region) pick(k Kind, c ClassID, urgent bool) error {
 			r.enlist(old)
 		}
 	}
-	if i := l.emptiest(preferBuckets); i != none && !r.worn(i) {
+	if i := l.emptiest(r.preferFrom()); i != none && (r.thrifty || !r.worn(i)) {
 		r.makeCurrent(l, i)
+		return nil
+	}
+	if i := l.emptiest(0); i != none && isIndex(k) && r.need == (Need{}) && r.freeSlabs <= minKept {
+		r.makeCurrent(l, i) // a recovery of a full store leaves free slabs to kinds that have no slot
 		return nil
 	}
 	i, err := r.takeFree(k, urgent)
@@ -160,7 +182,7 @@ func (r *Region) pick(k Kind, c ClassID, urgent bool) error {
 	}
 	i = l.emptiest(0)
 	if i == none {
-		r.ReleaseVictims() // emptying slabs may wait, whoever needs a slot cannot
+		r.ReleaseVictims() // the slot is needed more urgently than an empty slab
 		i = l.emptiest(0)
 	}
 	if i == none {
@@ -170,19 +192,18 @@ func (r *Region) pick(k Kind, c ClassID, urgent bool) error {
 	return nil
 }
 
-// lapsMost is how often a slab is filled before a free one takes its place, if
-// there is one: else a few keys that are updated all the time would wear out the
-// slab that they lie in.
+// lapsMost bounds how often a slab is filled before a free one replaces it, if there is one.
+// Otherwise a few keys that are updated all the time would wear out their slab.
 const lapsMost = 4
 
-// worn says whether slab i has had its laps and another can be had for it.
+// worn reports whether slab i has been filled lapsMost times and another can replace it.
 func (r *Region) worn(i int32) bool {
 	s := &r.slabs[i]
-	if s.laps < lapsMost || r.freeSlabs-r.freeIndex <= r.reserve {
+	if s.laps < lapsMost || r.freeSlabs-r.freeIndex <= r.keep(s.kind, false) {
 		return false
 	}
 	s.laps = 0
-	return true
+	return !isIndex(s.kind) || r.freeIndex > 0 // else the replacement might need growth
 }
 
 func (l *lists) emptiest(lowest int) int32 {
@@ -201,18 +222,14 @@ func (r *Region) makeCurrent(l *lists, i int32) {
 	l.cur = i
 }
 
-// takeFree returns a free slab, growing the device where there is none beyond
-// the reserve. Only urgent callers, those that give space back or cannot fail,
-// may dip into the reserve.
+// takeFree returns a free slab. It grows the device if there is none beyond the kept room. Only
+// urgent callers, which give space back or cannot fail, may take from the kept room.
 func (r *Region) takeFree(k Kind, urgent bool) (int32, error) {
-	keep := r.reserve
-	if urgent {
-		keep = r.floor
-	}
 	if !r.secure() && !urgent {
 		return none, errNoBlocks
 	}
-	if isIndex(k) && r.freeSlabs > r.reserve {
+	keep := r.keep(k, false)
+	if isIndex(k) && r.freeSlabs > keep {
 		i, err := r.indexSlab()
 		if i != none {
 			if err = r.have(i, keep); err == nil {
@@ -223,35 +240,35 @@ func (r *Region) takeFree(k Kind, urgent bool) (int32, error) {
 			return none, err
 		}
 	}
-	if r.freeSlabs-r.freeIndex <= r.reserve {
-		err := r.grow(1)
-		enough := r.freeSlabs > r.reserve || urgent && r.freeSlabs > r.floor
-		if err != nil && !(enough && errors.Is(err, ErrFull)) {
-			return none, err
-		}
+	var err error
+	if r.freeSlabs-r.freeIndex <= keep {
+		err = r.grow(1)
+	}
+	if urgent {
+		keep = r.keep(k, true)
+	}
+	if err != nil && !(r.freeSlabs > keep && errors.Is(err, ErrFull)) {
+		return none, err
 	}
 	i := r.nextFreeSlab()
-	err := r.have(i, keep)
+	err = r.have(i, keep)
 	if errors.Is(err, ErrFull) {
 		return r.haveOther(keep)
 	}
 	return i, err
 }
 
-// nextFreeSlab walks on from where the last one was found: a next-fit order
-// spreads wear over the device. Extents where index slabs gather come last.
+// nextFreeSlab returns the next free slab after the last one found. This next-fit order spreads
+// wear over the device. Extents that gather index slabs come last.
 func (r *Region) nextFreeSlab() int32 {
-	n := len(r.slabs)
-	anywhere := r.freeSlabs == r.freeIndex
-	for range n {
-		if r.freeHint >= n {
-			r.freeHint = 0
-		}
-		i := r.freeHint
-		r.freeHint++
-		if r.isFree(i) && (anywhere || !r.extents[r.extentOf(i)].index) {
-			return int32(i)
-		}
+	set := r.freeNow()
+	i := set.next(r.freeHint)
+	if i == none {
+		i = set.next(0)
+	}
+	if i != none {
+		r.freeHint = i + 1
+		return int32(i)
 	}
 	panic("alloc: free slabs counted but not found")
 }
@@ -260,11 +277,10 @@ func (r *Region) isFree(i int) bool {
 	return r.slabs[i].kind == KindFree && !r.slabs[i].away && !r.geo.isMeta(i)
 }
 
-// carve cuts a free slab into slots. A4: what it was carved into is durable no
-// later than the first slot in it that counts: on a record slab Touch writes it
-// with the first record, on others it is written here and rides on the fence
-// of what names the slot. The carve number makes every record of an earlier
-// carving fail its checksum.
+// carve divides a free slab into slots. A4: the identity is durable no later than the first slot
+// that counts. For a record slab Touch writes it with the first record. For other kinds it is
+// written here and shares the fence of the structure that names the slot. The new carve number
+// makes every record of an earlier carving fail its checksum.
 func (r *Region) carve(i int32, k Kind, c ClassID) error {
 	s := &r.slabs[i]
 	if r.off&RuleA4 == 0 || s.carve == 0 {
@@ -291,15 +307,18 @@ func makeBits(slots int32) (used, live []uint64) {
 	return b[:n:n], b[n:]
 }
 
-// emptied gives a slab without a used slot back. Its map on the medium is
-// rewritten by the next checkpoint unless it is carved anew before.
+// emptied makes a slab without a used slot free. The next checkpoint rewrites its map on the medium
+// unless the slab is carved anew before.
 func (r *Region) emptied(i int32) {
 	s := &r.slabs[i]
-	l := &r.lists[r.listOf(s.kind, s.class)]
-	if l.cur == i {
-		return // keep filling it
+	if r.listsOf(s).cur == i {
+		return // continue to fill it
 	}
 	r.delist(i)
+	if s.kept {
+		s.kept = false
+		r.keptSlabs--
+	}
 	r.space[s.kind].slabs--
 	s.kind, s.victim, s.freed, s.blocks = KindFree, false, r.interval, blocksThere
 	r.countFree(i, +1)

@@ -8,24 +8,22 @@ import (
 	"nvkv/nvmap"
 )
 
-// Slabs is the allocator of this package as an [Allocator]: a [Region] whose
-// user needs neither kinds of slabs nor checkpoints. Small pieces are slots,
-// large ones runs of pages.
+// Slabs implements [Allocator] with a [Region], for users that need neither kinds of slabs nor
+// checkpoints. Small pieces are slots, large ones runs of pages.
 type Slabs struct {
 	r    *Region
 	m    *nvmap.Map
 	cell Off // the slot whose first word is the root
 	root Off
 	runs map[Off]Extent
-	err  error // why it cannot be used
+	err  error // why the allocator cannot be used
 }
 
-// slabsTag begins the superblock's payload; the offset of the root's cell
-// follows.
+// slabsTag is the beginning of the superblock's payload. The offset of the root's cell follows.
 const slabsTag = "nvkvROOT"
 
-// OpenSlabs opens the allocator on m, and makes one where the device is empty.
-// ErrNotStore: it holds something else. Recover comes next.
+// OpenSlabs opens the allocator on m, or makes one if the device is empty. ErrNotStore: the device
+// holds something else. The caller must call Recover next.
 func OpenSlabs(m *nvmap.Map) (*Slabs, error) {
 	absent, err := Absent(m)
 	if err == nil && absent {
@@ -70,7 +68,7 @@ func (s *Slabs) readRoot() error {
 	return nil
 }
 
-// Recover claims what walk keeps; see Allocator.
+// Recover claims the pieces that walk keeps; see Allocator.
 func (s *Slabs) Recover(walk func(keep func(o Off, n int) error) error) error {
 	if !errors.Is(s.err, ErrNotRecovered) {
 		return fmt.Errorf("alloc: recovered already")
@@ -96,8 +94,8 @@ func (s *Slabs) Recover(walk func(keep func(o Off, n int) error) error) error {
 	return s.err
 }
 
-// persist writes again what this opening relied on: where a killed process left
-// it, it may be visible without being durable (R12).
+// persist writes again the bytes that this opening relied on, because bytes that a killed process
+// left may be visible without being durable (R12).
 func (s *Slabs) persist() error {
 	if err := s.r.RewriteSuper(); err != nil {
 		return err
@@ -128,8 +126,8 @@ func (s *Slabs) keep(o Off, n int) error {
 	return nil
 }
 
-// makeCell gives the root its place, with the first recovery. A crash before the
-// superblock names it leaves a region without one, and the next one makes it.
+// makeCell allocates the cell of the root during the first recovery. A crash before the superblock
+// names it leaves a region without a cell, and the next recovery makes one.
 func (s *Slabs) makeCell() error {
 	c, _ := s.r.ClassFor(8)
 	cell, err := s.r.AllocRecord(c, true)
@@ -150,7 +148,7 @@ func (s *Slabs) writeRoot(o Off) error {
 	return writeWord(s.m, s.cell, packRoot(o))
 }
 
-// Alloc hands out a slot or, over the largest slot, a run of pages.
+// Alloc hands out a slot or, above the largest slot size, a run of pages; see Allocator.
 func (s *Slabs) Alloc(n int) (Off, error) {
 	if s.err != nil {
 		return 0, s.err
@@ -166,16 +164,14 @@ func (s *Slabs) Alloc(n int) (Off, error) {
 	if err != nil {
 		return 0, err
 	}
-	// A4: what the slab is carved into rides on the fence of what is in it.
+	// A4: the identity of the slab shares the fence of the slot's contents.
 	if err := s.r.Touch(o); err != nil {
-		s.r.Free(o)
-		return 0, err
+		return 0, errors.Join(err, s.r.Free(o))
 	}
 	return o, nil
 }
 
-// runBytes is what a run for n bytes occupies: pages of one slab, or whole slabs
-// side by side.
+// runBytes returns the size of a run for n bytes: pages of one slab, or adjacent whole slabs.
 func (s *Slabs) runBytes(n int) int {
 	if n > s.r.geo.slabBytes {
 		return roundUp(n, s.r.geo.slabBytes)
@@ -190,8 +186,8 @@ func (s *Slabs) allocRun(n int) (Off, error) {
 	}
 	bytes := s.runBytes(n)
 	runs, err := s.r.AllocRuns(int64(bytes), 1)
-	// No stretch of free slabs is long enough. Of twice as many new ones, which
-	// one group's metadata may divide, some stretch is.
+	// No stretch of free slabs is long enough. Grow by twice as many slabs: if the metadata of a
+	// group divides them, one of the parts is still long enough.
 	for _, slabs := range []int{2 * bytes / s.r.geo.slabBytes, bytes / s.r.geo.slabBytes} {
 		if errors.Is(err, ErrFull) && slabs > 0 && s.r.grow(slabs) == nil {
 			runs, err = s.r.AllocRuns(int64(bytes), 1)
@@ -204,33 +200,31 @@ func (s *Slabs) allocRun(n int) (Off, error) {
 	return runs[0].Off, nil
 }
 
-// Free takes a piece back.
+// Free takes a piece back; see Allocator.
 func (s *Slabs) Free(o Off) error {
 	if s.err != nil {
 		return s.err
 	}
 	if e, ok := s.runs[o]; ok {
 		delete(s.runs, o)
-		s.r.FreeRun(e)
-		return nil
+		return s.r.FreeRun(e)
 	}
 	_, _, slot := s.r.Carve(o, KindRecord)
 	if !slot || o == s.cell || !s.r.IsUsed(o) {
 		return fmt.Errorf("%w: offset %#x", ErrNotAllocated, uint64(o))
 	}
-	s.r.Free(o)
-	return nil
+	return s.r.Free(o)
 }
 
-// Root returns the offset last set.
+// Root returns the offset last set, or 0.
 func (s *Slabs) Root() Off { return s.root }
 
-// SetRoot makes o the root.
+// SetRoot makes o the root; see Allocator.
 func (s *Slabs) SetRoot(o Off) error {
 	if s.err != nil {
 		return s.err
 	}
-	// A7: what o leads to is durable before the word that leads there.
+	// A7: the data that o refers to is durable before the root word refers to it.
 	if s.err = s.m.Fence(); s.err == nil {
 		s.err = s.writeRoot(o)
 	}

@@ -1,43 +1,76 @@
 package alloc
 
 import (
+	"errors"
 	"fmt"
 
 	"nvkv/nvmap"
 )
 
-// ClassFor returns the record class for n bytes; false where n is over
-// LargestSlot.
+// ClassFor returns the record class for n bytes. It returns false if n exceeds LargestSlot.
 func (r *Region) ClassFor(n int) (ClassID, bool) { return r.table.of(n) }
 
-// LargestSlot returns the biggest record slot in bytes. What is larger goes
-// into runs.
+// LargestSlot returns the largest record slot in bytes. Larger records go into runs.
 func (r *Region) LargestSlot() int { return r.table.largest() }
 
-// SlotBytes returns the slot size of a record class.
+// SlotBytes returns the slot size of a record class in bytes.
 func (r *Region) SlotBytes(c ClassID) int { return r.table.size[c] }
 
-// AllocRecord hands out a slot of class c. The slot is used from now on, and
-// live once SetLive says so. urgent callers may take from the reserve.
+// AllocRecord hands out a slot of class c. The slot is used from now on, and live after SetLive. An
+// urgent caller gives space back and never makes the slot live; it may take from the kept room, and
+// it gets a slot of a larger class if there is none of class c. The error is ErrFull if there is no
+// room.
 func (r *Region) AllocRecord(c ClassID, urgent bool) (Off, error) {
-	return r.alloc(KindRecord, c, urgent)
+	if urgent && r.keptLists[c].emptiest(0) != none {
+		return r.allocKept(c)
+	}
+	o, err := r.alloc(KindRecord, c, false)
+	if urgent && errors.Is(err, ErrFull) {
+		if o, err = r.allocKept(c); errors.Is(err, ErrFull) {
+			return r.allocLarger(c, err)
+		}
+	}
+	return o, err
 }
 
-// AllocPage hands out an index page.
+// allocLarger hands out a slot of the next class above c that has a free one. Otherwise it returns
+// why, the reason that there was none of class c.
+func (r *Region) allocLarger(c ClassID, why error) (Off, error) {
+	for c++; int(c) < len(r.table.size); c++ {
+		if r.keptLists[c].emptiest(0) != none {
+			return r.allocKept(c)
+		}
+		if r.lists[c].emptiest(0) != none {
+			return r.alloc(KindRecord, c, false)
+		}
+	}
+	return 0, why
+}
+
+// AllocPage hands out an index page. urgent is as for AllocRecord, but the page may become live.
 func (r *Region) AllocPage(urgent bool) (nvmap.PageID, error) {
 	o, err := r.alloc(KindPage, 0, urgent)
 	return o.Page(), err
 }
 
-// AllocBlock hands out an index block of BlockBytes.
+// AllocBlock hands out an index block of BlockBytes. urgent is as for AllocPage.
 func (r *Region) AllocBlock(urgent bool) (Off, error) { return r.alloc(KindBlock, 0, urgent) }
 
 func (r *Region) alloc(k Kind, c ClassID, urgent bool) (Off, error) {
+	if r.refuseFrom != 0 && r.refused() {
+		return 0, errRefused
+	}
 	l := &r.lists[r.listOf(k, c)]
 	for {
 		if i := l.cur; i != none {
 			s := &r.slabs[i]
 			if n := s.nextFree(s.cursor); n != none {
+				if !urgent && k != KindRecord {
+					if err := r.spares(k); err != nil {
+						return 0, err
+					}
+					s = &r.slabs[i] // the slice may have grown
+				}
 				s.cursor = n + 1
 				r.use(s, n)
 				r.wear[int(i)>>r.geo.groupShift] += uint64(r.slotBytesOf(s))
@@ -56,50 +89,83 @@ func (r *Region) use(s *slab, n int32) {
 	r.space[s.kind].used += int64(r.slotBytesOf(s))
 }
 
-// slotOf returns the slab and slot number of o, or an error when o is not the
-// beginning of a slot of a carved slab: offsets come from the medium.
+// slotOf returns the slab and slot number of o. It returns an error if o is not the beginning of a
+// slot of a carved slab: offsets may come from the medium.
 func (r *Region) slotOf(o Off) (int32, int32, error) {
 	if o < Off(r.geo.superBytes) || o >= r.geo.slabOff(len(r.slabs)) {
-		return 0, 0, fmt.Errorf("%w: offset %#x lies outside all slabs", ErrCorrupt, uint64(o))
+		return 0, 0, &CorruptError{o, "reference, outside all slabs,"}
 	}
 	i := r.geo.slabOf(o)
 	s := &r.slabs[i]
 	if s.kind == KindFree || r.geo.isMeta(i) {
-		return 0, 0, fmt.Errorf("%w: offset %#x lies in a free slab", ErrCorrupt, uint64(o))
+		return 0, 0, &CorruptError{o, "reference into a free slab"}
 	}
 	within := uint32(o - r.geo.slabOff(i)) // under 1 MiB
 	size := uint32(r.slotBytesOf(s))
 	n := within / size
 	if n*size != within || int32(n) >= s.slots {
-		return 0, 0, fmt.Errorf("%w: offset %#x is no slot of %d bytes", ErrCorrupt, uint64(o), size)
+		return 0, 0, &CorruptError{o, fmt.Sprintf("reference to what is no slot of %d bytes", size)}
 	}
 	return int32(i), int32(n), nil
 }
 
-// mustSlot is slotOf for offsets that this process handed out.
+// mustSlot is slotOf for offsets that this process found in its maps. It panics with the
+// *CorruptError: that happens only if the program has a bug.
 func (r *Region) mustSlot(o Off) (int32, int32) {
 	i, n, err := r.slotOf(o)
 	if err != nil {
-		panic("alloc: " + err.Error())
+		panic(err)
 	}
 	return i, n
 }
 
-// Free takes a slot, page or block back. The next one handed out may be it: the
-// caller proves that nobody can reach it any more.
-func (r *Region) Free(o Off) {
-	i, n := r.mustSlot(o)
+// Free takes a slot, page or block back. It may be handed out again at once, so the caller ensures
+// that nothing reaches it any more. Free changes nothing and returns a *CorruptError if o is no
+// slot that is used and not live: then the medium named it wrongly.
+func (r *Region) Free(o Off) error {
+	i, n, err := r.slotOf(o)
+	if err != nil {
+		return err
+	}
 	s := &r.slabs[i]
 	if !has(s.used, n) {
-		panic(fmt.Sprintf("alloc: %#x freed twice", uint64(o)))
+		return &CorruptError{o, "slot, freed twice,"}
 	}
 	if has(s.live, n) {
-		panic(fmt.Sprintf("alloc: %#x freed while the index reaches it", uint64(o)))
+		return &CorruptError{o, "slot, freed while the index reaches it,"}
 	}
 	clear1(s.used, n)
 	s.usedN--
 	r.space[s.kind].used -= int64(r.slotBytesOf(s))
 	r.afterFree(i)
+	return nil
+}
+
+// Return is Free for a slot, page or block that was not written since it was handed out. The next
+// allocation may use it again.
+func (r *Region) Return(o Off) error {
+	i, n, err := r.slotOf(o)
+	if err == nil {
+		err = r.Free(o)
+	}
+	if err != nil {
+		return err
+	}
+	s := &r.slabs[i]
+	s.cursor = min(s.cursor, n)
+	r.wear[int(i)>>r.geo.groupShift] -= uint64(r.slotBytesOf(s))
+	return nil
+}
+
+// ReleaseEmpty makes current slabs without used slots free again. A refused commit may leave some.
+func (r *Region) ReleaseEmpty() {
+	for n := range r.lists {
+		l := &r.lists[n]
+		if i := l.cur; i != none && r.slabs[i].usedN == 0 {
+			l.cur = none
+			r.emptied(i)
+		}
+	}
 }
 
 func (r *Region) afterFree(i int32) {
@@ -108,15 +174,19 @@ func (r *Region) afterFree(i int32) {
 		r.emptied(i)
 		return
 	}
-	if r.lists[r.listOf(s.kind, s.class)].cur != i && !s.victim {
+	if r.listsOf(s).cur != i && !s.victim {
 		r.relist(i)
 	}
 }
 
-// SetLive says that the index reaches o from now on.
-func (r *Region) SetLive(o Off) {
-	i, n := r.mustSlot(o)
-	r.setLive(i, n)
+// SetLive says that the index reaches o from now on. Where o is no slot it returns a
+// *CorruptError.
+func (r *Region) SetLive(o Off) error {
+	i, n, err := r.slotOf(o)
+	if err == nil {
+		r.setLive(i, n)
+	}
+	return err
 }
 
 func (r *Region) setLive(i, n int32) {
@@ -125,38 +195,41 @@ func (r *Region) setLive(i, n int32) {
 		set(s.live, n)
 		s.liveN++
 		r.markDirty(i)
-		r.liveBytes += int64(r.slotBytesOf(s))
+		r.space[s.kind].live += int64(r.slotBytesOf(s))
 	}
 }
 
-// ClearLive says that the index does not reach o any more. It stays used until
-// Free.
-func (r *Region) ClearLive(o Off) {
-	i, n := r.mustSlot(o)
+// ClearLive says that the index does not reach o any more. The slot stays used until Free.
+// If o is no slot, ClearLive returns a *CorruptError.
+func (r *Region) ClearLive(o Off) error {
+	i, n, err := r.slotOf(o)
+	if err != nil {
+		return err
+	}
 	s := &r.slabs[i]
 	if has(s.live, n) {
 		clear1(s.live, n)
 		s.liveN--
 		r.markDirty(i)
-		r.liveBytes -= int64(r.slotBytesOf(s))
+		r.space[s.kind].live -= int64(r.slotBytesOf(s))
 	}
+	return nil
 }
 
-// IsUsed says whether o is a slot that is handed out; false also where o is no
-// slot at all.
+// IsUsed reports whether o is a slot that is handed out. It returns false if o is no slot at all.
 func (r *Region) IsUsed(o Off) bool {
 	i, n, err := r.slotOf(o)
 	return err == nil && has(r.slabs[i].used, n)
 }
 
-// IsLive says whether o is a slot that the index reaches.
+// IsLive reports whether o is a slot that the index reaches.
 func (r *Region) IsLive(o Off) bool {
 	i, n, err := r.slotOf(o)
 	return err == nil && has(r.slabs[i].live, n)
 }
 
-// Carve returns the carve number of the slab of o and its slot size; false
-// where o is not a slot of the given kind. It may be called during recovery.
+// Carve returns the carve number of the slab of o and its slot size. It returns false if o is not a
+// slot of the given kind. It may be called during recovery.
 func (r *Region) Carve(o Off, k Kind) (carve uint32, slotBytes int, ok bool) {
 	i, _, err := r.slotOf(o)
 	if err != nil || r.slabs[i].kind != k {
@@ -165,12 +238,11 @@ func (r *Region) Carve(o Off, k Kind) (carve uint32, slotBytes int, ok bool) {
 	return r.slabs[i].carve, r.slotBytesOf(&r.slabs[i]), true
 }
 
-// Recovery only. The methods from here to Unclaim change single slabs and none
-// of the sums that Ready counts afterwards: goroutines may call them side by
-// side for slots of different slabs.
+// The methods from here to UnclaimLive are for recovery only. They change single slabs, and no sum,
+// because Ready computes the sums afterwards. So several goroutines may call them for slots of
+// different slabs.
 
-// Claim makes o used, without an allocation. It fails where o is no slot of
-// kind k or is used already.
+// Claim makes o used without an allocation. It fails if o is no slot of kind k or is used already.
 func (r *Region) Claim(o Off, k Kind) error {
 	i, n, err := r.claimable(o, k)
 	if err != nil {
@@ -178,15 +250,15 @@ func (r *Region) Claim(o Off, k Kind) error {
 	}
 	s := &r.slabs[i]
 	if has(s.used, n) {
-		return fmt.Errorf("%w: offset %#x is owned twice", ErrCorrupt, uint64(o))
+		return &CorruptError{o, "slot, owned twice,"}
 	}
 	set(s.used, n)
 	s.usedN++
 	return nil
 }
 
-// Retake makes o used and not live, whatever the map of the checkpoint says: a
-// record was written into it since.
+// Retake makes o used and not live, whatever the map of the checkpoint says, because a record was
+// written into it since.
 func (r *Region) Retake(o Off, k Kind) error {
 	i, n, err := r.claimable(o, k)
 	if err != nil {
@@ -216,7 +288,7 @@ func (r *Region) ClaimLive(o Off, k Kind) error {
 func (r *Region) claimable(o Off, k Kind) (i, n int32, err error) {
 	i, n, err = r.slotOf(o)
 	if err == nil && r.slabs[i].kind != k {
-		err = fmt.Errorf("%w: offset %#x lies in a slab of kind %v, not %v", ErrCorrupt, uint64(o), r.slabs[i].kind, k)
+		err = &CorruptError{o, fmt.Sprintf("reference into a slab of kind %v, not %v,", r.slabs[i].kind, k)}
 	}
 	return i, n, err
 }
@@ -237,7 +309,7 @@ func (r *Region) unreach(i, n int32) {
 	}
 }
 
-// Unclaim is the inverse of Claim: replay displaced what o holds.
+// Unclaim is the inverse of Claim: replay has replaced the record in o.
 func (r *Region) Unclaim(o Off) {
 	i, n, err := r.slotOf(o)
 	if err != nil || !has(r.slabs[i].used, n) {
@@ -249,7 +321,7 @@ func (r *Region) Unclaim(o Off) {
 	s.usedN--
 }
 
-// UnclaimLive is Unclaim of a slot that is live; it leaves any other alone.
+// UnclaimLive is Unclaim for a live slot. It does nothing if o is not live.
 func (r *Region) UnclaimLive(o Off) {
 	i, n, err := r.slotOf(o)
 	if err != nil || !has(r.slabs[i].live, n) {

@@ -1,31 +1,43 @@
 package alloc
 
-// Slabs of which little is used can be emptied: their owner moves what is used
-// to other slabs of the same list, and the slab becomes free, for any class and
-// for the file system. Until then such a slab is a victim: it is on no list and
-// nothing is taken from it. What it holds that does not move, snapshots' old
-// versions and tombstones, goes in its own time.
+// Sparse slabs can be emptied: their owner moves the used slots to other slabs of the same list,
+// and the slab becomes free, for any class and for the file system. Until then such a slab is a
+// victim: it is on no list, and no slot is taken from it. Contents that do not move, such as old
+// versions for snapshots and tombstones, are freed in the usual way.
 
-// sparseBuckets and up are worth emptying: a quarter free pays for the moving of
+// sparseBuckets is the first bucket whose slabs are worth emptying: a free quarter pays for moving
 // three quarters.
 const sparseBuckets = 2
 
-// usage of the slabs of a kind.
-type usage struct {
-	slabs int
-	used  int64 // bytes in slots that are handed out
+// SetThrifty says whether slabs of which an eighth is free are worth emptying too, and
+// are filled before a free one is carved: a store that is full has nothing to spare.
+func (r *Region) SetThrifty(on bool) { r.thrifty = on }
+
+// sparseFrom is the first bucket worth emptying.
+func (r *Region) sparseFrom() int {
+	if r.thrifty {
+		return sparseBuckets - 1
+	}
+	return sparseBuckets
 }
 
-// Waste returns how many bytes of the slabs of a kind are not handed out.
+// usage counts the slabs of a kind.
+type usage struct {
+	slabs int
+	used  int64 // bytes in used slots
+	live  int64 // bytes in live slots
+}
+
+// Waste returns the bytes of the slabs of a kind that are not handed out.
 func (r *Region) Waste(k Kind) int64 {
 	u := &r.space[k]
 	return int64(u.slabs)*int64(r.geo.slabBytes) - u.used
 }
 
-// Backed returns how many bytes there are of slabs that have blocks behind them.
+// Backed returns the bytes of usable slabs that have blocks behind them.
 func (r *Region) Backed() int64 { return int64(r.usable-r.goneSlabs) * int64(r.geo.slabBytes) }
 
-// Used returns how many bytes are handed out.
+// Used returns the bytes that are handed out.
 func (r *Region) Used() (n int64) {
 	for i := range r.space {
 		n += r.space[i].used
@@ -33,28 +45,25 @@ func (r *Region) Used() (n int64) {
 	return n
 }
 
-// Unreserved returns how many free slabs there are beyond the reserve.
-func (r *Region) Unreserved() int { return r.freeSlabs - r.reserve }
-
-// UsedIn returns how many bytes of the slabs of a kind are handed out.
-func (r *Region) UsedIn(k Kind) int64 { return r.space[k].used }
-
-// MovesFloor keeps half of the reserve from urgent callers while fn runs: those
-// that move things to gain room must leave some to those that delete.
-func (r *Region) MovesFloor(fn func() error) error {
-	r.floor = reserveSlabs / 2
-	defer func() { r.floor = 0 }()
-	return fn()
+// Live returns the bytes that the index reaches.
+func (r *Region) Live() (n int64) {
+	for i := range r.space {
+		n += r.space[i].live
+	}
+	return n
 }
 
-// TakeSparse makes the emptiest record slab a victim and returns its number. It
-// returns false when emptying another one would free none: what it holds must
-// fit what the sparse slabs of its class have free.
+// UsedIn returns the bytes of the slabs of a kind that are handed out.
+func (r *Region) UsedIn(k Kind) int64 { return r.space[k].used }
+
+// TakeSparse makes the emptiest record slab a victim and returns its number. It returns false if
+// emptying another slab would free none, because its used slots must fit the free slots of the
+// sparse slabs of its class.
 func (r *Region) TakeSparse() (slab int, ok bool) {
 	best := int32(none)
 	for c := range r.table.size {
 		l := &r.lists[r.listOf(KindRecord, ClassID(c))]
-		i := l.emptiest(sparseBuckets)
+		i := l.emptiest(r.sparseFrom())
 		if i != none && r.pays(l, i) && (best == none || r.fill(i) < r.fill(best)) {
 			best = i
 		}
@@ -66,20 +75,20 @@ func (r *Region) TakeSparse() (slab int, ok bool) {
 	return int(best), true
 }
 
-// fill is the used part of a slab, in 1/256.
+// fill returns the used part of a slab, in 1/256.
 func (r *Region) fill(i int32) int32 {
 	s := &r.slabs[i]
 	return s.usedN << 8 / s.slots
 }
 
-// pays says whether the other slabs that new slots would come from can take
-// what slab i holds.
+// pays reports whether the other slabs that new slots would come from have room for the used slots
+// of slab i.
 func (r *Region) pays(l *lists, i int32) bool {
 	need := r.slabs[i].usedN
 	if c := l.cur; c != none {
 		need -= r.slabs[c].slots - r.slabs[c].usedN
 	}
-	for b := buckets - 1; b >= preferBuckets; b-- {
+	for b := buckets - 1; b >= r.preferFrom(); b-- {
 		for j := l.head[b]; j != none && need > 0; j = r.slabs[j].next {
 			if j != i {
 				need -= r.slabs[j].slots - r.slabs[j].usedN
@@ -95,14 +104,14 @@ func (r *Region) makeVictim(i int32) {
 	r.victims = append(r.victims, i)
 }
 
-// TakeSparseOf makes victims of the emptiest slabs of a kind, as many as the
-// others have room for, and returns how many. It is for what is moved in the
-// order of the index, a round for all of them.
+// TakeSparseOf makes the emptiest slabs of a kind victims, as many as the others have room for, and
+// returns their number. It is for kinds whose slots are moved in index order, in one pass for all
+// victims.
 func (r *Region) TakeSparseOf(k Kind) (n int) {
 	l := &r.lists[r.listOf(k, 0)]
 	var sparse []int32
 	room := int32(0)
-	for b := buckets - 1; b >= sparseBuckets; b-- {
+	for b := buckets - 1; b >= r.sparseFrom(); b-- {
 		for i := l.head[b]; i != none; i = r.slabs[i].next {
 			sparse = append(sparse, i)
 			room += r.slabs[i].slots - r.slabs[i].usedN
@@ -111,9 +120,9 @@ func (r *Region) TakeSparseOf(k Kind) (n int) {
 	if c := l.cur; c != none {
 		room += r.slabs[c].slots - r.slabs[c].usedN
 	}
-	for _, i := range sparse { // the emptiest come first
+	for _, i := range sparse { // the emptiest first
 		s := &r.slabs[i]
-		room -= s.slots // its free slots are no room, and its used ones take some
+		room -= s.slots // a victim offers no room, and its used slots need some
 		if room < 0 {
 			break
 		}
@@ -123,9 +132,8 @@ func (r *Region) TakeSparseOf(k Kind) (n int) {
 	return n
 }
 
-// TakePartial makes victims of all sparse record slabs and of those being
-// filled, so that what is allocated from now on lies slab by slab in the order in
-// which it is asked for, as long as there are free slabs.
+// TakePartial makes victims of all sparse record slabs and of the current ones. New slots then lie
+// slab by slab in the order of allocation, as long as there are free slabs.
 func (r *Region) TakePartial() {
 	for c := range r.table.size {
 		l := &r.lists[r.listOf(KindRecord, ClassID(c))]
@@ -145,12 +153,12 @@ func (r *Region) TakePartial() {
 	}
 }
 
-// TakeTail makes victims of all slabs beyond the size that what is used would
-// need, with a stock, if there is a group or more beyond it, and says whether it
-// did. What is allocated next comes from the beginning of the device.
+// TakeTail makes victims of all slabs beyond the size that the used slabs and a stock need, if at
+// least a group lies beyond it. It reports whether it did. Later allocations come from the
+// beginning of the device.
 func (r *Region) TakeTail() bool {
 	used := len(r.slabs) - r.freeSlabs // metadata included
-	keep := roundUp(used+used/8+r.stock(), r.geo.groupSlabs)
+	keep := roundUp(used+used/64+r.reserve+stockSlabs, r.geo.groupSlabs)
 	if r.tailSlabs() <= keep {
 		return false
 	}
@@ -170,15 +178,12 @@ func (r *Region) TakeTail() bool {
 	}
 	r.freeHint, r.lastExtent = 0, 0
 	for e := r.extentOf(keep); e < len(r.extents); e++ {
-		if x := &r.extents[e]; x.index { // index slabs gather elsewhere from now on
-			x.index = false
-			r.freeIndex -= int(x.free)
-		}
+		r.setGathering(e, false) // gather index slabs elsewhere from now on
 	}
 	return true
 }
 
-// IsVictim says whether o lies in a slab that is being emptied.
+// IsVictim reports whether o lies in a slab that is being emptied.
 func (r *Region) IsVictim(o Off) bool {
 	if o < Off(r.geo.superBytes) {
 		return false
@@ -187,7 +192,7 @@ func (r *Region) IsVictim(o Off) bool {
 	return i < len(r.slabs) && r.slabs[i].victim
 }
 
-// ReleaseVictims makes slabs of victims again of what is still used.
+// ReleaseVictims turns the remaining victims into ordinary slabs again.
 func (r *Region) ReleaseVictims() {
 	for _, i := range r.victims {
 		s := &r.slabs[i]
@@ -204,8 +209,8 @@ func (r *Region) ReleaseVictims() {
 	r.victims = r.victims[:0]
 }
 
-// LiveSlots appends to dst up to most live slots of a record slab, from slot
-// from on, and returns the slot to go on with; less than 0 behind the last.
+// LiveSlots appends to dst up to most live slots of a record slab, beginning with slot from. It
+// returns the slot at which to continue, or a negative number at the end.
 func (r *Region) LiveSlots(slab, from, most int, dst []Off) (out []Off, next int) {
 	s := &r.slabs[slab]
 	if s.kind != KindRecord {
@@ -225,13 +230,13 @@ func (r *Region) LiveSlots(slab, from, most int, dst []Off) (out []Off, next int
 	return dst, none
 }
 
-// SlotNumber returns which slot of its slab o is.
+// SlotNumber returns the number of the slot at o within its slab. It panics if o is no slot.
 func (r *Region) SlotNumber(o Off) int {
 	_, n := r.mustSlot(o)
 	return int(n)
 }
 
-// ClassOf returns the class of the record slot at o, false where there is none.
+// ClassOf returns the class of the record slot at o. It returns false if there is none.
 func (r *Region) ClassOf(o Off) (ClassID, bool) {
 	i, _, err := r.slotOf(o)
 	if err != nil || r.slabs[i].kind != KindRecord {

@@ -7,30 +7,30 @@ import (
 
 func onesCount(w uint64) int { return bits.OnesCount64(w) }
 
-// Stats is how a region's space is used, in bytes unless it says otherwise.
+// Stats describes the use of a region's space, in bytes unless a field says otherwise.
 type Stats struct {
 	DeviceBytes int64 // size of the region with its metadata
-	FreeBytes   int64 // in free slabs; free slots in others are not in it
+	FreeBytes   int64 // in free slabs only; free slots of other slabs do not count
 	UsedBytes   int64 // in slots, pages, blocks and runs that are handed out
 	LiveBytes   int64 // the part of UsedBytes that the index reaches
 	Slabs       int   // slabs, metadata excluded
 	FreeSlabs   int
-	Reserve     int // free slabs that only those who give space back may take
+	Reserve     int // free slabs that only urgent callers may take
 
-	GoneBytes      int64 // the part of FreeBytes that has no blocks behind it
+	GoneBytes      int64 // the part of FreeBytes without blocks behind it
 	DiscardedBytes int64 // given back to the file system since the opening
 
 	Groups        int
-	WearMaxBytes  int64 // slots handed out since the opening, which are written once each: in the group with most
-	WearMeanBytes int64 // in all groups, on average
+	WearMaxBytes  int64 // bytes of slots handed out since the opening, each written once, in the most used group
+	WearMeanBytes int64 // the mean over all groups
 }
 
-// Stats returns the counters as they stand.
+// Stats returns the present counts.
 func (r *Region) Stats() Stats {
 	s := Stats{
 		DeviceBytes: r.geo.sizeOf(len(r.slabs)),
 		FreeBytes:   int64(r.freeSlabs) * int64(r.geo.slabBytes),
-		UsedBytes:   r.Used(), LiveBytes: r.liveBytes,
+		UsedBytes:   r.Used(), LiveBytes: r.Live(),
 		FreeSlabs: r.freeSlabs, Reserve: r.reserve,
 		GoneBytes: int64(r.goneSlabs) * int64(r.geo.slabBytes), DiscardedBytes: r.discarded,
 	}
@@ -44,9 +44,9 @@ func (r *Region) Stats() Stats {
 	return s
 }
 
-// Check verifies the region's own books: counts against bitmaps, live within
-// used, lists against fill, metadata on the medium against DRAM. It calls
-// report for every finding and returns how many there were.
+// Check verifies the region's own state: counts against bitmaps, live within used, lists against
+// fill. It also reports the damage that earlier reads of metadata found. It calls report for every
+// finding and returns their number.
 func (r *Region) Check(report func(Off, string)) int {
 	found := 0
 	bad := func(o Off, format string, args ...any) {
@@ -103,7 +103,7 @@ func (r *Region) checkSlab(i int, bad func(Off, string, ...any)) {
 		}
 	}
 	listed := s.bucket != none
-	current := r.lists[r.listOf(s.kind, s.class)].cur == int32(i)
+	current := r.listsOf(s).cur == int32(i)
 	if want := s.usedN < s.slots && !current && !s.victim; listed != want {
 		bad(o, "slab of kind %v with %d of %d slots used: listed %v", s.kind, s.usedN, s.slots, listed)
 	}
@@ -112,6 +112,6 @@ func (r *Region) checkSlab(i int, bad func(Off, string, ...any)) {
 	}
 }
 
-// Wear returns the bytes of slots that were handed out in each group since the
-// opening. Each is written once before it is free again.
+// Wear returns the bytes of slots that were handed out in each group since the opening. Each slot
+// is written once before it is free again.
 func (r *Region) Wear() []uint64 { return append([]uint64(nil), r.wear...) }

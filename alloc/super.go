@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
+	"slices"
 
 	"nvkv/nvmap"
 )
 
-// Errors of a Region, for errors.Is. ErrFull is nvmap.ErrFull.
+// These errors of a Region are for errors.Is. ErrFull is nvmap.ErrFull.
 var (
 	ErrNotStore = errors.New("nvkv: not a store")
 	ErrVersion  = errors.New("nvkv: store has another format version")
@@ -19,13 +21,13 @@ var (
 	ErrFull     = nvmap.ErrFull
 )
 
-// StoreID is drawn at random when a store is created. It seeds the checksums
-// of what is in it, so that nothing of a former store on the same device passes.
+// StoreID is the random id of a store, made when the store is created. It seeds the checksums of
+// its contents, so that contents of an earlier store on the same device do not pass.
 type StoreID [16]byte
 
 func (id StoreID) String() string { return hex.EncodeToString(id[:]) }
 
-// Seed returns the part of the id that goes into checksums.
+// Seed returns the part of the id that enters checksums.
 func (id StoreID) Seed() uint64 { return binary.LittleEndian.Uint64(id[:]) }
 
 // superblock is the decoded form of a slot.
@@ -34,14 +36,13 @@ type superblock struct {
 	id         StoreID
 	slabBytes  int
 	groupSlabs int
-	incompat   uint32 // features that a reader must know
+	incompat   uint32 // features that a reader must support
 	compat     uint32 // features that a reader may ignore
 	payload    []byte
 }
 
-// encode returns a whole slot. Layout: magic 8, checksum 4, version 4,
-// incompat 4, compat 4, id 16, generation 8, slab bytes 4, slabs per group 4,
-// payload length 4, zero to 80, payload.
+// encode returns a whole slot. Layout: magic 8 bytes, checksum 4, version 4, incompat 4, compat 4,
+// id 16, generation 8, slab bytes 4, slabs per group 4, payload length 4, zeros up to 80, payload.
 func (s *superblock) encode() []byte {
 	b := make([]byte, nvmap.PageBytes)
 	le := binary.LittleEndian
@@ -64,8 +65,8 @@ func superSum(b []byte) uint32 {
 	return crc32.Update(sum, castagnoli, b[:8])
 }
 
-// decodeSuper returns nil when b is no valid slot. version is what a slot
-// with a good checksum says of itself.
+// decodeSuper returns nil if b is no valid slot. version is the format version in a slot with a
+// good checksum, else 0.
 func decodeSuper(b []byte) (s *superblock, version uint32) {
 	le := binary.LittleEndian
 	if le.Uint64(b) != superMagic || le.Uint32(b[8:]) != superSum(b) {
@@ -73,7 +74,7 @@ func decodeSuper(b []byte) (s *superblock, version uint32) {
 	}
 	version = le.Uint32(b[12:])
 	n := le.Uint32(b[56:])
-	if n > PayloadBytes {
+	if version != FormatVersion || n > PayloadBytes {
 		return nil, version
 	}
 	s = &superblock{
@@ -87,13 +88,13 @@ func decodeSuper(b []byte) (s *superblock, version uint32) {
 	return s, version
 }
 
-// slotOff returns where copy c (0 or 1) of a generation lies.
+// slotOff returns the offset of copy c (0 or 1) of a generation.
 func slotOff(generation uint64, c int) Off {
 	return Off(1+2*(generation&1)+uint64(c)) * nvmap.PageBytes
 }
 
-// writeSuper stores s as the next generation. A2: the second copy is written
-// after the first is fenced, so a crash spoils at most one of the two.
+// writeSuper writes both copies of s. A2: the second copy is written after the first is fenced, so
+// a crash spoils at most one of them.
 func writeSuper(m *nvmap.Map, s *superblock, off Rules) error {
 	b := s.encode()
 	for c := range 2 {
@@ -110,8 +111,7 @@ func writeSuper(m *nvmap.Map, s *superblock, off Rules) error {
 	return nil
 }
 
-// readHead returns the magic word of the head page and whether all of the
-// superblock area is zero.
+// readHead returns the magic word of the head page, and whether all of the superblock area is zero.
 func readHead(m *nvmap.Map) (magic uint64, zero bool, err error) {
 	if m.Size() < (1+superSlots)*nvmap.PageBytes {
 		n := m.Size()
@@ -140,9 +140,9 @@ func allZero(b []byte) bool {
 	return true
 }
 
-// Absent says whether the device holds no store and nothing else either: it is
-// empty, all zero where a store begins, or formatting did not end. A device that
-// is zero there and holds something else is ErrNotStore.
+// Absent reports whether the device holds no store and nothing else either: it is empty or all
+// zero, or formatting did not end. A device whose beginning is zero and that holds other data gives
+// ErrNotStore.
 func Absent(m *nvmap.Map) (bool, error) {
 	magic, zero, err := readHead(m)
 	switch {
@@ -156,14 +156,20 @@ func Absent(m *nvmap.Map) (bool, error) {
 	return true, checkBlank(m)
 }
 
-// blankBytes is how much of either end of a device has to be zero before a store
-// is made there. Not everything starts with its signature: btrfs has it at 64
-// KiB, and partition tables, volume managers and zfs have copies at the end.
+// blankBytes is the size of the two ends of a device that must be zero before a store is made
+// there. Not every format begins with its signature: btrfs has it at 64 KiB, and partition tables,
+// volume managers and zfs keep copies at the end.
 const blankBytes = 1 << 20
 
-// checkBlank returns ErrNotStore, with the place, if either end of the device
-// holds something.
+// checkBlank returns ErrNotStore, with the offset, if the device holds data. It checks every byte
+// of a file, because all of them belong to its owner. Of other devices it checks both ends, because
+// a former user may have left bytes in between.
 func checkBlank(m *nvmap.Map) error {
+	if s, ok := m.Device().(nvmap.DataSeeker); ok {
+		if err := checkHoles(m, s); !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
 	size := m.Size()
 	for _, from := range []int64{0, max(0, size-blankBytes)} {
 		b := make([]byte, min(size, blankBytes))
@@ -172,7 +178,7 @@ func checkBlank(m *nvmap.Map) error {
 		}
 		for i, c := range b {
 			if c != 0 {
-				return fmt.Errorf("%w, and in use for something else: there is data at %#x; whoever wants a store there zeroes the first and last %d bytes",
+				return fmt.Errorf("%w, and in use for something else: there is data at %#x; to make a store there, zero the first and last %d bytes",
 					ErrNotStore, from+int64(i), blankBytes)
 			}
 		}
@@ -180,23 +186,51 @@ func checkBlank(m *nvmap.Map) error {
 	return nil
 }
 
-// readSuper returns the newest superblock of a store whose magic word is want. A2 and A3: each pair has a good
-// copy whatever a crash did, so a pair without one has rotted, and the store
-// with it: the generation that it held may be the one that counts.
+// checkHoles returns ErrNotStore, with the offset, if a file holds bytes other than zero.
+func checkHoles(m *nvmap.Map, s nvmap.DataSeeker) error {
+	b := make([]byte, blankBytes)
+	for at := Off(0); at < Off(m.Size()); {
+		from, to, err := s.NextData(at)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for at = from; at < min(to, Off(m.Size())); {
+			part := b[:min(len(b), int(min(to, Off(m.Size()))-at))]
+			if err := m.Device().Read(at, part); err != nil {
+				return err
+			}
+			if i := slices.IndexFunc(part, func(c byte) bool { return c != 0 }); i >= 0 {
+				return fmt.Errorf("%w, and no empty file: there is data at %#x; if the beginning of a store is lost, nvkv salvage finds the rest", ErrNotStore, uint64(at)+uint64(i))
+			}
+			at += Off(len(part))
+		}
+	}
+	return nil
+}
+
+// readSuper returns the newest superblock of a store whose magic word is want. A2 and A3: each pair
+// has a good copy after any crash. So a pair without one is damaged, and the store is refused,
+// because that pair may have held the newest generation.
 func readSuper(m *nvmap.Map, off Rules, want uint64) (*superblock, error) {
 	magic, _, err := readHead(m)
 	if err != nil {
 		return nil, err
 	}
 	if m.Size() < (1+superSlots)*nvmap.PageBytes {
+		if magic == magicVersion1 {
+			return nil, otherVersion(1)
+		}
 		if magic == want {
 			return nil, &CorruptError{Off(m.Size()), "end of file: it is cut inside the superblocks"}
 		}
-		return nil, fmt.Errorf("%w: no store begins in these %d bytes", ErrNotStore, m.Size())
+		return nil, notStore(m)
 	}
 	var newest *superblock
 	good := [2]bool{}
-	var version uint32
+	oldest, version := uint32(FormatVersion), uint32(0)
 	b := make([]byte, nvmap.PageBytes)
 	for pair := range uint64(2) {
 		for c := range 2 {
@@ -205,6 +239,9 @@ func readSuper(m *nvmap.Map, off Rules, want uint64) (*superblock, error) {
 			}
 			s, v := decodeSuper(b)
 			version = max(version, v)
+			if v != 0 {
+				oldest = min(oldest, v)
+			}
 			if s == nil || s.generation&1 != pair {
 				continue
 			}
@@ -215,14 +252,18 @@ func readSuper(m *nvmap.Map, off Rules, want uint64) (*superblock, error) {
 		}
 	}
 	switch {
+	case version > FormatVersion:
+		return nil, otherVersion(version)
+	case oldest < FormatVersion:
+		return nil, otherVersion(oldest)
+	case magic == magicVersion1 && version == 0: // refused as an old version even if its superblocks are damaged
+		return nil, otherVersion(1)
 	case magic != want && newest == nil:
-		return nil, fmt.Errorf("%w: the first bytes are %#016x", ErrNotStore, magic)
+		return nil, notStore(m)
 	case magic != want:
 		return nil, &CorruptError{headMagicOff, "magic number"}
-	case version > FormatVersion:
-		return nil, fmt.Errorf("%w: %d, this program knows %d", ErrVersion, version, FormatVersion)
 	case off&RuleA3 != 0:
-		// whatever is good
+		// use any good one
 	case !good[0]:
 		return nil, &CorruptError{slotOff(0, 0), "superblock, both copies of a generation"}
 	case !good[1]:
@@ -231,6 +272,15 @@ func readSuper(m *nvmap.Map, off Rules, want uint64) (*superblock, error) {
 		return nil, fmt.Errorf("%w: unknown features %#x", ErrVersion, newest.incompat)
 	}
 	return newest, nil
+}
+
+// otherVersion returns the error for a store of another format version, with a remedy.
+func otherVersion(v uint32) error {
+	way := "open it with a program that knows that version"
+	if v < FormatVersion {
+		way = "dump or back it up with the version that wrote it, and load or restore that into a new store"
+	}
+	return fmt.Errorf("%w: its version is %d, this program's %d; %s", ErrVersion, v, FormatVersion, way)
 }
 
 func newStoreID() (id StoreID, err error) {

@@ -8,12 +8,12 @@ import (
 	"nvkv/compat"
 )
 
-// batchBytesMax bounds the values of one batch, in bytes, so that batches of
-// large values do not need the memory of the machine.
+// batchBytesMax bounds the values of one batch, in bytes, so that batches of large values do not
+// exhaust memory.
 const batchBytesMax = 64 << 20
 
-// runBatches does the stream's operations, all of which must write, size at a
-// time in atomic batches. A latency is that of a batch.
+// runBatches does the stream's operations, all of which must write, in atomic batches of size
+// operations. A latency is that of a batch.
 func (w *worker) runBatches(start time.Time, limit time.Duration, size int) error {
 	size = max(1, min(size, batchBytesMax/max(1, w.stream.Workload.ValueBytes())))
 	ops := make([]compat.Op, 0, size)

@@ -12,9 +12,10 @@ import (
 	"time"
 
 	"nvkv/compat"
+	"nvkv/internal/effort"
 )
 
-// childVariable makes the test binary a session instead of running tests.
+// childVariable makes the test binary run a session instead of tests.
 const childVariable = "NVKV_BENCH_TEST_SESSION"
 
 func TestMain(m *testing.M) {
@@ -32,13 +33,13 @@ func TestMain(m *testing.M) {
 
 func testRunner(t *testing.T) *Runner {
 	t.Helper()
-	return &Runner{Command: []string{os.Args[0]}, Dir: t.TempDir()}
+	return &Runner{Command: []string{os.Args[0]}, Dir: effort.Dir(t)}
 }
 
 func smallPlan(engines ...string) Plan {
 	p := DefaultPlan()
 	p.Engines, p.Records, p.Operations = engines, 1000, 1000
-	p.PhaseLimit, p.LoadLimit, p.ShrinkWait = 60*time.Millisecond, 60*time.Millisecond, 20*time.Millisecond
+	p.PhaseLimit, p.LoadLimit, p.ShrinkWait = 0, 0, 20*time.Millisecond // few operations, and the machine may be slow
 	p.Warmup, p.CheckEvery = time.Millisecond, 4
 	return p
 }

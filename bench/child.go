@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// Child is the body of a session's process: it reads a Job from in, carries
-// it out and writes one JSON object a line to out.
+// Child is the main function of a session's process. It reads a Job from in, carries it out, and
+// writes one JSON object per line to out.
 func Child(ctx context.Context, in io.Reader, out io.Writer) error {
-	var mu sync.Mutex // guards w: progress comes from a goroutine of its own
+	var mu sync.Mutex // guards w: progress comes from another goroutine
 	w := json.NewEncoder(out)
 	emit := func(e event) {
 		mu.Lock()
 		defer mu.Unlock()
-		w.Encode(e) // a parent that has gone kills this process
+		w.Encode(e) // if the parent is gone, this process is killed
 	}
 	var job Job
 	err := json.NewDecoder(in).Decode(&job)
@@ -50,15 +50,15 @@ func (j *Job) run(ctx context.Context, emit func(event)) error {
 	return runJob(ctx, j, emit)
 }
 
-// child is a session's process, seen from its parent.
+// child is the parent's view of a session's process.
 type child struct {
 	cmd    *exec.Cmd
 	events *json.Decoder
 	errors head
 }
 
-// startChild starts a process that carries out job. It dies with ctx. What it
-// writes to standard error goes to stderr, if there is one.
+// startChild starts a process that carries out job. The end of ctx kills it. Its standard error
+// goes to stderr, if that is not nil.
 func startChild(ctx context.Context, command []string, job *Job, stderr io.Writer) (*child, error) {
 	c := &child{cmd: exec.CommandContext(ctx, command[0], command[1:]...)}
 	c.cmd.SysProcAttr = dieWithParent()
@@ -79,8 +79,8 @@ func startChild(ctx context.Context, command []string, job *Job, stderr io.Write
 	if err := c.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("bench: start a session: %w", err)
 	}
-	// A process that has ended already cannot be told anything; how it ended,
-	// wait finds out, and says it better.
+	// EPIPE says that the process has ended already. wait finds out how, and its error is more
+	// useful.
 	err = json.NewEncoder(in).Encode(job)
 	if err = errors.Join(err, in.Close()); err != nil && !errors.Is(err, syscall.EPIPE) {
 		c.kill()
@@ -89,14 +89,14 @@ func startChild(ctx context.Context, command []string, job *Job, stderr io.Write
 	return c, nil
 }
 
-// wait hands every event to handle and returns when the process has ended.
+// wait passes every event to handle and returns when the process has ended.
 func (c *child) wait(handle func(event)) error {
 	var failure error
 	done := false
 	for {
 		var e event
 		if err := c.events.Decode(&e); err != nil {
-			break // the process has ended; how, Wait tells
+			break // the process has ended; Wait says how
 		}
 		if e.Error != "" {
 			failure = errors.New(e.Error)
@@ -122,8 +122,7 @@ func (c *child) kill() {
 	c.cmd.Wait()
 }
 
-// head keeps the beginning of what is written to it: a panic says there what
-// has happened, then where.
+// head keeps the beginning of its input: a panic prints its cause first, then the stack.
 type head struct{ text []byte }
 
 const headBytes = 400

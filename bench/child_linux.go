@@ -2,7 +2,7 @@ package bench
 
 import "syscall"
 
-// dieWithParent keeps sessions from outliving a parent that was killed.
+// dieWithParent makes a session end when its parent is killed.
 func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

@@ -7,17 +7,17 @@ import (
 	"text/tabwriter"
 )
 
-// Change is one run before and after.
+// Change is one run before and after a change.
 type Change struct {
 	Before, After Run
 	Ratio         float64 // of the throughputs
-	Least, Most   float64 // what the repetitions allow: worst after over best before, and the reverse
+	Least, Most   float64 // bounds from the repetitions: worst after over best before, and the reverse
 }
 
-// Clear reports whether the repetitions of the two do not overlap.
+// Clear reports whether the repetitions of both runs do not overlap.
 func (c Change) Clear() bool { return c.Least > 1 || c.Most < 1 }
 
-// Compare pairs the runs that both reports hold.
+// Compare pairs the runs that are in both reports.
 func Compare(before, after *Report) ([]Change, error) {
 	old := map[runKey]Run{}
 	for _, r := range before.Runs {
@@ -49,8 +49,8 @@ func least(r Run) float64 {
 
 func most(r Run) float64 { return max(r.OpsPerSMax, r.OpsPerS) }
 
-// WriteChanges writes a line per change. Those that the repetitions do not
-// explain are marked.
+// WriteChanges writes a line per change. It marks changes larger than the spread of the
+// repetitions.
 func WriteChanges(w io.Writer, changes []Change) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "workload\tengine\tthreads\trecords\tbefore/s\tafter/s\tratio\tspread\tp99 before\tp99 after\t\t")

@@ -10,11 +10,11 @@ import (
 	"nvkv/bench/ycsb"
 )
 
-// ackEvery is how often a doomed session says how far it has come.
+// ackEvery is the interval at which a doomed session, which will be killed, reports its progress.
 const ackEvery = 2 * time.Millisecond
 
-// doomedStream is the stream of updates that a doomed session writes and the
-// session after it regenerates.
+// doomedStream returns the stream of updates that a doomed session writes and the next session
+// regenerates.
 func (s *session) doomedStream(step Step) (*ycsb.Stream, error) {
 	w, err := s.job.workload(step)
 	if err != nil {
@@ -53,8 +53,8 @@ func (s *session) writeUntilKilled(ctx context.Context, step Step) error {
 	return errors.New("bench: all updates were done before the process was killed")
 }
 
-// verifyAcked makes sure that every update that the killed session
-// acknowledged is there, or a later one of its updates.
+// verifyAcked checks that each record has the update that the killed session acknowledged last, or
+// a later one.
 func (s *session) verifyAcked(step Step) error {
 	stream, err := s.doomedStream(step)
 	if err != nil {
@@ -87,8 +87,8 @@ func (s *session) verifyAcked(step Step) error {
 	})
 }
 
-// survived returns an error unless version is the acknowledged update i of
-// the record or a later one.
+// survived returns an error unless version is the acknowledged update i of the record or a later
+// one.
 func survived(stream *ycsb.Stream, record uint64, version ycsb.Version, i int) error {
 	if version == 0 { // values too short to carry a version
 		return nil

@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// csvColumns are the columns of WriteCSV; the names are those of the JSON.
+// csvColumns are the columns of WriteCSV. Their names are those of the JSON.
 var csvColumns = []struct {
 	name  string
 	value func(Run) string

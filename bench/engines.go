@@ -9,18 +9,17 @@ import (
 	"nvkv/compat"
 )
 
-// NoopEngine names the engine that does nothing: what a run costs on it is
-// the benchmark's own.
+// NoopEngine names the engine that does nothing. A run on it measures the cost of the benchmark
+// itself.
 const NoopEngine = "noop"
 
-// MapEngine names an engine that keeps everything in a Go map and sorts it
-// for each scan: a reference for the tests of this package.
+// MapEngine names an engine that keeps everything in a Go map and sorts it for each scan. It is a
+// reference for the tests of this package.
 const MapEngine = "map"
 
 var errNotFound = compat.ErrNotFound
 
-// IsReal reports whether the engine keeps anything: noop and map do not count
-// as rivals.
+// IsReal reports whether the engine stores anything: noop and map are not competitors.
 func IsReal(engine string) bool { return engine != NoopEngine && engine != MapEngine }
 
 // openEngine opens one of compat's engines or of this package's own.
@@ -34,8 +33,7 @@ func openEngine(name, dir string, relaxed bool) (compat.Engine, error) {
 	return compat.Open(name, dir, compat.Options{Relaxed: relaxed})
 }
 
-// CheckEngine returns an error that lists the known engines if there is none
-// of this name.
+// CheckEngine returns an error that lists the known engines if name is not one of them.
 func CheckEngine(name string) error {
 	known := append(compat.Names(), NoopEngine, MapEngine)
 	if slices.Contains(known, name) {
@@ -74,9 +72,9 @@ func (n *noop) Scan(start []byte, count int, fn func(key, value []byte) bool) er
 
 type noopReader struct{ *noop }
 
-// mapEngine is the reference: nothing on any medium.
+// mapEngine is the reference engine. It stores nothing on a medium.
 type mapEngine struct {
-	mu     sync.RWMutex      // guards what follows
+	mu     sync.RWMutex      // guards the fields below
 	values map[string][]byte //
 	stats  compat.Stats
 }

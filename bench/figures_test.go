@@ -30,7 +30,7 @@ func TestMedians(t *testing.T) {
 	}
 }
 
-// The JSON has exactly the names that others rely on.
+// TestJSONNames checks that the JSON has exactly the names that other programs rely on.
 func TestJSONNames(t *testing.T) {
 	text, err := json.Marshal(Report{Runs: []Run{{}}})
 	if err != nil {
@@ -129,7 +129,7 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// However long a run is, its operations are all in the series.
+// TestSeriesFolds checks that a series has all operations of a run, however long it is.
 func TestSeriesFolds(t *testing.T) {
 	a, b := newSeries(), newSeries()
 	for i := range 1000 {
@@ -176,7 +176,8 @@ func TestBadPlans(t *testing.T) {
 	}
 }
 
-// A session that dies, or talks nonsense, is an error that says so.
+// TestSessionsThatFail checks that a session that dies or sends nonsense gives an error that says
+// so.
 func TestSessionsThatFail(t *testing.T) {
 	tasks := []Task{{Name: "t", Jobs: []Job{smallPlan().job("nosuch")}}}
 	r := testRunner(t)
@@ -193,7 +194,8 @@ func TestSessionsThatFail(t *testing.T) {
 	}
 }
 
-// One engine that fails does not take the figures of the others with it.
+// TestOthersGoOnAfterAFailure checks that the failure of one engine does not lose the figures of
+// the others.
 func TestOthersGoOnAfterAFailure(t *testing.T) {
 	plan := smallPlan(MapEngine)
 	steps := []Step{{Kind: StepLoad, Name: "load"}}

@@ -15,18 +15,18 @@ import (
 	"nvkv/nvmap"
 )
 
-// FloorEngine is what the raw floors are called in place of an engine.
+// FloorEngine takes the place of the engine's name for the floors: raw lower bounds of the medium.
 const FloorEngine = "floor"
 
 const (
-	floorBytes  = 256 << 20 // of the device, more than a core's caches hold
+	floorBytes  = 256 << 20 // of the device; more than a core's caches hold
 	floorBlock  = 64        // operations between two readings of the clock
-	floorClocks = 20_000    // operations that are timed one by one, for the percentiles
+	floorClocks = 20_000    // operations timed singly, for the percentiles
 	lineBytes   = 64
-	floorCount  = 7 // of floors, where the device is mapped
+	floorCount  = 7 // number of floors if the device is mapped
 )
 
-// runFloors measures what no engine on this medium can beat.
+// runFloors measures lower bounds that no engine on this medium can beat.
 func runFloors(ctx context.Context, job *Job, emit func(event)) error {
 	path := filepath.Join(job.Dir, "floor")
 	dev, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Create: true, MaxBytes: floorBytes})
@@ -59,7 +59,7 @@ func (f *floors) random(align, size int) int64 {
 	return f.rand.Int64N((floorBytes-int64(size))/int64(align)) * int64(align)
 }
 
-// copyFence stores size bytes somewhere and makes them durable.
+// copyFence stores size bytes at random offsets and makes them durable.
 func (f *floors) copyFence(size int) error {
 	data := make([]byte, size)
 	name := fmt.Sprintf("copy+fence %d B (%s)", size, f.dev.Info().Mover)
@@ -71,8 +71,8 @@ func (f *floors) copyFence(size int) error {
 	})
 }
 
-// dependentRead follows a chain of pointers through the device's mapping:
-// each read has to wait for the one before it, as on the way down a tree.
+// dependentRead follows a chain of pointers through the device's mapping. Each read waits for the
+// previous one, as in a descent of a tree.
 func (f *floors) dependentRead() error {
 	mapping := f.dev.Mapping()
 	if mapping == nil {
@@ -142,8 +142,8 @@ func fillFile(file *os.File, size int) error {
 	return file.Sync()
 }
 
-// measure times op twice over: in blocks, for the rate, and one by one, for
-// the percentiles, which therefore include a reading of the clock.
+// measure times op twice: in blocks, for the rate, and singly, for the percentiles, which therefore
+// include a reading of the clock.
 func (f *floors) measure(name string, bytes, fences int, op func() error) error {
 	f.emit(event{Progress: &Progress{Engine: FloorEngine, Step: name}})
 	limit := f.limit

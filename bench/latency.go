@@ -15,8 +15,8 @@ const (
 
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, latencyMax, latencyDigits) }
 
-// latencies are one worker's, by kind of operation. A histogram appears with
-// the first operation of its kind: it is a quarter of a MiB.
+// latencies are one worker's latencies, by kind of operation. A histogram is made with the first
+// operation of its kind, because it takes a quarter of a MiB.
 type latencies [ycsb.Kinds]*hdrhistogram.Histogram
 
 func (l *latencies) record(k ycsb.Kind, d time.Duration) {
@@ -26,8 +26,8 @@ func (l *latencies) record(k ycsb.Kind, d time.Duration) {
 		l[k] = h
 	}
 	if h.RecordValue(int64(d)) != nil {
-		// Out of range is the only error there is: a clock that stood
-		// still, or an operation of more than 100 s.
+		// The only possible error is a value out of range: a clock that stood still, or an
+		// operation of more than 100 s.
 		h.RecordValue(min(max(int64(d), 1), latencyMax))
 	}
 }
@@ -44,7 +44,7 @@ func (l *latencies) merge(other *latencies) {
 	}
 }
 
-// all joins the kinds.
+// all merges the kinds.
 func (l *latencies) all() *hdrhistogram.Histogram {
 	sum := newHistogram()
 	for _, h := range l {
@@ -55,12 +55,12 @@ func (l *latencies) all() *hdrhistogram.Histogram {
 	return sum
 }
 
-// reported are the points of a distribution that reports and plots show.
+// reported are the percentiles that reports and plots show.
 var reported = []float64{
 	0, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.995, 99.999, 100,
 }
 
-// into fills in the latency figures of a run.
+// into sets the latency figures of a run.
 func (l *latencies) into(r *Run) {
 	all := l.all()
 	r.P50, r.P99, r.P999, r.Max = figures(all)
@@ -90,8 +90,8 @@ func figures(h *hdrhistogram.Histogram) (p50, p99, p999, longest int64) {
 
 const seriesSlots = 512
 
-// series counts finished operations per interval. When it is full, pairs of
-// intervals are joined, so that it fits a run of any length.
+// series counts finished operations per interval. When it is full, pairs of intervals are merged,
+// so that it fits a run of any length.
 type series struct {
 	interval time.Duration
 	counts   [seriesSlots]uint64

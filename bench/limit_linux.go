@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memoryGroups are where a memory cgroup can be made, and the files in one that
-// limit it and take a process in.
+// memoryGroups are the directories in which a memory cgroup can be made, and the file of a group
+// that sets its limit.
 var memoryGroups = []struct{ dir, limit string }{
 	{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, // version 1
 	{"/sys/fs/cgroup", "memory.max"},                   // version 2
 }
 
-// limitMemory moves this process to a memory cgroup of its own. What it touches
-// from now on, pages of files included, may be bytes at most; what it has stays
-// with the group that it came from. The group is removed by sweepGroups.
+// limitMemory moves this process to a new memory cgroup. Memory that it touches from now on,
+// including pages of files, is limited to bytes. Earlier memory stays with the old group.
+// sweepGroup removes the group.
 func limitMemory(bytes int64) error {
 	var errs []error
 	for _, g := range memoryGroups {
@@ -46,8 +46,8 @@ func sweepGroup(pid int) {
 	}
 }
 
-// forgetPages has the kernel drop what it has cached of a file, so that whoever
-// reads it next is charged for it.
+// forgetPages makes the kernel drop the cached pages of a file, so that the next reader is charged
+// for them.
 func forgetPages(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

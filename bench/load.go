@@ -2,7 +2,7 @@ package bench
 
 import "time"
 
-// load tells what this process and the others use of the processors.
+// load measures the use of the processors by this process and by others.
 type load struct {
 	start        time.Time
 	own, machine time.Duration
@@ -13,11 +13,10 @@ func startLoad() load { return load{time.Now(), cpuTime(), machineTime()} }
 // clockTick is the unit of Linux's /proc/stat.
 const clockTick = 10 * time.Millisecond
 
-// othersMin is how long one has to look before the kernel's ticks tell what
-// others do.
+// othersMin is the least time after which the kernel's ticks show the use by others.
 const othersMin = 50 * time.Millisecond
 
-// into fills in what was used since the start.
+// into sets the figures of a run since the start.
 func (l load) into(r *Run) {
 	own, took := cpuTime()-l.own, time.Since(l.start)
 	r.CPUSeconds = own.Seconds()
@@ -26,7 +25,7 @@ func (l load) into(r *Run) {
 	}
 }
 
-// noisyCores is what others may use of the machine before a figure is marked.
+// noisyCores is the use by others, in cores, above which a figure is marked.
 const noisyCores = 0.25
 
 // Noisy reports whether others disturbed the run.

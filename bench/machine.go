@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Machine is where a benchmark ran, as far as it bears on the figures.
+// Machine describes the machine of a benchmark.
 type Machine struct {
 	CPU        string            `json:"cpu"`
 	CPUs       int               `json:"cpus"`
@@ -19,9 +19,9 @@ type Machine struct {
 	Go         string            `json:"go"`
 	Dir        string            `json:"dir"`
 	FileSystem string            `json:"file_system"`
-	Medium     string            `json:"medium"` // what that file system makes of durability
+	Medium     string            `json:"medium"` // durability of that file system
 	Volatile   bool              `json:"volatile"`
-	Versions   map[string]string `json:"versions,omitempty"` // of the rivals
+	Versions   map[string]string `json:"versions,omitempty"` // versions of the other engines
 }
 
 // DescribeMachine describes this machine and the file system of dir.
@@ -38,7 +38,7 @@ func DescribeMachine(dir string) Machine {
 	return m
 }
 
-// String is the machine in one line.
+// String returns a description of the machine in one line.
 func (m Machine) String() string {
 	kernel := m.OS
 	if m.Kernel != "" {

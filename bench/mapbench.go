@@ -15,38 +15,36 @@ import (
 	"nvkv/nvmap"
 )
 
-// MmapContestant is the kernel's own mapping of the same file, beside which
-// nvmap's modes are measured.
+// MmapContestant is the kernel's own mapping of the same file, for comparison with nvmap's modes.
 const MmapContestant = "mmap"
 
-// The tests of a map, in the order in which they run. A thread has its part of
-// the device.
+// These are the tests of a map, in order. Each thread has a part of the device.
 const (
-	mapSeqWrite = "sequential write" // whole pages, and making them durable
+	mapSeqWrite = "sequential write" // whole pages, including making them durable
 	mapSeqRead  = "sequential read"  // whole pages
 	mapRandRead = "random read"      // 8 bytes of each page, each page once
 )
 
 var mapTests = []string{mapSeqWrite, mapSeqRead, mapRandRead}
 
-// mapCacheShare is the part of the device that fits in memory: one in so many.
+// mapCacheShare is the ratio of the size of the device to that of the memory for it.
 const mapCacheShare = 32
 
-// mapBytesMin leaves half of the memory enough for the least bound on frames.
+// mapBytesMin is the least size for which half of the memory suffices for the least bound on
+// frames.
 const mapBytesMin = 2 * mapCacheShare << 20
 
-// MapPlan says which maps are measured: the kernel's, and nvmap's in each mode
-// and with each policy.
+// MapPlan selects the maps to measure: the kernel's, and nvmap's in each mode and with each policy.
 type MapPlan struct {
 	Bytes    int64    // size of the device, a power of two
-	Threads  []int    // each is measured
+	Threads  []int    // numbers of threads, each measured
 	Modes    []string // as nvmap.ModeNamed knows them
 	Policies []string // as nvmap.NewPolicy knows them
 	Delay    time.Duration
 	Limit    time.Duration // of each test; 0 = none
 }
 
-// MapJob is what a session that measures a map is told.
+// MapJob holds the instructions for a session that measures a map.
 type MapJob struct {
 	Bytes  int64         `json:"bytes"`
 	Mode   string        `json:"mode"` // "" is the kernel's mapping
@@ -54,7 +52,7 @@ type MapJob struct {
 	Delay  time.Duration `json:"delay,omitempty"`
 }
 
-// Validate says what of the plan cannot be.
+// Validate returns an error if the plan cannot be carried out.
 func (p MapPlan) Validate() error {
 	if p.Bytes < mapBytesMin || p.Bytes&(p.Bytes-1) != 0 {
 		return fmt.Errorf("a device of %d bytes: want a power of two, and %d MiB or more", p.Bytes, mapBytesMin>>20)
@@ -91,7 +89,7 @@ func (p MapPlan) Tasks() []Task {
 		add(MmapContestant, threads, MapJob{})
 		for _, mode := range p.Modes {
 			if mode == nvmap.Direct.String() {
-				add(mode, threads, MapJob{Mode: mode}) // has no frames
+				add(mode, threads, MapJob{Mode: mode}) // these modes have no frames
 				continue
 			}
 			for _, policy := range p.Policies {
@@ -123,8 +121,8 @@ func runMap(ctx context.Context, job *Job, emit func(event)) error {
 	return nil
 }
 
-// layMap makes the file and fills it, so that every contestant meets blocks that
-// are there, and returns the kind of device that it is.
+// layMap makes the file and fills it, so that every contestant finds allocated blocks. It returns
+// the kind of device.
 func layMap(path string, size int64) (kind string, err error) {
 	dev, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Create: true, MaxBytes: size})
 	if err != nil {
@@ -146,7 +144,7 @@ func layMap(path string, size int64) (kind string, err error) {
 	return dev.Info().Kind, dev.Fence()
 }
 
-// mapWord is the first word of a page: what reads are compared with.
+// mapWord returns the first word of a page, with which reads are compared.
 func mapWord(page int64, round uint64) uint64 { return uint64(page)<<8 | round }
 
 // mapBench runs the tests on one contestant.
@@ -157,8 +155,8 @@ type mapBench struct {
 	target mapTarget
 	note   string
 	pages  int64
-	round  uint64 // of the words that reads must find
-	partly bool   // the clock ended writing: some pages have the words of the round before
+	round  uint64 // round of the words that reads must find
+	partly bool   // the time limit ended writing: some pages have words of the previous round
 }
 
 // mapWorker does n operations of a test, the i-th of which is op(i).
@@ -235,7 +233,7 @@ func (b *mapBench) result(test string, ops uint64, took time.Duration, before nv
 	return r
 }
 
-// worker returns what one thread does with pages [from, to).
+// worker returns the operations of one thread on pages [from, to).
 func (b *mapBench) worker(test string, from, to int64) mapWorker {
 	page := make([]byte, nvmap.PageBytes)
 	check := func(p int64) error {
@@ -272,7 +270,7 @@ func (b *mapBench) worker(test string, from, to int64) mapWorker {
 	return w
 }
 
-// permutation returns a bijection of [0, n) without order; n is a power of two.
+// permutation returns a pseudo-random bijection of [0, n). n is a power of two.
 func permutation(n int64) func(int64) int64 {
 	mask, shift := uint64(n-1), max(bits.Len64(uint64(n-1))/2, 1)
 	return func(i int64) int64 {
@@ -286,11 +284,11 @@ func permutation(n int64) func(int64) int64 {
 }
 
 const (
-	mapClockEvery = 32  // one operation in so many is timed by itself
-	mapStopEvery  = 256 // so often is asked whether time is up; a multiple of mapClockEvery
+	mapClockEvery = 32  // one operation in mapClockEvery is timed singly
+	mapStopEvery  = 256 // operations between checks of the time limit; a multiple of mapClockEvery
 )
 
-// run does the operations until they are done or time is up.
+// run does the operations until they are done or the time is up.
 func (w *mapWorker) run(ctx context.Context, deadline time.Time, lat *latencies) (done int64, err error) {
 	for i := w.from; i < w.to; i++ {
 		if done%mapStopEvery == 0 {
@@ -321,24 +319,23 @@ type mapTarget interface {
 	write(off int64, p []byte) error
 	read(off int64, p []byte) error
 	sync() error
-	expect(random bool) // tells the kernel what reads are to come
+	expect(random bool) // tells the kernel which reads to expect
 	stats() nvmap.MapStats
 	close() error
 }
 
-// openTarget opens the contestant of a job, under a bound on memory, and says
-// what is to be known about that.
+// openTarget opens the contestant of a job under a bound on memory. It returns a note on the bound.
 func openTarget(path, kind string, job *MapJob) (mapTarget, string, error) {
 	memory := job.Bytes / mapCacheShare
 	frames, note := memory, ""
 	o := nvmap.OpenOptions{MaxBytes: job.Bytes}
 	switch {
-	case kind != "file": // the medium is memory: what it holds is no cache
+	case kind != "file": // the medium is memory, so there is no separate cache
 		if job.Mode == "" {
 			note = "not limited: the medium is memory, and no copy of it"
 		}
 	case job.Mode == nvmap.Cached.String():
-		o.Kind = "block" // past the page cache: frames are all the memory there is
+		o.Kind = "block" // without the page cache, so frames are all the memory
 		note = "frames, no page cache"
 	default:
 		if job.Mode == nvmap.DirectProtect.String() {
@@ -362,12 +359,11 @@ func openTarget(path, kind string, job *MapJob) (mapTarget, string, error) {
 	return t, note, err
 }
 
-// ownMemory is what a session touches beside the device once it runs: buffers,
-// histograms, page tables, and what the kernel reads ahead, 8 MiB at once on some
-// disks. With less the kernel kills it.
+// ownMemory is the memory that a session touches beside the device: buffers, histograms, page
+// tables, and the kernel's read-ahead, 8 MiB at once on some disks. With less the kernel kills it.
 const ownMemory = 16 << 20
 
-// nvmapTarget is a map of nvmap's in one of its modes.
+// nvmapTarget is an nvmap.Map in one of its modes.
 type nvmapTarget struct{ m *nvmap.Map }
 
 func openNvmap(path string, o nvmap.OpenOptions, frames int64, job *MapJob) (mapTarget, error) {

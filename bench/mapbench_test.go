@@ -12,7 +12,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// The random order meets each page once, and is one.
+// TestMapPermutation checks that the random order meets each page once, and is random.
 func TestMapPermutation(t *testing.T) {
 	for _, n := range []int64{1, 2, 4, 256, 8192} {
 		seen, steps := make([]bool, n), int64(0)
@@ -56,7 +56,7 @@ func TestMapPlan(t *testing.T) {
 	}
 }
 
-// forgetful is a contestant that loses what it is given for one page.
+// forgetful is a contestant that loses the writes to one page.
 type forgetful struct {
 	b    []byte
 	lost int64
@@ -79,8 +79,8 @@ func (f *forgetful) expect(bool)           {}
 func (f *forgetful) stats() nvmap.MapStats { return nvmap.MapStats{} }
 func (f *forgetful) close() error          { return nil }
 
-// A contestant that returns anything but what was written ends the benchmark;
-// one that does not is measured, all pages of it.
+// TestMapBenchChecks checks that a contestant that returns wrong bytes ends the benchmark, and that
+// a correct one is measured, with all pages.
 func TestMapBenchChecks(t *testing.T) {
 	const pages = 1024
 	for _, lost := range []int64{-1, 700} {
@@ -113,7 +113,8 @@ func TestMapBenchChecks(t *testing.T) {
 	}
 }
 
-// When the clock ends writing, reads find what was there before as well.
+// TestMapBenchCapped checks that reads also accept the earlier bytes if the time limit ended
+// writing.
 func TestMapBenchCapped(t *testing.T) {
 	const pages = 4096
 	f := &forgetful{make([]byte, pages*nvmap.PageBytes), -1}

@@ -41,8 +41,8 @@ func (t mmapTarget) expect(random bool)    { adviseReads(t.b, random) }
 func (t mmapTarget) stats() nvmap.MapStats { return nvmap.MapStats{} }
 func (t mmapTarget) close() error          { return unix.Munmap(t.b) }
 
-// adviseReads tells the kernel whether reading ahead in a mapping pays. It is
-// advice: where it is refused, nothing is lost but time.
+// adviseReads tells the kernel whether to read ahead in a mapping. It is advice: without it only
+// time is lost.
 func adviseReads(b []byte, random bool) {
 	advice := unix.MADV_NORMAL
 	if random {

@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 )
 
-// mapRow is what one contestant did with a number of threads.
+// mapRow has the results of one contestant with one number of threads.
 type mapRow struct {
 	engine  string
 	threads int
@@ -30,8 +30,8 @@ func (r *Report) mapRows() (rows []mapRow) {
 	return rows
 }
 
-// writeMaps writes a line per contestant: what each test did, with the ratio to
-// the kernel's mapping with as many threads.
+// writeMaps writes a line per contestant with the result of each test and the ratio to the kernel's
+// mapping with the same number of threads.
 func (r *Report) writeMaps(w io.Writer) error {
 	rows := r.mapRows()
 	pages := float64(r.Runs[0].Records)
@@ -59,7 +59,7 @@ func (r *Report) writeMaps(w io.Writer) error {
 
 const pageBytes = 4096
 
-// mapNotes says of which contestants each note is.
+// mapNotes returns each note with its contestants.
 func mapNotes(rows []mapRow) (lines []string) {
 	whose := map[string][]string{}
 	var notes []string
@@ -80,7 +80,7 @@ func mapNotes(rows []mapRow) (lines []string) {
 	return lines
 }
 
-// mapBase returns the kernel's mapping with as many threads.
+// mapBase returns the row of the kernel's mapping with the same number of threads.
 func mapBase(rows []mapRow, threads int) mapRow {
 	i := slices.IndexFunc(rows, func(row mapRow) bool { return row.engine == MmapContestant && row.threads == threads })
 	if i < 0 {

@@ -2,9 +2,9 @@ package bench
 
 import "slices"
 
-// medians joins the repetitions of each run. The repetition with the median
-// throughput speaks for all of them, so that its figures belong together; its
-// latencies are replaced by their medians, and the spread stands beside it.
+// medians merges the repetitions of each run. The repetition with the median throughput represents
+// all of them, so that its figures belong together. Its latencies are replaced by their medians,
+// and the spread is added.
 func medians(raw []Run) []Run {
 	var order []runKey
 	groups := map[runKey][]Run{}

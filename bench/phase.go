@@ -13,29 +13,27 @@ import (
 	"nvkv/compat"
 )
 
-// phase is one measured stretch: some streams, one goroutine each, against
-// one engine.
+// phase is one measured phase: streams, one goroutine each, against one engine.
 type phase struct {
 	engine   compat.Engine
 	streams  []*ycsb.Stream
 	limit    time.Duration // 0 = none
 	warmup   time.Duration
-	target   float64 // operations per second over all streams; 0 = as fast as they come
-	batch    int     // operations per atomic batch; 0 = each by itself
+	target   float64 // operations per second over all streams; 0 = no limit
+	batch    int     // operations per atomic batch; 0 = no batches
 	progress func(done uint64)
-	ownBytes int64 // anonymous memory that is the benchmark's
+	ownBytes int64 // anonymous memory of the benchmark itself
 
 	workers []*worker
 	stop    atomic.Bool
 }
 
-// progressEvery is how often progress is reported and memory sampled. Both
-// take microseconds of one core.
+// progressEvery is the interval of progress reports and memory samples. Both take microseconds of
+// one core.
 const progressEvery = 100 * time.Millisecond
 
-// run does the phase and fills in a Run, but for what it is called and what
-// it left on the medium. A phase whose context ends is stopped and is an
-// error.
+// run runs the phase and returns a Run, without its name and the figures of the medium. If the
+// context ends, the phase stops with an error.
 func (p *phase) run(ctx context.Context) (Run, error) {
 	p.prepare()
 	if err := p.each(func(w *worker) error { return w.warmUp(p.warmup) }); err != nil {
@@ -93,8 +91,8 @@ func (w *worker) warmUp(d time.Duration) error {
 	return w.warm(d)
 }
 
-// each runs f for every worker at once and returns the first error; the
-// others are asked to stop then.
+// each runs f for every worker at once and returns the first error. It then asks the other workers
+// to stop.
 func (p *phase) each(f func(*worker) error) error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(p.workers))
@@ -124,8 +122,8 @@ func (p *phase) pace(start time.Time) {
 	}
 }
 
-// watch reports progress, samples memory and passes a cancellation on, until
-// the function it returns is called, which gives the peak.
+// watch reports progress, samples memory and passes a cancellation on until the returned function
+// is called, which returns the peak.
 func (p *phase) watch(ctx context.Context) func() int64 {
 	ended, idle := make(chan struct{}), make(chan struct{})
 	peak := rssAnon()
@@ -171,7 +169,7 @@ func (p *phase) executed() (n uint64) {
 	return n
 }
 
-// elapsed is how long the slowest worker took.
+// elapsed returns the time of the slowest worker.
 func (p *phase) elapsed() (d time.Duration) {
 	for _, w := range p.workers {
 		d = max(d, w.ended)
@@ -203,7 +201,7 @@ func (p *phase) summarize(r *Run, warm uint64, elapsed time.Duration) {
 	}
 }
 
-// sampleBytes is the memory that the values kept for checking hold.
+// sampleBytes returns the memory of the values kept for checking.
 func (p *phase) sampleBytes() (n int64) {
 	for _, w := range p.workers {
 		n += int64(len(w.samples.bytes))
@@ -211,7 +209,7 @@ func (p *phase) sampleBytes() (n int64) {
 	return n
 }
 
-// streamBytes is the memory that the streams hold.
+// streamBytes returns the memory of the streams.
 func (p *phase) streamBytes() (n int64) {
 	for _, s := range p.streams {
 		n += s.Bytes()
@@ -219,11 +217,11 @@ func (p *phase) streamBytes() (n int64) {
 	return n
 }
 
-// harnessOps is how many operations the cost of the loop is measured with.
+// harnessOps is the number of operations with which the cost of the loop is measured.
 const harnessOps = 50_000
 
-// harness returns what the loop around an engine costs per operation, in
-// nanoseconds: the same streams against an engine that does nothing.
+// harness returns the cost of the loop around an engine per operation, in nanoseconds. It runs the
+// same streams against an engine that does nothing.
 func harness(ctx context.Context, streams []*ycsb.Stream) (float64, error) {
 	s := streams[0]
 	if len(s.Ops) == 0 {

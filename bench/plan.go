@@ -7,7 +7,7 @@ import (
 	"nvkv/bench/ycsb"
 )
 
-// Plan is what the benchmarks have in common.
+// Plan holds the settings that all benchmarks share.
 type Plan struct {
 	Engines    []string
 	Records    uint64
@@ -18,18 +18,18 @@ type Plan struct {
 	Seed       uint64
 	LoadLimit  time.Duration // 0 = none
 	PhaseLimit time.Duration // 0 = none
-	ShrinkWait time.Duration // how long an engine has to give space back after deletes
+	ShrinkWait time.Duration // time for an engine to give space back after deletes
 	Warmup     time.Duration
 	CheckEvery int
-	Properties ycsb.Properties // of the user, over all others
+	Properties ycsb.Properties // the user's; they override all others
 
-	// Bare leaves the shape of records and the numbers of records, operations
-	// and threads to Properties, where YCSB's own defaults hold.
+	// Bare leaves the shape of records and the numbers of records, operations and threads to
+	// Properties and YCSB's own defaults.
 	Bare bool
 }
 
-// DefaultPlan is a look at all engines that a machine of two cores is done
-// with in less than a minute.
+// DefaultPlan returns a plan for a short comparison of all engines, which takes a machine with two
+// cores less than a minute.
 func DefaultPlan() Plan {
 	return Plan{
 		Engines: []string{"nvkv", "bbolt", "pebble"},
@@ -38,8 +38,8 @@ func DefaultPlan() Plan {
 	}
 }
 
-// properties are the settings that a plan gives every workload: one field of
-// the value's size, so that an update needs no read, and keys of one length.
+// properties returns the settings that a plan gives every workload: one field of the value's size,
+// so that an update needs no read, and keys of one length.
 func (p Plan) properties() ycsb.Properties {
 	if p.Bare {
 		props := ycsb.Properties{}
@@ -80,15 +80,15 @@ func CoreWorkloads(names ...string) ([]Workload, error) {
 	return ws, nil
 }
 
-// YCSB returns one task per engine: load, then each workload in turn on what
-// the one before it left.
+// YCSB returns one task per engine: a load, then each workload on the store that the previous one
+// left.
 func (p Plan) YCSB(workloads []Workload) ([]Task, error) {
 	steps := []Step{{Kind: StepLoad, Name: "load"}}
 	shared := p.properties()
 	for _, w := range workloads {
 		props := ycsb.Properties{}
 		props.Merge(w.Properties)
-		props.Merge(shared) // what the plan fixes holds for all workloads of a store
+		props.Merge(shared) // the plan's settings apply to all workloads of a store
 		if _, _, err := ycsb.Parse(props); err != nil {
 			return nil, fmt.Errorf("workload %s: %w", w.Name, err)
 		}
@@ -129,7 +129,7 @@ func only(proportion string, more ...string) ycsb.Properties {
 	return p
 }
 
-// Names of the workloads of Micro that reports treat in a way of their own.
+// These names of workloads of Micro are treated specially by reports.
 const (
 	nameReopen      = "reopen"
 	nameKilled      = "reopen-killed"
@@ -139,11 +139,11 @@ const (
 	nameScanOrdered = "scan-ordered"
 )
 
-// BatchSizes are the batches that Micro measures.
+// BatchSizes are the sizes of batches that Micro measures.
 var BatchSizes = []int{1, 10, 100, 1000}
 
-// Micro returns, per engine, a task of single operations on one store, with
-// reopening after a close and after a kill, and one of ordered loading.
+// Micro returns two tasks per engine: one of single operations on one store, with reopening after a
+// close and after a kill, and one of ordered loading.
 func (p Plan) Micro() ([]Task, error) {
 	updates := only("updateproportion")
 	steps := []Step{
@@ -173,10 +173,10 @@ func (p Plan) Micro() ([]Task, error) {
 	return append(main, ordered...), err
 }
 
-// afterwards are the sessions that find the store there: reopened after a
-// close, killed in its work, reopened after that, deleted from.
+// afterwards returns the sessions on the existing store: reopen after a close, write until killed,
+// reopen after the kill, delete.
 func (p Plan) afterwards(engine string, phases int) []Job {
-	// The doomed session must not run out of work before it is killed.
+	// The doomed session must not run out of operations before it is killed.
 	const doomedOps = "2000000"
 	doomed := only("updateproportion", "operationcount", doomedOps)
 	clean := p.job(engine, Step{Kind: StepReopen, Name: nameReopen})
@@ -193,7 +193,7 @@ func (p Plan) afterwards(engine string, phases int) []Job {
 	return jobs
 }
 
-// Floors returns the task that measures what no engine can beat.
+// Floors returns the task that measures the lower bounds of the medium.
 func (p Plan) Floors() []Task {
 	return []Task{{Name: "floors", Jobs: []Job{{Engine: FloorEngine, Floor: true, Seed: p.Seed, PhaseLimit: p.PhaseLimit}}}}
 }

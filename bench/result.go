@@ -9,20 +9,19 @@ import (
 	"nvkv/compat"
 )
 
-// Report is what a benchmark hands out: the machine and one Run per thing
-// measured, the median of its repetitions. Its JSON form is a stable schema:
-// fields are added, never renamed.
+// Report is the result of a benchmark: the machine and one Run per measurement, the median of its
+// repetitions. Its JSON form is a stable schema: fields are added, never renamed.
 type Report struct {
 	Title   string    `json:"title"`
 	Created time.Time `json:"created"`
 	Command string    `json:"command,omitempty"`
 	Machine Machine   `json:"machine"`
 	Runs    []Run     `json:"runs"`
-	Raw     []Run     `json:"raw,omitempty"` // every repetition by itself
+	Raw     []Run     `json:"raw,omitempty"` // every repetition
 }
 
-// Run is one engine doing one workload. Times are in nanoseconds, sizes in
-// bytes, and all counts are those of this phase alone.
+// Run is the result of one engine in one workload. Times are in nanoseconds, sizes in bytes, and
+// all counts are those of this phase alone.
 type Run struct {
 	Engine   string  `json:"engine"`
 	Workload string  `json:"workload"`
@@ -37,27 +36,27 @@ type Run struct {
 	Max      int64   `json:"max_ns"`
 
 	UserBytes    uint64 `json:"user_bytes"`     // keys and values written
-	MediaBytes   uint64 `json:"media_bytes"`    // bytes to the medium, the flush after the phase included
+	MediaBytes   uint64 `json:"media_bytes"`    // bytes to the medium, including the flush after the phase
 	Fences       uint64 `json:"fences"`         // fences, fsyncs, fdatasyncs
 	DiskBytes    int64  `json:"disk_bytes"`     // blocks the store occupies after the phase
-	RSSAnonBytes int64  `json:"rss_anon_bytes"` // peak anonymous memory, the benchmark's own taken off
+	RSSAnonBytes int64  `json:"rss_anon_bytes"` // peak anonymous memory, without the benchmark's own
 
-	// What follows extends the schema.
+	// These fields extend the schema.
 
 	Seconds      float64            `json:"seconds"`
 	CPUSeconds   float64            `json:"cpu_seconds"`
-	OtherCores   float64            `json:"other_cores,omitempty"` // cores that other processes were using meanwhile
+	OtherCores   float64            `json:"other_cores,omitempty"` // cores that other processes used
 	ValueBytes   int                `json:"value_bytes"`
 	WriteAmp     float64            `json:"write_amplification,omitempty"` // media bytes per user byte
 	SpaceAmp     float64            `json:"space_amplification,omitempty"` // disk bytes per byte of live keys and values
-	FlushSeconds float64            `json:"flush_seconds,omitempty"`       // settling what the phase owed; not in Seconds
-	HarnessNs    float64            `json:"harness_ns_per_op,omitempty"`   // what the loop itself costs, measured with an engine that does nothing; included in all times
-	ReadBytes    uint64             `json:"read_bytes,omitempty"`          // bytes of keys and values that were read, each one summed
-	Entries      uint64             `json:"entries,omitempty"`             // records met by scans
+	FlushSeconds float64            `json:"flush_seconds,omitempty"`       // flush of the phase's pending work; not in Seconds
+	HarnessNs    float64            `json:"harness_ns_per_op,omitempty"`   // cost of the loop itself, measured with an engine that does nothing; included in all times
+	ReadBytes    uint64             `json:"read_bytes,omitempty"`          // bytes of keys and values that were read and summed
+	Entries      uint64             `json:"entries,omitempty"`             // records visited by scans
 	CacheHits    uint64             `json:"cache_hits,omitempty"`          // of a map: accesses that found a frame
-	CacheMisses  uint64             `json:"cache_misses,omitempty"`        // and that did not
-	Checked      uint64             `json:"checked,omitempty"`             // reads compared with what was written
-	Capped       bool               `json:"capped,omitempty"`              // stopped by the clock before all operations were done
+	CacheMisses  uint64             `json:"cache_misses,omitempty"`        // of a map: other accesses
+	Checked      uint64             `json:"checked,omitempty"`             // reads compared with the writes
+	Capped       bool               `json:"capped,omitempty"`              // ended by the time limit before all operations were done
 	TargetPerS   float64            `json:"target_ops_per_s,omitempty"`    // latencies count from the intended starts
 	ServiceP99   int64              `json:"service_p99_ns,omitempty"`      // with a target: from the actual starts
 	Relaxed      bool               `json:"relaxed,omitempty"`             // writes were not durable at return
@@ -68,11 +67,11 @@ type Run struct {
 	Kinds        map[string]KindRun `json:"kinds,omitempty"`
 	Percentiles  []Percentile       `json:"percentiles,omitempty"`
 	Series       *Series            `json:"series,omitempty"`
-	Housekeeping []compat.Counter   `json:"housekeeping,omitempty"` // what the engine did in the background meanwhile
+	Housekeeping []compat.Counter   `json:"housekeeping,omitempty"` // the engine's background work
 	Note         string             `json:"note,omitempty"`
 }
 
-// KindRun is one kind of operation within a run.
+// KindRun has the figures of one kind of operation within a run.
 type KindRun struct {
 	Ops  uint64 `json:"ops"`
 	P50  int64  `json:"p50_ns"`
@@ -93,7 +92,7 @@ type Series struct {
 	Ops        []uint64 `json:"ops"`
 }
 
-// runKey tells runs apart that measure different things.
+// runKey distinguishes runs that measure different things.
 type runKey struct {
 	engine, workload, phase string
 	threads, valueBytes     int
@@ -120,7 +119,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// ReadReport parses what WriteJSON wrote. The source serves in errors.
+// ReadReport parses the output of WriteJSON. source is for error texts.
 func ReadReport(r io.Reader, source string) (*Report, error) {
 	var rep Report
 	if err := json.NewDecoder(r).Decode(&rep); err != nil {

@@ -11,34 +11,31 @@ import (
 
 // Runner starts the sessions of a benchmark, one process after another.
 type Runner struct {
-	// Command starts a process that calls Child. nil: this program with the
-	// arguments "bench session".
+	// Command starts a process that calls Child. nil: this program with the arguments "bench
+	// session".
 	Command []string
 
-	// Dir is where stores are made, each in a directory of its own, which is
-	// removed behind it. "" = DefaultDir().
+	// Dir is the directory for stores. Each store gets a directory in it, which is removed
+	// afterwards. "" = DefaultDir().
 	Dir string
 
-	// Stderr, if set, gets all that sessions write to standard error; errors
-	// quote only its beginning.
+	// Stderr, if set, gets all standard error output of sessions. Errors quote only its beginning.
 	Stderr io.Writer
 
 	// Progress, if set, is called while sessions work.
 	Progress func(Progress)
 
-	// Finished, if set, is called with each repetition's runs as they come.
+	// Finished, if set, is called with the runs of each repetition when it ends.
 	Finished func(Run)
 }
 
-// Task is a row of jobs over one directory: a fresh one, that all of them
-// share and that is removed behind the last.
+// Task is a sequence of jobs that share a fresh directory, which is removed after the last.
 type Task struct {
 	Name string
-	Jobs []Job // Dir is filled in
+	Jobs []Job // Run sets their Dir
 }
 
-// DefaultDir is /dev/shm where that is a tmpfs, else the directory for
-// temporary files.
+// DefaultDir returns /dev/shm if that is a tmpfs, else the directory for temporary files.
 func DefaultDir() string {
 	const shm = "/dev/shm"
 	if name, _ := fileSystem(shm); name == "tmpfs" {
@@ -47,11 +44,10 @@ func DefaultDir() string {
 	return os.TempDir()
 }
 
-// Run carries out every task once per repetition: all tasks, then all of them
-// again, so that no engine has the good minutes to itself. A task that fails
-// is not repeated, its steps before the failure count, and the others go on;
-// the error names each. A context that ends stops everything. The report of
-// what was done is returned with an error, too.
+// Run carries out every task once per repetition: all tasks, then all of them again, so that no
+// engine runs only under good conditions. A task that fails is not repeated, its steps before the
+// failure count, and the other tasks continue. The error names each failure. The end of the context
+// stops everything. Run returns the report of the work done even with an error.
 func (r *Runner) Run(ctx context.Context, tasks []Task, repetitions int) (*Report, error) {
 	dir := r.Dir
 	if dir == "" {
@@ -103,11 +99,11 @@ func (r *Runner) task(ctx context.Context, dir string, task Task, rep int) (runs
 	return runs, nil
 }
 
-// killAfter is how long a doomed session lives once it has begun to write.
+// killAfter is the time after which a doomed session that has begun to write is killed.
 const killAfter = 300 * time.Millisecond
 
-// session carries out one job in a process of its own. A doomed one is killed
-// in its work; acked is then what it had acknowledged.
+// session carries out one job in a process. It kills a doomed session while that writes; acked is
+// then its number of acknowledged operations.
 func (r *Runner) session(ctx context.Context, job *Job, rep int) (runs []Run, acked uint64, err error) {
 	c, err := startChild(ctx, r.command(), job, r.Stderr)
 	if err != nil {
@@ -157,7 +153,7 @@ func (r *Runner) command() []string {
 	return []string{self, "bench", "session"}
 }
 
-// RunCount is how many runs a repetition of the tasks yields at most.
+// RunCount returns the largest number of runs in a repetition of the tasks.
 func RunCount(tasks []Task) int {
 	n := 0
 	for _, task := range tasks {

@@ -18,9 +18,9 @@ type session struct {
 	base   *ycsb.Workload
 	engine compat.Engine
 
-	opened   time.Duration // how long opening took, with the first answer of an existing store
+	opened   time.Duration // time of opening, including the first answer of an existing store
 	phase    int           // number of the next phase
-	next     uint64        // number of the first record that nobody inserted yet
+	next     uint64        // number of the first record that was not inserted yet
 	live     uint64        // records in the store
 	deleted  bool          // records of the load phase may be gone
 	recBytes float64       // mean bytes of key and value
@@ -28,7 +28,7 @@ type session struct {
 	ownBytes int64 // anonymous memory before the engine was opened
 }
 
-// runJob carries out job and reports through emit.
+// runJob carries out job and reports with emit.
 func runJob(ctx context.Context, job *Job, emit func(event)) error {
 	return runJobOn(ctx, job, emit, func() (compat.Engine, error) { return openEngine(job.Engine, job.Dir, job.Relaxed) })
 }
@@ -62,7 +62,7 @@ func runJobOn(ctx context.Context, job *Job, emit func(event), open func() (comp
 	return nil
 }
 
-// measureRecords finds the mean size of a record from a sample of them.
+// measureRecords finds the mean size of a record from a sample.
 func (s *session) measureRecords() {
 	const sample = 1000
 	var key, value []byte
@@ -75,8 +75,8 @@ func (s *session) measureRecords() {
 	s.recBytes = float64(total) / sample
 }
 
-// open opens the store; of an existing one it reads a record, since an engine
-// that only begins to recover when it is asked has not opened yet.
+// open opens the store. It reads a record of an existing store, because an engine that recovers at
+// the first read has not really opened before.
 func (s *session) open(open func() (compat.Engine, error)) error {
 	start := time.Now()
 	engine, err := open()
@@ -151,7 +151,7 @@ func (s *session) load(ctx context.Context, step Step) error {
 
 const restNote = "the clock ended it; the rest was done in batches and is in none of the figures but disk use"
 
-// rest does in batches what the clock kept from being done.
+// rest loads in batches the records that were left when the time limit ended the load.
 func (s *session) rest(ctx context.Context, p *phase) error {
 	const batch = 1000
 	for _, w := range p.workers {
@@ -197,8 +197,8 @@ func (s *session) workloadStep(ctx context.Context, step Step) error {
 	return s.finish(step, p, r)
 }
 
-// deleteStep deletes every Stride-th record of the load phase, and gives the
-// engine a while to give the space back.
+// deleteStep deletes every Stride-th record of the load phase, and gives the engine some time to
+// give the space back.
 func (s *session) deleteStep(ctx context.Context, step Step) error {
 	w := s.base
 	streams, err := s.streams(w, func(sp ycsb.Spec) (*ycsb.Stream, error) {
@@ -266,7 +266,7 @@ func (s *session) newPhase(step Step, streams []*ycsb.Stream) *phase {
 	return p
 }
 
-// measure runs the phase and adds what its loop costs by itself.
+// measure runs the phase and adds the cost of the loop.
 func (s *session) measure(ctx context.Context, p *phase) (Run, error) {
 	var own float64
 	if p.batch == 0 {
@@ -280,7 +280,7 @@ func (s *session) measure(ctx context.Context, p *phase) (Run, error) {
 	return r, err
 }
 
-// finish verifies what the phase read, settles what it wrote and reports it.
+// finish verifies the reads of the phase, completes its writes and reports it.
 func (s *session) finish(step Step, p *phase, r Run) error {
 	if s.job.Engine != NoopEngine && !s.deleted {
 		var err error
@@ -304,8 +304,8 @@ func (s *session) finish(step Step, p *phase, r Run) error {
 	return s.report(step, r)
 }
 
-// settle makes the engine finish what the phase left it, and books the bytes
-// and fences of that on the phase.
+// settle makes the engine complete the pending work of the phase, and adds its bytes and fences to
+// the phase.
 func (s *session) settle(r *Run) error {
 	before, start := s.engine.Stats(), time.Now()
 	if err := s.engine.Flush(); err != nil {
@@ -319,7 +319,7 @@ func (s *session) settle(r *Run) error {
 	return nil
 }
 
-// report completes a run with what the session knows and hands it on.
+// report completes a run with the session's data and passes it on.
 func (s *session) report(step Step, r Run) error {
 	disk, err := s.diskBytes(step.Kind == StepDelete)
 	if err != nil {
@@ -335,8 +335,8 @@ func (s *session) report(step Step, r Run) error {
 	return nil
 }
 
-// diskBytes returns what the store occupies; where it ought to shrink, the
-// least it occupies within the time it is given.
+// diskBytes returns the size of the store on disk. After deletes it returns the least size within
+// the time allowed.
 func (s *session) diskBytes(shrinking bool) (int64, error) {
 	least, err := s.engine.SizeOnDisk()
 	for start := time.Now(); err == nil && shrinking && least > 0 && time.Since(start) < s.job.ShrinkWait; {

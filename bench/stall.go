@@ -16,45 +16,44 @@ import (
 	"nvkv/compat"
 )
 
-// StallWorkload is what the measurement of stops is called: random puts and
-// deletes for a while, each timed, beside a reader and a timer, while the engine
-// keeps house. Value sizes change as time passes, so that there is something to
-// clear up.
+// StallWorkload names the measurement of stalls: random puts and deletes for a while, each timed,
+// beside a reader and a timer, while the engine does its background work. The sizes of values
+// change over time, so that there is space to reclaim.
 const StallWorkload = "stall"
 
 const (
-	stallStretches   = 8  // of the time, in which values are small and large in turn
-	stallDeleteEvery = 16 // one write in so many is a delete
+	stallStretches   = 8  // parts of the time in which values are small and large in turn
+	stallDeleteEvery = 16 // one write in stallDeleteEvery is a delete
 	stallValueMin    = 16 // bytes: the head of a value
 	stallBatch       = 1000
-	stallReadPause   = 100 * time.Microsecond // the reader leaves a CPU to the engine
+	stallReadPause   = 100 * time.Microsecond // so that the reader leaves CPU time to the engine
 	stallTick        = time.Millisecond       // of the timer
 )
 
-// StallPlan says what is measured.
+// StallPlan holds the parameters of the measurement.
 type StallPlan struct {
 	Engines    []string
 	Records    uint64
 	ValueBytes int // of the largest values
-	Threads    int // that write
+	Threads    int // number of writers
 	Time       time.Duration
 	Seed       uint64
 	Relaxed    bool
 }
 
-// DefaultStallPlan is what the command line measures without flags.
+// DefaultStallPlan returns the plan of the command line without flags.
 func DefaultStallPlan() StallPlan {
 	return StallPlan{Engines: compat.Names(), Records: 200_000, ValueBytes: 1000, Threads: 1, Time: time.Minute, Seed: 1}
 }
 
-// StallJob is what a session is told that measures stops.
+// StallJob holds the instructions for a session that measures stalls.
 type StallJob struct {
 	Records    uint64        `json:"records"`
 	ValueBytes int           `json:"value_bytes"`
 	Time       time.Duration `json:"time"` // nanoseconds
 }
 
-// Validate says what of the plan cannot be.
+// Validate returns an error if the plan cannot be carried out.
 func (p StallPlan) Validate() error {
 	switch {
 	case len(p.Engines) == 0:
@@ -88,14 +87,14 @@ func (p StallPlan) Tasks() []Task {
 	return tasks
 }
 
-// stallBench is one engine's turn.
+// stallBench measures one engine.
 type stallBench struct {
 	job    *Job
 	emit   func(event)
 	engine compat.Engine
 	limit  time.Duration
 
-	versions []uint64 // newest of each record, 0 where it is deleted; a record belongs to one writer
+	versions []uint64 // newest version of each record, 0 if deleted; a record belongs to one writer
 	ended    chan struct{}
 	failed   atomic.Bool
 
@@ -132,7 +131,7 @@ func (b *stallBench) run(ctx context.Context) (Run, error) {
 	if err := b.engine.Flush(); err != nil {
 		return Run{}, err
 	}
-	runtime.GC() // loading's garbage is not the writers'
+	runtime.GC() // the writers do not pay for the load's garbage
 	before, house, load := b.engine.Stats(), housekeeping(b.engine), startLoad()
 	start := time.Now()
 	if err := b.race(ctx, start); err != nil {
@@ -178,7 +177,7 @@ func (b *stallBench) random(stream int) *rand.Rand {
 	return rand.New(rand.NewPCG(b.job.Seed, uint64(stream)))
 }
 
-// size draws how large a value is that is written so long after the start.
+// size returns a random size for a value that is written at the given time since the start.
 func (b *stallBench) size(rng *rand.Rand, at time.Duration) int {
 	half := b.job.Stall.ValueBytes / 2
 	if int(at*stallStretches/b.limit)%2 == 0 {
@@ -187,8 +186,7 @@ func (b *stallBench) size(rng *rand.Rand, at time.Duration) int {
 	return half + rng.IntN(half+1)
 }
 
-// race lets writers, the reader and the timer run until time is up or one of
-// them fails.
+// race runs writers, the reader and the timer until the time is up or one of them fails.
 func (b *stallBench) race(ctx context.Context, start time.Time) error {
 	var writers, others sync.WaitGroup
 	errs := make([]error, len(b.writes)+1)
@@ -208,8 +206,8 @@ func (b *stallBench) race(ctx context.Context, start time.Time) error {
 	return errors.Join(errs...)
 }
 
-// write puts and deletes records of its own at random. A value is made before
-// the clock of its put is read.
+// write puts and deletes its own records at random. It makes a value before it reads the clock for
+// the put.
 func (b *stallBench) write(ctx context.Context, t int, start time.Time) error {
 	rng, lat := b.random(t+1), &b.writes[t]
 	threads := uint64(len(b.writes))
@@ -245,8 +243,7 @@ func (b *stallBench) write(ctx context.Context, t int, start time.Time) error {
 	return nil
 }
 
-// read gets records at random. One that is deleted need not be there; what is
-// there must be whole.
+// read gets records at random. A deleted record may be absent. A value must be whole.
 func (b *stallBench) read() error {
 	rng := b.random(len(b.writes) + 1)
 	var key, value []byte
@@ -279,8 +276,8 @@ func (b *stallBench) over() bool {
 	}
 }
 
-// tick measures how late a goroutine goes on that only sleeps: as long may a
-// put take that the machine, and not the engine, keeps waiting.
+// tick measures how late a goroutine continues that only sleeps. A put may take this long because
+// of the machine and not because of the engine.
 func (b *stallBench) tick(start time.Time) {
 	const ticks = int(progressEvery / stallTick)
 	for n := 0; !b.over(); n++ {
@@ -294,7 +291,7 @@ func (b *stallBench) tick(start time.Time) {
 	}
 }
 
-// The kinds of a run that measures stops.
+// These are the kinds of a run that measures stalls.
 const (
 	stallPut    = "put"
 	stallDelete = "delete"
@@ -302,7 +299,7 @@ const (
 	stallTimer  = "timer"
 )
 
-// result sums up: the run's own figures are those of the puts.
+// result returns the run. Its main figures are those of the puts.
 func (b *stallBench) result(took time.Duration) Run {
 	var writes latencies
 	for i := range b.writes {
@@ -323,7 +320,7 @@ func (b *stallBench) result(took time.Duration) Run {
 	return r
 }
 
-// verify compares every record that the engine has with what was written last.
+// verify compares every record of the engine with the last write.
 func (b *stallBench) verify(r *Run) error {
 	found := slices.Repeat([]bool{false}, len(b.versions))
 	var wrong error
@@ -383,7 +380,7 @@ func appendStallValue(dst []byte, record, version uint64, n int) []byte {
 
 func stallWord(record, version uint64) uint64 { return record*0x9e3779b97f4a7c15 ^ version }
 
-// checkStallValue returns the version of a value that is whole.
+// checkStallValue returns the version of a value, or an error if it is not whole.
 func checkStallValue(value []byte, record uint64) (version uint64, err error) {
 	if len(value) < stallValueMin || binary.LittleEndian.Uint64(value) != record {
 		return 0, fmt.Errorf("a value of %d bytes that is not that of record %d", len(value), record)
@@ -393,19 +390,19 @@ func checkStallValue(value []byte, record uint64) (version uint64, err error) {
 	rest := value[stallValueMin:]
 	for ; len(rest) >= 8; rest = rest[8:] {
 		if binary.LittleEndian.Uint64(rest) != word {
-			return 0, fmt.Errorf("version %d of record %d is not what was written", version, record)
+			return 0, fmt.Errorf("version %d of record %d differs from the bytes written", version, record)
 		}
 		word = word*6364136223846793005 + 1442695040888963407
 	}
 	for _, c := range rest {
 		if c != byte(word) {
-			return 0, fmt.Errorf("the end of version %d of record %d is not what was written", version, record)
+			return 0, fmt.Errorf("the end of version %d of record %d differs from the bytes written", version, record)
 		}
 	}
 	return version, nil
 }
 
-// housekeeping returns what the engine counts of its work in the background.
+// housekeeping returns the engine's counters of background work.
 func housekeeping(e compat.Engine) []compat.Counter {
 	if h, ok := e.(compat.Housekeeper); ok {
 		return h.Housekeeping()
@@ -413,7 +410,7 @@ func housekeeping(e compat.Engine) []compat.Counter {
 	return nil
 }
 
-// since takes the counters at the beginning off those at the end.
+// since returns the counters at the end minus those at the beginning.
 func since(before, after []compat.Counter) []compat.Counter {
 	for i := range after {
 		after[i].Value -= before[i].Value

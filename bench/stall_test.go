@@ -19,6 +19,10 @@ func TestStallOnEveryEngine(t *testing.T) {
 	p := smallStall(append([]string{MapEngine, NoopEngine}, compat.Names()...)...)
 	p.Threads = 2
 	rep := mustRun(t, p.Tasks(), p.Validate())
+	for !everyKind(rep) { // a busy machine needs longer
+		p.Time *= 2
+		rep = mustRun(t, p.Tasks(), p.Validate())
+	}
 	for _, engine := range p.Engines {
 		r := find(t, rep, engine, StallWorkload)
 		if r.Ops == 0 || r.OpsPerS <= 0 || r.P50 <= 0 || r.P999 < r.P99 || r.Max < r.P999 || r.Threads != 2 || r.Records != 500 {
@@ -47,13 +51,24 @@ func TestStallOnEveryEngine(t *testing.T) {
 	}
 }
 
-// What is measured is a store that keeps house: given time, nvkv takes
-// checkpoints, moves records and gives blocks back.
+// everyKind reports whether every run has operations of each kind.
+func everyKind(rep *Report) bool {
+	for _, r := range rep.Runs {
+		for _, kind := range []string{stallPut, stallDelete, stallRead, stallTimer} {
+			if r.Kinds[kind].Ops == 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// TestStallMeetsHousekeeping checks that the background work runs during the measurement: given
+// time, nvkv takes checkpoints, moves records and gives blocks back.
 func TestStallMeetsHousekeeping(t *testing.T) {
 	p := smallStall(Home)
 	p.Records, p.Threads = 30_000, 1
-	deadline := time.Now().Add(2 * time.Minute)
-	for p.Time = time.Second; ; p.Time *= 2 {
+	for p.Time = time.Second; ; p.Time *= 2 { // the time limit of the test binary ends it
 		r := find(t, mustRun(t, p.Tasks(), p.Validate()), Home, StallWorkload)
 		idle := ""
 		for _, c := range r.Housekeeping {
@@ -65,9 +80,7 @@ func TestStallMeetsHousekeeping(t *testing.T) {
 			t.Logf("%v: %s", p.Time, countersText(r.Housekeeping))
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("in %v of writing none of%s: %v", p.Time, idle, r.Housekeeping)
-		}
+		t.Logf("in %v of writing none of%s: %v", p.Time, idle, r.Housekeeping)
 	}
 }
 

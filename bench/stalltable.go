@@ -10,7 +10,7 @@ import (
 	"nvkv/compat"
 )
 
-// stalls returns the runs that measure stops.
+// stalls returns the runs that measure stalls.
 func (r *Report) stalls() (runs []Run) {
 	for _, run := range r.Runs {
 		if run.Phase == StallWorkload {
@@ -20,8 +20,8 @@ func (r *Report) stalls() (runs []Run) {
 	return runs
 }
 
-// writeStalls writes a line per engine: how long puts and reads took at worst
-// while the engine kept house, and how late a timer was meanwhile.
+// writeStalls writes a line per engine with the longest puts and reads during background work, and
+// the lateness of a timer.
 func writeStalls(w io.Writer, runs []Run) error {
 	first := runs[0]
 	fmt.Fprintf(w, "random puts of %d to %d B and deletes among %s records for %s, a reader and a timer beside\n\n",

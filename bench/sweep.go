@@ -12,8 +12,8 @@ import (
 // scanPassesMax bounds the passes of a full scan.
 const scanPassesMax = 5
 
-// scanAll visits all records in order, several times over. Operations are
-// records; a latency is that of a whole pass.
+// scanAll visits all records in order, several times. Operations are records; a latency is that of
+// a whole pass.
 func (s *session) scanAll(ctx context.Context, step Step) error {
 	w := &worker{engine: s.engine}
 	s.emit(event{Progress: &Progress{Engine: s.job.Engine, Step: step.Name, Total: s.live}})
@@ -45,7 +45,7 @@ func (s *session) scanAll(ctx context.Context, step Step) error {
 	return s.report(step, r)
 }
 
-// reportOpen reports how long opening the store took.
+// reportOpen reports the time of opening the store.
 func (s *session) reportOpen(step Step) error {
 	ns := int64(s.opened)
 	return s.report(step, Run{

@@ -10,12 +10,11 @@ import (
 	"time"
 )
 
-// Home is the engine that ratios are about.
+// Home is the engine that ratios compare with the others.
 const Home = "nvkv"
 
-// WriteTable writes the report for a terminal: a line per workload with every
-// engine's throughput and the ratio of nvkv to the best of the others, then
-// the details of each run.
+// WriteTable writes the report for a terminal: a line per workload with every engine's throughput
+// and the ratio of nvkv to the best of the others, then the details of each run.
 func (r *Report) WriteTable(w io.Writer) error {
 	fmt.Fprintf(w, "%s\n%s on %s: %s\n", r.Machine, r.Machine.Dir, r.Machine.FileSystem, r.Machine.Medium)
 	if r.isMap() {
@@ -42,11 +41,10 @@ func (r *Report) WriteTable(w io.Writer) error {
 	return writeStalls(w, stalls)
 }
 
-// isWorkload reports whether the run belongs in a line with other engines' of
-// the same workload.
+// isWorkload reports whether the run belongs in a line with runs of other engines.
 func (r *Run) isWorkload() bool { return r.Phase == "load" || r.Phase == "run" }
 
-// Row is what all engines did at one workload.
+// Row has the runs of all engines in one workload.
 type Row struct {
 	Workload, Phase string
 	Threads         int
@@ -55,7 +53,7 @@ type Row struct {
 	Runs            map[string]Run // by engine
 }
 
-// Rows groups the runs of engines by workload, in the order they ran in.
+// Rows groups the runs of engines by workload, in their first order.
 func (r *Report) Rows() []Row {
 	var rows []Row
 	at := map[runKey]int{}
@@ -76,7 +74,7 @@ func (r *Report) Rows() []Row {
 	return rows
 }
 
-// Engines lists the engines in the order they first ran in.
+// Engines lists the engines in their first order.
 func (r *Report) Engines() []string {
 	var names []string
 	for _, run := range r.Runs {
@@ -87,8 +85,8 @@ func (r *Report) Engines() []string {
 	return names
 }
 
-// Ratio returns nvkv's throughput over that of the best rival, and the
-// rival's name; 0 where one of the two is missing.
+// Ratio returns nvkv's throughput over that of the best other engine, and the name of that engine.
+// It returns 0 if one of the two is missing.
 func (row Row) Ratio() (float64, string) {
 	home, ok := row.Runs[Home]
 	best, name := 0.0, ""
@@ -112,7 +110,7 @@ func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
 	return keys
 }
 
-// Label is the workload with what tells it from others of its name.
+// Label returns the workload and the parameters that distinguish it from others of its name.
 func (row Row) Label() string {
 	label := row.Workload
 	if row.Phase == "run" && len(label) == 1 {
@@ -146,9 +144,9 @@ func writeSummary(w io.Writer, rows []Row, engines []string) error {
 var footnotes = fmt.Sprintf("* the clock ended it; the rest was done in batches, not measured\n"+
 	"! other processes were using more than %v cores meanwhile\n", noisyCores)
 
-// Figure is what an engine did, in a few letters: operations per second, or
-// how long reopening took. A star marks a phase that the clock ended, an
-// exclamation mark one that other processes disturbed.
+// Figure returns the main result of an engine as a short text: operations per second, or the time
+// of reopening. A star marks a phase that the time limit ended, an exclamation mark one that other
+// processes disturbed.
 func (row Row) Figure(engine string) string {
 	run, ok := row.Runs[engine]
 	switch {
@@ -162,7 +160,7 @@ func (row Row) Figure(engine string) string {
 	return Count(run.OpsPerS) + run.mark()
 }
 
-// mark is what a disturbed figure carries.
+// mark is the suffix of a disturbed figure.
 func (r Run) mark() string {
 	if r.Noisy() {
 		return "!"
@@ -170,14 +168,13 @@ func (r Run) mark() string {
 	return ""
 }
 
-// IsReopen reports whether the row is of opening a store: one operation.
+// IsReopen reports whether the row measures opening a store, which is one operation.
 func (row Row) IsReopen() bool { return row.Workload == nameReopen || row.Workload == nameKilled }
 
-// IsDelete reports whether the row is of deleting.
+// IsDelete reports whether the row measures deletes.
 func (row Row) IsDelete() bool { return row.Workload == nameHalf || row.Workload == nameRest }
 
-// IsScan reports whether the row is of scanning everything, where a latency
-// is that of a whole pass.
+// IsScan reports whether the row measures full scans, where a latency is that of a whole pass.
 func (row Row) IsScan() bool { return row.Workload == nameScan || row.Workload == nameScanOrdered }
 
 func writeDetails(w io.Writer, runs []Run) error {
@@ -185,7 +182,7 @@ func writeDetails(w io.Writer, runs []Run) error {
 	fmt.Fprintln(t, "workload\tengine\tthr\tops/s\tspread\tp50\tp99\tp99.9\tmax\tWA\tmedia/op\tfences/op\tdisk\tRSS anon\tCPU us/op\tloop\t")
 	for _, r := range runs {
 		if r.Phase == StallWorkload {
-			continue // has a table of its own
+			continue // it has a table of its own
 		}
 		ops := max(float64(r.Ops), 1)
 		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.2f\t%s\t\n",
@@ -197,7 +194,7 @@ func writeDetails(w io.Writer, runs []Run) error {
 	return t.Flush()
 }
 
-// spread is how far repetitions lie from the median, at worst.
+// spread returns the largest deviation of a repetition from the median.
 func (r Run) spread() string {
 	if r.Repetitions < 2 || r.OpsPerS == 0 {
 		return "-"

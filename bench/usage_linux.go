@@ -37,7 +37,7 @@ func rssAnon() int64 {
 	return kib << 10
 }
 
-// cpuTime returns what this process has used so far, system time included.
+// cpuTime returns the CPU time of this process so far, including system time.
 func cpuTime() time.Duration {
 	var u unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
@@ -46,8 +46,8 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// machineTime returns what all processes of the machine have used so far,
-// with what a hypervisor gave to others.
+// machineTime returns the CPU time of all processes of the machine so far, including time that a
+// hypervisor gave to others.
 func machineTime() time.Duration {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -56,7 +56,7 @@ func machineTime() time.Duration {
 	line, _, _ := bytes.Cut(text, []byte("\n"))
 	var ticks int64
 	for i, word := range bytes.Fields(line) {
-		const name, idle, waiting, guest = 0, 4, 5, 9 // guests are in user time already
+		const name, idle, waiting, guest = 0, 4, 5, 9 // user time includes guest time
 		n, err := strconv.ParseInt(string(word), 10, 64)
 		if i != name && i != idle && i != waiting && i < guest && err == nil {
 			ticks += n
@@ -84,8 +84,8 @@ var fileSystemNames = map[int64]string{
 	0x2fc12fc1: "zfs",
 }
 
-// fileSystem names the file system that dir lies on and says whether it
-// forgets everything with the power.
+// fileSystem returns the name of the file system of dir, and whether it loses everything without
+// power.
 func fileSystem(dir string) (name string, volatile bool) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {

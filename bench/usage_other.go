@@ -4,7 +4,7 @@ package bench
 
 import "time"
 
-// Elsewhere than on Linux these figures are not gathered and read as zero.
+// These figures are available on Linux only, and are zero elsewhere.
 
 func rssAnon() int64                                 { return 0 }
 func cpuTime() time.Duration                         { return 0 }

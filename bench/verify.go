@@ -6,20 +6,18 @@ import (
 	"nvkv/bench/ycsb"
 )
 
-// ledger knows which version each record had when the last phase ended. It
-// covers the records of the load phase: those inserted later are read only by
-// the thread that inserted them, in the same phase.
+// ledger has the version of each record at the end of the last phase. It covers the records of the
+// load phase. Later records are read only by the thread that inserted them, in the same phase.
 type ledger struct {
 	versions []ycsb.Version
-	unsure   []bool // several threads wrote the record in one phase: any of theirs may have won
+	unsure   []bool // several threads wrote the record in one phase, so it may have the version of any of them
 }
 
 func newLedger(records uint64) *ledger {
 	return &ledger{versions: make([]ycsb.Version, records), unsure: make([]bool, records)}
 }
 
-// apply enters what a stream has written; executed counts its operations that
-// were done.
+// apply enters the writes of a stream. executed is the number of its operations that were done.
 func (l *ledger) apply(s *ycsb.Stream, executed int) {
 	for i, op := range s.Ops[:executed] {
 		if !op.Kind.Writes() || op.Record >= uint64(len(l.versions)) {
@@ -31,15 +29,14 @@ func (l *ledger) apply(s *ycsb.Stream, executed int) {
 	}
 }
 
-// verifier compares values that were read in a phase with what was written in
-// it and before it.
+// verifier compares the values read in a phase with the writes in it and before it.
 type verifier struct {
 	before  *ledger
 	phase   int
 	workers []*worker // by thread, from 1
 }
 
-// check returns how many samples it compared, and the first that is wrong.
+// check returns the number of samples that it compared, and an error for the first wrong one.
 func (v *verifier) check() (uint64, error) {
 	var checked uint64
 	for _, w := range v.workers {
@@ -71,8 +68,8 @@ func (v *verifier) checkSample(w *worker, sample sample) error {
 	if err := v.checkWritten(v.workers[thread-1], op.Record, version); err != nil {
 		return err
 	}
-	// Threads that write single fields of one value race, as YCSB has it: the
-	// newest field says nothing about the order of their writes.
+	// In YCSB, threads that write single fields of one value race, so the newest field does not
+	// show the order of their writes.
 	races := len(v.workers) > 1 && wl.Fields > 1 && !wl.WriteAllFields
 	if thread == w.stream.Thread && !races && version.Op()+1 != uint64(op.Own) {
 		return fmt.Errorf("read %v, but the thread's latest write was operation %d", version, int(op.Own)-1)
@@ -80,7 +77,7 @@ func (v *verifier) checkSample(w *worker, sample sample) error {
 	return nil
 }
 
-// checkOlder judges a version from an earlier phase.
+// checkOlder checks a version from an earlier phase.
 func (v *verifier) checkOlder(op ycsb.Op, version ycsb.Version) error {
 	if op.Own != 0 {
 		return fmt.Errorf("read %v, but the thread overwrote it at operation %d", version, op.Own-1)
@@ -94,7 +91,7 @@ func (v *verifier) checkOlder(op ycsb.Op, version ycsb.Version) error {
 	return nil
 }
 
-// checkWritten makes sure that a worker has written version to the record.
+// checkWritten checks that a worker has written version to the record.
 func (v *verifier) checkWritten(by *worker, record uint64, version ycsb.Version) error {
 	i := version.Op()
 	if i >= uint64(by.executed) {

@@ -15,7 +15,7 @@ import (
 type liar struct {
 	*mapEngine
 	gets  int
-	first map[string][]byte // what each key held first
+	first map[string][]byte // first value of each key
 	lie   func(l *liar, key, value []byte) []byte
 }
 
@@ -35,8 +35,7 @@ func (l *liar) Get(dst, key []byte) ([]byte, error) {
 	return value, err
 }
 
-// A fast wrong engine gets no figure: whatever it answers instead of the
-// truth ends the benchmark.
+// TestWrongAnswersAreFound checks that a wrong answer of any kind ends the benchmark.
 func TestWrongAnswersAreFound(t *testing.T) {
 	lies := map[string]func(l *liar, key, value []byte) []byte{
 		"a flipped bit":   func(_ *liar, _, v []byte) []byte { v = slices.Clone(v); v[len(v)-1] ^= 4; return v },
@@ -62,8 +61,8 @@ func TestWrongAnswersAreFound(t *testing.T) {
 	}
 }
 
-// runLiar loads, updates everything and reads with half the operations
-// updating, all of it in this process.
+// runLiar loads, updates everything, and reads while half of the operations update, all in this
+// process.
 func runLiar(t *testing.T, lie func(*liar, []byte, []byte) []byte) error {
 	t.Helper()
 	plan := smallPlan(MapEngine)
@@ -74,7 +73,7 @@ func runLiar(t *testing.T, lie func(*liar, []byte, []byte) []byte) error {
 	return runJobOn(t.Context(), &job, func(event) {}, func() (compat.Engine, error) { return engine, nil })
 }
 
-// A key that ought to be there and is not ends the benchmark, too.
+// TestMissingKeyIsFound checks that a missing key ends the benchmark, too.
 func TestMissingKeyIsFound(t *testing.T) {
 	plan := smallPlan(MapEngine)
 	job := plan.job(MapEngine, Step{Kind: StepLoad, Name: "load"}, Step{Kind: StepDelete, Name: "delete", Stride: 7},
@@ -114,7 +113,7 @@ func TestLedgerKnowsWhoMayHaveWon(t *testing.T) {
 	}
 }
 
-// stuck stalls once, in the middle.
+// stuck stalls once, half-way.
 type stuck struct {
 	*mapEngine
 	calls atomic.Int64
@@ -128,7 +127,8 @@ func (s *stuck) Get(dst, key []byte) ([]byte, error) {
 	return s.mapEngine.Get(dst, key)
 }
 
-// A stall of the engine is charged to every operation that it kept waiting.
+// TestTargetRateChargesStalls checks that a stall of the engine is charged to every operation that
+// it delayed.
 func TestTargetRateChargesStalls(t *testing.T) {
 	const stall = 200 * time.Millisecond
 	engine := &stuck{mapEngine: &mapEngine{values: map[string][]byte{}}, stall: stall}
@@ -145,8 +145,7 @@ func TestTargetRateChargesStalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 400 of 1000 operations were due while the engine stood still, the
-	// median of those waited for half of it.
+	// 400 of 1000 operations were due during the stall, and their median waited for half of it.
 	if waited := got.percentile(75); waited < int64(stall/8) {
 		t.Errorf("three quarters of the operations were done within %s in spite of a stall of %s", Duration(waited), stall)
 	}

@@ -11,12 +11,11 @@ import (
 	"nvkv/compat"
 )
 
-// worker runs one stream against an engine. One goroutine uses it; done and
-// stop alone are shared.
+// worker runs one stream against an engine. One goroutine uses it; only done and stop are shared.
 type worker struct {
 	engine compat.Engine
 	stream *ycsb.Stream
-	pace   *pacer // nil: as fast as they come
+	pace   *pacer // nil: no target rate
 
 	value, patched []byte
 	samples        samples
@@ -25,20 +24,19 @@ type worker struct {
 	overTime         *series
 	entries          uint64
 	readBytes        uint64
-	sum              uint64 // of all bytes read: keeps the reads from being optimized away
+	sum              uint64 // sum of all bytes read, so that the reads are not optimized away
 
-	executed int           // operations finished, warm-up included
+	executed int           // operations finished, including warm-up
 	ended    time.Duration // when the last one finished
-	done     atomic.Uint64 // executed, for the progress display, now and then
+	done     atomic.Uint64 // copy of executed for the progress display, updated now and then
 	stop     *atomic.Bool
 }
 
-// publishEvery is how many operations pass before others are told.
+// publishEvery is the number of operations between updates of done.
 const publishEvery = 256
 
-// run does operations up to number end, until limit has passed (0 = none) or
-// someone asks it to stop. Each operation costs one
-// reading of the clock: it lasts from the reading before it to the one after.
+// run does operations up to number end, until limit has passed (0 = none) or stop is set. Each
+// operation costs one reading of the clock and lasts from the previous reading to the next.
 func (w *worker) run(start time.Time, limit time.Duration, end int) error {
 	last := time.Since(start)
 	base := last
@@ -72,11 +70,10 @@ func (w *worker) run(start time.Time, limit time.Duration, end int) error {
 	return nil
 }
 
-// warmShare is the part of a stream, as a divisor, that a warm-up may use up.
+// warmShare is the divisor for the part of a stream that a warm-up may use.
 const warmShare = 10
 
-// warm does operations for d, or a share of the stream, without measuring
-// them.
+// warm does operations for d, or for a share of the stream, without measuring them.
 func (w *worker) warm(d time.Duration) error {
 	err := w.run(time.Now(), d, len(w.stream.Ops)/warmShare)
 	w.latency, w.service, w.overTime = latencies{}, latencies{}, newSeries()
@@ -140,7 +137,7 @@ func (w *worker) put(op *ycsb.Op, i int, key []byte) error {
 	return w.engine.Put(key, w.value)
 }
 
-// update writes the whole value where that needs no reading, else one field.
+// update writes the whole value if that needs no read, else one field.
 func (w *worker) update(op *ycsb.Op, i int, key []byte) error {
 	if wl := w.stream.Workload; wl.WriteAllFields || wl.Fields == 1 {
 		return w.put(op, i, key)
@@ -153,7 +150,7 @@ func (w *worker) update(op *ycsb.Op, i int, key []byte) error {
 	return w.rewrite(op, i, key)
 }
 
-// rewrite stores the value that was just read with what the operation changes.
+// rewrite stores the value that was just read, with the change of the operation.
 func (w *worker) rewrite(op *ycsb.Op, i int, key []byte) error {
 	wl := w.stream.Workload
 	if wl.WriteAllFields || wl.Fields == 1 {
@@ -187,11 +184,10 @@ func sumBytes(p []byte) (sum uint64) {
 	return sum
 }
 
-// samples are values that were read, kept to be compared with what was
-// written when the clock has stopped.
+// samples are values that were read, kept for comparison after the clock has stopped.
 type samples struct {
 	ops   []sample
-	bytes []byte // of all samples; fixed capacity: what does not fit is not kept
+	bytes []byte // bytes of all samples, with fixed capacity; further samples are dropped
 }
 
 type sample struct{ op, from, to int }

@@ -13,7 +13,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// bboltMapBytes is the initial mapping where addresses are 64 bits wide.
+// bboltMapBytes is the initial size of the mapping on machines with 64-bit addresses.
 const bboltMapBytes int64 = 16 << 30
 
 // bboltData is the bucket that holds every key.
@@ -67,9 +67,8 @@ func openBbolt(path string, opts Options) (Engine, error) {
 	}, nil
 }
 
-// openGuarded opens a file, with its bucket, and turns the panics and memory
-// faults by which bbolt answers to a damaged one into an error. Reading one
-// later is not guarded: see DamageMayPanic.
+// openGuarded opens a file and its bucket. It turns the panics and memory faults of bbolt on a
+// damaged file into an error. Later reads are not guarded: see DamageMayPanic.
 func openGuarded(path string, settings *bolt.Options) (db *bolt.DB, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -89,7 +88,7 @@ func openGuarded(path string, settings *bolt.Options) (db *bolt.DB, err error) {
 
 func bboltSettings(opts Options) *bolt.Options {
 	settings := &bolt.Options{
-		Timeout:         time.Nanosecond, // one attempt: a locked file is an error, not a wait
+		Timeout:         time.Nanosecond, // one attempt: a locked file gives an error at once
 		FreelistType:    bolt.FreelistMapType,
 		InitialMmapSize: int(min(bboltMapBytes, math.MaxInt/4)),
 		NoSync:          opts.Relaxed,
@@ -101,8 +100,8 @@ func bboltSettings(opts Options) *bolt.Options {
 	return settings
 }
 
-// createBucket makes the data bucket. It looks first because an Update
-// commits even when it changes nothing.
+// createBucket makes the data bucket. It checks first whether the bucket exists, because an Update
+// commits even if it changes nothing.
 func createBucket(db *bolt.DB) error {
 	var present bool
 	err := db.View(func(tx *bolt.Tx) error {
@@ -177,7 +176,7 @@ func (e *bboltEngine) update(user uint64, fn func(*bolt.Tx) error) error {
 	return nil
 }
 
-// unlessClosed is what a call that has nothing to do answers.
+// unlessClosed returns the result of a call that has nothing to do.
 func (e *bboltEngine) unlessClosed() error {
 	if !e.gate.enter() {
 		return ErrClosed
@@ -211,8 +210,8 @@ func (e *bboltEngine) Snapshot() (Reader, error) {
 	return r, nil
 }
 
-// Flush syncs the file, which matters in relaxed mode only: bbolt keeps
-// nothing in memory and has no log.
+// Flush syncs the file. It matters in relaxed mode only, because bbolt keeps nothing in memory and
+// has no log.
 func (e *bboltEngine) Flush() error {
 	if !e.gate.enter() {
 		return ErrClosed
@@ -255,7 +254,7 @@ func (e *bboltEngine) Close() error {
 	return errors.Join(err, bboltError(e.db.Close()))
 }
 
-// Exceptions: see [Exceptions].
+// Exceptions implements the method that [Exceptions] uses.
 func (e *bboltEngine) Exceptions() []Exception {
 	return append(relaxedExceptions(e.relaxed), KeyOver32KiB, DamageMayPanic)
 }
@@ -313,10 +312,16 @@ func (c *keyCoding) bboltGet(tx *bolt.Tx, dst, key []byte) ([]byte, bool) {
 		return dst, false
 	}
 	value := bucket.Get(c.stored(key))
-	return append(dst, value...), value != nil
+	if value == nil {
+		return dst, false
+	}
+	return appendValue(dst, value), true
 }
 
 func (c *keyCoding) bboltApply(tx *bolt.Tx, op *Op) error {
+	if op.expires() {
+		return ErrNoExpiry
+	}
 	if op.Delete {
 		return c.bboltDelete(tx, op.Key)
 	}

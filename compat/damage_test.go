@@ -17,9 +17,8 @@ import (
 	"nvkv/compat"
 )
 
-// TestDamagedStore cuts the files of a store short and turns bytes over. Open
-// must answer; where the engine has checksums, what it then gives must be what
-// was stored or an error.
+// TestDamagedStore truncates the files of a store and changes bytes. Open must return. If the
+// engine has checksums, each later call must return a stored value or an error.
 func TestDamagedStore(t *testing.T) {
 	want := make(map[string]string)
 	for i := range 200 {
@@ -57,7 +56,7 @@ func build(t *testing.T, name, dir string, all map[string]string) {
 	check(t, e.Close())
 }
 
-// damage hurts one file below dir and returns what it did.
+// damage damages one file below dir and describes the damage.
 func damage(t *testing.T, rng *rand.Rand, dir string) string {
 	t.Helper()
 	var files []string
@@ -70,7 +69,7 @@ func damage(t *testing.T, rng *rand.Rand, dir string) string {
 	file := files[rng.IntN(len(files))]
 	image, err := os.ReadFile(file)
 	check(t, err)
-	data := max(1, len(bytes.TrimRight(image, "\x00"))) // the rest is space in reserve
+	data := max(1, len(bytes.TrimRight(image, "\x00"))) // the rest is reserved space
 	at := rng.IntN(data)
 	if rng.IntN(3) == 0 {
 		check(t, os.Truncate(file, int64(at)))
@@ -81,17 +80,17 @@ func damage(t *testing.T, rng *rand.Rand, dir string) string {
 	return fmt.Sprintf("%s changed at %d", filepath.Base(file), at)
 }
 
-// readDamaged opens a damaged store and returns an error if it gives an entry
-// that was never stored.
+// readDamaged opens a damaged store. It returns an error if the store has an entry that was never
+// stored.
 func readDamaged(name, dir string, want map[string]string) error {
 	e, err := compat.Open(name, dir, compat.Options{Pebble: func(o *pebble.Options) {
 		smallPebble(o)
 		o.DisableAutomaticCompactions = true // a compaction over damage would end the process
 	}})
 	if err != nil {
-		return nil // noticed
+		return nil // the damage was detected
 	}
-	defer e.Close() // may fail over the damage
+	defer e.Close() // may fail because of the damage
 	if slices.Contains(compat.Exceptions(e), compat.DamageMayPanic) {
 		return nil
 	}

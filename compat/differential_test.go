@@ -16,8 +16,8 @@ import (
 	"nvkv/compat"
 )
 
-// FuzzDifferential drives every engine and a sorted map with one stream of
-// operations and compares every answer. Longer runs:
+// FuzzDifferential does the operations of one stream on every engine and on a sorted map, and
+// compares every result. Longer runs:
 //
 //	go test -run '^$' -fuzz FuzzDifferential ./compat
 func FuzzDifferential(f *testing.F) {
@@ -29,8 +29,8 @@ func FuzzDifferential(f *testing.F) {
 	})
 }
 
-// TestDifferentialModel is the same with streams that rapid makes up and, when
-// one fails, cuts down.
+// TestDifferentialModel does the same with streams that rapid generates and, after a failure,
+// shrinks.
 func TestDifferentialModel(t *testing.T) {
 	dir := fastDir(t)
 	run := 0
@@ -51,7 +51,7 @@ const (
 	stepDelete
 	stepGet
 	stepScan
-	stepBatch // of the n%8 steps after it, as puts and deletes
+	stepBatch // of the next n%8 steps, as puts and deletes
 	stepSnapshot
 	stepSnapshotGet
 	stepSnapshotScan
@@ -95,7 +95,7 @@ func drawStep(t *rapid.T) step {
 	}
 }
 
-// stepWeights repeats a kind as often as it is wanted more than others.
+// stepWeights repeats kinds that should be more frequent.
 var stepWeights = []byte{
 	stepPut, stepPut, stepPut, stepPut, stepDelete, stepDelete, stepGet, stepGet, stepScan, stepScan, stepBatch, stepBatch,
 	stepSnapshot, stepSnapshotGet, stepSnapshotScan, stepSnapshotClose, stepFlush, stepReopen,
@@ -109,8 +109,7 @@ var seedStreams = [][]step{
 	{{stepPut, 14, 1, 0}, {stepGet, 14, 0, 0}, {stepBatch, 0, 0, 2}, {stepPut, 2, 2, 0}, {stepPut, 14, 2, 0}, {stepGet, 2, 0, 0}},
 }
 
-// oddKeys are keys at the edges of what engines treat alike. The last is too
-// large for any.
+// oddKeys are keys at the edges of what engines treat alike. The last is too large for all of them.
 var oddKeys = [][]byte{
 	{}, {0}, {0, 0}, []byte("a"), []byte("a\x00"), []byte("aa"), []byte("b"), {0xff}, {0xff, 0xff},
 	bytes.Repeat([]byte("p"), 255), bytes.Repeat([]byte("p"), 256), bytes.Repeat([]byte("q"), 1100), bytes.Repeat([]byte("q"), 5000),
@@ -125,8 +124,8 @@ func keyOf(b byte) []byte {
 	return []byte{'a' + b%4, 'a' + b/4%8}
 }
 
-// valueOf returns a value that tells the i-th step from others. Most are
-// short; a few are longer than a page.
+// valueOf returns a value that is different for each step i. Most are short; a few are longer than
+// a page.
 func valueOf(b byte, i int) []byte {
 	size := int(b) % 200
 	if b >= 250 {
@@ -138,7 +137,7 @@ func valueOf(b byte, i int) []byte {
 	return append(fmt.Appendf(nil, "%d:", i), bytes.Repeat([]byte{b}, size)...)
 }
 
-// failer is what *testing.T and *rapid.T have in common.
+// failer has the methods that *testing.T and *rapid.T share.
 type failer interface {
 	Helper()
 	Fatalf(format string, args ...any)
@@ -150,17 +149,17 @@ type instant struct {
 	model   map[string]string
 }
 
-// A rig is the engines under test and what they should hold.
+// A rig is the engines under test and their expected contents.
 type rig struct {
 	failer
 	dir      string
 	engines  []compat.Engine // in the order of compat.Names
 	model    map[string]string
 	instants []instant
-	at       int // index of the step being run
+	at       int // index of the current step
 }
 
-// drive runs steps and compares every answer with the model's.
+// drive runs steps and compares every result with the model's.
 func drive(t failer, dir string, steps []step) {
 	t.Helper()
 	r := &rig{failer: t, dir: dir, model: make(map[string]string)}
@@ -284,8 +283,7 @@ func (r *rig) put(key, value []byte) {
 	}
 }
 
-// batch runs the steps after the one at r.at as one batch and moves r.at to
-// the last of them.
+// batch runs the steps after r.at as one batch and sets r.at to the last of them.
 func (r *rig) batch(steps []step) {
 	r.Helper()
 	end := min(r.at+1+int(steps[r.at].n%8), len(steps))
@@ -317,7 +315,7 @@ func (r *rig) batch(steps []step) {
 	}
 }
 
-// scanner is what engines and snapshots have in common.
+// scanner has the methods that engines and snapshots share.
 type scanner interface {
 	Get(dst, key []byte) ([]byte, error)
 	Scan(start []byte, n int, fn func(key, value []byte) bool) error
@@ -367,7 +365,7 @@ func (r *rig) compareScan(from []scanner, model map[string]string, start []byte,
 	}
 }
 
-// listing is what a scan of model shows, one entry per line.
+// listing returns the expected result of a scan, one entry per line.
 func listing(model map[string]string, start []byte, n int) string {
 	var all strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(model)) {
@@ -397,8 +395,7 @@ func (r *rig) wantTooLarge(i int, err error) {
 	}
 }
 
-// fastDir returns a directory in memory where there is one. It goes with the
-// test.
+// fastDir returns a directory in memory, if possible. It is removed after the test.
 func fastDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "nvkv-compat-")

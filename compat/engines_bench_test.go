@@ -13,15 +13,15 @@ import (
 	"nvkv/nvmap"
 )
 
-// The engines beside one another and beside the least that a durable put can
-// cost, in one run:
+// These benchmarks compare the engines with one another and with the lower bound of a durable put,
+// in one run:
 //
 //	go test ./compat -run '^$' -bench Durable -benchtime 2s -count 5
 //
-// 1,000,000 records with 23-byte keys in hash order and 100-byte values, each
-// put durable, one goroutine. NVKV_BENCH_RECORDS changes the number and
-// NVKV_BENCH_DIR the directory; without it, /dev/shm: emulated NVM, volatile.
-// `nvkv bench` measures the same in fresh processes, with latencies.
+// They put 1,000,000 records with 23-byte keys in hash order and 100-byte values, each durable,
+// from one goroutine. NVKV_BENCH_RECORDS changes the number, and NVKV_BENCH_DIR the directory. The
+// default is /dev/shm: emulated, volatile NVM. `nvkv bench` measures the same in fresh processes,
+// with latencies.
 var benchEngines = []string{"nvkv", "bbolt", "pebble"}
 
 const (
@@ -63,8 +63,8 @@ func benchKey(i int) []byte {
 	return fmt.Appendf(nil, "user%019d", h.Sum64()&(1<<63-1))
 }
 
-// benchKeys returns n keys side by side, so that fetching the next one costs
-// the timed loop nothing to speak of.
+// benchKeys returns n adjacent keys, so that fetching the next one costs the timed loop almost
+// nothing.
 func benchKeys(n int, index func(i int) int) func() []byte {
 	size := len(benchKey(0))
 	flat := make([]byte, 0, n*size)
@@ -160,7 +160,7 @@ func BenchmarkDurableGet(b *testing.B) {
 	}
 }
 
-// benchFloor copies as many bytes as a record has to the medium and fences.
+// benchFloor writes as many bytes as a record has to the medium and fences.
 func benchFloor(b *testing.B) {
 	dev, err := nvmap.OpenDevice(benchDir(b)+"/floor", nvmap.OpenOptions{Create: true})
 	if err != nil {

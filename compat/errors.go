@@ -8,7 +8,7 @@ import (
 	"nvkv/kv"
 )
 
-// The sentinels that engines answer with are those of package kv.
+// These sentinel errors of engines are those of package kv.
 var (
 	ErrNotFound      = kv.ErrNotFound
 	ErrClosed        = kv.ErrClosed
@@ -24,12 +24,11 @@ var (
 	ErrNotStore      = kv.ErrNotStore
 )
 
-// ErrEmptyKey is what bbolt and pebble answer to the empty key when they were
-// opened with Options.RawKeys.
+// ErrEmptyKey is the error of bbolt and pebble for the empty key if they were opened with
+// Options.RawKeys.
 var ErrEmptyKey = errors.New("the empty key cannot be stored")
 
-// engineError is an engine's own error under the sentinel it stands for. It
-// unwraps to both.
+// engineError is an engine's own error with the sentinel for it. It unwraps to both.
 type engineError struct {
 	engine   string
 	sentinel error
@@ -46,11 +45,10 @@ func (e *engineError) Error() string {
 
 func (e *engineError) Unwrap() []error { return []error{e.sentinel, e.err} }
 
-// errorMap says which sentinel stands for which of an engine's errors. The
-// first match counts.
+// errorMap maps an engine's errors to sentinels. The first match counts.
 type errorMap []struct{ from, to error }
 
-// convert returns err as callers of the named engine see it.
+// convert returns err as callers of the named engine get it.
 func (m errorMap) convert(engine string, err error) error {
 	if err == nil {
 		return nil

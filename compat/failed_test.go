@@ -15,10 +15,11 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"nvkv/compat"
+	"nvkv/internal/effort"
 )
 
-// TestPebbleThatCannotLog fills the disk under pebble's log: writes fail from
-// then on, reads go on, and a reopened store has what was acknowledged.
+// TestPebbleThatCannotLog fills the disk under pebble's log. Later writes must fail, reads must
+// work, and a reopened store must have the acknowledged writes.
 func TestPebbleThatCannotLog(t *testing.T) {
 	for _, writers := range []int{1, 4} {
 		t.Run(fmt.Sprint(writers), func(t *testing.T) {
@@ -45,7 +46,7 @@ func TestPebbleThatCannotLog(t *testing.T) {
 			if v, err := e.Get(nil, []byte("k")); err != nil || string(v) != "v" {
 				t.Errorf("Get after the failure: %q, %v", v, err)
 			}
-			e.Close() // reports the failure again, or not
+			e.Close() // may report the failure again
 			e = open(t, "pebble", dir, compat.Options{})
 			if v, err := e.Get(nil, []byte("k")); err != nil || string(v) != "v" {
 				t.Errorf("Get after reopening: %q, %v", v, err)
@@ -75,7 +76,7 @@ func waitFor(t *testing.T, group *sync.WaitGroup) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(effort.Hang):
 		t.Fatal("writers hang")
 	}
 }

@@ -36,7 +36,7 @@ func TestGate(t *testing.T) {
 	}
 }
 
-// TestGateRace closes gates under load: no call may be inside afterwards.
+// TestGateRace closes gates under load. No call may be inside afterwards.
 func TestGateRace(t *testing.T) {
 	for range 2000 {
 		g := newGate()

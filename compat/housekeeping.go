@@ -1,20 +1,20 @@
 package compat
 
-// A Counter is something that an engine counts of its work in the background.
-// The name says the unit where it is not a number of things: "evacuated_bytes".
+// A Counter is a count of an engine's background work. If it does not count things, its name has
+// the unit: "evacuated_bytes".
 type Counter struct {
 	Name  string `json:"name"`
 	Value uint64 `json:"value"`
 }
 
-// A Housekeeper is an engine that tells what it does in the background, since
-// it was opened. bbolt, which does everything inside its commits, is none.
+// A Housekeeper is an engine that reports its background work since it was opened. bbolt, which
+// does everything inside its commits, is none.
 type Housekeeper interface {
 	Housekeeping() []Counter
 }
 
-// Housekeeping: checkpoints, what was moved out of sparse slabs, and what the
-// file system got back.
+// Housekeeping reports checkpoints, data moved out of sparse slabs, and space given back to the
+// file system.
 func (e *nvkvEngine) Housekeeping() []Counter {
 	m := e.db.Metrics()
 	return []Counter{
@@ -25,8 +25,8 @@ func (e *nvkvEngine) Housekeeping() []Counter {
 	}
 }
 
-// Housekeeping: memtables that were written out, compactions of any kind, and
-// the bytes that both wrote into tables and blob files.
+// Housekeeping reports memtables flushed, compactions of any kind, and the bytes that both wrote
+// into tables and blob files.
 func (e *pebbleEngine) Housekeeping() []Counter {
 	if !e.gate.enter() {
 		return nil

@@ -2,23 +2,21 @@ package compat
 
 import "fmt"
 
-// bbolt refuses the empty key, and pebble 2.1 panics in the background when
-// it writes a table block that holds nothing else. Both therefore store keys
-// mapped one to one, and in the same order, onto the keys that are not empty:
-// a key of zero bytes only, the empty one included, gets one zero more, and
-// any other key stays as it is.
+// bbolt refuses the empty key, and pebble 2.1 panics in the background when it writes a table block
+// that holds nothing else. So both adapters map keys, one to one and in the same order, to keys
+// that are not empty: a key of zero bytes only, including the empty key, gets one more zero, and
+// any other key is unchanged.
 //
-// The order holds because keys of zeros only come before all others, whatever
-// their length: at the other key's first byte that is not zero they either
-// have ended or have a smaller byte.
+// The order holds because keys of zeros only sort before all others, whatever their length. At the
+// first byte of the other key that is not zero, they have either ended or have a smaller byte.
 
-// keyCoding turns keys into those that an engine stores, and back.
+// keyCoding maps keys to the keys that an engine stores, and back.
 type keyCoding struct {
-	raw   bool // keys are stored as they are, and the empty one is refused
+	raw   bool // keys are stored unchanged, and the empty key is refused
 	limit int  // longest key, bytes
 }
 
-// stored returns the key under which key is to be found.
+// stored returns the key to look up for key.
 func (c *keyCoding) stored(key []byte) []byte {
 	if c.raw {
 		return key
@@ -34,7 +32,7 @@ func (c *keyCoding) original(stored []byte) []byte {
 	return original(stored)
 }
 
-// writable returns the key under which key is to be put.
+// writable returns the key to store for key, or an error if it is too long or empty.
 func (c *keyCoding) writable(key []byte) ([]byte, error) {
 	if len(key) > c.limit {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrKeyTooLarge, len(key), c.limit)
@@ -45,8 +43,7 @@ func (c *keyCoding) writable(key []byte) ([]byte, error) {
 	return c.stored(key), nil
 }
 
-// nonEmpty returns the key under which key is stored. It shares key's memory
-// unless key is made of zeros.
+// nonEmpty returns the stored form of key. It shares key's memory unless key consists of zeros.
 func nonEmpty(key []byte) []byte {
 	if !allZero(key) {
 		return key

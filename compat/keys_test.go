@@ -8,7 +8,7 @@ import (
 )
 
 func TestStoredKeys(t *testing.T) {
-	// Few byte values and short keys, so that zeros and prefixes are common.
+	// Few byte values and short keys make zeros and prefixes common.
 	keys := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 0, 0, 1, 255}), 0, 6)
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := keys.Draw(t, "a"), keys.Draw(t, "b")

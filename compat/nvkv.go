@@ -9,8 +9,8 @@ import (
 	"nvkv/kv"
 )
 
-// nvkvEngine is an nvkv store. It needs no gate: a kv.DB answers calls beside
-// and after its Close by itself.
+// nvkvEngine is an nvkv store. It needs no gate, because a kv.DB handles calls during and after its
+// Close.
 type nvkvEngine struct {
 	db      *kv.DB
 	path    string
@@ -49,15 +49,15 @@ func (e *nvkvEngine) WriteBatch(ops []Op) error {
 	for i := range ops {
 		switch op := &ops[i]; {
 		case !op.Delete:
-			batch.Put(op.Key, op.Value)
-		case len(op.Key) <= MaxKeyBytes: // a longer key is absent anyway
+			batch.PutUntil(op.Key, op.Value, op.Expiry)
+		case len(op.Key) <= MaxKeyBytes: // a longer key is always absent
 			batch.Delete(op.Key)
 		}
 	}
 	return e.db.Write(batch)
 }
 
-// pooledBatchBytes bounds the memory that an idle batch holds.
+// pooledBatchBytes bounds the memory of an idle batch.
 const pooledBatchBytes = 1 << 20
 
 func (e *nvkvEngine) recycle(batch *kv.Batch) {
@@ -89,7 +89,7 @@ func (e *nvkvEngine) Flush() error {
 	}
 	err := e.db.Checkpoint(context.Background())
 	if errors.Is(err, ErrReadOnly) {
-		return nil // nothing can be owed
+		return nil // nothing is pending
 	}
 	return err
 }
@@ -109,27 +109,26 @@ func (e *nvkvEngine) Stats() Stats {
 	return Stats{UserBytes: m.UserBytes, MediaBytes: m.MediaBytes, Fences: m.Fences}
 }
 
-// Exceptions: see [Exceptions].
+// Exceptions implements the method that [Exceptions] uses.
 func (e *nvkvEngine) Exceptions() []Exception { return relaxedExceptions(e.relaxed) }
 
-// Len returns the number of keys. The other engines do not know theirs.
+// Len returns the number of keys. The other engines do not know their number.
 func (e *nvkvEngine) Len() int64 { return e.db.Metrics().Keys }
 
-// Close ends the snapshots itself, because a store stays locked while a
-// transaction is open.
+// Close also ends the snapshots, because a store stays locked while a transaction is open.
 func (e *nvkvEngine) Close() error {
 	last := e.Stats()
 	e.closed.CompareAndSwap(nil, &last)
 	return errors.Join(e.db.Close(), e.readers.endAll())
 }
 
-// nvkvReader is a read transaction kept open. A gate of its own lets the
-// engine's Close end it beside a call.
+// nvkvReader is an open read transaction. It has a gate of its own, so that the engine's Close can
+// end it during a call.
 type nvkvReader struct {
 	engine *nvkvEngine
 	tx     *kv.Tx
 	gate   *gate
-	ended  atomic.Pointer[error] // what calls answer once the gate is closed
+	ended  atomic.Pointer[error] // the error of calls after the gate is closed
 }
 
 func (r *nvkvReader) Get(dst, key []byte) ([]byte, error) {
@@ -141,7 +140,7 @@ func (r *nvkvReader) Get(dst, key []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	return append(dst, value...), nil
+	return appendValue(dst, value), nil
 }
 
 func (r *nvkvReader) Scan(start []byte, n int, fn func(key, value []byte) bool) error {
@@ -157,7 +156,7 @@ func (r *nvkvReader) Close() error {
 	return r.end(ErrTxClosed)
 }
 
-// end ends the transaction unless that was done before; calls answer why.
+// end ends the transaction if it is still open. Later calls return why.
 func (r *nvkvReader) end(why error) error {
 	r.ended.CompareAndSwap(nil, &why)
 	if !r.gate.close() {

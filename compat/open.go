@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// engineKind is what Open knows of an engine.
+// engineKind describes an engine to Open.
 type engineKind struct {
 	name string
 	base string // file or directory of the store inside the caller's directory
@@ -22,7 +22,7 @@ var engineKinds = []engineKind{
 	{"pebble", "store.pebble", openPebble},
 }
 
-// Names returns the names that Open knows.
+// Names returns the engine names that Open accepts.
 func Names() []string {
 	names := make([]string, len(engineKinds))
 	for i, k := range engineKinds {
@@ -31,8 +31,8 @@ func Names() []string {
 	return names
 }
 
-// Open opens the named engine's store in dir and creates both as needed. One
-// directory may hold a store of each engine: see [Path].
+// Open opens the named engine's store in dir. It creates both if they do not exist. One directory
+// may hold a store of each engine: see [Path].
 func Open(name, dir string, opts Options) (Engine, error) {
 	kind, err := kindOf(name)
 	if err != nil {
@@ -46,8 +46,7 @@ func Open(name, dir string, opts Options) (Engine, error) {
 	return kind.open(filepath.Join(dir, kind.base), opts)
 }
 
-// OpenPath is Open for a store at a path of the caller's choice: a file of
-// nvkv or bbolt, a directory of pebble.
+// OpenPath is Open for a store at a given path: a file for nvkv and bbolt, a directory for pebble.
 func OpenPath(name, path string, opts Options) (Engine, error) {
 	kind, err := kindOf(name)
 	if err != nil {
@@ -56,8 +55,7 @@ func OpenPath(name, path string, opts Options) (Engine, error) {
 	return kind.open(path, opts)
 }
 
-// Path returns where Open keeps the named engine's store inside dir, or ""
-// for a name it does not know.
+// Path returns the path of the named engine's store inside dir, or "" for an unknown name.
 func Path(name, dir string) string {
 	kind, err := kindOf(name)
 	if err != nil {
@@ -74,8 +72,8 @@ func kindOf(name string) (engineKind, error) {
 	return engineKinds[i], nil
 }
 
-// diskBytes returns the bytes of disk blocks behind path, which may be a file
-// or a directory. Files that vanish meanwhile do not count.
+// diskBytes returns the bytes of disk blocks behind path, which may be a file or a directory. Files
+// that are removed meanwhile do not count.
 func diskBytes(path string) (int64, error) {
 	var total int64
 	err := filepath.WalkDir(path, func(_ string, entry fs.DirEntry, err error) error {

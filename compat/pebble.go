@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -31,8 +32,8 @@ var pebbleErrors = errorMap{
 }
 
 func pebbleError(err error) error {
-	// Pebble marks corruption in a way that the standard errors.Is does not
-	// see, and a batch too large is marked as well.
+	// Pebble marks corruption in a way that the standard errors.Is does not recognise. It marks a
+	// batch that is too large in the same way.
 	if pebble.IsCorruptionError(err) && !errors.Is(err, pebble.ErrBatchTooLarge) {
 		return &engineError{"pebble", ErrCorrupt, err}
 	}
@@ -52,6 +53,40 @@ type pebbleEngine struct {
 	readers  openReaders
 	user     atomic.Uint64 // bytes
 	failed   atomic.Bool   // a commit could not be logged
+	faults   *pebbleFaults
+}
+
+// pebbleFaults passes on the errors of pebble's background work, which pebble retries for ever: on
+// a full disk a flush would never end.
+type pebbleFaults struct {
+	mu   sync.Mutex
+	last error
+	next chan struct{} // closed by the next fault
+}
+
+func newPebbleFaults() *pebbleFaults { return &pebbleFaults{next: make(chan struct{})} }
+
+func (f *pebbleFaults) add(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.last = err
+	close(f.next)
+	f.next = make(chan struct{})
+}
+
+// wait returns nil when done is closed, or the next fault if that comes first.
+func (f *pebbleFaults) wait(done <-chan struct{}) error {
+	f.mu.Lock()
+	next := f.next
+	f.mu.Unlock()
+	select {
+	case <-done:
+		return nil
+	case <-next:
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.last
+	}
 }
 
 func openPebble(path string, opts Options) (Engine, error) {
@@ -60,7 +95,8 @@ func openPebble(path string, opts Options) (Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	settings := pebbleSettings(opts, files)
+	faults := newPebbleFaults()
+	settings := pebbleSettings(opts, files, faults)
 	settings.Lock = lock
 	db, err := pebble.Open(path, settings)
 	if err != nil {
@@ -75,6 +111,7 @@ func openPebble(path string, opts Options) (Engine, error) {
 		files:    files,
 		write:    pebble.Sync,
 		gate:     newGate(),
+		faults:   faults,
 	}
 	if opts.Relaxed {
 		e.write = pebble.NoSync
@@ -82,8 +119,8 @@ func openPebble(path string, opts Options) (Engine, error) {
 	return e, nil
 }
 
-// lockPebble takes the directory's lock before pebble would, because pebble
-// has no error by which to tell a locked store from a broken one.
+// lockPebble takes the directory's lock before pebble does, because pebble's errors do not
+// distinguish a locked store from a broken one.
 func lockPebble(path string, files vfs.FS, readOnly bool) (*pebble.Lock, error) {
 	if err := needDirectory(path, readOnly); err != nil {
 		return nil, err
@@ -99,7 +136,7 @@ func lockPebble(path string, files vfs.FS, readOnly bool) (*pebble.Lock, error) 
 	return nil, &engineError{"pebble", ErrLocked, err}
 }
 
-// needDirectory makes the directory at path, or, for reading only, demands it.
+// needDirectory makes the directory at path. If readOnly is set, it must exist.
 func needDirectory(path string, readOnly bool) error {
 	if !readOnly {
 		return os.MkdirAll(path, 0o777)
@@ -114,7 +151,7 @@ func needDirectory(path string, readOnly bool) error {
 	return nil
 }
 
-func pebbleSettings(opts Options, files vfs.FS) *pebble.Options {
+func pebbleSettings(opts Options, files vfs.FS, faults *pebbleFaults) *pebble.Options {
 	settings := &pebble.Options{
 		FS:                          files,
 		ReadOnly:                    opts.ReadOnly,
@@ -128,8 +165,11 @@ func pebbleSettings(opts Options, files vfs.FS) *pebble.Options {
 		FormatMajorVersion:          pebble.FormatNewest,
 		CompactionConcurrencyRange:  compactionRange,
 		Logger:                      pebbleLogger{},
-		// The default ends the process; the call that met the damage reports it.
-		EventListener: &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}},
+		// The default ends the process. Here the call that met the damage reports it.
+		EventListener: &pebble.EventListener{
+			DataCorruption:  func(pebble.DataCorruptionInfo) {},
+			BackgroundError: faults.add,
+		},
 	}
 	for i := range settings.Levels {
 		settings.Levels[i].FilterPolicy = bloom.FilterPolicy(pebbleBloomBits)
@@ -140,8 +180,8 @@ func pebbleSettings(opts Options, files vfs.FS) *pebble.Options {
 	return settings
 }
 
-// compactionRange allows as many compactions at once as CockroachDB does: all
-// processors but one, at most four.
+// compactionRange allows as many concurrent compactions as CockroachDB does: all processors but
+// one, at most four.
 func compactionRange() (lower, upper int) {
 	return 1, min(4, max(1, runtime.NumCPU()-1))
 }
@@ -203,8 +243,7 @@ func (e *pebbleEngine) Snapshot() (Reader, error) {
 	return r, nil
 }
 
-// Flush syncs the log and writes the memtables out as tables. Compactions go
-// on after it.
+// Flush syncs the log and writes the memtables out as tables. Compactions continue after it.
 func (e *pebbleEngine) Flush() error {
 	if !e.gate.enter() {
 		return ErrClosed
@@ -213,7 +252,11 @@ func (e *pebbleEngine) Flush() error {
 	if e.readOnly {
 		return nil
 	}
-	return pebbleError(e.db.Flush())
+	done, err := e.db.AsyncFlush()
+	if err != nil {
+		return pebbleError(err)
+	}
+	return pebbleError(e.faults.wait(done))
 }
 
 func (e *pebbleEngine) SizeOnDisk() (int64, error) {
@@ -240,7 +283,7 @@ func (e *pebbleEngine) Close() error {
 	return errors.Join(err, pebbleError(e.db.Close()), e.lock.Close())
 }
 
-// Exceptions: see [Exceptions].
+// Exceptions implements the method that [Exceptions] uses.
 func (e *pebbleEngine) Exceptions() []Exception {
 	return relaxedExceptions(!e.write.Sync)
 }
@@ -268,7 +311,7 @@ func (r *pebbleReader) Scan(start []byte, n int, fn func(key, value []byte) bool
 
 func (r *pebbleReader) Close() error {
 	if !r.engine.gate.enter() {
-		return nil // the engine's Close has ended it
+		return nil // the engine's Close has ended the snapshot
 	}
 	defer r.engine.gate.leave()
 	r.ended = true
@@ -276,6 +319,9 @@ func (r *pebbleReader) Close() error {
 }
 
 func (c *keyCoding) pebbleApply(batch *pebble.Batch, op *Op) error {
+	if op.expires() {
+		return ErrNoExpiry
+	}
 	if op.Delete {
 		return batch.Delete(c.stored(op.Key), nil)
 	}
@@ -286,7 +332,7 @@ func (c *keyCoding) pebbleApply(batch *pebble.Batch, op *Op) error {
 	return batch.Set(stored, op.Value, nil)
 }
 
-// get is Get from the store or from one of its snapshots.
+// get is Get on the store or on one of its snapshots.
 func (e *pebbleEngine) get(from pebble.Reader, dst, key []byte) ([]byte, error) {
 	if !e.gate.enter() {
 		return dst, ErrClosed
@@ -299,11 +345,11 @@ func (e *pebbleEngine) get(from pebble.Reader, dst, key []byte) ([]byte, error) 
 	if err != nil {
 		return dst, pebbleError(err)
 	}
-	dst = append(dst, value...)
+	dst = appendValue(dst, value)
 	return dst, pebbleError(closer.Close())
 }
 
-// scan is Scan over the store or over one of its snapshots.
+// scan is Scan on the store or on one of its snapshots.
 func (e *pebbleEngine) scan(from pebble.Reader, start []byte, n int, fn func(key, value []byte) bool) error {
 	if !e.gate.enter() {
 		return ErrClosed
@@ -317,7 +363,7 @@ func (e *pebbleEngine) scan(from pebble.Reader, start []byte, n int, fn func(key
 		return pebbleError(err)
 	}
 	if err := e.keys.pebbleWalk(iter, n, fn); err != nil {
-		iter.Close() // which returns the same error
+		iter.Close() // it returns the same error
 		return pebbleError(err)
 	}
 	return pebbleError(iter.Close())
@@ -336,30 +382,30 @@ func (c *keyCoding) pebbleWalk(iter *pebble.Iterator, n int, fn func(key, value 
 	return iter.Error()
 }
 
-// pebbleLogger drops what pebble reports of its daily work.
+// pebbleLogger drops pebble's informational messages.
 type pebbleLogger struct{}
 
 func (pebbleLogger) Infof(string, ...any)  {}
 func (pebbleLogger) Errorf(string, ...any) {}
 
-// Fatalf must not return. Pebble calls it when a commit could not be logged,
-// on the goroutine of the caller, who gets the error by way of a panic. It
-// calls it in other places when it finds itself broken, and there it is right
-// to end the process.
+// Fatalf must not return. Pebble calls it on the caller's goroutine if a commit could not be
+// logged; there it panics, and commit turns the panic into an error. Elsewhere pebble calls it if
+// its state is broken, and then it ends the process.
 func (pebbleLogger) Fatalf(format string, args ...any) {
 	if strings.HasPrefix(format, "pebble: fatal commit error") && len(args) == 1 {
 		if err, ok := args[0].(error); ok {
 			panic(commitFailure{err})
 		}
 	}
-	pebble.DefaultLogger.Fatalf(format, args...)
+	fmt.Fprintf(os.Stderr, "fatal error: pebble: "+format+"\n", args...)
+	os.Exit(2) // as a panic would
 }
 
-// commitFailure is the panic of a commit that could not be logged.
+// commitFailure is the panic value of a commit that could not be logged.
 type commitFailure struct{ err error }
 
-// commit runs a write, which adds so many bytes of the user's. After one that
-// could not be logged, pebble takes no further.
+// commit runs a write that adds the given number of user bytes. After a write that could not be
+// logged, pebble accepts no more.
 func (e *pebbleEngine) commit(user uint64, write func() error) (err error) {
 	if e.failed.Load() {
 		return ErrFailed

@@ -4,11 +4,12 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"nvkv/internal/lastwords"
 )
 
-// countingFS counts the bytes and syncs that pebble asks of its file system.
-// Pebble's own metrics have log and table bytes, but neither the manifest nor
-// the syncs of tables and directories.
+// countingFS counts the bytes and syncs that pebble requests of its file system. Pebble's own
+// metrics have log and table bytes, but not the manifest and the syncs of tables and directories.
 type countingFS struct {
 	vfs.FS
 	bytes atomic.Uint64
@@ -35,7 +36,7 @@ func (c *countingFS) Unwrap() vfs.FS { return c.FS }
 
 func (c *countingFS) wrap(f vfs.File, err error) (vfs.File, error) {
 	if err != nil {
-		return nil, err
+		return nil, lastwords.Tell(err)
 	}
 	return &countingFile{f, c}, nil
 }
@@ -48,31 +49,30 @@ type countingFile struct {
 func (f *countingFile) Write(p []byte) (int, error) {
 	n, err := f.File.Write(p)
 	f.fs.bytes.Add(uint64(n))
-	return n, err
+	return n, lastwords.Tell(err)
 }
 
 func (f *countingFile) WriteAt(p []byte, off int64) (int, error) {
 	n, err := f.File.WriteAt(p, off)
 	f.fs.bytes.Add(uint64(n))
-	return n, err
+	return n, lastwords.Tell(err)
 }
 
 func (f *countingFile) Sync() error {
 	f.fs.syncs.Add(1)
-	return f.File.Sync()
+	return lastwords.Tell(f.File.Sync())
 }
 
 func (f *countingFile) SyncData() error {
 	f.fs.syncs.Add(1)
-	return f.File.SyncData()
+	return lastwords.Tell(f.File.SyncData())
 }
 
-// SyncTo counts only when it waited for the medium: otherwise it starts
-// write-back and promises nothing.
+// SyncTo counts only if it waited for the medium. Otherwise it only starts write-back.
 func (f *countingFile) SyncTo(length int64) (bool, error) {
 	full, err := f.File.SyncTo(length)
 	if full {
 		f.fs.syncs.Add(1)
 	}
-	return full, err
+	return full, lastwords.Tell(err)
 }

@@ -11,7 +11,7 @@ import (
 	"nvkv/compat"
 )
 
-// TestRawKeys writes through an adapter and reads with the engine itself.
+// TestRawKeys writes with an adapter and reads with the engine itself.
 func TestRawKeys(t *testing.T) {
 	read := map[string]func(t *testing.T, path, key string) string{"bbolt": readBbolt, "pebble": readPebble}
 	for name, readKey := range read {

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// openReaders are an engine's snapshots that nobody has closed, each with the
-// function that releases it. Close of the engine ends them: with one open
-// bbolt's Close would wait, pebble's fail, and nvkv's leave the store locked.
+// openReaders are an engine's open snapshots, each with the function that releases it. The engine's
+// Close ends them: with an open one bbolt's Close would wait, pebble's would fail, and nvkv's would
+// leave the store locked.
 type openReaders struct {
 	mu      sync.Mutex
 	release map[Reader]func() error // guarded by mu
@@ -22,7 +22,7 @@ func (o *openReaders) add(r Reader, release func() error) {
 	o.release[r] = release
 }
 
-// end releases r unless that was done before.
+// end releases r if it is still open.
 func (o *openReaders) end(r Reader) error {
 	if release := o.forget(r); release != nil {
 		return release()
@@ -30,8 +30,7 @@ func (o *openReaders) end(r Reader) error {
 	return nil
 }
 
-// forget takes r off the list and returns what releases it, or nil if that
-// was done before.
+// forget removes r from the list and returns its release function, or nil if r was removed before.
 func (o *openReaders) forget(r Reader) (release func() error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -40,7 +39,7 @@ func (o *openReaders) forget(r Reader) (release func() error) {
 	return release
 }
 
-// endAll releases every snapshot. The engine lets no new calls in any more.
+// endAll releases every snapshot. The engine admits no more calls.
 func (o *openReaders) endAll() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -1,22 +1,21 @@
 package compat
 
-// Stats is what an engine has done since it was opened.
+// Stats counts an engine's work since it was opened.
 //
-// MediaBytes and Fences are counted by the engine, not estimated from
-// outside:
+// MediaBytes and Fences are counted by the engine, not estimated from outside:
 //
 //   - nvkv: bytes given to Device.Write and calls of Device.Fence.
-//   - bbolt: its PageAlloc counter, every page of which a commit writes once,
-//     plus one meta page per commit; two fdatasync per commit. Not in it: one
-//     fsync whenever the file grows, by 16 MiB as a rule.
-//   - pebble: bytes written and syncs requested at its file system seam: log,
-//     tables, blob files, manifest and directories, background work included.
+//   - bbolt: its PageAlloc counter, every page of which a commit writes once, plus one meta page
+//     per commit; two fdatasync per commit. They exclude one fsync whenever the file grows, usually
+//     by 16 MiB.
+//   - pebble: bytes written and syncs requested at its file system interface: log, tables, blob
+//     files, manifest and directories, background work included.
 //
-// A delete counts its key as the user's bytes; nvkv does so only if the key was
-// there, because otherwise it writes nothing.
+// A delete counts its key as user bytes. In nvkv it does so only if the key existed, because
+// otherwise it writes nothing.
 //
-// /proc/self/io would tell nothing of an engine that stores through a
-// mapping; a test holds the figures of bbolt and pebble against it.
+// /proc/self/io has no information on an engine that stores through a mapping. A test compares it
+// with the figures of bbolt and pebble.
 type Stats struct {
 	UserBytes  uint64 `json:"user_bytes"`  // keys and values of writes that succeeded
 	MediaBytes uint64 `json:"media_bytes"` // bytes handed to the medium
@@ -32,7 +31,7 @@ func (s Stats) WriteAmplification() float64 {
 	return float64(s.MediaBytes) / float64(s.UserBytes)
 }
 
-// Sub returns what happened between an earlier reading and this one.
+// Sub returns the difference between these counts and earlier ones.
 func (s Stats) Sub(earlier Stats) Stats {
 	return Stats{
 		UserBytes:  s.UserBytes - earlier.UserBytes,

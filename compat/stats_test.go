@@ -10,8 +10,8 @@ import (
 	"nvkv/compat"
 )
 
-// TestStatsAgreeWithTheKernel holds the media bytes of the engines that write
-// by system calls against what the kernel counted for this process.
+// TestStatsAgreeWithTheKernel compares the media bytes of the engines that write with system calls
+// with the kernel's count for this process.
 func TestStatsAgreeWithTheKernel(t *testing.T) {
 	for _, name := range []string{"bbolt", "pebble"} {
 		t.Run(name, func(t *testing.T) {
@@ -30,7 +30,7 @@ func TestStatsAgreeWithTheKernel(t *testing.T) {
 	}
 }
 
-// TestFencesOfOneWrite counts what one durable write costs.
+// TestFencesOfOneWrite counts the fences of one durable write.
 func TestFencesOfOneWrite(t *testing.T) {
 	want := map[string]uint64{
 		"nvkv":   1, // the record

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
@@ -37,10 +38,7 @@ func (d batchedDisk) ReadBatch(reqs []nvmap.PageRead) error {
 // memory, after a kill, walks it and checks it: once with pages read one at a time
 // and once in batches. Batches ask the disk far less often, and for few pages more.
 func TestBlockReadsAhead(t *testing.T) {
-	records := 40_000
-	if testing.Short() || raceBuild {
-		records = 10_000
-	}
+	records := effort.Pick(10_000, 10_000, 40_000, 40_000)
 	path := filepath.Join(t.TempDir(), "store")
 	reopen := func(batched bool, o Options) (*DB, *countedDisk) {
 		t.Helper()

@@ -30,6 +30,8 @@ var (
 		Has(key []byte) (bool, error)
 		Put(key, value []byte) error
 		PutTTL(key, value []byte, ttl time.Duration) error
+		PutUntil(key, value []byte, expiry time.Time) error
+		Expiry(key []byte) (time.Time, error)
 		Delete(key []byte) error
 		DeleteRange(start, end []byte) error
 		NewBatch() *kv.Batch
@@ -51,6 +53,7 @@ var (
 	_ interface {
 		Put(key, value []byte)
 		PutTTL(key, value []byte, ttl time.Duration)
+		PutUntil(key, value []byte, expiry time.Time)
 		Delete(key []byte)
 		DeleteRange(start, end []byte)
 		Len() int
@@ -64,6 +67,8 @@ var (
 		Has(key []byte) (bool, error)
 		Put(key, value []byte) error
 		PutTTL(key, value []byte, ttl time.Duration) error
+		PutUntil(key, value []byte, expiry time.Time) error
+		Expiry(key []byte) (time.Time, error)
 		Delete(key []byte) error
 		DeleteRange(start, end []byte) error
 		All(start, end []byte) iter.Seq2[[]byte, []byte]

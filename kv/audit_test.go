@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"nvkv/kv/internal/btree"
 	"nvkv/nvmap"
 )
 
@@ -31,15 +32,15 @@ func TestCheckAudits(t *testing.T) {
 			return err
 		}},
 		{"a free record", "reached by the index but free", func(t *testing.T, db *DB) error {
-			db.r.ClearLive(refOff(slotOf(t, db, "a")))
+			db.r.ClearLive(btree.RefOff(slotOf(t, db, "a")))
 			return nil
 		}},
 		{"two keys of a slot", "owned twice", func(t *testing.T, db *DB) error {
 			a := slotOf(t, db, "a")
-			if err := db.ix.find([]byte("b"), &db.way); err != nil {
+			if err := db.ix.Find([]byte("b"), &db.way); err != nil {
 				return err
 			}
-			_, err := db.ix.update(&db.way, a)
+			_, err := db.ix.Update(&db.way, a)
 			return err
 		}},
 	}

@@ -2,7 +2,11 @@ package kv
 
 import (
 	"context"
+	"errors"
 	"io"
+
+	"nvkv/kv/internal/backup"
+	"nvkv/kv/internal/record"
 )
 
 // Backup writes everything that a snapshot sees to w, in the order of keys, as
@@ -13,33 +17,58 @@ import (
 //
 // Options.Progress is told how far it is.
 func (db *DB) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
+	if w == nil {
+		return 0, errNil
+	}
 	tx, err := db.Begin(false)
 	if err != nil {
 		return 0, err
 	}
 	defer tx.Rollback()
+	return tx.Backup(ctx, w)
+}
+
+// Backup is DB.Backup of what the Tx sees, which must be read-only. What has expired
+// when the Tx began is left out.
+func (tx *Tx) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
+	switch {
+	case tx.over():
+		return 0, ErrTxClosed
+	case tx.w != nil:
+		return 0, errBackupOfWriter
+	case w == nil:
+		return 0, errNil
+	}
+	if err := tx.begin(); err != nil {
+		return 0, err
+	}
+	defer tx.unlock()
+	ctx = orBackground(ctx)
+	db := tx.db
 	defer db.guarded("backup", panicOnFault(true), &err)
-	out := newStreamWriter(w, &streamHeader{id: db.r.ID(), at: tx.at, keys: tx.h.keys})
+	out := backup.NewWriter(w, &backup.Header{ID: db.r.ID(), At: tx.at, Keys: tx.h.keys})
 	p := newProgress("backup", tx.h.keys, db.opt.Progress)
 	err = tx.eachRecord(func(it *item) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		out.record(it.key, it.value, it.expiry)
-		p.tell(int64(out.records), out.written, false)
-		return out.err
+		err := out.Put(it.Key, it.Value, it.expiry)
+		p.tell(out.Records(), out.Written(), false)
+		return err
 	})
 	if err != nil {
-		return out.written, err
+		return out.Written(), err
 	}
-	err = out.finish()
-	p.tell(int64(out.records), out.written, true)
-	return out.written, err
+	err = out.Finish()
+	p.tell(out.Records(), out.Written(), true)
+	return out.Written(), err
 }
+
+var errBackupOfWriter = errors.New("nvkv: a backup of a writable transaction, which sees what is not committed")
 
 // item is a record with what a backup keeps of it.
 type item struct {
-	plain
+	record.Plain
 	expiry int64 // Unix nanoseconds, 0: never
 }
 

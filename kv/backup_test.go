@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"nvkv/alloc"
+	"nvkv/internal/effort"
+	"nvkv/kv/internal/backup"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 	"nvkv/nvmap/crashtest"
 )
@@ -40,7 +43,7 @@ func expiries(t testing.TB, db *DB) map[string]int64 {
 	}
 	defer tx.Rollback()
 	out := map[string]int64{}
-	if err := tx.eachRecord(func(it *item) error { out[string(it.key)] = it.expiry; return nil }); err != nil {
+	if err := tx.eachRecord(func(it *item) error { out[string(it.Key)] = it.expiry; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -64,7 +67,7 @@ func backupStore(t testing.TB, path string) *DB {
 	put("empty", 0)
 	put(strings.Repeat("k", MaxKeyBytes), 10)
 	put(strings.Repeat("l", 5000), 100_000)
-	put("large", 3*streamChunkBytes+17)
+	put("large", 3*backup.ChunkBytes+17)
 	for i := range 3000 {
 		put(fmt.Sprintf("key/%05d", i*7919%3000), rng.IntN(300))
 	}
@@ -92,13 +95,10 @@ func TestBackupRestore(t *testing.T) {
 		t.Errorf("at the end the progress is %+v, want %d keys and %d bytes done", p, len(want), len(stream))
 	}
 	told = nil
-	in := bytes.NewReader(append(bytes.Clone(stream), "what follows"...))
+	in := bytes.NewReader(stream)
 	path := filepath.Join(dir, "b")
 	if err := Restore(context.Background(), path, in, &Options{Progress: func(p Progress) { told = append(told, p) }}); err != nil {
 		t.Fatal(err)
-	}
-	if in.Len() != len("what follows") {
-		t.Errorf("%d bytes left behind the backup, want %d", in.Len(), len("what follows"))
 	}
 	again := openTest(t, path, nil)
 	if err := holds(again, want); err != nil {
@@ -142,7 +142,7 @@ func left(t testing.TB, dir string, names ...string) {
 func TestBackupOfNothing(t *testing.T) {
 	dir := testDir(t)
 	stream := backupOf(t, openTest(t, filepath.Join(dir, "a"), nil))
-	if want := streamHeaderBytes + streamChunkHeader + streamTrailerBytes; len(stream) != want {
+	if want := backup.HeaderBytes + 24; len(stream) != want {
 		t.Errorf("%d bytes, want %d", len(stream), want)
 	}
 	path := filepath.Join(dir, "b")
@@ -151,30 +151,6 @@ func TestBackupOfNothing(t *testing.T) {
 	}
 	if err := holds(openTest(t, path, nil), model{}); err != nil {
 		t.Error(err)
-	}
-}
-
-// TestBackupStreamFormat: the bytes are those of docs/backup.md.
-func TestBackupStreamFormat(t *testing.T) {
-	var b bytes.Buffer
-	s := newStreamWriter(&b, &streamHeader{id: [16]byte{1, 2, 3, 15: 16}, at: 0x1122334455667788, keys: 2})
-	s.record([]byte("a"), []byte("one"), 0)
-	s.record([]byte("bb"), nil, 0x0102030405060708)
-	if err := s.finish(); err != nil {
-		t.Fatal(err)
-	}
-	want := strings.Join([]string{
-		"6e766b76424b5550 01000000 00000000", // magic, version, zero
-		"01020300000000000000000000000010",   // store id
-		"8877665544332211 0200000000000000",  // time, keys
-		"000000000000000000000000 ee8b0629",  // zero, checksum
-		"1c000000 4f0e0b98",                  // payload of 28 bytes, checksum
-		"00 0100 03000000 61 6f6e65",         // a = one
-		"01 0200 00000000 0807060504030201 6262",
-		"00000000 aec1a924 0200000000000000 1c00000000000000", // trailer
-	}, "")
-	if got := hex.EncodeToString(b.Bytes()); got != strings.ReplaceAll(want, " ", "") {
-		t.Errorf("stream %s\nwant   %s", got, strings.ReplaceAll(want, " ", ""))
 	}
 }
 
@@ -290,7 +266,8 @@ func TestRestoreDamaged(t *testing.T) {
 		}
 		left(t, dir)
 	}
-	for i := range stream {
+	step := effort.Pick(7, 7, 1, 1)
+	for i := 0; i < len(stream); i += step {
 		b := bytes.Clone(stream)
 		b[i] ^= 1 << (i % 8)
 		want := ErrCorrupt
@@ -299,18 +276,72 @@ func TestRestoreDamaged(t *testing.T) {
 		}
 		try(fmt.Sprint("byte ", i), b, want)
 	}
-	for n := range stream {
+	for n := 0; n < len(stream); n += step {
 		want := ErrCorrupt
 		if n < 8 {
 			want = ErrNotBackup
 		}
 		try(fmt.Sprint("cut to ", n), stream[:n], want)
 	}
-	try("no chunk", append(bytes.Clone(stream[:streamHeaderBytes]), stream[len(stream)-24:]...), ErrCorrupt)
+	try("no chunk", append(bytes.Clone(stream[:backup.HeaderBytes]), stream[len(stream)-24:]...), ErrCorrupt)
+	try("a byte behind the end", append(bytes.Clone(stream), 0), ErrCorrupt)
+	try("another backup behind the end", append(bytes.Clone(stream), stream...), ErrCorrupt)
 	later := bytes.Clone(stream)
 	later[8] = 2
-	binary.LittleEndian.PutUint32(later[streamHeaderSum:], bodySum(later[:streamHeaderSum]))
+	binary.LittleEndian.PutUint32(later[backup.HeaderBytes-4:], record.BodySum(later[:backup.HeaderBytes-4]))
 	try("a later version", later, ErrVersion)
+}
+
+// panickyReader panics when so many bytes have been read.
+type panickyReader struct {
+	r    io.Reader
+	left int
+}
+
+func (p *panickyReader) Read(b []byte) (int, error) {
+	if p.left == 0 {
+		panic("reader")
+	}
+	n, err := p.r.Read(b[:min(len(b), p.left)])
+	p.left -= n
+	return n, err
+}
+
+// A reader that panics leaves nothing behind, and nothing open.
+func TestRestoreFromPanickyReader(t *testing.T) {
+	stream, _ := smallStream(t)
+	dir := testDir(t)
+	for _, n := range []int{0, 4, backup.HeaderBytes, len(stream) / 2, len(stream)} {
+		opened := filesOpen(t, dir)
+		func() {
+			defer func() {
+				if r := recover(); r != "reader" {
+					t.Errorf("after %d bytes: recovered %v", n, r)
+				}
+			}()
+			err := Restore(context.Background(), filepath.Join(dir, "b"), &panickyReader{bytes.NewReader(stream), n}, nil)
+			t.Errorf("after %d bytes: returned %v", n, err)
+		}()
+		left(t, dir)
+		if now := filesOpen(t, dir); now != opened {
+			t.Errorf("after %d bytes: %d files of it are open, before %d", n, now, opened)
+		}
+	}
+}
+
+// filesOpen returns how many files below dir this process has open, where the
+// system says so.
+func filesOpen(t *testing.T, dir string) (n int) {
+	links, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		if to, err := os.Readlink(l); err == nil && strings.HasPrefix(to, dir) {
+			n++
+		}
+	}
+	return n
 }
 
 // Records that a good checksum covers and that cannot be are refused too.
@@ -345,11 +376,23 @@ func rec(key, value string) []byte {
 // sealStream makes a stream with good checksums around any payload.
 func sealStream(payload []byte, records uint64) []byte {
 	var b bytes.Buffer
-	s := newStreamWriter(&b, &streamHeader{})
-	s.add(payload)
-	s.records = records
-	_ = s.finish()
-	return b.Bytes()
+	s := backup.NewWriter(&b, &backup.Header{})
+	_ = s.Finish()
+	stream := b.Bytes()[:backup.HeaderBytes]
+	table, le := crc32.MakeTable(crc32.Castagnoli), binary.LittleEndian
+	sum := crc32.Checksum(stream[:backup.HeaderBytes-4], table)
+	chunk := func(n int, b []byte) {
+		h := le.AppendUint32(nil, uint32(n))
+		sum = crc32.Update(crc32.Update(sum, table, h), table, b)
+		stream = append(append(stream, le.AppendUint32(h, sum)...), b...)
+	}
+	for rest := payload; len(rest) > 0; {
+		n := min(len(rest), backup.ChunkBytes)
+		chunk(n, rest[:n])
+		rest = rest[n:]
+	}
+	chunk(0, le.AppendUint64(le.AppendUint64(nil, records), uint64(len(payload))))
+	return stream
 }
 
 func TestRestoreRefuses(t *testing.T) {
@@ -516,11 +559,11 @@ func FuzzRestore(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		again, err := newStreamReader(bytes.NewReader(backupOf(t, db)))
+		again, err := backup.NewReader(bytes.NewReader(backupOf(t, db)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		first, _ := newStreamReader(bytes.NewReader(stream))
+		first, _ := backup.NewReader(bytes.NewReader(stream))
 		for {
 			k, v, x, err := liveRecord(first)
 			k2, v2, x2, err2 := liveRecord(again)
@@ -535,9 +578,9 @@ func FuzzRestore(f *testing.F) {
 }
 
 // liveRecord returns the next record that has not expired.
-func liveRecord(s *streamReader) (k, v []byte, expiry int64, err error) {
-	for at := now(); ; {
-		if k, v, expiry, err = s.record(); err != nil || expiry == 0 || expiry > at {
+func liveRecord(s *backup.Reader) (k, v []byte, expiry int64, err error) {
+	for at := time.Now().UnixNano(); ; {
+		if k, v, expiry, err = s.Next(); err != nil || expiry == 0 || expiry > at {
 			return k, v, expiry, err
 		}
 	}

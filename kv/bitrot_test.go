@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"nvkv/alloc"
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
@@ -161,6 +162,13 @@ func rotOptions() *Options { return &Options{SlabBytes: 4096, EvacuateBytes: -1}
 func tinyStore(t testing.TB, closed bool) ([]byte, *rotHistory) {
 	t.Helper()
 	m := newRotMedium(t, 4<<20)
+	h := tinyStoreOn(t, m, closed)
+	return m.bytes(t), h
+}
+
+// tinyStoreOn makes a tiny store on a device.
+func tinyStoreOn(t testing.TB, m nvmap.Device, closed bool) *rotHistory {
+	t.Helper()
 	db, err := OpenDevice(m, rotOptions())
 	must(t, err)
 	h := &rotHistory{db: db, may: map[string][]string{}}
@@ -191,7 +199,7 @@ func tinyStore(t testing.TB, closed bool) ([]byte, *rotHistory) {
 	} else {
 		abandon(db)
 	}
-	return m.bytes(t), h
+	return h
 }
 
 // damaged is what a damaged store said of itself.
@@ -507,19 +515,18 @@ func rotPart(t *testing.T, ways spoils) {
 }
 
 // TestBitFlips turns over bits of a small store, and reads, checks and writes to
-// what is left: one of each aligned word of eight bytes. With NVKV_CRASH=long
-// every bit is turned over, and behind the others the store is read and checked.
+// what is left: one in each 128 bytes; in the full form one of each aligned word of
+// eight. In the long form every bit is turned over, and behind the others the store
+// is read and checked.
 func TestBitFlips(t *testing.T) {
-	testSpoils(t, 8, func(rng *rand.Rand) byte { return 1 << rng.IntN(8) })
+	t.Parallel()
+	testSpoils(t, effort.Pick(128, 128, 8, 8), func(rng *rand.Rand) byte { return 1 << rng.IntN(8) })
 }
 
 // TestByteRot is the same for bytes with several bits that are wrong.
 func TestByteRot(t *testing.T) {
-	step := 24
-	if os.Getenv("NVKV_CRASH") == "long" {
-		step = 2
-	}
-	testSpoils(t, step, func(rng *rand.Rand) byte {
+	t.Parallel()
+	testSpoils(t, effort.Pick(128, 256, 24, 2), func(rng *rand.Rand) byte {
 		for {
 			if b := byte(rng.Uint32()); bits.OnesCount8(b) > 1 {
 				return b
@@ -537,12 +544,9 @@ func testSpoils(t *testing.T, step int, way func(*rand.Rand) byte) {
 		name := map[bool]string{true: "closed", false: "died"}[closed]
 		t.Run(name, func(t *testing.T) {
 			image, h := tinyStore(t, closed)
-			if testing.Short() {
-				step = 64
-			}
 			picked, every, blank := chooseSpoils(image, step, rng, func() byte { return way(rng) })
 			ways := slices.Clone(picked)
-			if single && os.Getenv("NVKV_CRASH") == "long" {
+			if single && effort.Now() == effort.Long {
 				ways = every
 				rotPart(t, ways)
 			}
@@ -590,7 +594,7 @@ func bigKey(i int) []byte { return fmt.Appendf(nil, "key%08d", i) }
 
 // bigValue returns what version v of key i is.
 func bigValue(i int, v uint32) []byte {
-	size := 40 + (i*2654435761+int(v)*40503)>>4%220
+	size := 40 + int((uint64(i)*2654435761+uint64(v)*40503)>>4%220)
 	switch {
 	case i%500 == 0:
 		size = 60_000
@@ -737,17 +741,12 @@ func (s *bigStore) spoil(m *rotMedium, at int, bits byte) (verdict, error) {
 	return harmless, nil
 }
 
-// TestBitFlipsLarge turns over random bits of a large store: 40 in one of some
-// 10 MB, with NVKV_CRASH=long 400 in one of 300,000 records.
+// TestBitFlipsLarge turns over random bits of a large store: in the full form 40 in
+// one of some 10 MB, in the long form 400 in one of 300,000 records.
 func TestBitFlipsLarge(t *testing.T) {
 	skipInRace(t)
-	records, flips := 20_000, 40
-	switch {
-	case os.Getenv("NVKV_CRASH") == "long":
-		records, flips = 300_000, 400
-	case testing.Short():
-		records, flips = 5_000, 20
-	}
+	t.Parallel()
+	records, flips := effort.Pick(5_000, 5_000, 20_000, 300_000), effort.Pick(20, 20, 40, 400)
 	const seed = 4
 	for _, closed := range []bool{true, false} {
 		t.Run(map[bool]string{true: "closed", false: "died"}[closed], func(t *testing.T) {

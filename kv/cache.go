@@ -3,10 +3,11 @@ package kv
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"time"
 
 	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -113,7 +114,7 @@ func (db *DB) evictSome() bool {
 // mapped: where memory is so short that the evictor does not keep up, pages would
 // be read one at a time. The caller is in no section.
 func (db *DB) readRoom() {
-	if db.ix.mapped {
+	if db.ix.Mapped() {
 		return
 	}
 	s, err := db.callIn()
@@ -122,7 +123,7 @@ func (db *DB) readRoom() {
 	}
 	defer s.leave()
 	limit := db.m.CacheFrames()
-	atOnce := min(2*aheadMost+2*childrenMost, limit/8)
+	atOnce := min(2*btree.AheadMost+2*btree.ChildrenMost, limit/8)
 	if db.m.Room() < limit/8+atOnce {
 		_, _ = db.m.Evict(limit/4+atOnce-db.m.Room(), nvmap.Eviction{Quiesce: db.quiesce})
 	}
@@ -135,8 +136,8 @@ func (db *DB) roomFor(n int) error {
 		return nil
 	}
 	if s := db.inside; s != nil {
-		s.endInside()
-		defer func() { db.inside = db.pages.beginInside() }()
+		s.LeaveInside()
+		defer func() { db.inside = db.pages.BeginInside() }()
 	}
 	return db.makeFrames(n)
 }
@@ -145,7 +146,7 @@ func (db *DB) roomFor(n int) error {
 // before it was called.
 func (db *DB) quiesce() {
 	if !db.off(ruleI50) {
-		db.pages.wait()
+		db.pages.Wait()
 	}
 }
 
@@ -208,20 +209,20 @@ func (db *DB) writeParts(id nvmap.PageID, parts uint) error {
 			return nil
 		}
 		pg := db.m.Page(id)
-		db.seal(pg[:], pgSum, crc32.Checksum(pg[4:], castagnoli))
+		db.seal(pg[:], btree.PageSum, record.PlaceSum(pg[:], db.seed, id.Off()))
 		db.early++
 		return db.m.WriteBack(id, 0, nvmap.PageBytes)
 	}
 	if _, _, ok := db.r.Carve(id.Off(), alloc.KindBlock); !ok {
 		return nil // freed, and its slab is something else: nobody names it
 	}
-	for i := range blocksPerPage {
+	for i := range btree.BlocksPerPage {
 		if parts>>i&1 == 0 {
 			continue
 		}
 		at := i * alloc.BlockBytes
 		b := db.m.Page(id)[at : at+alloc.BlockBytes]
-		db.seal(b, vbSum, crc32.Checksum(b[4:], castagnoli))
+		db.seal(b, btree.ValsSum, record.PlaceSum(b, db.seed, id.Off()+nvmap.Off(at)))
 		db.early++
 		if err := db.m.WriteBack(id, at, at+alloc.BlockBytes); err != nil {
 			return err
@@ -240,9 +241,9 @@ func (db *DB) seal(b []byte, at int, sum uint32) {
 
 func (db *DB) cleanParts(id nvmap.PageID, parts uint) {
 	if db.off(ruleI52) {
-		parts = 1<<blocksPerPage - 1
+		parts = 1<<btree.BlocksPerPage - 1
 	}
-	for i := range blocksPerPage {
+	for i := range btree.BlocksPerPage {
 		if parts>>i&1 != 0 {
 			db.m.CleanPart(id, i*alloc.BlockBytes, (i+1)*alloc.BlockBytes)
 		}
@@ -257,7 +258,7 @@ func (db *DB) freePage(o nvmap.Off) {
 	}
 	at := int(o % nvmap.PageBytes)
 	db.m.CleanPart(o.Page(), at, at+int(n))
-	db.r.Free(o)
+	db.account(db.r.Free(o))
 }
 
 // pressed looks, after a commit, whether frames run short: then the evictor or

@@ -14,6 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
@@ -67,9 +68,9 @@ func TestI50_FramesOutliveTheirReaders(t *testing.T) {
 		if err := db.Checkpoint(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		s := db.pages.begin()
-		id := nvmap.PageID(db.ix.published.Load())
-		pg := db.ix.at(id)
+		s := db.pages.Begin()
+		id := db.ix.Published()
+		pg := db.m.Page(id)
 		before := *pg
 		if db.m.Where(id) != nvmap.FrameClean {
 			t.Fatalf("after a checkpoint the root is on %v", db.m.Where(id))
@@ -81,7 +82,7 @@ func TestI50_FramesOutliveTheirReaders(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond)
 		kept := *pg == before
-		s.leave()
+		s.Leave()
 		if n := <-evicted; n == 0 {
 			t.Error("nothing was evicted")
 		}
@@ -170,10 +171,7 @@ func TestCrashEvicting(t *testing.T) {
 			c.unmapped = seed%2 == 1
 			c.opt.early = true
 			c.opt.privateFrom = 4
-			c.ops[0] = 40
-			if testing.Short() {
-				c.ops[0] = 10
-			}
+			c.ops[0] = effort.Pick(10, 10, 40, 40)
 			if err := runCrashes(c); err != nil {
 				t.Fatal(err)
 			}
@@ -184,6 +182,7 @@ func TestCrashEvicting(t *testing.T) {
 
 // TestRapidEvicting is TestRapid with every frame evicted before every commit.
 func TestRapidEvicting(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		testRapidWith(t, nvmap.NewMem(8<<20), Options{early: true})
 	})
@@ -227,10 +226,10 @@ func TestTrace25_ReadersBesideEviction(t *testing.T) {
 			if raceBuild {
 				puts, evictions = 600, 60 // readers and writers exclude each other there
 			}
-			patience := time.Now().Add(3 * time.Minute)
+			patience := time.Now().Add(effort.Hang)
 			for i := 1; i <= puts || db.m.Stats().Evictions < evictions; i++ {
 				if time.Now().After(patience) {
-					t.Fatalf("%d puts and %d evictions in three minutes", i, db.m.Stats().Evictions)
+					t.Fatalf("%d puts and %d evictions, and it goes no further", i, db.m.Stats().Evictions)
 				}
 				k := rng.IntN(keys)
 				if err := db.Put(fmt.Appendf(nil, "key%07d", k), fmt.Append(nil, i)); err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -35,15 +37,24 @@ func (db *DB) Check(ctx context.Context, report func(CheckIssue)) (err error) {
 		return err
 	}
 	defer s.leave()
+	if report == nil {
+		return errNil
+	}
+	ctx = orBackground(ctx)
+	issue := report
+	report = func(i CheckIssue) {
+		defer db.called.begin()()
+		issue(i)
+	}
 	defer db.guarded("check", panicOnFault(true), &err)
 	for _, d := range db.recovered.damaged {
 		report(CheckIssue{d.Off, d.Structure, d.Key, "met by recovery"})
 	}
-	c := &checker{db: db, ctx: ctx, report: report}
+	c := &checker{db: db, ctx: ctx, report: report, indexReader: indexReader{gaps: map[nvmap.Off]bool{}}}
 	if err := c.records(); err != nil {
 		return err
 	}
-	return c.ownership()
+	return c.reportLater(c.ownership)
 }
 
 type checker struct {
@@ -51,6 +62,7 @@ type checker struct {
 	ctx    context.Context
 	report func(CheckIssue)
 	seen   map[nvmap.Off]struct{} // slots that the index reaches
+	indexReader
 }
 
 func (c *checker) issue(o nvmap.Off, what string, key []byte, format string, args ...any) {
@@ -64,41 +76,13 @@ func (c *checker) records() error {
 	h := db.openHolder(true)
 	db.publish.Unlock()
 	defer db.closeHolder(h)
-	cur := cursor{ix: &db.ix, warm: true}
-	if err := c.inSection(func() error { return cur.first(h.root) }); err != nil {
-		return c.broken(err)
+	root := btree.RootAt(h.root)
+	c.left, c.bytes = db.ix.Visits(), db.bytesLeft()
+	if err := c.subtree(root); err != nil {
+		return c.gap(root, err)
 	}
-	var before []byte
-	count := int64(0)
-	for cur.valid {
-		if c.ctx.Err() != nil {
-			return c.ctx.Err()
-		}
-		err := c.inSection(func() error {
-			cur.renew()
-			cur.askRecords(checkChunk)
-			for n := 0; cur.valid && n < checkChunk && (n == 0 || cur.at() > 0); n++ {
-				key, _, err := db.ix.fullKey(cur.leaf, pageCount(cur.leaf), cur.at())
-				if err != nil {
-					return err
-				}
-				if count++; count > 1 && bytes.Compare(before, key) >= 0 {
-					c.issue(cur.steps[0].page.Off(), "index page", key, "out of order behind %q", clip(before))
-				}
-				before = key
-				c.record(cur.ref(), key)
-				if err := cur.next(); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return c.broken(err)
-		}
-	}
-	if count != h.keys {
-		c.issue(h.root.Off(), "index", nil, "%d keys, counted %d", count, h.keys)
+	if len(c.gaps) == 0 && c.count != h.keys {
+		c.issue(h.root.Off(), "index", nil, "%d keys, counted %d", h.keys, c.count)
 	}
 	return nil
 }
@@ -106,16 +90,22 @@ func (c *checker) records() error {
 // checkChunk is how many records are checked in one section, all of one leaf.
 const checkChunk = 64
 
-// inSection runs fn in a section and reports what it found after its end: report
-// may do what it likes.
+// inSection runs fn in a section.
 func (c *checker) inSection(fn func() error) error {
 	c.db.readRoom()
-	s := c.db.pages.begin()
+	return c.reportLater(func() error {
+		defer c.db.pages.Begin().Leave()
+		return fn()
+	})
+}
+
+// reportLater runs fn, which has a lock or a section, and reports what it found
+// when it has let go of it: report may do what it likes.
+func (c *checker) reportLater(fn func() error) error {
 	report := c.report
 	var found []CheckIssue
 	c.report = func(i CheckIssue) { found = append(found, i) }
 	defer func() {
-		s.leave()
 		c.report = report
 		for _, i := range found {
 			report(i)
@@ -124,56 +114,52 @@ func (c *checker) inSection(fn func() error) error {
 	return fn()
 }
 
-// broken reports a part of the index that cannot be read; what lies below it
-// cannot be checked.
-func (c *checker) broken(err error) error {
-	if e, ok := err.(*CorruptError); ok {
-		c.issue(nvmap.Off(e.Off), e.Structure, e.Key, "cannot be read, nor what is below it")
-		return nil
-	}
-	return err
-}
-
-func (c *checker) record(x ref, key []byte) {
-	var rec record
-	db, o := c.db, refOff(x)
+// record checks the record of a key. The error says why it could not be looked at.
+func (c *checker) record(x btree.Ref, key []byte) (err error) {
+	var rec record.Record
+	db, o := c.db, btree.RefOff(x)
+	defer db.guarded("check", panicOnFault(true), &err)
 	if err := db.readRecord(o, &rec); err != nil {
 		c.issue(o, "record", key, "checksum or header does not match")
-		return
+		return nil
 	}
-	if rec.kind != kindPut {
-		c.issue(o, "record", key, "kind %d, not a value", rec.kind)
+	if rec.Kind != record.KindPut {
+		c.issue(o, "record", key, "kind %d, not a value", rec.Kind)
 	}
-	if rec.spilled() != (x&refSpill != 0) {
+	if rec.Spilled() != (x&btree.RefSpill != 0) {
 		c.issue(o, "record", key, "index and record disagree on where the value is")
 	}
-	if (rec.expiry != 0) != (x&refTTL != 0) {
+	if (rec.Expiry != 0) != (x&btree.RefTTL != 0) {
 		c.issue(o, "record", key, "index and record disagree on whether it expires")
 	}
-	if rec.spilled() && !db.runsWhole(&rec) {
-		c.issue(o, "runs of a record", key, "checksum does not match")
-		return
+	if rec.Spilled() && c.bytes.of(&rec) != nil {
+		c.issue(o, "runs of a record", key, "others have them too: there are more bytes in runs than on the device")
+		return nil
 	}
-	k := rec.key
-	if rec.flags&flagSpillKey != 0 {
-		k, _, _ = db.readRuns(&rec, nil)
+	if rec.Spilled() && !db.runsWhole(&rec) {
+		c.issue(o, "runs of a record", key, "checksum does not match")
+		return nil
+	}
+	k := rec.Key
+	if rec.Flags&record.FlagSpillKey != 0 {
+		k = db.keyInRuns(&rec)
 	}
 	if !bytes.Equal(k, key) {
 		c.issue(o, "record", key, "holds key %q", clip(k))
 	}
+	return nil
 }
 
 // ownership compares what the index reaches with what the allocator calls live
-// and used.
+// and used. It keeps writers out and nobody else: snapshots come and go.
 func (c *checker) ownership() error {
 	db := c.db
 	defer db.standstill()()
-	db.publish.Lock()
-	defer db.publish.Unlock()
-	for db.reclaim() { // all of it: nothing is held back then
+	for db.reclaimSome() { // all of it: nothing is held back then
 	}
 	c.seen = map[nvmap.Off]struct{}{}
-	err := db.reach(db.ix.root, c.own, func(e alloc.Extent) error {
+	around := len(c.gaps) > 0
+	err := db.reach(db.ix.Root(), func(ch btree.Child, err error) error { around = true; return c.gap(ch, err) }, c.own, func(e alloc.Extent) error {
 		if err := db.r.CheckExtent(e); err != nil {
 			c.issue(e.Off, "run", nil, "%v", err)
 			return nil
@@ -186,9 +172,13 @@ func (c *checker) ownership() error {
 		return nil
 	})
 	if err != nil {
-		return c.broken(err)
+		return err
 	}
-	c.held()
+	if around {
+		c.issue(db.ix.Root().Off(), "slabs", nil, "whether slots are lost was not looked at: it takes all of the index")
+	} else {
+		c.held()
+	}
 	db.r.Check(func(o nvmap.Off, msg string) { c.issue(o, "slab", nil, "%s", msg) })
 	return nil
 }
@@ -224,16 +214,11 @@ func (c *checker) held() {
 			hold(o)
 		}
 	}
-	for _, p := range db.ix.pages {
-		hold(p.Off())
-	}
-	for _, o := range db.ix.blocks {
-		hold(o)
-	}
+	db.ix.EachReserved(hold)
 	for _, x := range db.checkpoints.freezing.Load().list() {
 		c.holdRecord(x, hold)
 	}
-	for h := db.holders.oldest; h != nil; h = h.newer {
+	for _, h := range db.pinning() {
 		for _, d := range h.deadPages {
 			hold(d.off)
 		}
@@ -253,19 +238,17 @@ func (c *checker) held() {
 	})
 }
 
-func (c *checker) holdRecord(x ref, hold func(nvmap.Off)) {
-	hold(refOff(x))
-	if x&refSpill == 0 {
+func (c *checker) holdRecord(x btree.Ref, hold func(nvmap.Off)) {
+	hold(btree.RefOff(x))
+	if x&btree.RefSpill == 0 {
 		return
 	}
-	var rec record
-	if c.db.readRecord(refOff(x), &rec) != nil {
+	var rec record.Record
+	if c.db.readRecord(btree.RefOff(x), &rec) != nil {
 		return
 	}
-	_, list := rec.extents()
-	for _, e := range list {
-		for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
-			hold(o)
-		}
+	l, _ := c.db.runs(&rec)
+	for o := range record.PagesIn(l.Extents) {
+		hold(o)
 	}
 }

@@ -1,15 +1,17 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"hash/crc32"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -36,7 +38,7 @@ type checkpoints struct {
 }
 
 // list returns what waits for the flip; f may be nil.
-func (f *frozen) list() []ref {
+func (f *frozen) list() []btree.Ref {
 	if f == nil {
 		return nil
 	}
@@ -55,7 +57,7 @@ func (db *DB) Checkpoint(ctx context.Context) (err error) {
 	if err := db.writable(); err != nil {
 		return err
 	}
-	return db.makeRoom(ctx)
+	return db.makeRoom(orBackground(ctx))
 }
 
 // frozen is what a checkpoint describes.
@@ -63,37 +65,72 @@ type frozen struct {
 	holder *holder
 	state  state
 	maps   []alloc.MapImage
-	held   []ref // tombstones and run lists that this checkpoint makes unnecessary
+	held   []btree.Ref // tombstones and run lists that this checkpoint makes unnecessary
 	bytes  int64
 
 	written []writtenParts
 }
 
-func (db *DB) checkpoint(ctx context.Context) (err error) {
+// checkpoint takes one. Whoever calls it has no part of the turn, but may have a
+// writable Tx open: a checkpoint waits for none.
+func (db *DB) checkpoint(ctx context.Context) error {
+	began := time.Now()
+	keys, err := db.takeCheckpoint(ctx, began)
+	if err == nil {
+		db.opt.Logger.Debug("checkpoint", "took", time.Since(began), "keys", keys)
+	}
+	return err
+}
+
+func (db *DB) takeCheckpoint(ctx context.Context, began time.Time) (keys int64, err error) {
 	c := &db.checkpoints
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	ended := false
+	defer func() {
+		if !ended { // a panic, or a fault: what it left behind is not known
+			err = db.fail(cmp.Or(err, errInterrupted))
+		}
+	}()
 	defer db.guarded("checkpoint", panicOnFault(true), &err)
-	began := time.Now()
+	keys, err = db.checkpointAlone(ctx, began)
+	ended = true
+	return keys, err
+}
+
+func (db *DB) checkpointAlone(ctx context.Context, began time.Time) (keys int64, err error) {
 	db.reclaimRest()
 	f, err := db.freeze()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if err := db.writeFrozen(ctx, f); err != nil {
-		return db.thaw(f, err)
-	}
-	if err := db.stillWhole(); err != nil {
-		return db.thaw(f, err)
+	if err := db.persistFrozen(ctx, f); err != nil {
+		return 0, db.thaw(f, err)
 	}
 	if err := db.r.WriteSuper(f.state.encode()); err != nil {
-		return db.fail(err)
+		return 0, db.fail(err)
 	}
-	c.base = f.state
+	db.checkpoints.base = f.state
 	db.flipped(f, time.Since(began))
 	db.reclaimRest()
-	db.opt.Logger.Debug("checkpoint", "took", time.Since(began), "keys", f.state.keys)
-	return nil
+	return f.state.keys, nil
+}
+
+// persistFrozen makes durable what a checkpoint describes. A fault of the medium on
+// the way is an error like others; after a panic the store has failed.
+func (db *DB) persistFrozen(ctx context.Context, f *frozen) (err error) {
+	ended := false
+	defer func() {
+		if !ended && err == nil {
+			_ = db.thaw(f, errInterrupted)
+		}
+	}()
+	defer db.guarded("checkpoint", panicOnFault(true), &err)
+	if err = db.writeFrozen(ctx, f); err == nil {
+		err = db.stillWhole()
+	}
+	ended = true
+	return err
 }
 
 // stillWhole returns the failure of a commit whose fence failed beside this
@@ -116,20 +153,22 @@ func (db *DB) freeze() (*frozen, error) {
 	if err := db.closeGroup(); err != nil {
 		return nil, err
 	}
+	if err := db.renewRun(); err != nil {
+		return nil, err
+	}
 	db.lockReaders()
 	defer db.unlockReaders()
+	for db.dismantleSome() { // maps mark what the root reaches (R10)
+	}
 	db.publish.Lock()
 	defer db.publish.Unlock()
-	for len(db.holders.cut) > 0 { // maps mark what the root reaches (R10)
-		db.dismantle(reclaimMost)
-	}
 	h := db.openHolder(false)
-	st := db.checkpoints.base
+	st, tree := db.checkpoints.base, db.ix.State()
 	f := &frozen{holder: h, maps: db.r.FreezeMaps(), held: db.tombs, bytes: db.sinceCheckpoint}
 	f.state = state{
 		run: db.run, interval: st.interval + 1, last: db.visible,
-		root: db.ix.root, height: uint8(db.ix.height), hasLong: db.ix.hasLong,
-		epoch: h.epoch, keys: db.keys, leaves: int64(db.ix.leaves),
+		root: tree.Root, rootBirth: tree.RootBirth, height: uint8(tree.Height), hasLong: tree.HasLong,
+		epoch: h.epoch, keys: db.keys, leaves: int64(tree.Leaves),
 		maps: db.r.Generation() + 1, clean: db.ending,
 	}
 	db.checkpoints.freezing.Store(f)
@@ -150,15 +189,14 @@ func (db *DB) freeze() (*frozen, error) {
 // thaw undoes a freeze that led to nothing: the last checkpoint still counts.
 // The marks of the new interval do no harm, they are not below the old one.
 func (db *DB) thaw(f *frozen, cause error) error {
-	end := db.standstill()
+	defer db.standstill()()
 	db.publish.Lock()
+	defer db.publish.Unlock()
 	db.holders.drop(f.holder)
 	db.tombs = append(db.tombs, f.held...)
 	db.checkpoints.freezing.Store(nil)
 	db.sinceCheckpoint += f.bytes
 	db.r.ThawMaps(f.maps)
-	db.publish.Unlock()
-	end()
 	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
 		return cause
 	}
@@ -184,24 +222,24 @@ func (db *DB) writeFrozen(ctx context.Context, f *frozen) error {
 	if db.checkpoints.current != nil {
 		since = db.checkpoints.current.epoch + 1
 	}
-	err := db.ix.walk(f.holder.root, &visitor{
-		page: func(id nvmap.PageID, pg *page) (bool, error) {
-			if pageBirth(pg) < since {
+	err := db.ix.Walk(f.holder.root, &btree.Visitor{
+		Page: func(id nvmap.PageID, pg *btree.Page) (bool, error) {
+			if btree.Birth(pg) < since {
 				return false, nil // nothing younger is below it
 			}
 			if err := ctx.Err(); err != nil {
 				return false, err
 			}
 			defer f.yield()
-			return true, db.writeFrozenPart(f, id, pg[:], 0, pgSum)
+			return true, db.writeFrozenPart(f, id, pg[:], 0, btree.PageSum)
 		},
-		vals: func(n uint64, b *vblock) error {
-			if vbBirthOf(b) < since {
+		Vals: func(n uint64, b *btree.Vals) error {
+			if btree.ValsBirth(b) < since {
 				return nil
 			}
-			o := child{vals: n}.valsOff()
+			o := btree.Child{Vals: n}.ValsOff()
 			defer f.yield()
-			return db.writeFrozenPart(f, o.Page(), b[:], int(o%nvmap.PageBytes), vbSum)
+			return db.writeFrozenPart(f, o.Page(), b[:], int(o%nvmap.PageBytes), btree.ValsSum)
 		},
 	})
 	if err != nil {
@@ -210,6 +248,7 @@ func (db *DB) writeFrozen(ctx context.Context, f *frozen) error {
 	if err := db.r.WriteMaps(f.maps, f.state.maps); err != nil {
 		return err
 	}
+	f.state.digest = db.r.MapDigest(f.maps)
 	if err := db.m.Fence(); err != nil {
 		return err
 	}
@@ -229,8 +268,8 @@ type writtenParts struct {
 // writeFrozenPart seals b, which is a page or the block at a place of it, and
 // writes it, unless that was done early (I51).
 func (db *DB) writeFrozenPart(f *frozen, id nvmap.PageID, b []byte, at, sumAt int) error {
-	sum := crc32.Checksum(b[4:], castagnoli)
-	parts := uint(1<<blocksPerPage - 1)
+	sum := record.PlaceSum(b, db.seed, id.Off()+nvmap.Off(at))
+	parts := uint(1<<btree.BlocksPerPage - 1)
 	if len(b) == alloc.BlockBytes {
 		parts = 1 << (at / alloc.BlockBytes)
 	}
@@ -261,6 +300,7 @@ func (db *DB) flipped(f *frozen, took time.Duration) {
 		db.holders.drop(old)
 	}
 	db.checkpoints.current = f.holder
+	db.r.CountMaps(f.maps)
 	db.flippedInterval.Store(f.state.interval)
 	if db.off(ruleR8) {
 		f.held, db.tombs = append(f.held, db.tombs...), nil
@@ -269,7 +309,7 @@ func (db *DB) flipped(f *frozen, took time.Duration) {
 	db.releaseBelow(f.state.last + 1) // no recovery counts what the checkpoint contains
 	db.newInterval()
 	db.checkpoints.freezing.Store(nil)
-	db.reclaim()
+	db.reclaim(reclaimMost)
 	db.dirtyLeft.Store(int64(db.m.Dirty()))
 	st := &db.checkpoints.stats
 	st.taken++
@@ -295,12 +335,17 @@ func (db *DB) startCheckpointer() {
 		db.group.timer = time.NewTimer(groupDelay)
 		due = db.group.timer.C
 	}
+	sweep := time.NewTicker(db.opt.sweepEvery)
 	go func() {
 		defer close(c.exited)
+		defer sweep.Stop()
 		for {
 			select {
 			case <-c.stop:
 				return
+			case <-sweep.C:
+				db.sweepIdle()
+				continue
 			case <-due:
 				if err := db.syncGroup(); err != nil {
 					db.opt.Logger.Error("closing a group", "error", err)

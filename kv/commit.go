@@ -1,12 +1,15 @@
 package kv
 
 import (
-	"encoding/binary"
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -17,62 +20,101 @@ type entry struct {
 	key     []byte // in image
 	sum     uint32 // checksum of the body, computed before the turn
 	expiry  int64
-	covered bool   // a delete that a range of the same transaction says: it has no record
-	open    bool   // a range without end
-	spill   bool   // the value goes to runs
-	bare    bool   // the key too
-	moved   bool   // by the evacuator: nobody's put
-	list    []byte // body of a spilled record: the key unless bare, then the run list
-	extents []alloc.Extent
-	cut     *cutting // of a range that is not listed key by key
+	open    bool             // a range without end
+	spill   bool             // the value goes to runs
+	bare    bool             // the key too
+	moved   bool             // by the evacuator: nobody's put
+	lent    []byte           // the value, where it is the caller's own and not in image
+	list    []byte           // body of a spilled record: the key unless bare, then the run list
+	levels  [][]alloc.Extent // what holds the bytes in runs, then the list of that, and so on; the last one's is in list
+	extents []alloc.Extent   // all of them
+	cut     *btree.Cutting   // of a range
 	off     nvmap.Off
 	rec     int // bytes in the slot
 }
 
-func (e *entry) value() []byte { return e.image[maxRecHeader+len(e.key):] }
+func (e *entry) value() []byte {
+	if e.lent != nil {
+		return e.lent
+	}
+	return e.image[record.MaxHeaderBytes+len(e.key):]
+}
 
-// prepare does what needs no turn: the checksum of the body.
-func (db *DB) prepare(e *entry) {
-	body := e.image[maxRecHeader:]
-	e.sum = bodySum(body)
-	e.spill = len(body)+maxRecHeader > db.r.LargestSlot()
+// bodyBytes is how long key and value are.
+func (e *entry) bodyBytes() int { return len(e.image) - record.MaxHeaderBytes + len(e.lent) }
+
+// prepare does what needs no turn: the checksum of the body. It refuses what no
+// record can hold: a recovery would take it for torn, with all of its transaction.
+func (db *DB) prepare(e *entry) error {
+	if err := e.checkSizes(); err != nil {
+		return err
+	}
+	body := e.image[record.MaxHeaderBytes:]
+	e.spill = e.bodyBytes()+record.MaxHeaderBytes > db.r.LargestSlot()
+	e.bare = e.spill && len(e.key) > db.r.LargestSlot()/4
+	if e.spill {
+		body = e.inRuns()
+	}
+	if e.lent == nil {
+		e.sum = record.BodySum(body)
+	}
+	return nil
+}
+
+// checkSizes says whether a record can hold the entry.
+func (e *entry) checkSizes() error {
+	if e.kind == record.KindRange && len(e.value()) > record.MaxRangeEnd {
+		return ErrKeyTooLarge
+	}
+	return checkSizes(len(e.key), len(e.value()))
 }
 
 func (e *entry) flags(multi bool) (f byte) {
 	if multi {
-		f |= flagMulti
+		f |= record.FlagMulti
 	}
 	if e.expiry != 0 {
-		f |= flagExpiry
+		f |= record.FlagExpiry
 	}
 	if e.open {
-		f |= flagOpen
+		f |= record.FlagOpen
 	}
 	if e.spill {
-		f |= flagSpill
+		f |= record.FlagSpill
 		if e.bare {
-			f |= flagSpillKey
+			f |= record.FlagSpillKey
 		}
 	}
 	return f
 }
 
-// inRuns returns what of a spilled entry lies in runs.
+// inRuns returns what of the image of a spilled entry lies in runs.
 func (e *entry) inRuns() []byte {
 	if e.bare {
-		return e.image[maxRecHeader:]
+		return e.image[record.MaxHeaderBytes:]
 	}
-	return e.value()
+	return e.image[record.MaxHeaderBytes+len(e.key):]
 }
 
+// inline returns what of the key of a spilled entry stands beside the run list.
+func (e *entry) inline() []byte {
+	if e.bare {
+		return nil
+	}
+	return e.key
+}
+
+// runBytes is how many bytes of a spilled entry lie in runs.
+func (e *entry) runBytes() int64 { return int64(e.bodyBytes() - len(e.inline())) }
+
 // ref is what the index stores for e.
-func (e *entry) ref() ref {
+func (e *entry) ref() btree.Ref {
 	r := e.off
 	if e.spill {
-		r |= refSpill
+		r |= btree.RefSpill
 	}
 	if e.expiry != 0 {
-		r |= refTTL
+		r |= btree.RefTTL
 	}
 	return r
 }
@@ -91,43 +133,37 @@ func (db *DB) commit(es []entry) (err error) {
 	if err := db.writable(); err != nil {
 		return err
 	}
-	pages, blocks := db.pagesFor(es)
-	frames, perEntry := pages+blocks, db.framesOfOne()
-	private := len(es) >= db.opt.privateFrom || frames > db.m.CacheFrames()/8
-	switch {
-	case cutOf(es) != nil:
-		private, perEntry = true, frames
-	case private:
-		frames = perEntry
-	}
-	if err := db.roomFor(frames); err != nil {
-		return db.fail(err)
-	}
-	db.inside = db.pages.beginInside()
+	db.inside = db.pages.BeginInside()
 	defer db.endInside()
-	all := len(es)
 	es, err = db.dropAbsent(es)
 	if len(es) == 0 || err != nil {
 		return err
 	}
-	if len(es) < all {
-		pages, blocks = db.pagesFor(es)
-	}
-	urgent := givesBack(es)
-	if err := db.ix.reserve(pages, blocks, urgent); err != nil {
-		return db.refuse(err)
-	}
-	if err := db.openGroup(urgent); err != nil {
-		return db.refuse(err)
-	}
-	if err := db.placeAndStore(es, urgent); err != nil {
+	db.noteNeed()
+	n, err := db.needFor(es)
+	if err != nil {
 		return err
+	}
+	frames := n.Pages + n.Blocks
+	private := db.shownAtOnce(es) || frames > db.m.CacheFrames()/8
+	if private {
+		frames = db.framesOfOne()
+	}
+	if err := db.roomFor(frames); err != nil {
+		return db.fail(err)
+	}
+	err = db.reserveAndStore(es, n, givesBack(es))
+	if full(err) && !db.off(ruleI1) {
+		err = db.storeTightly(es, err)
+	}
+	if err != nil {
+		return db.explain(err, es)
 	}
 	// The descent overlaps the drain of the stores: the fence waits for them,
 	// loads do not.
-	single := len(es) == 1 && !private
+	single := len(es) == 1 && !private && es[0].kind != record.KindRange
 	if single {
-		if err := db.ix.find(es[0].key, &db.way); err != nil {
+		if err := db.ix.Find(es[0].key, &db.way); err != nil {
 			return db.fail(err)
 		}
 	}
@@ -137,23 +173,34 @@ func (db *DB) commit(es []entry) (err error) {
 	if single {
 		err = db.publishOne(&es[0])
 	} else {
-		err = db.publishAll(es, private, perEntry)
+		err = db.publishAll(es, private)
 	}
 	if err != nil {
 		return db.fail(err)
 	}
+	db.ix.KeepStock()
 	db.count(es)
 	db.pressed()
 	return db.countGroup(es)
 }
 
-// placeAndStore gives the entries their places, all of them before the first is
-// written (I1), and writes them.
-func (db *DB) placeAndStore(es []entry, urgent bool) error {
-	if db.off(ruleI1) {
-		return db.storeAsPlaced(es, urgent)
+// reserveAndStore takes all that publishing the entries needs, gives them their
+// places, all of that before the first is written (I1), and writes them. With kept
+// pages and blocks may be some of those that are kept for who gives space back.
+func (db *DB) reserveAndStore(es []entry, n btree.Stock, kept bool) error {
+	urgent := givesBack(es)
+	had, closing := db.ix.Reserved(), db.group.closing
+	err := db.ix.Reserve(n.Pages, n.Blocks, kept)
+	if db.off(ruleI1) && err == nil {
+		if err = db.openGroup(urgent); err == nil {
+			return db.storeAsPlaced(es, urgent)
+		}
 	}
-	if err := db.place(es, urgent); err != nil {
+	if err == nil {
+		err = db.placeAndClose(es, urgent)
+	}
+	if err != nil {
+		db.takeBack(had, closing)
 		return db.refuse(err)
 	}
 	if err := db.store(es); err != nil {
@@ -162,14 +209,71 @@ func (db *DB) placeAndStore(es []entry, urgent bool) error {
 	return nil
 }
 
+// storeTightly is reserveAndStore for a commit that a full store refused, which says
+// why. It reserves what the entries take in this tree. Where that is copies of pages
+// alone, they may be of what is kept: the next checkpoint frees what they replace
+// (A13), unless a snapshot pins it.
+func (db *DB) storeTightly(es []entry, why error) error {
+	n, grows, err := db.planned(es)
+	if err != nil {
+		return err
+	}
+	kept := givesBack(es) || !grows && !db.snapshots()
+	if len(es) > 1 && kept == givesBack(es) {
+		return why // it was planned so before
+	}
+	return db.reserveAndStore(es, n, kept)
+}
+
+// snapshots says whether there are any.
+func (db *DB) snapshots() bool {
+	db.publish.Lock()
+	defer db.publish.Unlock()
+	return newestSnapshot(db.holders.newest) != nil
+}
+
+// placeAndClose gives the entries their places, and then their group one for its
+// closing record, which is small and fits what is left.
+func (db *DB) placeAndClose(es []entry, urgent bool) error {
+	err := db.place(es, urgent && !moves(es)) // moves find room between what is there
+	if err != nil {
+		return err
+	}
+	if err = db.openGroup(urgent); err != nil {
+		for i := range es {
+			db.unplace(&es[i])
+		}
+	}
+	return err
+}
+
+// explain says of a refused commit that gives space back what it was refused by.
+func (db *DB) explain(err error, es []entry) error {
+	if !full(err) || !givesBack(es) || moves(es) {
+		return err
+	}
+	if len(es) == 1 {
+		return fmt.Errorf("%w, and what is kept there for deletes does not hold this one", err)
+	}
+	return fmt.Errorf("%w, and what is kept there for deletes does not hold %d of them at once: delete in smaller transactions, or a range with DeleteRange", err, len(es))
+}
+
+// takeBack undoes what a refused commit took: had was reserved before, and closing
+// was the slot for the closing record.
+func (db *DB) takeBack(had btree.Stock, closing nvmap.Off) {
+	if db.group.closing != closing {
+		db.account(db.r.Return(db.group.closing))
+		db.group.closing = closing
+	}
+	db.ix.KeepReserved(had)
+	db.r.ReleaseEmpty()
+}
+
 // guardedCommit is guarded for a commit: how far it came is not known.
 func (db *DB) guardedCommit(old bool, err *error) {
 	panicOnFault(old)
 	if r := recover(); r != nil {
-		*err = db.fail(db.fault(r, "commit"))
-		if db.showing.Load()&1 != 0 {
-			db.showing.Add(1) // point reads wait for it
-		}
+		*err = db.interrupted(r)
 	}
 }
 
@@ -177,60 +281,45 @@ func (db *DB) guardedCommit(old bool, err *error) {
 // moves out of sparse slabs.
 func givesBack(es []entry) bool {
 	for i := range es {
-		if es[i].kind != kindDelete && es[i].kind != kindRange && !es[i].moved {
+		if es[i].kind != record.KindDelete && es[i].kind != record.KindRange && !es[i].moved {
 			return false
 		}
 	}
 	return true
 }
 
-// records returns how many of es have a record.
-func records(es []entry) (n int) {
-	for i := range es {
-		if !es[i].covered {
-			n++
-		}
-	}
-	return n
-}
+// moves says whether a commit that gives back moves records.
+func moves(es []entry) bool { return es[0].moved }
 
 // dropAbsent takes out deletes of keys that are not there: they need no record.
 // If such a key was deleted before, that was fenced before it was published.
 // Likewise ranges, if no key is left that they delete. It leaves es as it is: a
 // commit that finds the store full is tried again.
 func (db *DB) dropAbsent(es []entry) ([]entry, error) {
-	if c := cutOf(es); c != nil {
-		any, err := db.survey(c)
-		if !any {
-			es = nil
-		}
-		return es, err
+	n := rangesOf(es)
+	cuts, err := db.dropAbsentRanges(es[:n])
+	if err != nil {
+		return nil, err
 	}
-	ranges := 0
-	for ranges < len(es) && es[ranges].kind == kindRange {
-		ranges++
-	}
-	out, err := db.dropAbsentKeys(es[ranges:])
-	if ranges == 0 || err != nil {
+	out, err := db.dropAbsentKeys(es[n:])
+	switch {
+	case n == 0 || err != nil:
 		return out, err
+	case len(cuts) == n && len(out) == len(es)-n:
+		return es, nil
 	}
-	for i := range out {
-		if out[i].covered {
-			return append(es[:ranges:ranges], out...), nil
-		}
-	}
-	return out, nil
+	return append(slices.Clip(cuts), out...), nil
 }
 
 func (db *DB) dropAbsentKeys(es []entry) ([]entry, error) {
 	out := es
 	dropped := false
 	for i := range es {
-		if es[i].kind == kindDelete {
-			if err := db.ix.find(es[i].key, &db.way); err != nil {
+		if es[i].kind == record.KindDelete {
+			if err := db.ix.Find(es[i].key, &db.way); err != nil {
 				return nil, err
 			}
-			if !db.way.found {
+			if !db.way.Found() {
 				if !dropped {
 					dropped = true
 					out = append(make([]entry, 0, len(es)-1), es[:i]...)
@@ -245,53 +334,48 @@ func (db *DB) dropAbsentKeys(es []entry) ([]entry, error) {
 	return out, nil
 }
 
-// pagesFor returns how many pages and blocks publishing es can take at most: a
-// copy of each leaf and of the way to it, a split of each, neighbours of merges,
-// and overflow pages for long keys.
-func (db *DB) pagesFor(es []entry) (pages, blocks int) {
-	if cutOf(es) != nil {
-		return db.ix.pagesForCut()
-	}
-	h := db.ix.height
-	leaves := min(len(es), db.ix.leaves)
-	bytes := 0
-	pages = 4*h + 4
-	for i := range es {
-		bytes += len(es[i].key) + headBytes + slotWidth + vbEntry
-		pages += overflowPages(len(es[i].key))
-		if db.ix.hasLong || len(es[i].key) > maxInline {
-			pages += overflowPages(MaxKeyBytes)
-		}
-	}
-	splits := bytes/(nvmap.PageBytes/4) + len(es)/(leafFanout/4)
-	return pages + leaves + leaves/4 + splits, 6 + leaves + splits
-}
-
 // framesOfOne returns how many frames publishing an entry can make at most.
 func (db *DB) framesOfOne() int {
-	return 4*db.ix.height + 4 + 16 + 2*overflowPages(MaxKeyBytes)
+	return 4*db.ix.Height() + 4 + 16 + 2*btree.OverflowPages(MaxKeyBytes)
 }
 
 // endInside ends the section of a commit.
 func (db *DB) endInside() {
 	if s := db.inside; s != nil {
 		db.inside = nil
-		s.endInside()
+		s.LeaveInside()
 	}
 }
 
-// place gives every entry its slot, and its runs. It takes nothing on failure.
+// place gives every entry its slot, and its runs. It takes nothing on failure. What
+// is kept for those who give back may have no slab for each class: then the largest
+// records come first, and those below them find what is left of larger slots.
 func (db *DB) place(es []entry, urgent bool) error {
-	multi := records(es) > 1 || db.grouped()
-	for i := range es {
-		if es[i].covered {
-			continue
+	err := db.placeInOrder(es, nil, urgent)
+	if urgent && len(es) > 1 && full(err) {
+		order := make([]int, len(es))
+		for i := range order {
+			order[i] = i
 		}
-		if err := db.placeOne(&es[i], multi, urgent); err != nil {
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(es[b].bodyBytes(), es[a].bodyBytes()) })
+		err = db.placeInOrder(es, order, urgent)
+	}
+	return err
+}
+
+// placeInOrder places the entries in an order; nil: as they come.
+func (db *DB) placeInOrder(es []entry, order []int, urgent bool) error {
+	multi := len(es) > 1 || db.grouped()
+	at := func(i int) *entry {
+		if order == nil {
+			return &es[i]
+		}
+		return &es[order[i]]
+	}
+	for i := range es {
+		if err := db.placeOne(at(i), multi, urgent); err != nil {
 			for j := range i {
-				if !es[j].covered {
-					db.unplace(&es[j])
-				}
+				db.unplace(at(j))
 			}
 			return err
 		}
@@ -301,60 +385,49 @@ func (db *DB) place(es []entry, urgent bool) error {
 
 func (db *DB) placeOne(e *entry, multi, urgent bool) error {
 	if e.spill {
-		if err := db.placeRuns(e); err != nil {
+		if err := db.placeRuns(e, urgent); err != nil {
 			return err
 		}
-		e.rec = headerBytes(e.flags(multi)) + len(e.list)
+	}
+	for {
+		err := db.placeRecord(e, multi, urgent)
+		if errors.Is(err, ErrFull) && e.spill && !urgent && db.listElsewhere(e) {
+			continue // a list that is shorter may find a slot
+		}
+		if err != nil {
+			db.freeRuns(e)
+		}
+		return err
+	}
+}
+
+// placeRecord takes the slot of a record whose runs are placed.
+func (db *DB) placeRecord(e *entry, multi, urgent bool) (err error) {
+	e.rec = record.HeaderLen(e.flags(multi))
+	if e.spill {
+		e.rec += e.listBody()
 	} else {
-		e.rec = headerBytes(e.flags(multi)) + len(e.image) - maxRecHeader
+		e.rec += len(e.image) - record.MaxHeaderBytes
 	}
 	class, ok := db.r.ClassFor(e.rec)
 	if !ok {
 		return fmt.Errorf("nvkv: record of %d bytes has no class", e.rec)
 	}
-	off, err := db.r.AllocRecord(class, urgent)
-	if err != nil {
-		for _, x := range e.extents {
-			db.r.FreeRun(x)
-		}
-		e.extents = nil
-		return err
-	}
-	e.off = off
-	return nil
-}
-
-// placeRuns allocates runs for the value, and for the key where it is too long
-// to stand beside the run list.
-func (db *DB) placeRuns(e *entry) error {
-	inline := e.key
-	if e.bare = len(inline) > db.r.LargestSlot()/4; e.bare {
-		inline = nil
-	}
-	body := e.inRuns()
-	most := (db.r.LargestSlot() - maxRecHeader - len(inline) - runListHeader) / runEntryBytes
-	list, err := db.r.AllocRuns(int64(len(body)), most)
-	if err != nil {
-		return err
-	}
-	e.extents = list
-	e.list = appendExtents(append([]byte(nil), inline...), bodySum(body), list)
-	return nil
+	e.off, err = db.r.AllocRecord(class, urgent)
+	return err
 }
 
 func (db *DB) unplace(e *entry) {
-	db.r.Free(e.off)
-	for _, x := range e.extents {
-		db.r.FreeRun(x)
-	}
+	db.account(db.r.Return(e.off))
+	db.freeRuns(e)
 }
 
 // store writes the records, and the marks of their slabs (R5), unfenced.
 func (db *DB) store(es []entry) error {
-	if db.counter == maxCounter {
-		return fmt.Errorf("nvkv: run %d has used up its numbers", db.run)
+	if db.counter == record.MaxCounter {
+		return fmt.Errorf("nvkv: run %d has used up its %d numbers", db.run, uint64(record.MaxCounter))
 	}
-	ordinal, count := 0, records(es)
+	ordinal, count := 0, len(es)
 	if db.grouped() {
 		ordinal, count = int(db.group.records), 0
 	}
@@ -363,9 +436,6 @@ func (db *DB) store(es []entry) error {
 	}
 	for i := range es {
 		e := &es[i]
-		if e.covered {
-			continue
-		}
 		if e.spill {
 			if err := db.storeRuns(e); err != nil {
 				return err
@@ -384,28 +454,16 @@ func (db *DB) storeOne(e *entry, ordinal, count int) error {
 		return err
 	}
 	flags := e.flags(count != 1)
-	h := headerBytes(flags)
-	img := e.image[maxRecHeader-h:]
+	h := record.HeaderLen(flags)
+	img, sum := e.image[record.MaxHeaderBytes-h:], e.sum
 	if e.spill {
 		img = append(make([]byte, h, h+len(e.list)), e.list...)
-		e.sum = bodySum(e.list)
+		sum = record.BodySum(e.list)
 	}
-	le := binary.LittleEndian
-	le.PutUint64(img[recNumber:], uint64(makeNumber(db.run, db.counter)))
-	le.PutUint32(img[recValLen:], uint32(len(e.value())))
-	le.PutUint16(img[recKeyLen:], uint16(len(e.key)))
-	img[recKind], img[recFlags] = e.kind, flags
-	o := recHeader
-	if count != 1 {
-		le.PutUint32(img[o:], uint32(ordinal))
-		le.PutUint32(img[o+4:], uint32(count))
-		o += recMultiBytes
-	}
-	if e.expiry != 0 {
-		le.PutUint64(img[o:], uint64(e.expiry))
-	}
+	rec := record.Record{Number: record.MakeNumber(db.run, db.counter), Kind: e.kind, Flags: flags, Ordinal: uint32(ordinal), Count: uint32(count), Expiry: e.expiry, KeyLen: len(e.key), ValLen: len(e.value())}
+	rec.PutHeader(img)
 	carve, _, _ := db.r.Carve(e.off, alloc.KindRecord)
-	le.PutUint32(img[recSum:], recordSum(db.seed, e.sum, img[:h], carve, e.off))
+	rec.Seal(img, sum, db.seed, carve, e.off)
 	return db.m.Write(e.off, padded(img))
 }
 
@@ -423,30 +481,16 @@ func padded(img []byte) []byte {
 	return out
 }
 
-// storeRuns writes a spilled body. It is part of the transaction: the run list
-// carries its checksum, and one fence covers both.
-func (db *DB) storeRuns(e *entry) error {
-	body := e.inRuns()
-	for _, x := range e.extents {
-		n := min(int64(len(body)), x.Bytes)
-		if err := db.m.Write(x.Off, body[:n]); err != nil {
-			return err
-		}
-		body = body[n:]
-	}
-	return nil
-}
-
 // publishOne shows a single record. The tree has not changed since db.way was
 // found; the epoch may have, and every change looks at it.
 func (db *DB) publishOne(e *entry) error {
-	db.publish.Lock()
-	defer db.publish.Unlock()
-	if err := db.apply(e, &db.way); err != nil {
-		return err
-	}
-	db.published()
-	return nil
+	return db.change(func() error {
+		if err := db.apply(e, &db.way); err != nil {
+			return err
+		}
+		db.published(1)
+		return nil
+	})
 }
 
 // defaultPrivateFrom is how many records are shown by a root swap. Fewer are
@@ -455,84 +499,93 @@ func (db *DB) publishOne(e *entry) error {
 // one of them; the bound was chosen by that, not by a measurement of its own.
 const defaultPrivateFrom = 1024
 
-func (db *DB) publishAll(es []entry, private bool, frames int) error {
-	db.publish.Lock()
-	defer db.publish.Unlock()
-	if private {
-		db.ix.beginPrivate()
-	} else {
-		db.showing.Add(1)
-	}
-	var err error
-	for i := range es {
-		if private {
-			if err = db.roomFor(frames); err != nil {
-				break
-			}
+// shownAtOnce says whether es are shown by a root swap: where they are many, or pages
+// leave as a whole.
+func (db *DB) shownAtOnce(es []entry) bool {
+	n := len(es)
+	for i := range es[:rangesOf(es)] {
+		if es[i].cut.Whole() {
+			return true
 		}
-		if es[i].kind == kindRange {
-			if c := es[i].cut; c != nil {
-				if err = db.cut(c); err != nil {
-					break
-				}
-			}
-			db.bury(&es[i])
-			continue
-		}
-		if err = db.ix.find(es[i].key, &db.way); err != nil {
-			break
-		}
-		if err = db.apply(&es[i], &db.way); err != nil {
-			break
-		}
+		n += es[i].cut.Single()
 	}
-	switch {
-	case !private:
-		db.showing.Add(1)
-	case err == nil:
-		db.ix.publishPrivate()
-	}
-	if err == nil {
-		db.published()
-	}
-	return err
+	return n >= db.opt.privateFrom
 }
 
-// published ends a publication: what left the tree may be freed now.
-func (db *DB) published() {
-	db.visible = makeNumber(db.run, db.counter)
-	db.dirtySince = true
+func (db *DB) publishAll(es []entry, private bool) error {
+	if private {
+		return db.publishBeside(es)
+	}
+	return db.change(func() error {
+		db.showing.Add(1)
+		n := len(es)
+		for i := range es {
+			if err := db.publishEntry(&es[i]); err != nil {
+				return err
+			}
+			if es[i].kind == record.KindRange {
+				n += es[i].cut.Single()
+			}
+		}
+		db.showing.Add(1)
+		db.published(n)
+		return nil
+	})
+}
+
+// publishEntry shows an entry in the tree. Of a range these are the keys that do not
+// leave with whole pages.
+func (db *DB) publishEntry(e *entry) error {
+	if e.kind == record.KindRange {
+		db.bury(e)
+		return db.cutRest(e.cut)
+	}
+	if err := db.ix.Find(e.key, &db.way); err != nil {
+		return err
+	}
+	return db.apply(e, &db.way)
+}
+
+// published ends a publication of n entries: what left the tree may be freed now.
+func (db *DB) published(n int) {
+	db.nowVisible()
 	for _, x := range db.replacedRecords {
-		db.supersede(x)
+		db.supersede(x, db.holders.newest)
 	}
 	db.replacedRecords = db.replacedRecords[:0]
-	db.reclaim()
+	db.reclaimBeside(n)
+}
+
+func (db *DB) nowVisible() {
+	db.visible = record.MakeNumber(db.run, db.counter)
+	db.dirtySince = true
 }
 
 // apply changes the index by one entry.
-func (db *DB) apply(e *entry, p *path) error {
-	if e.kind == kindDelete {
-		old, err := db.ix.remove(p)
+func (db *DB) apply(e *entry, p *btree.Path) error {
+	if e.kind == record.KindDelete {
+		if !p.Found() { // it was there when the commit began
+			return db.ix.Misplaced(p)
+		}
+		old, err := db.ix.Remove(p)
 		if err != nil {
 			return err
 		}
 		db.keys--
-		if !e.covered {
-			db.bury(e)
-		}
+		db.bury(e)
 		db.replacedRecords = append(db.replacedRecords, old)
 		return nil
 	}
-	db.r.SetLive(e.off)
+	db.account(db.r.SetLive(e.off))
 	for _, x := range e.extents {
-		db.r.SetLiveRun(x)
+		db.account(db.r.SetLiveRun(x))
 	}
 	db.sweep.expires(e.key, e.expiry)
-	if !p.found {
+	if !p.Found() {
 		db.keys++
-		return db.ix.insert(e.key, e.ref(), p)
+		return db.ix.Insert(e.key, e.ref(), p)
 	}
-	old, err := db.ix.update(p, e.ref())
+	old, err := db.ix.Update(p, e.ref())
 	if err == nil {
 		db.replacedRecords = append(db.replacedRecords, old)
 	}
@@ -565,23 +618,23 @@ func (db *DB) count(es []entry) {
 		case e.moved:
 			db.evac.records++
 			db.evac.bytes += uint64(n)
-		case e.covered:
-			c.deletes++
-		case e.kind == kindRange:
-			if e.cut != nil {
-				c.deletes += uint64(e.cut.keys)
-			}
-			c.userBytes += uint64(len(e.image) - maxRecHeader)
-		case e.kind == kindDelete:
+		case e.kind == record.KindRange:
+			c.deletes += uint64(e.cut.Keys())
+			c.userBytes += uint64(e.bodyBytes())
+		case e.kind == record.KindDelete:
 			c.deletes++
 			c.userBytes += uint64(len(e.key))
 		default:
 			c.puts++
-			c.userBytes += uint64(len(e.image) - maxRecHeader)
+			c.userBytes += uint64(e.bodyBytes())
 		}
 	}
 	if db.evac.wake != nil {
 		db.noteWaste()
+	}
+	if db.counter >= db.opt.renewAt && db.run < record.MaxRun {
+		db.behind.Store(true) // until a freeze has begun the next run
+		return
 	}
 	if db.sinceCheckpoint >= db.opt.CheckpointBytes {
 		db.wakeCheckpointer()

@@ -3,6 +3,8 @@ package kv
 import (
 	"context"
 	"errors"
+
+	"nvkv/nvmap"
 )
 
 // Compact evacuates sparse slabs and gives space back, at once and at full
@@ -20,10 +22,10 @@ func (db *DB) Compact(ctx context.Context) error {
 		return err
 	}
 	defer s.leave()
-	if err := db.mayWait(); err != nil {
+	if err := db.writable(); err != nil {
 		return err
 	}
-	err = db.compact(ctx)
+	err = db.compact(orBackground(ctx))
 	if errors.Is(err, errResting) {
 		return db.writable() // it was closed, or failed, meanwhile
 	}
@@ -41,8 +43,8 @@ func (db *DB) compact(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	told := newProgress("compact", keys, db.opt.Progress)
-	err = w.walk(ctx, &pace{}, told)
+	told := newProgress("compact", keys, db.reporter())
+	err = w.walk(ctx, &pace{beside: true}, told)
 	if errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
 		err = nil // no room to put more in order
 	}
@@ -52,7 +54,7 @@ func (db *DB) compact(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := db.tidy(ctx, &pace{}, neverEnough); err != nil {
+	if err := db.tidy(ctx, &pace{beside: true}, neverEnough); err != nil {
 		return err
 	}
 	err = db.clearTail(ctx)
@@ -74,7 +76,7 @@ func (db *DB) clearTail(ctx context.Context) error {
 	if err != nil || !any {
 		return err
 	}
-	err = w.walk(ctx, &pace{}, nil)
+	err = w.walk(ctx, &pace{beside: true}, nil)
 	if errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
 		err = nil
 	}
@@ -94,33 +96,80 @@ func (db *DB) clearTail(ctx context.Context) error {
 // again: enough for a few, and few enough not to keep the caller waiting.
 const squeezeSlabs = 8
 
-// squeeze makes room in a full store: what has expired and what deletes left
-// goes, then sparse slabs are emptied into each other until there are some free.
-func (db *DB) squeeze(ctx context.Context) error {
+// roomWanted is what a commit takes of a full store.
+type roomWanted struct {
+	slots int64 // bytes
+	runs  int64 // bytes, in whole pages
+}
+
+func wantedBy(es []entry) (w roomWanted) {
+	for i := range es {
+		if e := &es[i]; e.spill {
+			w.runs += (e.runBytes() + nvmap.PageBytes - 1) &^ (nvmap.PageBytes - 1)
+		} else {
+			w.slots += int64(len(e.image))
+		}
+	}
+	return w
+}
+
+// squeeze makes room in a full store for what a commit wants: what has expired and
+// what deletes left goes, then sparse slabs are emptied into each other until there
+// is room, and where those do not do, slabs of which less than a quarter is free.
+func (db *DB) squeeze(ctx context.Context, p *pace, w roomWanted) error {
 	if err := db.makeRoom(ctx); err != nil {
 		return err
 	}
-	enough := func() bool { return db.r.Unreserved() >= squeezeSlabs }
-	for range squeezeRounds {
-		_, err := db.emptyRecordSlabs(ctx, &pace{}, squeezeSlots, enough)
-		full := errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed)
-		if err != nil && !full {
+	slabs := squeezeSlabs + int(w.slots/int64(db.r.SlabBytes()))
+	enough := func() bool { return db.r.Unreserved() >= slabs && db.r.RoomForRuns() >= w.slots+w.runs }
+	// In relaxed mode what has expired waited for a group to end, and then for a
+	// checkpoint frozen later.
+	if db.asked(func() bool { return len(db.tombs) > 0 && !enough() }) {
+		if err := db.checkpoint(ctx); err != nil {
 			return err
 		}
-		index, err := db.squeezeIndex(ctx, enough)
+	}
+	err := db.emptySlabs(ctx, p, enough)
+	if err == nil && w.slots+w.runs > int64(squeezeSlabs*db.r.SlabBytes()) && !db.asked(enough) {
+		defer db.asked(func() bool { db.r.SetThrifty(false); return true })
+		if db.asked(func() bool { db.r.SetThrifty(true); return true }) {
+			err = db.emptySlabs(ctx, p, enough)
+		}
+	}
+	if e := db.withTurn(func() error { db.r.ReleaseVictims(); return nil }); err == nil {
+		err = e
+	}
+	return err
+}
+
+// emptySlabs empties slabs until it is enough or nothing is gained any more.
+func (db *DB) emptySlabs(ctx context.Context, p *pace, enough func() bool) error {
+	room := func() (n int64) {
+		_ = db.withTurn(func() error { n = db.r.RoomForRuns(); return nil })
+		return n
+	}
+	for round, before := 0, room(); ; round++ {
+		_, err := db.emptyRecordSlabs(ctx, p, squeezeSlots, enough)
+		if err != nil && !full(err) {
+			return err
+		}
+		wasFull := err != nil
+		index, err := db.squeezeIndex(ctx, p, enough)
 		if err != nil {
 			return err
 		}
-		if full || index { // old pages are free after the next checkpoint
-			if err := db.checkpoint(ctx); err != nil {
-				return err
-			}
+		if !wasFull && !index {
+			return nil
 		}
-		if !full {
-			break
+		if err := db.checkpoint(ctx); err != nil { // old pages are free after it
+			return err
 		}
+		now := room()
+		if !wasFull || round >= squeezeRounds && now <= before {
+			return nil
+		}
+		before = now
 	}
-	return db.withTurn(func() error { db.r.ReleaseVictims(); return nil })
 }
 
 // squeezeSlots is how many slots are emptied at a time in a full store: each may
@@ -132,12 +181,12 @@ const squeezeSlots = 8
 const squeezeRounds = 4
 
 // squeezeIndex empties index slabs where record slabs were not enough.
-func (db *DB) squeezeIndex(ctx context.Context, enough func() bool) (moved bool, err error) {
+func (db *DB) squeezeIndex(ctx context.Context, p *pace, enough func() bool) (moved bool, err error) {
 	done := false
 	if err := db.withTurn(func() error { done = enough(); return nil }); err != nil || done {
 		return false, err
 	}
-	moved, err = db.emptyIndexSlabs(ctx, &pace{}, 2*int64(db.r.SlabBytes()))
+	moved, err = db.emptyIndexSlabs(ctx, p, 2*int64(db.r.SlabBytes()))
 	if errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
 		err = nil
 	}

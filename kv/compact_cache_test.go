@@ -7,12 +7,15 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"nvkv/internal/effort"
 )
 
 // TestCompactInSmallCache: moving records needs frames, and making room for them
 // waits for all who look at pages: Compact must not be one of those while it
 // waits.
 func TestCompactInSmallCache(t *testing.T) {
+	t.Parallel()
 	if raceBuild {
 		t.Skip("a store larger than its cache")
 	}
@@ -34,7 +37,7 @@ func TestCompactInSmallCache(t *testing.T) {
 	select {
 	case err := <-done:
 		must(t, err)
-	case <-time.After(time.Minute):
+	case <-time.After(effort.Hang):
 		t.Fatal("Compact waits for itself")
 	}
 	if most := db.m.Stats().Frames; most > MinCacheBytes/4096 {

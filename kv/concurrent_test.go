@@ -15,6 +15,7 @@ import (
 
 	"github.com/anishathalye/porcupine"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
@@ -67,6 +68,7 @@ var linearModel = porcupine.Model{
 // histories must be explained by some order in which each call takes effect at
 // one instant: transactions that only had snapshots to read from would not be.
 func TestLinearizable(t *testing.T) {
+	t.Parallel()
 	small := func(change func(*Options)) *Options {
 		o := &Options{SlabBytes: 4096, CheckpointBytes: 16 << 10}
 		change(o)
@@ -328,6 +330,7 @@ func linearValue(b []byte, err error) (uint64, error) {
 // checkpoints. A reader never sees a number and then, in a key that the same
 // batch set, an earlier one; a snapshot sees one number only.
 func TestTrace26_BatchesAtOneInstant(t *testing.T) {
+	t.Parallel()
 	for _, keys := range []int{4, 200} { // shown one by one, and by a root swap
 		t.Run(fmt.Sprint("keys=", keys), func(t *testing.T) { batchesAtOneInstant(t, keys) })
 	}
@@ -413,8 +416,8 @@ func batchesAtOneInstant(t *testing.T, keys int) {
 		return errors.Join(err, wrong)
 	})
 	run("checkpoints", func(*rand.Rand) error { return db.Checkpoint(context.Background()) })
-	end := time.Now().Add(time.Second)
-	for n := uint64(2); time.Now().Before(end) && !t.Failed(); n++ {
+	batches := uint64(effort.Pick(10_000, 20_000, 200_000, 200_000) / (40 + keys))
+	for n := uint64(2); (n < batches || reads.Load() < 20 || snapshots.Load() < 2) && !t.Failed(); n++ {
 		if err := write(n); err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
@@ -151,6 +152,7 @@ func openImage(t testing.TB, image []byte) (*DB, error) {
 // TestTruncated cuts a store at every page.
 func TestTruncated(t *testing.T) {
 	skipInRace(t)
+	t.Parallel()
 	for _, closed := range []bool{true, false} {
 		image, m, _ := smallStore(t, closed)
 		refused := 0
@@ -308,9 +310,10 @@ func TestR14_ReadOnlyWritesNothing(t *testing.T) {
 
 // TestLimits stores the smallest and the largest, and finds them again.
 func TestLimits(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(testDir(t), "s")
 	db := openTest(t, path, nil)
-	big := make([]byte, 64<<20)
+	big := make([]byte, effort.Pick(8<<20, 8<<20, 64<<20, 64<<20))
 	for i := range big {
 		big[i] = byte(i * i >> 8)
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 	"nvkv/nvmap/crashtest"
 )
@@ -291,17 +292,20 @@ func (c *crasher) change() change {
 	return change{key: k, value: &v}
 }
 
-// withRange is changes with a deleted range among them, some of which are undone.
-func (c *crasher) withRange(n int) []change {
+// withRanges is changes with deleted ranges among them, some of which are undone.
+func (c *crasher) withRanges(n int) []change {
 	out := c.changes(n)
-	from, to := c.key(), c.key()
-	if from > to {
-		from, to = to, from
+	for range 1 + c.rng.IntN(2) {
+		from, to := c.key(), c.key()
+		if from > to {
+			from, to = to, from
+		}
+		if c.rng.IntN(8) == 0 {
+			from = wide("a" + strings.Repeat("range", 300)) // in runs
+		}
+		out = slices.Insert(out, c.rng.IntN(len(out)+1), change{key: from, upTo: &to})
 	}
-	if c.rng.IntN(8) == 0 {
-		from = wide("a" + strings.Repeat("range", 300)) // in runs
-	}
-	return slices.Insert(out, c.rng.IntN(n+1), change{key: from, upTo: &to})
+	return out
 }
 
 func (c *crasher) changes(n int) []change {
@@ -320,7 +324,7 @@ func (s *session) step() error {
 	case r < 72:
 		err = s.write(s.c.changes(2+s.c.rng.IntN(4)), false)
 	case r < 78:
-		err = s.write(s.c.withRange(s.c.rng.IntN(4)), false)
+		err = s.write(s.c.withRanges(s.c.rng.IntN(4)), false)
 	case r < 88:
 		err = s.write(s.c.changes(2+s.c.rng.IntN(3)), true)
 	case r < 90 && s.relaxed():
@@ -336,7 +340,7 @@ func (s *session) step() error {
 		s.m.Log("checkpoint")
 		// A writer comes between freeze and flip; one that finds the store full would
 		// wait for the checkpoint that waits for it.
-		if s.c.limit == 0 && s.c.rng.IntN(2) == 0 {
+		if s.c.limit == 0 && s.c.opt.renewAt == 0 && s.c.rng.IntN(2) == 0 {
 			s.meanwhile(func() error { return s.write(s.c.changes(1+s.c.rng.IntN(3)), false) })
 		}
 		err = firstErr(err, guarded(func() error { return s.db.Checkpoint(context.Background()) }))
@@ -490,13 +494,15 @@ func commitCallers(db *DB, callers [][]change) error {
 	ops := make([]*op, len(callers))
 	for i, changes := range callers {
 		o := &op{wake: make(chan struct{}, 1)}
-		es, err := batchOf(changes).entries(nil)
+		es, err := batchOf(changes).entries(nil, time.Now().UnixNano())
 		if err != nil {
 			return err
 		}
 		o.entries = es
 		for j := range o.entries {
-			db.prepare(&o.entries[j])
+			if err := db.prepare(&o.entries[j]); err != nil {
+				return err
+			}
 		}
 		ops[i] = o
 	}
@@ -745,10 +751,7 @@ func sayTally() {
 // leastStates returns how many crash states a whole run of all tests goes through at
 // least.
 func leastStates() int {
-	if os.Getenv("NVKV_CRASH") == "long" {
-		return 1_000_000
-	}
-	return 50_000
+	return effort.Pick(0, 7_000, 50_000, 1_000_000)
 }
 
 // tooFewStates says why a run that was to be whole, without a filter, is not.
@@ -789,29 +792,22 @@ func crashSeeds(t *testing.T, n uint64) (seeds []uint64) {
 	return seeds
 }
 
-// TestCrashAtEveryFence is the suite in its default size: a thousand random
-// operations, every fence of which is crashed at. NVKV_CRASH=long runs it over
-// many seeds and with many more images: hours, and -timeout 0.
+// TestCrashAtEveryFence is the suite itself: random operations, every fence of
+// which is crashed at. The long form runs it over many seeds and with many more
+// images: hours, and -timeout 0.
 func TestCrashAtEveryFence(t *testing.T) {
 	skipInRace(t)
-	seeds, operations := uint64(4), 250
-	long := os.Getenv("NVKV_CRASH") == "long"
-	if testing.Short() {
-		operations = 60
-	}
-	if long {
-		seeds, operations = 54, 400
-	}
-	for _, seed := range crashSeeds(t, seeds) {
+	operations := effort.Pick(25, 25, 250, 400)
+	for _, seed := range crashSeeds(t, effort.Pick[uint64](4, 4, 4, 54)) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			c := newCrasher(seed)
-			c.quiet = seed%2 == 1
+			c.quiet, c.opt.listLevels = seed%2 == 1, int(seed%3)
 			if seed%4 == 2 { // slabs are read beside what is done
 				c.opt.lateFrom = 1
 			}
 			c.ops[0] = operations
-			if long {
+			if effort.Now() == effort.Long {
 				c.images = []int{12, 3, 2}
 			}
 			err := runCrashes(c)
@@ -827,6 +823,7 @@ func TestCrashAtEveryFence(t *testing.T) {
 // what is left opens as an empty store.
 func TestTrace15_CrashCreation(t *testing.T) {
 	skipInRace(t)
+	t.Parallel()
 	c := newCrasher(1)
 	c.images, c.ops, c.between, c.chain = []int{40, 3, 1}, []int{0, 2, 2}, 1, 60
 	err := runCrashes(c)

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
 	"nvkv/nvmap"
 )
 
@@ -120,6 +123,7 @@ func cutBounds(rng *rand.Rand, n int, key func(int) string) (start, end []byte) 
 // TestCutBesideReaders: snapshots see what was there, point reads see it until the
 // range is gone, and what is put into the range afterwards stays.
 func TestCutBesideReaders(t *testing.T) {
+	t.Parallel()
 	db := openTest(t, testDir(t)+"/s", &Options{EvacuateBytes: -1})
 	const n = 5000
 	key := func(i int) []byte { return fmt.Appendf(nil, "%06d", i) }
@@ -199,9 +203,9 @@ func TestI30_CutPagesChange(t *testing.T) {
 	key := func(i int) []byte { return fmt.Appendf(nil, "%06d", i) }
 	inBatches(t, db, n, func(b *Batch, i int) { b.Put(key(i), nil) })
 	shown := db.showing.Load()
-	hits := make([]hit, n)
+	hits := make([]btree.Hit, n)
 	for i := range hits {
-		if res := db.ix.lookup(key(i), &hits[i]); res != hitFound {
+		if res := db.ix.Lookup(key(i), &hits[i]); res != btree.Found {
 			t.Fatalf("key %d: %v", i, res)
 		}
 	}
@@ -223,8 +227,9 @@ func TestR10_FreezeDismantles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	db.stopCheckpointer() // which would dismantle
 	m := model{}
-	const n = 4 * reclaimMost
+	const n = 16 * reclaimMost
 	inBatches(t, db, n, func(b *Batch, i int) {
 		k := fmt.Sprintf("%06d", i)
 		b.Put([]byte(k), []byte(k))
@@ -258,4 +263,48 @@ func TestR10_FreezeDismantles(t *testing.T) {
 	if err := firstErr(after.Close(), db.Close()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestCommitsFreeLittle: what a large range left is not freed by the next who commit
+// something, but a little by each of them, and by the background where there is one.
+func TestCommitsFreeLittle(t *testing.T) {
+	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{EvacuateBytes: -1, CheckpointBytes: 1 << 40})
+	key := func(i int) []byte { return fmt.Appendf(nil, "%08d", i) }
+	fill := func(n int) {
+		inBatches(t, db, n, func(b *Batch, i int) { b.Put(key(i), make([]byte, 40)) })
+	}
+	rest := func() bool {
+		defer db.standstill()()
+		db.publish.Lock()
+		defer db.publish.Unlock()
+		return db.holders.pending()
+	}
+	fill(20 * reclaimMost)
+	if err := db.DeleteRange(nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	for rest() { // in the background
+		time.Sleep(time.Millisecond)
+	}
+	db.stopCheckpointer()
+	fill(20 * reclaimMost)
+	slot := db.r.UsedIn(alloc.KindRecord) / (20 * reclaimMost)
+	if err := db.DeleteRange(nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	left := func() int64 { return db.r.UsedIn(alloc.KindRecord) / slot }
+	puts := 0
+	for ; rest(); puts++ {
+		before := left()
+		if err := db.Put(key(puts), make([]byte, 40)); err != nil {
+			t.Fatal(err)
+		}
+		if freed := before - left(); freed > reclaimLeast+2 {
+			t.Fatalf("put %d freed %d records", puts, freed)
+		}
+	}
+	if want := 15 * reclaimMost / (reclaimLeast + 2); puts < want {
+		t.Errorf("%d puts freed all, fewer than %d", puts, want)
+	}
+	mustCheck(t, db)
 }

@@ -1,51 +1,62 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
 // DB is an open store. It is safe for concurrent use.
 //
-// Lock order: checkpointing, turn, publish. Point reads take none of them.
+// Lock order, from the outside in: closing, an open writable Tx, writing.mu,
+// checkpoints.mu, the turn, races, publish, backing; docs/design.md says who waits
+// for what in each. txs.mu and turn.mu are innermost. Point reads take none of them, and
+// callbacks are called with none held.
 type DB struct {
 	opt  Options
 	path string
 	m    *nvmap.Map
 	r    *alloc.Region // under the turn; Describe is free
 	seed uint64
-	ix   index // changed under the turn and publish
+	ix   btree.Index // changed under the turn and publish
 
 	turn    turn
-	publish sync.Mutex    // guards what becomes visible: the index, holders, visible, keys
+	publish sync.Mutex    // guards what becomes visible: the index, holders, visible, keys; not what is built beside
 	showing atomic.Uint64 // odd while several records become visible one by one
 
 	// Under the turn.
 	run             uint32
 	counter         uint64
-	way             path  // where the commit under way leads
-	tombs           []ref // tombstones since the last freeze, and slots held by I5
-	replacedRecords []ref
+	way             btree.Path  // where the commit under way leads
+	tombs           []btree.Ref // tombstones since the last freeze, and slots held by I5
+	replacedRecords []btree.Ref
+	beside          building
 	groupEntries    []entry
-	sinceCheckpoint int64  // bytes of records written since the last freeze
-	frozenLast      number // newest transaction that a checkpoint may contain
+	sinceCheckpoint int64         // bytes of records written since the last freeze
+	frozenLast      record.Number // newest transaction that a checkpoint may contain
 	counts          counts
 	sweep           sweep
 	group           group
+	needed          needed
 	ending          bool // nothing is written any more: Close takes the last checkpoint
 
 	// Under publish.
 	holders    holders
-	visible    number // newest transaction that readers see
-	dirtySince bool   // something was published since the epoch began
+	visible    record.Number // newest transaction that readers see
+	dirtySince bool          // something was published since the epoch began
 	keys       int64
+	space      Space // when it was counted last
 
 	checkpoints checkpoints
 	behind      atomic.Bool             // writers wait for a checkpoint
@@ -57,19 +68,22 @@ type DB struct {
 	flippedInterval atomic.Uint64
 
 	failure   atomic.Pointer[error]
-	closed    atomic.Bool
+	torn      atomic.Bool // what is published is neither the state before a commit nor the one after it
+	closed    closedFlag
+	called    callbacks // those that Close would wait for
+	logging   callbacks // of them, those of Options.Logger
 	closing   sync.Mutex
 	done      bool // closing is through; guarded by closing
-	pages     sections
-	calls     stripes
-	inside    *stripe // section of whoever holds the turn; guarded by it
+	pages     btree.Sections
+	calls     btree.Stripes
+	inside    *btree.Section // section of whoever holds the turn; guarded by it
 	evictor   evictor
 	backing   sync.Mutex   // held while index pages are written back: no two writes of one meet. Taken after publish
 	early     int64        // pages and blocks written before their checkpoint; under the turn
 	dirtyLeft atomic.Int64 // frames that the last checkpoint left dirty
 	txs       txs
 
-	raceLock // in race builds, readers and the writer exclude each other
+	races btree.RaceLock // in race builds, readers and the writer exclude each other
 }
 
 // Open opens the store at path and creates it if there is none. One process
@@ -86,11 +100,16 @@ func Open(path string, opts *Options) (*DB, error) {
 	if path == "" && o.Device != "mem" {
 		return nil, errors.New("nvkv: open: the path is empty")
 	}
-	dev, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Kind: o.Device, ReadOnly: o.ReadOnly, Create: !o.ReadOnly, MaxBytes: o.MaxBytes})
+	_, err := os.Stat(path)
+	absent := errors.Is(err, os.ErrNotExist)
+	dev, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Kind: o.Device, ReadOnly: o.ReadOnly, Create: !o.ReadOnly, FileMode: o.FileMode, LockTimeout: o.LockTimeout, MaxBytes: o.MaxBytes})
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, err // it names the path
 	}
-	db, err := OpenDevice(dev, opts)
+	if absent {
+		o.inVain = func() { removeEmpty(path) }
+	}
+	db, err := OpenDevice(dev, &o)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
@@ -98,19 +117,28 @@ func Open(path string, opts *Options) (*DB, error) {
 	return db, nil
 }
 
+// removeEmpty removes a file in which no store could be made, as where the medium
+// is full. Its lock is held.
+func removeEmpty(path string) {
+	if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() && fi.Size() == 0 {
+		os.Remove(path) // what kept the store from being made is said
+	}
+}
+
 // OpenDevice is Open on a device of the caller's: one wrapped for a test, or of
 // a kind of its own. The store owns the device from here, also on failure.
 func OpenDevice(dev nvmap.Device, opts *Options) (*DB, error) {
+	if dev == nil {
+		return nil, errNil
+	}
 	o := opts.withDefaults()
 	if err := o.validate(); err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
 	db := &DB{opt: o, evictor: newEvictor(), holders: holders{broken: o.broken}}
-	for _, set := range []*stripes{&db.pages.in[0], &db.pages.in[1]} {
-		for i := range set {
-			set[i].of(&db.raceLock)
-		}
-	}
+	db.opt.Logger = slog.New(logHandler{o.Logger.Handler(), db})
+	db.closed.Store(false)
+	db.pages.Guard(&db.races)
 	mo, err := db.mapOptions()
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
@@ -126,6 +154,9 @@ func OpenDevice(dev nvmap.Device, opts *Options) (*DB, error) {
 	}
 	if err != nil {
 		db.stopCheckpointer()
+		if db.opt.inVain != nil {
+			db.opt.inVain()
+		}
 		return nil, errors.Join(err, m.Close())
 	}
 	return db, nil
@@ -176,16 +207,20 @@ func (db *DB) open() (err error) {
 	}
 	db.r.SetReadOnly(db.opt.ReadOnly)
 	db.seed = db.r.ID().Seed()
-	db.ix = index{
-		m: db.m, r: db.r, sections: &db.pages, mapped: db.m.Device().Mapping() != nil,
-		retire: db.retirePage, room: db.readRoom, inPlace: db.off(ruleI4),
-	}
+	db.ix.Init(db.m, db.r, btree.Options{
+		Sections: &db.pages, Room: db.readRoom, Account: db.account, InPlace: db.off(ruleI4),
+		Retire: func(o nvmap.Off, birth uint64) { db.retirePage(o, birth, db.holders.newest) },
+	})
 	if err := db.recover(); err != nil {
 		return err
 	}
 	db.recovered.took = time.Since(began)
 	return nil
 }
+
+// lockReaders keeps readers away in race builds.
+func (db *DB) lockReaders()   { db.races.LockReaders() }
+func (db *DB) unlockReaders() { db.races.UnlockReaders() }
 
 // start begins what goes on in the background.
 func (db *DB) start() {
@@ -196,17 +231,25 @@ func (db *DB) start() {
 	}
 }
 
-func (db *DB) retirePage(o nvmap.Off, birth uint64) {
-	db.r.ClearLive(o)
-	db.holders.retirePage(o, birth)
+// retirePage frees a page or block that left the tree when nobody sees it; newest is
+// the newest holder that may.
+func (db *DB) retirePage(o nvmap.Off, birth uint64, newest *holder) {
+	db.account(db.r.ClearLive(o))
+	db.holders.deadPage(newest, deadPage{o, birth, db.slotBytes(o)})
 }
+
+// closedFlag is set in a DB that is closed, or was never opened.
+type closedFlag struct{ opened atomic.Bool }
+
+func (f *closedFlag) Load() bool        { return !f.opened.Load() }
+func (f *closedFlag) Store(closed bool) { f.opened.Store(!closed) }
 
 // enter begins a section, in which index pages may be read; the caller calls
 // leave when it is through.
-func (db *DB) enter() (*stripe, error) {
-	s := db.pages.begin()
+func (db *DB) enter() (*btree.Section, error) {
+	s := db.pages.Begin()
 	if db.closed.Load() {
-		s.leave()
+		s.Leave()
 		return nil, ErrClosed
 	}
 	return s, nil
@@ -218,7 +261,7 @@ func (db *DB) enter() (*stripe, error) {
 func (db *DB) enterCall() (*call, error) {
 	c, err := db.callIn()
 	if err == nil {
-		if err = db.replayed(); err != nil {
+		if err = cmp.Or(db.replayed(), db.unreadable()); err != nil {
 			c.leave()
 			return nil, err
 		}
@@ -228,8 +271,7 @@ func (db *DB) enterCall() (*call, error) {
 
 // callIn is enterCall for what a replay does as well.
 func (db *DB) callIn() (*call, error) {
-	c := (*call)(db.calls.pick())
-	c.n.Add(1)
+	c := (*call)(db.calls.Begin())
 	if db.closed.Load() {
 		c.leave()
 		return nil, ErrClosed
@@ -238,9 +280,9 @@ func (db *DB) callIn() (*call, error) {
 }
 
 // call is a stripe of calls that are no sections.
-type call stripe
+type call btree.Section
 
-func (c *call) leave() { c.n.Add(-1) }
+func (c *call) leave() { (*btree.Section)(c).LeaveInside() }
 
 // guarded turns faults on mapped memory into errors while a call runs, as
 //
@@ -279,7 +321,7 @@ func (db *DB) getOnce(dst, key []byte, want bool) (out []byte, err error) {
 	if err != nil {
 		return dst, err
 	}
-	defer s.leaveGet()
+	defer s.LeaveGet()
 	defer db.guarded("get", panicOnFault(true), &err)
 	if e := db.interim.Load(); e != nil {
 		return e.get(dst, key, want)
@@ -304,7 +346,7 @@ func (db *DB) Put(key, value []byte) error {
 	if err := checkSizes(len(key), len(value)); err != nil {
 		return err
 	}
-	return db.single(kindPut, key, value, 0)
+	return db.single(record.KindPut, key, value, 0)
 }
 
 // Delete removes a key; it need not be there.
@@ -312,27 +354,38 @@ func (db *DB) Delete(key []byte) error {
 	if len(key) > MaxKeyBytes {
 		return db.writable() // such a key cannot be there
 	}
-	return db.single(kindDelete, key, nil, 0)
+	return db.single(record.KindDelete, key, nil, 0)
 }
+
+// lentFrom is how long a value is that is written from the caller's own memory, in
+// bytes: it is more than fits a slot, and a copy would cost more than it saves.
+const lentFrom = 1 << 20
 
 func (db *DB) single(kind byte, key, value []byte, expiry int64) error {
 	o := getOp()
 	defer putOp(o)
+	var lent []byte
+	if len(value) >= lentFrom {
+		value, lent = nil, value
+	}
 	o.buf = appendImage(o.buf[:0], key, value)
-	o.one[0] = entry{kind: kind, image: o.buf, key: o.buf[maxRecHeader : maxRecHeader+len(key)], expiry: expiry}
+	o.one[0] = entry{kind: kind, image: o.buf, key: o.buf[record.MaxHeaderBytes : record.MaxHeaderBytes+len(key)], lent: lent, expiry: expiry}
 	o.entries = append(o.entries[:0], o.one[0])
 	return db.write(o)
 }
 
 // Write makes all operations of a batch durable and visible at one instant, in
-// order. An empty batch is nil without a fence.
+// order. An empty batch, or none, is nil without a fence.
 func (db *DB) Write(b *Batch) error {
+	if b.Len() == 0 {
+		return db.writable()
+	}
 	if b.ranges > 0 {
 		return db.Update(func(tx *Tx) error { return b.replayInto(tx) })
 	}
 	o := getOp()
 	defer putOp(o)
-	es, err := b.entries(o.entries[:0])
+	es, err := b.entries(o.entries[:0], db.now())
 	if err != nil {
 		return err
 	}
@@ -351,10 +404,12 @@ func (db *DB) write(o *op) error {
 	}
 	defer s.leave()
 	for i := range o.entries {
-		db.prepare(&o.entries[i])
+		if err := db.prepare(&o.entries[i]); err != nil {
+			return err
+		}
 	}
 	err = db.submit(o)
-	if db.madeRoom(err) {
+	for try := 0; db.madeRoom(err, o.entries, try, &pace{}); try++ {
 		o.lead, o.err = false, nil
 		o.group = o.group[:0]
 		err = db.submit(o)
@@ -380,15 +435,31 @@ func (db *DB) enterWriter() (*call, error) {
 	return s, nil
 }
 
-// madeRoom says whether a commit that ended with err is worth another try: the
-// store was full, and by a checkpoint, which frees what deletes left, and by
-// emptying slabs there is room now.
-func (db *DB) madeRoom(err error) bool {
-	return errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) && db.squeeze(context.Background()) == nil
+// madeRoom says whether a commit that ended with err is worth another try, after
+// so many that were made for it: the store was full, and there is room now. For what
+// gives space back a checkpoint does it, which makes good what is kept for that; for
+// other commits, and if that was not enough, slabs are emptied besides.
+func (db *DB) madeRoom(err error, es []entry, tries int, p *pace) bool {
+	if !full(err) {
+		return false
+	}
+	back := givesBack(es)
+	switch {
+	case back && tries == 0:
+		return db.checkpoint(context.Background()) == nil
+	case back && tries == 1 || tries == 0:
+		return db.squeeze(context.Background(), p, wantedBy(es)) == nil
+	}
+	return false
 }
 
 // Info describes the device beneath.
-func (db *DB) Info() nvmap.Info { return db.m.Device().Info() }
+func (db *DB) Info() nvmap.Info {
+	if db.m == nil {
+		return nvmap.Info{}
+	}
+	return db.m.Device().Info()
+}
 
 // Path returns what Open was given.
 func (db *DB) Path() string { return db.path }
@@ -396,18 +467,23 @@ func (db *DB) Path() string { return db.path }
 // Close takes a checkpoint and closes the store. Calls that run finish, new
 // ones fail with ErrClosed. Transactions that are still open do not hold it up:
 // their methods fail from now on, and slices that they gave out stay readable
-// until they are rolled back. A second Close returns nil.
+// until they are rolled back. A second Close returns nil. In a callback of a call that
+// it would wait for, which is one of Check, of Compact's Options.Progress and of
+// Options.Logger, it does nothing and answers ErrNested.
 func (db *DB) Close() error {
+	if db.called.here() {
+		return ErrNested
+	}
 	db.closed.Store(true)
 	db.closing.Lock()
 	defer db.closing.Unlock()
-	if db.done {
+	if db.done || db.m == nil {
 		return nil
 	}
 	db.done = true
 	db.revokeWriter() // others that wait for its turn are calls that run
-	db.calls.drained()
-	db.pages.wait()
+	db.calls.Drained()
+	db.pages.Wait()
 	if db.late != nil {
 		<-db.late
 	}

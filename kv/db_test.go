@@ -9,7 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
+
+	"nvkv/internal/effort"
 )
 
 // testDir returns a directory that goes with the test: on emulated NVM where
@@ -124,8 +128,9 @@ func (m model) compare(t testing.TB, db *DB) {
 // TestModelRandom runs random operations of all shapes against a map, with
 // checkpoints, snapshots and reopening among them.
 func TestModelRandom(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(6) {
-		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { modelRun(t, seed, 4000) })
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { modelRun(t, seed, effort.Pick(1000, 1000, 4000, 4000)) })
 	}
 }
 
@@ -263,4 +268,41 @@ func inBatches(t testing.TB, db *DB, n int, fn func(*Batch, int)) {
 		}
 		b.Reset()
 	}
+}
+
+// fillRandom puts n keys with values of about size bytes in random order and
+// returns what the store holds.
+func fillRandom(t testing.TB, db *DB, n, size int, seed uint64) model {
+	t.Helper()
+	if raceBuild {
+		n /= 4
+	}
+	rng := rand.New(rand.NewPCG(seed, 3))
+	m := model{}
+	b := db.NewBatch()
+	for at, i := range rng.Perm(n) {
+		k, v := fmt.Sprintf("key/%07d", i), strings.Repeat("v", size/2+rng.IntN(size))
+		m[k] = v
+		if b.Put([]byte(k), []byte(v)); at%50 < 49 && at+1 < n {
+			continue
+		}
+		if err := db.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		b.Reset()
+	}
+	return m
+}
+
+func fromEnv(t testing.TB, name string, otherwise int64) int64 {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

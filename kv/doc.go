@@ -43,8 +43,11 @@
 // met.
 //
 // The changes of a writable Tx stay in DRAM until it is committed, as a batch is.
-// A value may carry an expiry ([DB.PutTTL]), judged by the wall clock; what has
-// expired is absent, and is collected before checkpoints.
+// A value may carry an expiry ([DB.PutTTL], [DB.PutUntil]), judged by the wall clock
+// (Options.Clock); what has expired is absent, and is collected before checkpoints,
+// or within some minutes where nobody writes.
+// [DB.Expiry], [Cursor.Expiry] and [Batch.ReplayUntil] tell it, so that it can be kept
+// where the value is copied to.
 //
 // The index is a B+-tree of 4 KiB pages. It is read in place and changed in
 // DRAM, in copies of pages that a snapshot or a checkpoint still looks at. A
@@ -71,8 +74,9 @@
 // wait are committed together by the next one. Point reads take no lock and write
 // no shared memory but a counter of calls under way: they read under the versions
 // of the pages they pass, and again if one of them changed. A [DB.Scan] of few
-// records does the same with all pages that it passes. A Tx, a Cursor and a
-// Batch are for one goroutine each.
+// records does the same with all pages that it passes. A writable
+// Tx, a Cursor and a Batch are for one goroutine each; a read-only Tx is for many, each
+// with cursors and iterators of its own.
 //
 // # Cost
 //

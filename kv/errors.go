@@ -2,9 +2,10 @@ package kv
 
 import (
 	"errors"
-	"fmt"
 
 	"nvkv/alloc"
+	"nvkv/kv/internal/backup"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -15,7 +16,8 @@ var (
 	ErrClosed        = nvmap.ErrClosed
 	ErrReadOnly      = nvmap.ErrReadOnly
 	ErrTxClosed      = errors.New("nvkv: transaction has ended")
-	ErrNested        = errors.New("nvkv: write past the writable transaction that this goroutine has open, which would wait for itself")
+	ErrNested        = errors.New("nvkv: the call would wait for the one that it is made in")
+	ErrSliceWritten  = errors.New("nvkv: a slice of a transaction was written to: it lies in the store and is read-only")
 	ErrKeyTooLarge   = errors.New("nvkv: key too large")
 	ErrValueTooLarge = errors.New("nvkv: value too large")
 	ErrFull          = nvmap.ErrFull
@@ -27,23 +29,18 @@ var (
 	ErrNotStore      = alloc.ErrNotStore
 )
 
-// CorruptError says what on the medium is not what it must be, and where. It
-// unwraps to ErrCorrupt.
-type CorruptError struct {
-	Off       uint64 // byte offset on the device
-	Structure string // "record", "index page", "value block", ...
-	Key       []byte // the key that was looked for, where there is one
-}
+// CorruptError says what on the medium is not what it must be, its Structure ("record",
+// "index page", "value block", ...), and where: Off is the byte on the device, Key the key
+// that was looked for, where there is one. It unwraps to ErrCorrupt.
+type CorruptError = record.CorruptError
 
-func (e *CorruptError) Error() string {
-	if e.Key == nil {
-		return fmt.Sprintf("nvkv: corrupt %s at %#x", e.Structure, e.Off)
-	}
-	return fmt.Sprintf("nvkv: corrupt %s at %#x, key %q", e.Structure, e.Off, clip(e.Key))
-}
+// BackupError says where a backup stream is not what it must be: Off bytes from its
+// beginning it is What. It unwraps to ErrCorrupt, or to ErrVersion where the stream is of
+// a later version, or to ErrNotBackup where it is none.
+type BackupError = backup.Error
 
-// Unwrap makes errors.Is(err, ErrCorrupt) true.
-func (e *CorruptError) Unwrap() error { return ErrCorrupt }
+// ErrNotBackup says that a stream does not begin as a backup does.
+var ErrNotBackup = backup.ErrNotBackup
 
 // clip keeps keys in messages short.
 func clip(key []byte) []byte {

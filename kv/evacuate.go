@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -93,10 +95,12 @@ func (db *DB) wakeEvacuator() {
 	}
 }
 
-// pace keeps to a number of bytes a second; the zero value hurries.
+// pace is how records are moved: so many bytes a second, the zero value hurries;
+// beside a writable Tx that is open too, or after its end.
 type pace struct {
-	rate int64
-	owed time.Duration
+	rate   int64
+	beside bool
+	owed   time.Duration
 }
 
 // after waits until the moving of n bytes has taken its time.
@@ -128,9 +132,25 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // errResting ends a round early: the store is closed or failed.
 var errResting = errors.New("nvkv: the store takes no writes")
 
-// withTurn runs fn under the turn, as a commit does, if the store takes writes.
+// withTurn runs fn, which publishes nothing, under the turn, if the store takes
+// writes.
 func (db *DB) withTurn(fn func() error) (err error) {
-	db.turn.hold()
+	db.turn.visit()
+	defer db.turn.give()
+	if db.writable() != nil {
+		return errResting
+	}
+	return fn()
+}
+
+// moving is withTurn for what changes the published state.
+func (db *DB) moving(p *pace, fn func() error) (err error) {
+	if p.beside {
+		db.turn.visit()
+		db.pinWriter()
+	} else {
+		db.turn.hold()
+	}
 	defer db.turn.give()
 	if db.writable() != nil {
 		return errResting
@@ -159,13 +179,22 @@ func (db *DB) tidy(ctx context.Context, p *pace, enough func() bool) (err error)
 			return err
 		}
 	}
-	moved, err := db.emptyRecordSlabs(ctx, p, stepSlots, enough)
+	moved := int64(0)
+	err = db.inRounds(ctx, func() error {
+		n, err := db.emptyRecordSlabs(ctx, p, stepSlots, enough)
+		moved += n
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	index := false
 	if !db.asked(enough) {
-		if index, err = db.emptyIndexSlabs(ctx, p, db.opt.tidySlack/4); err != nil {
+		err := db.inRounds(ctx, func() (err error) {
+			index, err = db.emptyIndexSlabs(ctx, p, db.opt.tidySlack/4)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -175,6 +204,21 @@ func (db *DB) tidy(ctx context.Context, p *pace, enough func() bool) (err error)
 		}
 	}
 	return db.discardFree(ctx)
+}
+
+// inRounds goes on with moves that filled the store up with copies of index pages,
+// which a checkpoint frees. What cannot be moved then, for want of room, stays.
+func (db *DB) inRounds(ctx context.Context, move func() error) error {
+	for range squeezeRounds {
+		err := move()
+		if !full(err) {
+			return err
+		}
+		if err := db.checkpoint(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // freedSinceFlip says whether a checkpoint would make slabs discardable.
@@ -197,7 +241,7 @@ func (db *DB) emptyRecordSlabs(ctx context.Context, p *pace, slots int, enough f
 	slab, next := 0, -1
 	for {
 		n, more := int64(0), true
-		err := db.withTurn(func() (err error) {
+		err := db.moving(p, func() (err error) {
 			if next < 0 {
 				if slab, more = db.r.TakeSparse(); !more || enough() {
 					more = false
@@ -246,7 +290,7 @@ func (db *DB) emptySome(slab, from, slots int) (n int64, next int, err error) {
 func (db *DB) insidePages(fn func() error) (err error) {
 	db.lockReaders()
 	defer db.unlockReaders()
-	db.inside = db.pages.beginInside()
+	db.inside = db.pages.BeginInside()
 	defer db.endInside()
 	defer db.guarded("evacuate", panicOnFault(true), &err)
 	return fn()
@@ -275,32 +319,36 @@ func (m *mover) bytes() int64 { return int64(m.b.Size()) }
 // add takes a record along, if the index points at it and no snapshot sees it.
 func (m *mover) add(o nvmap.Off) (err error) {
 	db := m.db
-	var rec record
-	if db.readRecord(o, &rec) != nil || db.seen(rec.number) {
+	var rec record.Record
+	if db.readRecord(o, &rec) != nil || db.seen(rec.Number) || !db.movable(&rec) {
 		return nil // Check names what is damaged
 	}
 	key, value, err := db.content(&rec)
 	if err != nil {
 		return nil
 	}
-	if err := db.ix.find(key, &db.way); err != nil {
+	if err := db.ix.Find(key, &db.way); err != nil {
 		return err
 	}
-	if !db.way.found || refOff(db.ix.old(&db.way)) != o {
+	if !db.way.Found() || btree.RefOff(db.ix.Old(&db.way)) != o {
 		return nil
 	}
 	if db.off(ruleI21) {
 		return db.moveVerbatim(&rec)
 	}
-	m.b.putUntil(key, value, rec.expiry)
+	m.b.move(key, value, rec.Expiry)
 	return nil
 }
 
-// seen says whether a snapshot sees what transaction n wrote.
-func (db *DB) seen(n number) bool {
+// seen says whether a snapshot sees what transaction n wrote. One of a writable Tx
+// does not count: it ends soon, and what was moved is freed then.
+func (db *DB) seen(n record.Number) bool {
 	db.publish.Lock()
 	defer db.publish.Unlock()
 	h := newestSnapshot(db.holders.newest)
+	for h != nil && h.brief {
+		h = newestSnapshot(h.older)
+	}
 	return h != nil && h.number >= n
 }
 
@@ -309,7 +357,7 @@ func (m *mover) finish() (int64, error) {
 	if m.b.Len() == 0 {
 		return 0, nil
 	}
-	es, err := m.b.entries(nil)
+	es, err := m.b.entries(nil, m.db.now())
 	if err != nil {
 		return 0, err
 	}
@@ -320,16 +368,11 @@ func (m *mover) finish() (int64, error) {
 	if m.together {
 		each = len(es)
 	}
-	err = m.db.r.MovesFloor(func() error {
-		for i := 0; i < len(es); i += each {
-			if err := m.db.commitAlone(es[i : i+each]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	for i := 0; i < len(es) && err == nil; i += each {
+		err = m.db.commitAlone(es[i : i+each])
+	}
 	if errors.Is(err, ErrFull) {
-		m.db.ix.dropReserved() // others need the room more
+		m.db.ix.KeepReserved(btree.Stock{}) // others need the room more
 	}
 	return m.bytes(), err
 }
@@ -340,7 +383,7 @@ func (m *mover) finish() (int64, error) {
 // stays as it is.
 func (db *DB) emptyIndexSlabs(ctx context.Context, p *pace, slack int64) (moved bool, err error) {
 	w := walkRound{db: db}
-	err = db.withTurn(func() error {
+	err = db.moving(p, func() error {
 		for _, k := range []alloc.Kind{alloc.KindPage, alloc.KindBlock, alloc.KindRun} {
 			if db.r.Waste(k) <= slack {
 				continue
@@ -371,6 +414,7 @@ type walkRound struct {
 	order   bool // and those that are scattered
 	keys    int64
 	bytes   int64
+	grouped int64 // bytes moved since endGroup ended a group
 }
 
 // begin makes a new epoch, so that whatever lies in a victim is copied when it
@@ -379,27 +423,19 @@ func (w *walkRound) begin() {
 	db := w.db
 	db.publish.Lock()
 	defer db.publish.Unlock()
-	db.ix.epoch++
+	db.ix.NextEpoch()
 	db.dirtySince = true
-	db.ix.dropReserved()
-}
-
-// dropReserved frees the reserved pages and blocks.
-func (ix *index) dropReserved() {
-	for _, p := range ix.pages {
-		ix.r.Free(p.Off())
-	}
-	for _, o := range ix.blocks {
-		ix.r.Free(o)
-	}
-	ix.pages, ix.blocks = ix.pages[:0], ix.blocks[:0]
+	db.ix.KeepReserved(btree.Stock{})
 }
 
 func (w *walkRound) walk(ctx context.Context, p *pace, told *progress) error {
 	from := []byte(nil)
 	for more := true; more; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		n := int64(0)
-		err := w.db.withTurn(func() (err error) {
+		err := w.db.moving(p, func() (err error) {
 			for range stepLeaves {
 				var moved int64
 				if from, more, moved, err = w.leaf(from); err != nil || !more {
@@ -415,6 +451,9 @@ func (w *walkRound) walk(ctx context.Context, p *pace, told *progress) error {
 			return err
 		}
 		w.bytes += n
+		if err := w.endGroup(n); err != nil {
+			return err
+		}
 		if told != nil {
 			told.tell(w.keys, w.bytes, false)
 		}
@@ -425,11 +464,24 @@ func (w *walkRound) walk(ctx context.Context, p *pace, told *progress) error {
 	return nil
 }
 
+// groupMoves is how many bytes are moved until an open group is ended: the slots that
+// they left are free after the fence of the next one.
+const groupMoves = 1 << 20
+
+// endGroup ends the open group of relaxed mode after so many bytes more.
+func (w *walkRound) endGroup(n int64) error {
+	if w.grouped += n; w.grouped < groupMoves || !w.db.grouped() {
+		return nil
+	}
+	w.grouped = 0
+	return w.db.syncGroup()
+}
+
 // leaf moves what is to be moved of the leaf that key from belongs to, and says
 // where the next one begins. The caller holds the turn.
 func (w *walkRound) leaf(from []byte) (next []byte, more bool, moved int64, err error) {
 	db := w.db
-	if err := db.roomFor(4 * db.ix.height); err != nil {
+	if err := db.roomFor(4 * db.ix.Height()); err != nil {
 		return nil, false, 0, db.fail(err)
 	}
 	m := mover{db: db, together: db.evac.together}
@@ -439,7 +491,8 @@ func (w *walkRound) leaf(from []byte) (next []byte, more bool, moved int64, err 
 		}
 		stop, err := w.collect(&m, from)
 		if stop != nil {
-			next, more = stop, true
+			more = true
+			next, err = db.ix.Onward(&db.way, from, stop)
 		}
 		return err
 	})
@@ -454,57 +507,52 @@ func (w *walkRound) leaf(from []byte) (next []byte, more bool, moved int64, err 
 // leaf's value block.
 func (w *walkRound) relocate(from []byte) (next []byte, more bool, err error) {
 	db, ix := w.db, &w.db.ix
-	err = db.r.MovesFloor(func() error { return ix.reserve(2*ix.height+2, 2, true) })
+	if err := ix.Reserve(2*ix.Height()+2, 2, true); err != nil {
+		return nil, false, err
+	}
+	defer ix.KeepStock()
+	p := &db.way
+	if err := ix.Find(from, p); err != nil {
+		return nil, false, err
+	}
+	err = db.change(func() error { return db.relocateWay(p) })
 	if err != nil {
 		return nil, false, err
 	}
-	p := &db.way
-	if err := ix.find(from, p); err != nil {
+	if next, err = ix.FenceAbove(p, 0); next == nil || err != nil {
 		return nil, false, err
 	}
-	db.publish.Lock()
-	defer db.publish.Unlock()
-	for level := ix.height - 1; level >= 0; level-- {
-		if db.r.IsVictim(p.steps[level].page.Off()) {
-			if _, err := ix.own(p, level); err != nil {
-				return nil, false, db.fail(err)
-			}
-		}
-	}
-	if db.r.IsVictim(child{vals: p.vals}.valsOff()) {
-		if _, err := ix.ownVals(p); err != nil {
-			return nil, false, db.fail(err)
-		}
+	next, err = ix.Onward(p, from, next)
+	return next, true, err
+}
+
+func (db *DB) relocateWay(p *btree.Path) error {
+	if err := db.ix.Relocate(p, db.r.IsVictim); err != nil {
+		return db.fail(err)
 	}
 	db.dirtySince = true
-	db.reclaim()
-	_, next, err = ix.fences(p, 0)
-	return next, next != nil, err
+	db.reclaimBeside(1)
+	return nil
 }
 
 // collect takes along the records of from's leaf that are to move. Where a step
 // is full it returns the key to go on with.
 func (w *walkRound) collect(m *mover, from []byte) (stop []byte, err error) {
 	db, ix := w.db, &w.db.ix
-	if err := ix.find(from, &db.way); err != nil {
+	if err := ix.Find(from, &db.way); err != nil {
 		return nil, err
 	}
-	leaf, b := ix.at(db.way.steps[0].page), ix.vals(db.way.vals)
-	n := min(pageCount(leaf), leafFanout)
-	refs := make([]ref, 0, n)
-	first := db.way.steps[0].at
-	for i := first; i < n; i++ {
-		refs = append(refs, valAt(b, i))
-	}
+	way := db.way // which the moves that are collected change
+	refs := ix.RefsFrom(&way)
 	scattered := w.order && db.scattered(refs)
 	for i, x := range refs {
 		if m.bytes() >= stepBytes {
-			stop, _, err = ix.fullKey(leaf, n, first+i)
+			stop, err = ix.KeyBehind(&way, i)
 			return stop, err
 		}
 		w.keys++
 		if w.moves(x, scattered) {
-			if err := m.add(refOff(x)); err != nil {
+			if err := m.add(btree.RefOff(x)); err != nil {
 				return nil, err
 			}
 		}
@@ -513,13 +561,14 @@ func (w *walkRound) collect(m *mover, from []byte) (stop []byte, err error) {
 }
 
 // moves says whether the record at x is to move.
-func (w *walkRound) moves(x ref, scattered bool) bool {
+func (w *walkRound) moves(x btree.Ref, scattered bool) bool {
 	db := w.db
-	if w.records && db.r.IsVictim(refOff(x)) {
-		return true
+	victim := w.records && db.r.IsVictim(btree.RefOff(x))
+	if x&btree.RefSpill != 0 { // order is no reason to write a large value again
+		return w.runs && (victim || db.inVictims(x))
 	}
-	if x&refSpill != 0 {
-		return w.runs && db.inVictims(x)
+	if victim {
+		return true
 	}
 	return scattered
 }
@@ -527,14 +576,14 @@ func (w *walkRound) moves(x ref, scattered bool) bool {
 // scattered says whether the records of neighbouring keys lie so far apart that
 // reading them in order would jump: slots of one size should ascend, slab by
 // slab.
-func (db *DB) scattered(refs []ref) bool {
+func (db *DB) scattered(refs []btree.Ref) bool {
 	var last [256]nvmap.Off // by class
 	jumps := 0
 	for _, x := range refs {
-		if x&refSpill != 0 {
+		if x&btree.RefSpill != 0 {
 			continue
 		}
-		o := refOff(x)
+		o := btree.RefOff(x)
 		c, ok := db.r.ClassOf(o)
 		if !ok {
 			continue
@@ -548,22 +597,25 @@ func (db *DB) scattered(refs []ref) bool {
 }
 
 // mostMovedSlabs is how large a value may be, in slabs, that is moved because
-// the end of it lies in a victim.
+// the end of it lies in a victim, or its record: that takes a slot there.
 const mostMovedSlabs = 4
+
+// movable says whether moving a record is not too dear, whatever is gained.
+func (db *DB) movable(rec *record.Record) bool {
+	return !rec.Spilled() || rec.SpilledBytes() <= int64(mostMovedSlabs*db.r.SlabBytes())
+}
 
 // inVictims says whether a run of the record at x lies in a victim, and moving
 // the record is not too dear for that.
-func (db *DB) inVictims(x ref) bool {
-	var rec record
-	if db.readRecord(refOff(x), &rec) != nil || rec.spilledBytes() > int64(mostMovedSlabs*db.r.SlabBytes()) {
+func (db *DB) inVictims(x btree.Ref) bool {
+	var rec record.Record
+	if db.readRecord(btree.RefOff(x), &rec) != nil || !db.movable(&rec) {
 		return false
 	}
-	_, list := rec.extents()
-	for _, e := range list {
-		for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
-			if db.r.IsVictim(o) {
-				return true
-			}
+	l, _ := db.runs(&rec)
+	for o := range record.PagesIn(l.Extents) {
+		if db.r.IsVictim(o) {
+			return true
 		}
 	}
 	return false
@@ -576,15 +628,16 @@ func (db *DB) discardFree(ctx context.Context) error {
 		if f := db.failure.Load(); f != nil {
 			return *f
 		}
-		db.turn.hold()
+		db.turn.visit()
 		first, n, at = db.r.TakeDiscardable(at, db.flippedInterval.Load())
 		db.turn.give()
 		if n == 0 {
 			return nil
 		}
 		err := db.r.Discard(first, n)
-		db.turn.hold()
+		db.turn.visit()
 		db.r.GiveDiscarded(first, n, true)
+		db.noteSpace()
 		db.turn.give()
 		if err != nil {
 			return err

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
+	"nvkv/internal/effort"
+	"nvkv/kv/internal/btree"
 	"nvkv/nvmap"
 )
 
@@ -16,18 +17,12 @@ import (
 // device is cut when it is closed and grows again.
 func TestCrashWhileEvacuating(t *testing.T) {
 	skipInRace(t)
-	seeds, rounds := uint64(4), 6
-	switch {
-	case os.Getenv("NVKV_CRASH") == "long":
-		seeds, rounds = 100, 40
-	case testing.Short():
-		seeds, rounds = 2, 2
-	}
-	for _, seed := range crashSeeds(t, seeds) {
+	rounds := effort.Pick(2, 1, 6, 40)
+	for _, seed := range crashSeeds(t, effort.Pick[uint64](2, 4, 4, 100)) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			c := newCrasher(seed)
-			c.images = []int{4, 1, 1}
+			c.images, c.opt.listLevels = []int{4, 1, 1}, int(seed%3)
 			c.opt.EvacuateBytes, c.opt.tidySlack, c.opt.moveTogether = -1, 1, seed%2 == 1
 			s, err := c.start()
 			var did Metrics
@@ -109,10 +104,10 @@ func (s *session) swell() error {
 func (s *session) moveAll(key string) error {
 	db := s.db
 	return db.withTurn(func() error {
-		if err := db.ix.find([]byte(key), &db.way); err != nil {
+		if err := db.ix.Find([]byte(key), &db.way); err != nil {
 			return err
 		}
-		_, next, err := db.emptySome(db.r.SlabOf(refOff(db.ix.old(&db.way))), 0, stepSlots)
+		_, next, err := db.emptySome(db.r.SlabOf(btree.RefOff(db.ix.Old(&db.way))), 0, stepSlots)
 		if err == nil && next >= 0 {
 			err = fmt.Errorf("not all were moved: slot %d is next", next)
 		}

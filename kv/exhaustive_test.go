@@ -2,11 +2,12 @@ package kv
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"nvkv/internal/effort"
 )
 
 // exhaustiveOps are all operations over two keys and two size classes. Values
@@ -25,7 +26,7 @@ var exhaustiveOps = []func(at int) []change{
 	func(at int) []change { return []change{put("a", small(at)), delRange("a", "b"), put("b", large(at))} },
 }
 
-// plainOps are those of exhaustiveOps that delete no range. Without NVKV_CRASH=long
+// plainOps are those of exhaustiveOps that delete no range. But for the long form
 // the others come in sequences of one and two only.
 const plainOps = 9
 
@@ -38,19 +39,14 @@ func large(at int) string { return fmt.Sprint(at) + strings.Repeat("l", 900) }
 
 // TestExhaustive does every sequence of one, two and three operations over two
 // keys and two size classes, and crashes the last one at every write and fence:
-// what comes before it is the last one of a shorter sequence.
+// what comes before it is the last one of a shorter sequence. The plain form does
+// one in 29 of those of three.
 func TestExhaustive(t *testing.T) {
 	skipInRace(t)
 	t.Parallel()
-	images, longest, long := 10, 3, os.Getenv("NVKV_CRASH") == "long"
-	switch {
-	case long:
-		images = 80
-	case testing.Short():
-		longest = 2
-	}
+	images, longest, every := effort.Pick(10, 4, 10, 80), effort.Pick(2, 3, 3, 3), effort.Pick(1, 29, 1, 1)
 	began := time.Now()
-	sequences, states := 0, 0
+	sequences, states, threes := 0, 0, 0
 	var walk func(seq []int)
 	walk = func(seq []int) {
 		if len(seq) > 0 {
@@ -66,9 +62,15 @@ func TestExhaustive(t *testing.T) {
 		}
 		for i := range exhaustiveOps {
 			next := append(seq[:len(seq):len(seq)], i)
-			if long || len(next) < 3 || !slices.ContainsFunc(next, deletesRange) {
-				walk(next)
+			if len(next) == 3 {
+				if effort.Now() < effort.Long && slices.ContainsFunc(next, deletesRange) {
+					continue
+				}
+				if threes++; threes%every != 0 {
+					continue
+				}
 			}
+			walk(next)
 		}
 	}
 	walk(nil)

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nvkv/internal/effort"
 	"nvkv/internal/filegate"
 	"nvkv/nvmap"
 )
@@ -291,23 +292,20 @@ func (r *faultRun) reopened() (failed bool, err error) {
 	return r.gate.failed > 0, err
 }
 
-// TestFileFaults fails every system call on a real file in turn. Without
-// NVKV_CRASH=long the file that is not a disk lies in memory, where syncing is
-// cheap, and of the disk's calls one in five fails.
+// TestFileFaults fails every system call on a real file in turn. But for the long
+// form the file that is not a disk lies in memory, where syncing is cheap, and of
+// the disk's calls one in five fails; the plain form takes one in five of those.
 func TestFileFaults(t *testing.T) {
 	skipInRace(t)
 	for _, kind := range []string{"file", "block"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			dir, first, step := testDir(t), 1, 1
+			dir, first, step := testDir(t), 1, effort.Pick(5, 5, 1, 1)
 			switch {
-			case os.Getenv("NVKV_CRASH") == "long":
+			case effort.Now() == effort.Long:
 				dir = t.TempDir()
 			case kind == "block":
-				dir, step = t.TempDir(), 5
-			}
-			if testing.Short() {
-				step *= 5
+				dir, step = t.TempDir(), 5*step
 			}
 			calls := map[string]int{}
 			for name, do := range map[string]func(*faultRun) (bool, error){"script": (*faultRun).once, "opening": (*faultRun).reopened} {
@@ -362,8 +360,8 @@ func TestShortWrites(t *testing.T) {
 	for _, kind := range []string{"file", "block"} {
 		t.Run(kind, func(t *testing.T) {
 			failed, went := 0, 0
-			for at := uint64(0); at < 60; at++ {
-				path := filepath.Join(t.TempDir(), "s")
+			for at := uint64(0); at < 60; at += effort.Pick[uint64](5, 5, 1, 1) {
+				path := filepath.Join(effort.Dir(t), "s")
 				r := &faultRun{acked: model{}, opt: Options{Device: kind, SlabBytes: 4096, EvacuateBytes: -1, MaxBytes: 64 << 20},
 					gate: &faultyFile{path: path, fault: &fileFault{err: unix.EFBIG}, failed: 1}}
 				db, err := r.open(false)

@@ -12,6 +12,7 @@ import (
 
 	"nvkv/alloc"
 	"nvkv/internal/layout"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -108,9 +109,12 @@ func fillFormat(t *testing.T, db *DB, want model) {
 	put("apple", "red") // its first record's slot is free
 	batch("cherry", "1", "date", "2", "elder", "")
 	del("date")
-	must(db.single(kindPut, []byte("expiring"), []byte("in 2100"), 4102444800e9))
+	must(db.single(record.KindPut, []byte("expiring"), []byte("in 2100"), 4102444800e9))
 	want["expiring"] = "in 2100"
 	put("large value", strings.Repeat("v", 5000))
+	db.opt.listLevels = 1
+	put("value whose list has a level more", strings.Repeat("pieces ", 3000))
+	db.opt.listLevels = 0
 	put(strings.Repeat("long key ", 111), "a chain of one page")
 	put(strings.Repeat("longer key ", 400), strings.Repeat("w", 3000)) // key and value in runs, a chain of two
 	prefix := "shared " + strings.Repeat("prefix ", 36)
@@ -181,8 +185,10 @@ type formatWalk struct {
 func (w *formatWalk) all() {
 	w.space = w.d.Space()
 	w.payload()
-	w.space.LoadMaps(w.state["maps"])
-	w.page(int(w.state["root"]), int(w.state["height"])-1, 0, "", nil)
+	if digest := w.space.LoadMaps(w.state["maps"]); digest != w.state["digest"] {
+		w.t.Errorf("digest of the maps %#x, should be %#x", w.state["digest"], digest)
+	}
+	w.page(int(w.state["root"]), int(w.state["height"])-1, layout.Values{"birth": w.state["root birth"] & 0xffff}, "", nil)
 	for i := range w.space.Slabs {
 		w.slots(&w.space.Slabs[i])
 	}
@@ -207,22 +213,36 @@ func (w *formatWalk) payload() {
 	}
 }
 
-// checksum compares the sum at off, which covers the n-4 bytes behind it.
+// checksum compares the sum at off, which covers the n-4 bytes behind it and the
+// place.
 func (w *formatWalk) checksum(what string, off, n int, said uint64) {
 	w.t.Helper()
-	if sum := layout.Sum(w.medium[off+4 : off+n]); uint64(sum) != said {
+	if sum := layout.Sum(w.medium[off+4:off+n]) ^ w.placeTag(off, 0); uint64(sum) != said {
 		w.t.Errorf("%s at %#x: checksum %#x, should be %#x", what, off, said, sum)
 	}
 }
 
+// record.PlaceTag is the tag of a place, as the document has it.
+func (w *formatWalk) placeTag(off int, carve uint64) uint32 {
+	x := binary.LittleEndian.Uint64(w.space.ID[:]) ^ uint64(off)*0x9e3779b97f4a7c15 ^ carve*0xc2b2ae3d27d4eb4f
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return uint32(x >> 32)
+}
+
 // page walks the page of a number and what is below; low and high are the
 // separators around it, high nil at the end.
-func (w *formatWalk) page(number, level, values int, low string, high *string) {
+func (w *formatWalk) page(number, level int, by layout.Values, low string, high *string) {
 	off := 4096 * number
 	w.reached[off] = true
 	w.d.Section("Index page %d, level %d", number, level)
 	v := w.d.Struct("Index page", off)
 	w.checksum("index page", off, 4096, v["checksum"])
+	if v["birth"]&0xffff != by["birth"] {
+		w.t.Errorf("index page %d: birth %d, its parent says %d", number, v["birth"], by["birth"])
+	}
 	if v["self"] != uint64(number) || v["level"] != uint64(level) || (v["kind"] == 2) != (level == 0) {
 		w.t.Fatalf("index page %d: self %d, level %d, kind %d", number, v["self"], v["level"], v["kind"])
 	}
@@ -233,7 +253,7 @@ func (w *formatWalk) page(number, level, values int, low string, high *string) {
 	for i := range n {
 		keys[i] = w.entry(off, n, i, prefix, v)
 		if level > 0 {
-			children[i] = w.d.Struct("Child", off+32+8*n+10*i)
+			children[i] = w.d.Struct("Child", off+32+8*n+14*i)
 		}
 		if i == 0 && level > 0 {
 			keys[i] = low
@@ -244,7 +264,7 @@ func (w *formatWalk) page(number, level, values int, low string, high *string) {
 	}
 	w.d.Ignore(off, 4096)
 	if level == 0 {
-		w.values(values, keys)
+		w.values(by, keys)
 		return
 	}
 	for i, c := range children {
@@ -252,7 +272,7 @@ func (w *formatWalk) page(number, level, values int, low string, high *string) {
 		if i+1 < n {
 			below = &keys[i+1]
 		}
-		w.page(int(c["page"]), level-1, int(c["values"]), keys[i], below)
+		w.page(int(c["page"]), level-1, c, keys[i], below)
 	}
 }
 
@@ -267,9 +287,10 @@ func (w *formatWalk) entry(off, n, i int, prefix string, page layout.Values) str
 	var key string
 	if length == 0xff00 {
 		c := w.d.Struct("Long cell", at)
-		key = w.chain(int(c["overflow"]), int(c["key bytes"]))
+		key = w.chain(int(c["overflow"]), int(c["key bytes"]), c["birth"])
 	} else {
-		key = prefix + string(w.d.Bytes(at, length, "cell"))
+		first := binary.BigEndian.AppendUint32(nil, uint32(head))[:min(length, 4)]
+		key = prefix + string(first) + string(w.d.Bytes(at, max(length-4, 0), "cell"))
 	}
 	if !strings.HasPrefix(key, prefix) {
 		w.t.Fatalf("key %.40q lacks the prefix %.40q", key, prefix)
@@ -283,7 +304,7 @@ func (w *formatWalk) entry(off, n, i int, prefix string, page layout.Values) str
 }
 
 // chain prints the overflow pages of a key.
-func (w *formatWalk) chain(number, length int) string {
+func (w *formatWalk) chain(number, length int, birth uint64) string {
 	var key []byte
 	for len(key) < length {
 		off := 4096 * number
@@ -291,8 +312,8 @@ func (w *formatWalk) chain(number, length int) string {
 		w.d.Section("Overflow page %d", number)
 		v := w.d.Struct("Overflow page", off)
 		w.checksum("overflow page", off, 4096, v["checksum"])
-		if v["self"] != uint64(number) || v["kind"] != 3 || v["count"] == 0 {
-			w.t.Fatalf("overflow page %d: self %d, kind %d, %d bytes", number, v["self"], v["kind"], v["count"])
+		if v["self"] != uint64(number) || v["kind"] != 3 || v["count"] == 0 || v["birth"]&0xff != birth {
+			w.t.Fatalf("overflow page %d: self %d, kind %d, %d bytes, birth %d", number, v["self"], v["kind"], v["count"], v["birth"])
 		}
 		key = append(key, w.d.Bytes(off+w.doc.Size(w.t, "Overflow page"), int(v["count"]), "key")...)
 		w.d.Ignore(off, 4096)
@@ -305,12 +326,16 @@ func (w *formatWalk) chain(number, length int) string {
 }
 
 // values prints the value block of a number, and notes whose the records are.
-func (w *formatWalk) values(number int, keys []string) {
+func (w *formatWalk) values(by layout.Values, keys []string) {
+	number := int(by["values"])
 	off := 1024 * number
 	w.reached[off] = true
 	w.d.Section("Value block %d", number)
 	v := w.d.Struct("Value block", off)
 	w.checksum("value block", off, 1024, v["checksum"])
+	if v["birth"]&0xffff != by["values birth"] {
+		w.t.Errorf("value block %d: birth %d, the parent says %d", number, v["birth"], by["values birth"])
+	}
 	for i, key := range keys {
 		r := w.d.Struct("Record reference", off+w.doc.Size(w.t, "Value block")+6*i)["record"]
 		w.reached[int(r&^7)] = true
@@ -343,7 +368,7 @@ func (w *formatWalk) owned(s *layout.Slab) {
 // slot prints a record that the checkpoint names or that is newer.
 func (w *formatWalk) slot(s *layout.Slab, off int) {
 	number := binary.LittleEndian.Uint64(w.medium[off+w.doc.Off(w.t, "Record", "number"):])
-	last, ended := w.ended[number>>40]
+	last, ended := w.ended[number>>34]
 	by, reached := w.refs[off]
 	reached = reached && number <= w.state["last"]
 	switch {
@@ -351,7 +376,7 @@ func (w *formatWalk) slot(s *layout.Slab, off int) {
 		w.d.Section("Record at %#x, named by the index", off)
 	case number <= w.state["last"] || s.Mark < w.state["interval"] || !ended:
 		return
-	case number&(1<<40-1) > last:
+	case number&(1<<34-1) > last:
 		w.d.Section("Record at %#x, void", off)
 		w.record(s, off, false)
 		return
@@ -434,13 +459,7 @@ func (w *formatWalk) record(s *layout.Slab, off int, reached bool) formatRecord 
 	if c := w.space.RecordClass(size); c != s.Class {
 		w.t.Errorf("record of %d bytes at %#x lies in class %d, should in %d", size, off, s.Class, c)
 	}
-	// The tag of the record's place, as the document has it.
-	x := binary.LittleEndian.Uint64(w.space.ID[:]) ^ uint64(off)*0x9e3779b97f4a7c15 ^ uint64(s.Carve)*0xc2b2ae3d27d4eb4f
-	x ^= x >> 33
-	x *= 0xff51afd7ed558ccd
-	x ^= x >> 33
-	x *= 0xc4ceb9fe1a85ec53
-	sum := layout.More(layout.Sum(w.medium[off+h:off+size]), w.medium[off+4:off+h]) ^ uint32(x>>32)
+	sum := layout.More(layout.Sum(w.medium[off+h:off+size]), w.medium[off+4:off+h]) ^ w.placeTag(off, uint64(s.Carve))
 	if damaged := key != lost && strings.HasSuffix(key, lost[1:]); (uint64(sum) == v["checksum"]) == damaged {
 		w.t.Errorf("record at %#x, key %.40q: checksum %#x, should be %#x", off, key, v["checksum"], sum)
 	}
@@ -453,48 +472,43 @@ func (w *formatWalk) runs(off, n int, reached bool) (string, int) {
 	v := w.d.Struct("Run list", off)
 	size := w.doc.Size(w.t, "Run list")
 	var body []byte
-	for range v["extents"] {
+	for i := range v["extents"] {
 		e := w.d.Struct("Extent", off+size)
 		size += w.doc.Size(w.t, "Extent")
 		at, bytes := int(e["offset"]), 4096*int(e["pages"])
-		body = append(body, w.d.Bytes(at, min(bytes, n-len(body)), "in the run")...)
-		w.d.Ignore(at, bytes)
 		for p := at; p < at+bytes; p += 4096 {
 			w.reached[p] = reached
 		}
+		if v["levels"] > 0 {
+			if i == 0 { // its list tells how long it is; it has no second extent here
+				inner, length := w.runs(at, n, reached)
+				w.sumOf(off, v["checksum"], w.medium[at:at+length])
+				body = []byte(inner)
+			}
+		} else {
+			body = append(body, w.d.Bytes(at, min(bytes, n-len(body)), "in the run")...)
+		}
+		w.d.Ignore(at, bytes)
 	}
-	if sum := layout.Sum(body); uint64(sum) != v["checksum"] || len(body) != n {
-		w.t.Errorf("run list at %#x: checksum %#x, should be %#x; %d bytes of %d", off, v["checksum"], sum, len(body), n)
+	if v["levels"] == 0 {
+		w.sumOf(off, v["checksum"], body)
+	}
+	if len(body) != n {
+		w.t.Errorf("run list at %#x: %d bytes of %d", off, len(body), n)
 	}
 	return string(body), size
 }
 
-// TestFormatConstants: the document's offsets are the code's.
+func (w *formatWalk) sumOf(off int, want uint64, held []byte) {
+	if sum := layout.Sum(held); uint64(sum) != want {
+		w.t.Errorf("run list at %#x: checksum %#x, should be %#x", off, want, sum)
+	}
+}
+
+// TestFormatConstants: the document's sizes are the code's.
 func TestFormatConstants(t *testing.T) {
 	doc := layout.Read(t, formatDoc)
-	for _, f := range []struct {
-		table, field string
-		off          int
-	}{
-		{"Record", "checksum", recSum}, {"Record", "number", recNumber}, {"Record", "value bytes", recValLen},
-		{"Record", "key bytes", recKeyLen}, {"Record", "kind", recKind}, {"Record", "flags", recFlags},
-		{"Index page", "checksum", pgSum}, {"Index page", "kind", pgKind}, {"Index page", "level", pgLevel},
-		{"Index page", "count", pgCount}, {"Index page", "birth", pgBirth}, {"Index page", "heap top", pgHeapTop},
-		{"Index page", "prefix bytes", pgPrefix}, {"Index page", "garbage", pgGarbage}, {"Index page", "self", pgSelf},
-		{"Overflow page", "count", pgCount}, {"Overflow page", "next", ovNext}, {"Overflow page", "self", pgSelf},
-		{"Value block", "checksum", vbSum}, {"Value block", "birth", vbBirth},
-	} {
-		if got := doc.Off(t, f.table, f.field); got != f.off {
-			t.Errorf("%s of %s: %d in the document, %d in the code", f.field, f.table, got, f.off)
-		}
-	}
-	for table, size := range map[string]int{
-		"Superblock payload": stateBytes, "Ended run": endedBytes,
-		"Record": recHeader, "Record group": recMultiBytes, "Record expiry": recExpiryBytes,
-		"Run list": runListHeader, "Extent": runEntryBytes,
-		"Index page": pgHeader, "Head of a key": headBytes, "Slot of a key": slotWidth, "Long cell": longCell,
-		"Child": childWidth, "Value block": vbHeader, "Record reference": vbEntry, "Overflow page": pgHeader,
-	} {
+	for table, size := range map[string]int{"Superblock payload": stateBytes, "Ended run": endedBytes} {
 		if got := doc.Size(t, table); got != size {
 			t.Errorf("%s: %d bytes in the document, %d in the code", table, got, size)
 		}

@@ -3,8 +3,9 @@ package kv
 import (
 	"context"
 	"fmt"
-	"os"
 	"testing"
+
+	"nvkv/internal/effort"
 )
 
 // TestCrashBesideCheckpoint is the crash suite with writers at work between a
@@ -15,18 +16,12 @@ func TestCrashBesideCheckpoint(t *testing.T) {
 	if raceBuild {
 		t.Skip("the writers are inside the call that takes the checkpoint, and the lock of race builds keeps them apart")
 	}
-	seeds, checkpoints := uint64(3), 25
-	switch {
-	case os.Getenv("NVKV_CRASH") == "long":
-		seeds = 200
-	case testing.Short():
-		seeds, checkpoints = 1, 3
-	}
-	for _, seed := range crashSeeds(t, seeds) {
+	checkpoints := effort.Pick(3, 2, 25, 25)
+	for _, seed := range crashSeeds(t, effort.Pick[uint64](1, 3, 3, 200)) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			c := newCrasher(seed)
-			c.images, c.between = []int{5, 2, 1}, 8
+			c.images, c.between, c.opt.listLevels = []int{5, 2, 1}, 8, int(seed%3)
 			s, err := c.start()
 			if err == nil {
 				err = s.besideCheckpoints(checkpoints)

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"nvkv/internal/effort"
 )
 
 // TestFullFileSystem is TestFull on a small tmpfs of its own, where what is full
@@ -57,7 +59,7 @@ func TestDeletesOnAFileSystemFilledByOthers(t *testing.T) {
 				}
 				delete(m, k)
 			}
-			for deadline := time.Now().Add(2 * time.Minute); allocated(t, path) > 8<<20; time.Sleep(10 * time.Millisecond) {
+			for deadline := time.Now().Add(effort.Hang); allocated(t, path) > 8<<20; time.Sleep(10 * time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("%d bytes of blocks, nothing was given back: %+v", allocated(t, path), db.Metrics())
 				}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -27,24 +29,26 @@ type holder struct {
 	older, newer *holder
 	root         nvmap.PageID
 	epoch        uint64
-	number       number
+	number       record.Number
 	records      bool // pins records too: a snapshot
+	brief        bool // of a writable Tx: see pinWriter
 	opened       time.Time
 	keys         int64
 	deadPages    []deadPage
 	deadRecords  []deadRecord
-	pinned       int64 // bytes on the dead lists
+	pinned       int64 // bytes that what is on the dead lists takes of the store
 	gone         bool  // not on the list any more
 }
 
 type deadPage struct {
 	off   nvmap.Off
 	birth uint64
+	bytes int64
 }
 
 type deadRecord struct {
-	ref    ref
-	number number
+	ref    btree.Ref
+	number record.Number
 	bytes  int64
 }
 
@@ -52,10 +56,10 @@ type deadRecord struct {
 type holders struct {
 	oldest, newest *holder
 	free           []nvmap.Off // pages and blocks that nobody sees any more
-	freeRecords    []ref       // records likewise
+	freeRecords    []btree.Ref // records likewise
 	passing        []*holder   // gone, and what is on their dead lists is to be passed on
 	cut            []condemned // pages that left the tree with all that they name
-	held           []ref       // what waited for a checkpoint, which has flipped
+	held           []btree.Ref // what waited for a checkpoint, which has flipped
 	broken         rules
 }
 
@@ -69,14 +73,12 @@ func (l *holders) push(h *holder) {
 	l.newest = h
 }
 
-// retirePage decides when a page or block that left the tree is freed.
-func (l *holders) retirePage(o nvmap.Off, birth uint64) {
-	l.deadPage(l.newest, deadPage{o, birth})
-}
-
+// deadPage settles when a page or block that left the tree is freed. h is the
+// newest holder that may see it.
 func (l *holders) deadPage(h *holder, d deadPage) {
 	if h != nil && h.epoch >= d.birth && l.broken&ruleI30Page == 0 {
 		h.deadPages = append(h.deadPages, d)
+		h.pinned += d.bytes
 		return
 	}
 	l.free = append(l.free, d.off)
@@ -137,11 +139,13 @@ func (l *holders) passOn(most int) (left int) {
 		}
 		n := min(most, len(h.deadPages))
 		for _, d := range h.deadPages[:n] {
+			h.pinned -= d.bytes
 			l.deadPage(older, d)
 		}
 		h.deadPages, most = h.deadPages[n:], most-n
 		n = min(most, len(h.deadRecords))
 		for _, d := range h.deadRecords[:n] {
+			h.pinned -= d.bytes
 			l.deadRecord(older, d)
 		}
 		h.deadRecords, most = h.deadRecords[n:], most-n
@@ -157,24 +161,11 @@ func (l *holders) pending() bool {
 	return len(l.cut)+len(l.passing)+len(l.held)+len(l.free)+len(l.freeRecords) > 0
 }
 
-// ref is what the index stores for a key: the record's offset, which is a
-// multiple of 8, and what must be known of it without reading it.
-type ref = nvmap.Off
-
-const (
-	refSpill = 1 << 0 // the record owns runs
-	refTTL   = 1 << 1 // the record may expire
-	refHeld  = 1 << 2 // not in the index: it left without a newer record (R7)
-	refBits  = 7
-)
-
-func refOff(r ref) nvmap.Off { return r &^ refBits }
-
 // openHolder adds a holder of the published state. The caller holds publish.
 func (db *DB) openHolder(records bool) *holder {
-	h := &holder{root: nvmap.PageID(db.ix.published.Load()), epoch: db.ix.epoch, number: db.visible, records: records, opened: time.Now(), keys: db.keys}
+	h := &holder{root: db.ix.Published(), epoch: db.ix.Epoch(), number: db.visible, records: records, opened: time.Now(), keys: db.keysShown()}
 	if db.dirtySince {
-		db.ix.epoch++
+		db.ix.NextEpoch()
 		db.dirtySince = false
 	} else {
 		h.epoch-- // nothing was born in this epoch yet: it may go on
@@ -190,28 +181,36 @@ func (db *DB) closeHolder(h *holder) {
 	db.holders.drop(h)
 	work := db.holders.pending()
 	db.publish.Unlock()
-	for work && db.turn.tryTake() {
-		db.publish.Lock()
-		work = db.reclaim()
-		db.publish.Unlock()
-		db.turn.give()
+	for work && db.turn.tryTake(true) {
+		work = db.reclaimInTurn()
 	}
 	if work {
 		db.wakeReclaimer() // who holds the turn now may be the last
 	}
 }
 
-// reclaimMost is how much of what holders and checkpoints left is freed at a
-// time: about 0.1 ms of holding everybody up.
-const reclaimMost = 1024
+// reclaimInTurn is reclaim for who has taken the turn, and gives it up.
+func (db *DB) reclaimInTurn() (more bool) {
+	defer db.turn.give()
+	return db.reclaimSome()
+}
 
-// reclaim frees what nobody sees any more: what has just left the tree, and some
-// of what holders and checkpoints left that are gone. It says whether there is
+// reclaimMost is how much of what holders, checkpoints and ranges left is freed at a
+// time in the background: about 20 us of holding everybody up.
+const reclaimMost = 128
+
+// reclaimLeast is how much of it a commit frees beside twice as much as it has
+// entries: so it keeps up with what it leaves itself, and does not pay for a range
+// that somebody else deleted.
+const reclaimLeast = 16
+
+// reclaim frees what nobody sees any more: what has just left the tree, and up to
+// most of what holders, checkpoints and ranges left. It says whether there is
 // more of that. The caller holds the turn and publish, and everything that named
 // these slots has been published away.
-func (db *DB) reclaim() (more bool) {
+func (db *DB) reclaim(most int) (more bool) {
 	l := &db.holders
-	n := min(l.passOn(db.dismantle(reclaimMost)), len(l.held))
+	n := min(l.passOn(db.dismantle(most)), len(l.held))
 	l.sweep(db.freePage)
 	for _, x := range l.freeRecords {
 		db.freeLater(x)
@@ -223,20 +222,48 @@ func (db *DB) reclaim() (more bool) {
 	if l.held = l.held[n:]; len(l.held) == 0 {
 		l.held = nil
 	}
+	db.space = db.spaceNow()
 	return l.pending()
+}
+
+// reclaimSome is reclaim. The caller holds the turn.
+func (db *DB) reclaimSome() (more bool) {
+	db.publish.Lock()
+	defer db.publish.Unlock()
+	return db.reclaim(reclaimMost)
+}
+
+// reclaimBeside is reclaim for who changed n entries, and leaves the rest to the
+// background.
+func (db *DB) reclaimBeside(n int) {
+	if db.reclaim(reclaimLeast + 2*n) {
+		db.wakeReclaimer()
+	}
+}
+
+// pinning returns the holders on whose dead lists something may be, also those that
+// are gone. The caller holds the turn, so that nothing leaves the lists.
+func (db *DB) pinning() (all []*holder) {
+	db.publish.Lock()
+	defer db.publish.Unlock()
+	for h := db.holders.oldest; h != nil; h = h.newer {
+		all = append(all, h)
+	}
+	return append(all, db.holders.passing...)
 }
 
 // reclaimRest frees all of it, a little at a time, so that nobody waits for long.
 func (db *DB) reclaimRest() {
 	for more := true; more; {
-		end := db.standstill()
-		db.lockReaders()
-		db.publish.Lock()
-		more = db.reclaim()
-		db.publish.Unlock()
-		db.unlockReaders()
-		end()
+		more = db.reclaimStanding()
 	}
+}
+
+func (db *DB) reclaimStanding() (more bool) {
+	defer db.standstill()()
+	db.lockReaders()
+	defer db.unlockReaders()
+	return db.reclaimSome()
 }
 
 func (db *DB) wakeReclaimer() {
@@ -253,107 +280,154 @@ func (db *DB) wakeReclaimer() {
 // cannot replay, nor set aside, a record whose key it cannot read.
 // R7: nothing newer masks an expired record that was collected, so it stays as
 // it is until a checkpoint frozen from now on flips.
-func (db *DB) freeRecord(x ref) {
-	if x&refHeld != 0 && !db.off(ruleR7) {
-		db.tombs = append(db.tombs, x&^refHeld)
+func (db *DB) freeRecord(x btree.Ref) {
+	if x&btree.RefHeld != 0 && !db.off(ruleR7) {
+		db.tombs = append(db.tombs, x&^btree.RefHeld)
 		return
 	}
-	o := refOff(x)
-	if x&refSpill == 0 {
-		db.r.Free(o)
+	o := btree.RefOff(x)
+	if x&btree.RefSpill == 0 {
+		db.account(db.r.Free(o))
 		return
 	}
-	var rec record
+	var rec record.Record
 	if db.readRecord(o, &rec) != nil {
 		return // damaged: slot and runs stay allocated, Check names them
 	}
-	if rec.flags&flagSpillKey != 0 && !db.off(ruleI6) {
+	if rec.Flags&record.FlagSpillKey != 0 && !db.off(ruleI6) {
 		db.tombs = append(db.tombs, x) // I6
 		return
 	}
-	_, list := rec.extents()
-	for _, e := range list {
-		db.r.FreeRun(e)
+	l, err := db.runs(&rec)
+	if err != nil {
+		return // likewise
 	}
-	if rec.number <= db.frozenLast && !db.off(ruleI5) {
-		db.tombs = append(db.tombs, o)
+	if rec.Number > db.frozenLast || db.off(ruleI5) {
+		db.freeExtents(l.Extents)
+		db.account(db.r.Free(o))
 		return
 	}
-	db.r.Free(o)
+	db.freeExtents(l.Data())
+	db.tombs = append(db.tombs, o)
+	for page := range l.ListPages() { // each by itself: data are free already
+		db.tombs = append(db.tombs, page)
+	}
+}
+
+// account looks at what the allocator says of a slot that the medium named. An error
+// is a contradiction on it: two owners of a slot, or a map that lies. The slot stays as
+// it is, and the store takes no more writes.
+func (db *DB) account(err error) {
+	if err != nil {
+		_ = db.fail(corrupt(err))
+	}
+}
+
+func (db *DB) freeExtents(extents []alloc.Extent) {
+	for _, e := range extents {
+		db.account(db.r.FreeRun(e))
+	}
 }
 
 // freeHeld frees what waited for a checkpoint: a tombstone, with the runs that
 // hold its key if that is long, or a slot that I5 kept.
-func (db *DB) freeHeld(x ref) {
-	if x&refSpill != 0 {
-		var rec record
-		if db.readRecord(refOff(x), &rec) == nil {
-			_, list := rec.extents()
-			for _, e := range list {
-				db.r.FreeRun(e)
+func (db *DB) freeHeld(x btree.Ref) {
+	if x&btree.RefSpill != 0 {
+		var rec record.Record
+		if db.readRecord(btree.RefOff(x), &rec) == nil {
+			if l, err := db.runs(&rec); err == nil {
+				db.freeExtents(l.Extents)
 			}
 		}
 	}
-	db.r.Free(refOff(x))
+	db.account(db.r.Free(btree.RefOff(x)))
 }
 
 // supersede takes a record out of what the index reaches, and frees it when no
-// snapshot sees it. The caller holds the turn and publish.
-func (db *DB) supersede(x ref) {
-	db.r.ClearLive(refOff(x))
-	snapshot := newestSnapshot(db.holders.newest)
-	if snapshot == nil && x&refSpill == 0 {
+// snapshot sees it, of which newest is the newest that may. The caller holds the turn
+// and publish.
+func (db *DB) supersede(x btree.Ref, newest *holder) {
+	db.account(db.r.ClearLive(btree.RefOff(x)))
+	snapshot := newestSnapshot(newest)
+	if snapshot == nil && x&btree.RefSpill == 0 {
 		if db.grouped() {
 			db.freeLater(x)
 		} else {
-			db.r.Free(refOff(x))
+			db.account(db.r.Free(btree.RefOff(x)))
 		}
 		return
 	}
-	var rec record
-	if err := db.readRecord(refOff(x), &rec); err != nil {
+	var rec record.Record
+	if err := db.readRecord(btree.RefOff(x), &rec); err != nil {
 		return // damaged: its slot stays allocated, Check names it
 	}
-	bytes := int64(rec.size)
-	if x&refSpill != 0 {
-		_, list := rec.extents()
-		for _, e := range list {
-			db.r.ClearLiveRun(e)
+	db.holders.deadRecord(newest, deadRecord{x, rec.Number, db.clearLive(&rec)})
+}
+
+// clearLive takes the runs of a record out of what the index reaches, and returns
+// how many bytes of the store the record has with them.
+func (db *DB) clearLive(rec *record.Record) int64 {
+	bytes := db.slotBytes(rec.Off)
+	if rec.Spilled() {
+		l, _ := db.runs(rec)
+		for _, e := range l.Extents {
+			db.account(db.r.ClearLiveRun(e))
 			bytes += e.Bytes
 		}
 	}
-	db.holders.deadRecord(db.holders.newest, deadRecord{x, rec.number, bytes})
+	return bytes
+}
+
+// slotBytes returns how many bytes a slot, page or block has.
+func (db *DB) slotBytes(o nvmap.Off) int64 {
+	d, _ := db.r.Describe(o)
+	return int64(d.SlotBytes)
 }
 
 // readRecord decodes and verifies the record at o. Its slices alias the medium.
-func (db *DB) readRecord(o nvmap.Off, rec *record) error {
-	rec.off = o
+func (db *DB) readRecord(o nvmap.Off, rec *record.Record) error {
+	rec.Off = o
 	d, ok := db.r.Describe(o)
 	if !ok || d.Kind != alloc.KindRecord {
 		return &CorruptError{Off: uint64(o), Structure: "record offset"}
 	}
 	b := db.bytesAt(o, d.SlotBytes)
-	if b == nil || !rec.parse(b) || !rec.sealed(b, db.seed, d.Carve, o) {
+	if b == nil || !rec.Parse(b) || !rec.Sealed(b, db.seed, d.Carve, o) {
 		return &CorruptError{Off: uint64(o), Structure: "record"}
 	}
 	return nil
 }
 
+// readNamed is readRecord of the record that an entry of the index names, which says
+// of it that it is a put, whether it has runs, and whether it expires.
+func (db *DB) readNamed(x btree.Ref, rec *record.Record) error {
+	err := db.readRecord(btree.RefOff(x), rec)
+	if err == nil && !isOf(rec, x) {
+		err = &CorruptError{Off: uint64(btree.RefOff(x)), Structure: "record, of which the index says otherwise,"}
+	}
+	return err
+}
+
+// isOf says whether the record is such as x says.
+func isOf(r *record.Record, x btree.Ref) bool {
+	return r.Kind == record.KindPut && r.Spilled() == (x&btree.RefSpill != 0) && (r.Expiry != 0) == (x&btree.RefTTL != 0)
+}
+
 // readPlain is readRecord for what most records are; false says nothing of the
 // others.
-func (db *DB) readPlain(o nvmap.Off, p *plain) bool {
+func (db *DB) readPlain(o nvmap.Off, p *record.Plain) bool {
 	c := db.r.RecordAt(o)
 	b := db.bytesAt(o, c.Bytes)
-	return b != nil && p.parse(b, db.seed, c.Carve, o)
+	return b != nil && p.Parse(b, db.seed, c.Carve, o)
 }
 
 // readAny reads a record that has nothing in runs, and when it expires.
-func (db *DB) readAny(x ref, p *plain) (expiry int64, err error) {
-	if x&refTTL == 0 && db.readPlain(refOff(x), p) {
+func (db *DB) readAny(x btree.Ref, p *record.Plain) (expiry int64, err error) {
+	if x&btree.RefTTL == 0 && db.readPlain(btree.RefOff(x), p) {
 		return 0, nil
 	}
-	var rec record
-	err = db.readRecord(refOff(x), &rec)
-	p.key, p.value = rec.key, rec.value
-	return rec.expiry, err
+	var rec record.Record
+	err = db.readNamed(x, &rec)
+	p.Key, p.Value = rec.Key, rec.Value
+	return rec.Expiry, err
 }

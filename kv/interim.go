@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"nvkv/internal/crc32c"
+	"nvkv/kv/internal/record"
 )
 
 // interim answers point reads of a store that was not closed before its replay is
@@ -117,17 +118,17 @@ func (in *interim) try(dst, key []byte, want bool) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	if rec.spilled() {
+	if rec.Spilled() {
 		return dst, errRegister
 	}
 	if want {
-		dst = appendValue(dst, rec.value)
+		dst = appendValue(dst, rec.Value)
 	}
 	return dst, nil
 }
 
 // record returns the record that key will have.
-func (in *interim) record(key []byte) (*record, error) {
+func (in *interim) record(key []byte) (*record.Record, error) {
 	rc, db := in.rc, in.rc.db
 	if len(key) > MaxKeyBytes {
 		return nil, ErrNotFound
@@ -137,16 +138,16 @@ func (in *interim) record(key []byte) (*record, error) {
 		if rc.st.root == 0 || in.ranges.cover(key, rc.st.last, 0) {
 			return nil, ErrNotFound
 		}
-		return db.recordAt(key, rc.st.root, now())
+		return db.recordAt(key, rc.st.root, db.now())
 	}
-	rec := new(record)
+	rec := new(record.Record)
 	if err := db.readRecord(c.off, rec); err != nil {
 		return nil, err
 	}
 	switch {
-	case rec.number != c.number || !bytes.Equal(rec.key, key):
+	case rec.Number != c.number || !bytes.Equal(rec.Key, key):
 		return nil, errRegister // two keys of one hash
-	case c.kind == kindDelete || in.ranges.cover(key, c.number, c.ordinal) || rec.expired(now()):
+	case c.kind == record.KindDelete || in.ranges.cover(key, c.number, c.ordinal) || rec.Expired(db.now()):
 		return nil, ErrNotFound
 	}
 	return rec, nil
@@ -182,7 +183,7 @@ func (rc *recovery) mayReplayLate() bool {
 	bare := false
 	rc.each(func(c *candidate) {
 		n++
-		bare = bare || c.keyed() && c.flags&flagSpillKey != 0 || c.flags&flagRotten != 0
+		bare = bare || c.keyed() && c.flags&record.FlagSpillKey != 0 || c.flags&flagRotten != 0
 	})
 	from := rc.db.opt.lateFrom
 	long := n >= from || rc.db.r.SlabCount() >= from
@@ -200,18 +201,19 @@ func (rc *recovery) replayLate() error {
 	db.late = make(chan struct{})
 	db.interim.Store(in)
 	go func() {
-		defer close(db.late)
-		defer db.turn.give()
 		if db.opt.holdReplay != nil {
 			<-db.opt.holdReplay
 		}
 		err := rc.finishLate()
 		if err != nil {
-			db.opt.Logger.Error("replaying", "error", db.fail(err))
+			_ = db.fail(err)
 		} else {
 			db.start()
 		}
 		in.end(err)
+		db.turn.give()
+		close(db.late)
+		db.logRecovery("replaying", err)
 	}()
 	return nil
 }

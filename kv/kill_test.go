@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"nvkv/internal/effort"
 )
 
 // The kill test starts a child that writes and says over a pipe what was
@@ -43,6 +45,10 @@ func TestMain(m *testing.M) {
 	}
 	if path := os.Getenv(reopenPathEnv); path != "" {
 		runReopenChild(path)
+		return
+	}
+	if seeds := os.Getenv(hostileEnv); seeds != "" {
+		hostileChild(seeds)
 		return
 	}
 	path := os.Getenv(killPathEnv)
@@ -220,22 +226,19 @@ func (k *killed) line(r *bufio.Reader) bool {
 	return true
 }
 
-// TestKill kills fifty children, one after the other on the same store, half of
-// them on shared memory and half on a file system; with NVKV_CRASH=long two
-// hundred.
+// TestKill kills children, one after the other on the same store, half of them on
+// shared memory and half on a file system.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
-		t.Skip("kills fifty children")
+		t.Skip("kills dozens of children")
 	}
 	places := []struct{ name, device, dir string }{
 		{"shm", "", testDir(t)},
 		{"file", "file", t.TempDir()},
 	}
 	for _, p := range places {
-		kills := 25
-		if os.Getenv("NVKV_CRASH") == "long" {
-			kills = 100
-		}
+		kills := effort.Pick(0, 8, 25, 100)
 		t.Run(p.name, func(t *testing.T) { killLoop(t, filepath.Join(p.dir, "s"), p.device, kills) })
 	}
 }

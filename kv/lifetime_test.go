@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
@@ -27,10 +28,6 @@ const (
 	lifetimeBroken = "NVKV_LIFETIME_BROKEN"
 )
 
-// lifetimePatience is how much longer TestLifetimes goes on, at most, until there
-// was some of everything.
-const lifetimePatience = time.Minute
-
 // TestLifetimes mixes everything that frees with everything that reads in place:
 // puts, overwrites, deletes, batches, large values, checkpoints, the eviction of
 // frames, the moving of records and the discarding of blocks beside point reads,
@@ -38,10 +35,8 @@ const lifetimePatience = time.Minute
 // early shows: a slice that changed, a value of another key, a bad checksum, a
 // second iteration that differs from the first.
 func TestLifetimes(t *testing.T) {
-	d := 2 * time.Second
-	if testing.Short() || raceBuild {
-		d = 700 * time.Millisecond
-	}
+	t.Parallel()
+	d := effort.Pick(700*time.Millisecond, 700*time.Millisecond, 2*time.Second, 10*time.Second)
 	if s := os.Getenv(lifetimeEnv); s != "" {
 		var err error
 		if d, err = time.ParseDuration(s); err != nil {
@@ -60,7 +55,7 @@ func TestLifetimes(t *testing.T) {
 	}
 	time.Sleep(d)
 	// A machine that is busy with other things needs longer for as much.
-	for began := time.Now(); !l.enough() && !l.stop.Load() && time.Since(began) < lifetimePatience; {
+	for began := time.Now(); !l.enough() && !l.stop.Load() && time.Since(began) < effort.Hang; {
 		time.Sleep(50 * time.Millisecond)
 	}
 	l.stop.Store(true)
@@ -84,15 +79,16 @@ func (l *lifetimes) enough() bool {
 // TestLifetimesCatch: without one of the rules that keep things alive, TestLifetimes
 // fails. It runs in processes of its own, which a premature reuse may well crash.
 func TestLifetimesCatch(t *testing.T) {
+	t.Parallel()
 	if testing.Short() || raceBuild {
 		t.Skip("several processes under load")
 	}
 	for name, rule := range map[string]rules{"record": ruleI30Record, "page": ruleI30Page, "reader": ruleI30Reader, "frame": ruleI50} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*effort.Hang)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestLifetimes$", "-test.v")
-			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", lifetimeBroken, rule), lifetimeEnv+"=60s")
+			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", lifetimeBroken, rule), fmt.Sprint(lifetimeEnv, "=", effort.Hang))
 			out, err := cmd.CombinedOutput()
 			if err == nil || !bytes.Contains(out, []byte(lifetimeFound)) {
 				t.Fatalf("the premature reuse was not noticed: %v\n%s", err, out)

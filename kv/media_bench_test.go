@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
+
+	"nvkv/kv/internal/record"
 )
 
 // BenchmarkMediaBytes tells how many bytes go to the medium for each byte of keys
@@ -34,7 +36,7 @@ func BenchmarkMediaBytes(b *testing.B) {
 						b.Fatal(err)
 					}
 					before, next, value := db.Metrics(), skewed(skew, len(keys)), make([]byte, benchValueBytes)
-					record := int64(len(keys[0])+benchValueBytes) + recHeader
+					record := int64(len(keys[0])+benchValueBytes) + record.HeaderBytes
 					b.StartTimer()
 					for range intervals * mib << 20 / record {
 						if err := db.Put(keys[next()], value); err != nil {

@@ -2,8 +2,14 @@ package kv
 
 import (
 	"errors"
-	"unsafe"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strings"
 
+	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -12,25 +18,71 @@ import (
 // that fails panics with what guarded turns into an error, as a fault in a
 // mapping does. So the code above looks the same on both.
 
-// readFailed is the panic of a device that is not mapped and cannot be read.
-type readFailed struct{ *nvmap.FaultError }
-
-// unread panics with the failure of a read at o.
-func unread(o nvmap.Off, err error) {
-	var f *nvmap.FaultError
-	if !errors.As(err, &f) {
-		f = &nvmap.FaultError{Off: o, Err: err}
-	}
-	panic(readFailed{f})
-}
-
 // fault returns the medium's error if that is what recover returned, and panics
 // with r again if it is not.
-func (db *DB) fault(r any, op string) *nvmap.FaultError {
-	if f, ok := r.(readFailed); ok {
+func (db *DB) fault(r any, op string) error {
+	switch f := r.(type) {
+	case btree.ReadFailed:
 		return &nvmap.FaultError{Off: f.Off, Op: op, Err: f.Err}
+	case *alloc.CorruptError: // the maps and the index are not of one time
+		return corrupt(f)
 	}
-	return db.m.Faulted(r, op)
+	if f := db.m.Faulted(r, op); f != nil {
+		return f
+	}
+	return nil
+}
+
+// corrupt returns err, and what package alloc calls corrupt as this package does.
+func corrupt(err error) error {
+	var bad *alloc.CorruptError
+	if errors.As(err, &bad) {
+		return &CorruptError{Off: uint64(bad.Off), Structure: bad.What}
+	}
+	return err
+}
+
+// guardedFn is guarded for a callback. A fault where the medium can be read is a store
+// into a slice of the transaction, and the caller's mistake.
+func (db *DB) guardedFn(op string, old bool, err *error) {
+	panicOnFault(old)
+	if r := recover(); r != nil {
+		if *err = db.fault(r, op); *err == nil {
+			panic(r)
+		}
+		var f *nvmap.FaultError
+		if errors.As(*err, &f) && db.readableAt(f.Off) {
+			*err = fmt.Errorf("%w: byte %#x, by %s", ErrSliceWritten, uint64(f.Off), faultedIn())
+		}
+	}
+}
+
+// readableAt says whether the byte at o of a mapped device can be read.
+func (db *DB) readableAt(o nvmap.Off) (ok bool) {
+	defer panicOnFault(panicOnFault(true))
+	defer func() { ok = recover() == nil && ok }()
+	b := db.m.View(o, 1)
+	if b == nil {
+		return false
+	}
+	record.BodySum(b) // a load that nobody can leave out
+	return true
+}
+
+// faultedIn returns which function faulted. A deferred call calls it that recovered.
+func faultedIn() string {
+	var pcs [64]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for faulted := false; ; {
+		f, more := frames.Next()
+		switch {
+		case faulted && !strings.HasPrefix(f.Function, "runtime."): // copy faults in there
+			return fmt.Sprintf("%s at %s:%d", f.Function, filepath.Base(f.File), f.Line)
+		case !more:
+			return "?"
+		}
+		faulted = faulted || f.Function == "runtime.sigpanic"
+	}
 }
 
 // tryBytesAt is bytesAt, with an error where the medium cannot be read and is not
@@ -48,7 +100,7 @@ func (db *DB) tryBytesAt(o nvmap.Off, n int) (b []byte, err error) {
 // a view of it where the device is mapped, good until the device is closed, and
 // a copy where it is not.
 func (db *DB) bytesAt(o nvmap.Off, n int) []byte {
-	if db.ix.mapped {
+	if db.ix.Mapped() {
 		return db.m.View(o, n)
 	}
 	size := db.m.Size()
@@ -57,85 +109,23 @@ func (db *DB) bytesAt(o nvmap.Off, n int) []byte {
 	}
 	b := make([]byte, n)
 	if err := db.m.Load(o, b); err != nil {
-		unread(o, err)
+		btree.Unread(o, err)
 	}
 	return b
 }
 
-// at returns the newest bytes of a page, which must not be written, until the
-// section ends: in place, or a copy where the device is not mapped and there is
-// no room for a frame.
-func (ix *index) at(id nvmap.PageID) *page {
-	if ix.mapped {
-		return ix.m.Page(id)
+// piece is bytesAt where what is returned is not kept: copies are made in one and
+// the same place.
+func (db *DB) piece(o nvmap.Off, n int, place *[]byte) []byte {
+	if db.ix.Mapped() {
+		return db.m.View(o, n)
 	}
-	return ix.fetched(id)
-}
-
-func (ix *index) fetched(id nvmap.PageID) *page {
-	// A frame that is turned away from here on stays until the section ends.
-	if ok, err := ix.m.Fetch(id); err == nil && ok {
-		return ix.m.Page(id)
+	if cap(*place) < n {
+		*place = make([]byte, n)
 	}
-	pg := new(page)
-	if err := ix.m.Load(id.Off(), pg[:]); err != nil {
-		unread(id.Off(), err)
+	b := (*place)[:n]
+	if err := db.m.Load(o, b); err != nil {
+		btree.Unread(o, err)
 	}
-	return pg
-}
-
-// recordPages appends the pages of the record slot at o, one or two of them: a
-// longer record is read together when it is read.
-func (ix *index) recordPages(dst []nvmap.PageID, o nvmap.Off) []nvmap.PageID {
-	n := ix.r.RecordAt(o).Bytes
-	if n == 0 {
-		return dst
-	}
-	first, last := o.Page(), (o + nvmap.Off(n) - 1).Page()
-	if dst = append(dst, first); last != first {
-		dst = append(dst, first+1)
-	}
-	return dst
-}
-
-// childPages appends the pages of a child, which may name anything.
-func (ix *index) childPages(dst []nvmap.PageID, c child) []nvmap.PageID {
-	if !ix.within(c) {
-		return dst
-	}
-	if dst = append(dst, c.page); c.vals != 0 {
-		dst = append(dst, c.valsOff().Page())
-	}
-	return dst
-}
-
-// askChildren has children of an inner page read together where the device is not
-// read in place: those from entry at on, in steps of 1 or -1.
-func (ix *index) askChildren(pg *page, at, step, most int) {
-	if ix.mapped {
-		return
-	}
-	n := pageCount(pg)
-	ps := make([]nvmap.PageID, 0, 2*childrenMost)
-	for ; most > 0 && at >= 0 && at < n; at += step {
-		ps = ix.childPages(ps, childAt(pg, n, at))
-		most--
-	}
-	ix.m.ReadAhead(ps)
-}
-
-// childrenMost is how many children are read together: with the value blocks of
-// leaves twice as many pages, which is what a disk has on its way at once.
-const childrenMost = 32
-
-// missing says whether a child has to be read from a device that is not mapped.
-func (ix *index) missing(c child) bool {
-	return ix.m.Where(c.page) == nvmap.OnDevice || c.vals != 0 && ix.m.Where(c.valsOff().Page()) == nvmap.OnDevice
-}
-
-// askRecord asks for the first lines of the record at o, if it is in reach.
-func (ix *index) askRecord(o nvmap.Off) {
-	if b := ix.m.View(o, recHeader); b != nil {
-		nvmap.Prefetch(unsafe.Pointer(unsafe.SliceData(b)), recordLines)
-	}
+	return b
 }

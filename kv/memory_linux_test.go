@@ -15,7 +15,9 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
@@ -75,7 +77,7 @@ func TestMemoryBound(t *testing.T) {
 	}
 	debug.SetGCPercent(20)
 	debug.SetMemoryLimit(24 << 20)
-	const keys, value = 700_000, 100
+	const keys, value = 400_000, 200
 	path := filepath.Join(testDir(t), "s")
 	o := &Options{CacheBytes: MinCacheBytes, CheckpointBytes: 4 << 20}
 	db, err := Open(path, o)
@@ -183,7 +185,7 @@ func TestHugeSparseMap(t *testing.T) {
 	}
 }
 
-// TestLargeValue takes a value of 64 MiB, or of NVKV_VALUE_BYTES, up to the 1 GiB
+// TestLargeValue takes a value of 64 MiB, in the plain form of 16, or of NVKV_VALUE_BYTES, up to the 1 GiB
 // that a value may have, through all that can be done with it, and counts what is
 // allocated on the way, in sizes of the value.
 func TestLargeValue(t *testing.T) {
@@ -194,7 +196,7 @@ func TestLargeValue(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	size := int(fromEnv(t, "NVKV_VALUE_BYTES", 64<<20))
+	size := int(fromEnv(t, "NVKV_VALUE_BYTES", effort.Pick[int64](16<<20, 16<<20, 64<<20, 64<<20)))
 	key, value := []byte("large"), make([]byte, size)
 	rng := rand.New(rand.NewPCG(1, 1))
 	for i := 0; i+8 <= size; i += 8 {
@@ -220,7 +222,7 @@ func TestLargeValue(t *testing.T) {
 		}
 	}
 	get := func(db *DB) func() ([]byte, error) { return func() ([]byte, error) { return db.Get(key) } }
-	allocs("Put", 1.1, func() ([]byte, error) { return nil, db.Put(key, value) })
+	allocs("Put", 0.1, func() ([]byte, error) { return nil, db.Put(key, value) })
 	allocs("Get", 1.1, get(db))
 	dst := make([]byte, 0, size)
 	allocs("GetAppend with room", 0.1, func() ([]byte, error) { return db.GetAppend(dst, key) })
@@ -249,5 +251,61 @@ func TestLargeValue(t *testing.T) {
 	must(t, db.Compact(t.Context()))
 	if m := db.Metrics(); m.UsedBytes > int64(size)/10 {
 		t.Errorf("%d bytes in use after the value was deleted", m.UsedBytes)
+	}
+}
+
+// TestMemoryOfLargePuts puts a large value in every way there is and looks at the
+// memory of the process meanwhile: a Put takes nothing beside the caller's value, a
+// batch and a Tx a copy of it, which they promise.
+func TestMemoryOfLargePuts(t *testing.T) {
+	skipInRace(t)
+	if testing.Short() {
+		t.Skip("values of 256 MiB")
+	}
+	if !alone(t) {
+		return
+	}
+	size := fromEnv(t, "NVKV_VALUE_BYTES", effort.Pick[int64](64<<20, 64<<20, 256<<20, 256<<20))
+	value, key := make([]byte, size), []byte("large")
+	for i := range value {
+		value[i] = byte(i >> 8)
+	}
+	db := openTest(t, filepath.Join(testDir(t), "s"), nil)
+	batch := func(ranges bool) error {
+		b := db.NewBatch()
+		if ranges {
+			b.DeleteRange([]byte("x"), nil)
+		}
+		b.Put(key, value)
+		return db.Write(b)
+	}
+	for _, c := range []struct {
+		name   string
+		copies float64 // the caller's own included
+		put    func() error
+	}{
+		{"Put", 1, func() error { return db.Put(key, value) }},
+		{"Put over it", 1, func() error { return db.Put(key, value) }},
+		{"Tx.Put", 2, func() error { return db.Update(func(tx *Tx) error { return tx.Put(key, value) }) }},
+		{"Batch", 2, func() error { return batch(false) }},
+		{"Batch with a range", 2, func() error { return batch(true) }},
+	} {
+		debug.FreeOSMemory()
+		done, most := make(chan error), int64(0)
+		go func() { done <- c.put() }()
+		for err, running := error(nil), true; running; {
+			select {
+			case err = <-done:
+				must(t, err)
+				running = false
+			default:
+				most = max(most, anonBytes(t))
+				time.Sleep(time.Millisecond)
+			}
+		}
+		t.Logf("%s: %.2f times the value", c.name, float64(most)/float64(size))
+		if bound := int64(c.copies*float64(size)) + size/8 + 32<<20; most > bound {
+			t.Errorf("%s: %d bytes of memory, more than %d", c.name, most, bound)
+		}
 	}
 }

@@ -51,7 +51,7 @@ type Metrics struct {
 
 	Snapshots         int           `json:"snapshots"`
 	OldestSnapshotAge time.Duration `json:"oldest_snapshot_age_ns"`
-	PinnedBytes       int64         `json:"pinned_bytes"` // old record versions that snapshots hold
+	PinnedBytes       int64         `json:"pinned_bytes"` // old records, index pages and value blocks that snapshots hold
 
 	EvacuatedRecords uint64 `json:"evacuated_records"` // moved out of sparse slabs
 	EvacuatedBytes   uint64 `json:"evacuated_bytes"`   // of media_record_bytes, by such moves
@@ -69,7 +69,7 @@ type Metrics struct {
 	RecoveryDamage   int           `json:"recovery_damage"`
 	IndexHeight      int           `json:"index_height"`
 	IndexLeaves      int           `json:"index_leaves"`
-	LastTransaction  uint64        `json:"last_transaction"` // run << 40 | counter
+	LastTransaction  uint64        `json:"last_transaction"` // run << 34 | counter
 	ReadOnly         bool          `json:"read_only"`
 	StoreID          string        `json:"store_id"`
 	FormatGeneration uint64        `json:"generation"`
@@ -89,13 +89,13 @@ func (db *DB) Metrics() Metrics {
 	c := &db.counts
 	m := Metrics{
 		Keys: db.keys, LiveBytes: space.LiveBytes, UsedBytes: space.UsedBytes, DeviceBytes: space.DeviceBytes, FreeBytes: space.FreeBytes,
-		Puts: c.puts, Gets: db.pages.gets(), Deletes: c.deletes, Expired: db.sweep.collected, Commits: c.commits, Fences: io.Fences, UserBytes: c.userBytes,
+		Puts: c.puts, Gets: db.pages.Gets(), Deletes: c.deletes, Expired: db.sweep.collected, Commits: c.commits, Fences: io.Fences, UserBytes: c.userBytes,
 		MediaBytes: io.WriteBytes + io.WriteBackBytes, RecordBytes: c.recordBytes, IndexBytes: io.WriteBackBytes,
 		MediaLines: io.WriteLines + io.WriteBackLines, FrameBytes: io.FrameBytes,
 		SinceCheckpoint: db.sinceCheckpoint, Tombstones: len(db.tombs),
 		RecoveryTime: db.recovered.took, RecoveryScanned: db.recovered.scanned, RecordsReplayed: db.recovered.replayed,
 		RecordsVoid: db.recovered.void, RecoveryDamage: len(db.recovered.damaged),
-		IndexHeight: db.ix.height, IndexLeaves: db.ix.leaves, LastTransaction: uint64(db.visible),
+		IndexHeight: db.ix.Height(), IndexLeaves: db.ix.Leaves(), LastTransaction: uint64(db.visible),
 		EvacuatedRecords: db.evac.records, EvacuatedBytes: db.evac.bytes, DiscardedBytes: space.DiscardedBytes,
 		DirtyFrameBytes: io.DirtyFrames * nvmap.PageBytes, SlabTableBytes: int64(space.Slabs) * slabTableBytes, HeldBytes: db.heldBytes(),
 		CacheBytes: io.CacheBytes, CacheHits: io.Hits, CacheMisses: io.Misses, CacheEvictions: io.Evictions, CacheWriteBacks: io.WriteBacks,
@@ -140,5 +140,5 @@ func (db *DB) heldBytes() int64 {
 
 // deadBytes is what the dead lists of h take in DRAM.
 func (h *holder) deadBytes() int64 {
-	return int64(cap(h.deadPages))*16 + int64(cap(h.deadRecords))*24
+	return int64(cap(h.deadPages))*24 + int64(cap(h.deadRecords))*24
 }

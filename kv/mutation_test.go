@@ -13,6 +13,7 @@ import (
 
 	"nvkv/alloc"
 	"nvkv/internal/callsites"
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 	"nvkv/nvmap/crashtest"
 )
@@ -21,17 +22,20 @@ import (
 // fences, one at a time, and demand that the crash tests object. The places are
 // found by running them.
 
-// mutationSuite is what must object: creation, the traces, and the random suite
-// in its forms, each small, with the quickest to object in front.
-func mutationSuite(sites *crashtest.Sites) error {
-	for _, f := range mutationScenarios() {
-		if err := f(sites); err != nil {
-			return err
+// mutationSuite makes a suite of scenarios.
+func mutationSuite(scenarios []func(*crashtest.Sites) error) func(*crashtest.Sites) error {
+	return func(sites *crashtest.Sites) error {
+		for _, f := range scenarios {
+			if err := f(sites); err != nil {
+				return err
+			}
 		}
+		return nil
 	}
-	return nil
 }
 
+// mutationScenarios are what must object: creation, the traces, and the random suite
+// in its forms, each small, with the quickest to object in front.
 func mutationScenarios() (out []func(*crashtest.Sites) error) {
 	random := func(c *crasher, change func(*crasher)) {
 		seed := *c
@@ -39,7 +43,7 @@ func mutationScenarios() (out []func(*crashtest.Sites) error) {
 			c := seed
 			c.rng = rand.New(rand.NewPCG(c.seed, 2))
 			c.sites = sites
-			c.ops, c.images = []int{50, 5, 3}, []int{3, 2, 1}
+			c.ops, c.images, c.opt.listLevels = []int{50, 5, 3}, []int{3, 2, 1}, int(seed.seed%2)
 			change(&c)
 			return runCrashes(&c)
 		})
@@ -173,7 +177,7 @@ func growOverRemains(sites *crashtest.Sites, off rules) error {
 	if err == nil {
 		fences := 0
 		s.atFences(func() {
-			if fences++; fences <= 3 { // growth comes before the record
+			if fences++; fences <= 5 { // growth comes before the record, that for the index first
 				s.crash(20)
 			}
 		})
@@ -190,6 +194,7 @@ func growOverRemains(sites *crashtest.Sites, off rules) error {
 // TestGrowOverRemains: what lies where a store grows to does not show.
 func TestGrowOverRemains(t *testing.T) {
 	skipInRace(t)
+	t.Parallel()
 	withAndWithout(t, ruleA5, func(off rules) error { return growOverRemains(nil, off) })
 }
 
@@ -197,19 +202,27 @@ func TestGrowOverRemains(t *testing.T) {
 // names: "grow" for instance, or "kv.".
 const mutateEnv = "NVKV_MUTATE"
 
-// TestMutation is the check in short: a sample of the places, drawn anew with
-// each seed. NVKV_CRASH=long takes all of them.
+// plainMutants are functions whose writes and fences the plain form disables: the
+// first two scenarios object to each soon.
+var plainMutants = []string{"nvkv/kv.(*DB).endCommit", "nvkv/kv.(*DB).storeOne", "nvkv/alloc.(*Region).WriteSuper"}
+
+// TestMutation disables a sample of the places, in the long form all of them. The
+// plain form disables those of plainMutants.
 func TestMutation(t *testing.T) {
 	skipInRace(t)
-	o := crashtest.MutateOptions{Sample: 6, Seed: 1, Helpers: mutationHelpers}
-	switch {
-	case os.Getenv("NVKV_CRASH") == "long":
-		o.Sample = 0
-	case testing.Short():
+	if testing.Short() {
 		t.Skip("the suite once for each of many places")
 	}
+	const all = 0
+	o := crashtest.MutateOptions{Sample: effort.Pick(all, all, 6, all), Seed: 1, Helpers: mutationHelpers}
+	scenarios := mutationScenarios()
+	plain := effort.Now() < effort.Full && os.Getenv(mutateEnv) == ""
+	if plain {
+		scenarios = scenarios[:2]
+		o.Match = func(s crashtest.Site) bool { return slices.Contains(plainMutants, s.Func) }
+	}
 	if only := os.Getenv(mutateEnv); only != "" {
-		o.Sample, o.Match = 0, func(s crashtest.Site) bool { return strings.Contains(s.String(), only) }
+		o.Sample, o.Match = all, func(s crashtest.Site) bool { return strings.Contains(s.String(), only) }
 	}
 	o.Each = func(x crashtest.Mutant) {
 		if x.Err == nil {
@@ -218,11 +231,17 @@ func TestMutation(t *testing.T) {
 			t.Logf("%v (%d calls, %v): %.160v", x.Site, x.Calls, x.Took, strings.ReplaceAll(x.Err.Error(), "\n", " "))
 		}
 	}
-	m, err := crashtest.Mutate(o, mutationSuite)
+	m, err := crashtest.Mutate(o, mutationSuite(scenarios))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Log(m)
+	if plain {
+		if len(m.Tried) < len(plainMutants) {
+			t.Errorf("only %d places disabled for %v", len(m.Tried), plainMutants)
+		}
+		return
+	}
 	skip := []string{
 		"buddy.go", "slabs.go", // the two allocators have a mutation test of their own
 		"rules.go", // what a store does without one of its rules
@@ -241,7 +260,7 @@ func TestMutation(t *testing.T) {
 }
 
 // mutationHelpers write or fence for many: the places that call them count.
-var mutationHelpers = []string{"nvkv/alloc.writeWord", "nvkv/alloc.writeSuper", "nvkv/alloc.(*Region).writeDesc"}
+var mutationHelpers = []string{"nvkv/alloc.writeWord", "nvkv/alloc.writeSuper", "nvkv/alloc.(*Region).writeDesc", "nvkv/kv.(*runWriter).pour"}
 
 // writesOrFences says whether a call is of a map's writing methods, or of a
 // helper.

@@ -2,26 +2,18 @@ package kv
 
 import "nvkv/internal/goroutine"
 
-// A goroutine that writes through the DB while it has a writable Tx open would
-// wait for itself. So a writable Tx knows whose it is, and whoever finds the
-// turn held by one compares.
+// A goroutine that writes through the DB inside its own Update would wait for
+// itself. That can be told for certain: Update's callback runs on the goroutine
+// that called Update, which does nothing else before the callback returns. Of a Tx
+// of Begin(true) it cannot be told: it may be ended by another goroutine than the one
+// that began it or used it last, and iter.Pull runs an iterator on one of its own. So
+// there a writer waits.
 
-// begun makes a Tx the calling goroutine's: an Update's for good, since its
-// caller stays inside until it ends, one of Begin(true) until another uses it.
-func (w *writing) begun() { w.owner.Store(goroutine.ID()) }
+// updating notes whose Update a Tx is.
+func (w *writing) updating() { w.owner = goroutine.ID() }
 
-// used makes a Tx of Begin(true) the calling goroutine's: it may be handed on.
-func (w *writing) used() {
-	if w.managed {
-		return
-	}
-	if id := goroutine.ID(); w.owner.Load() != id {
-		w.owner.Store(id)
-	}
-}
-
-// nested says whether the calling goroutine has this store's writable Tx open.
+// nested says whether the calling goroutine is inside an Update of this store.
 func (db *DB) nested() bool {
 	tx := db.txs.writer.Load()
-	return tx != nil && tx.w.owner.Load() == goroutine.ID()
+	return tx != nil && tx.w.managed && tx.w.owner == goroutine.ID()
 }

@@ -3,8 +3,11 @@ package kv
 import (
 	"cmp"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"time"
 
+	"nvkv/alloc"
 	"nvkv/nvmap"
 )
 
@@ -29,9 +32,13 @@ type Options struct {
 	// force.
 	WriteProtect *bool
 
-	// MaxBytes is the size up to which the store may grow, in bytes, and the
-	// address space that is reserved for it. 0: 1 TiB, or what is granted. A
-	// device of fixed size is its own bound.
+	// MaxBytes is the size up to which the store may grow, in bytes: it never has
+	// more, and less by a slab at most. Address space is reserved for it, up to
+	// twice as much. 0: 1 TiB, and less, down to 16 GiB, where a process has many
+	// stores open: together they may reserve 64 TiB, and closing one gives its share
+	// back. DB.Info says what was granted, and ErrFull when it was that. A store that
+	// is larger already stays as it is, and a device of fixed size is its own bound.
+	// Less than a store has when it is made is an error that names the least.
 	MaxBytes int64
 
 	// CheckpointBytes is how much may be written between two checkpoints, in
@@ -61,11 +68,28 @@ type Options struct {
 	// is full.
 	EvacuateBytes int64
 
-	// Logger takes what happens in the background; nil: nothing is logged.
+	// FileMode is what a file that is made may be used for and by whom, where the
+	// process's mask leaves it; bits of permission only. 0: 0600. Restore from a file
+	// gives its copy that file's mode where this is 0, and lets its owner read and write.
+	FileMode fs.FileMode
+
+	// LockTimeout is how long Open waits for another owner of the store to close it;
+	// 0: not at all. The lock of an owner that was killed is waited for in any case,
+	// for a few seconds, which the kernel may need to let it go.
+	LockTimeout time.Duration
+
+	// Clock is the wall clock by which values expire; nil: time.Now. What it shows
+	// before 1970 counts as 1970 and beyond 2262 as 2262. It is called by many
+	// goroutines, under the store's locks, and must not call the DB.
+	Clock func() time.Time
+
+	// Logger takes what happens in the background; nil: nothing is logged. Its handler
+	// may use the DB, but for Close; what that would log is left out.
 	Logger *slog.Logger
 
 	// Progress, if not nil, is told now and then how far a Backup, Restore or
-	// Compact is, and once at its end, by the goroutine that runs it.
+	// Compact is, and once at its end, by the goroutine that runs it. It may use the
+	// DB, but for Close of one that Compact works on.
 	Progress func(Progress)
 
 	// PoisonSlices is for testing programs that use transactions. Slices that these
@@ -79,16 +103,32 @@ type Options struct {
 	// to 1 MiB; 0: 64 KiB. An existing store keeps what it has.
 	SlabBytes int
 
+	renewAt      uint64        // see defaultRenewAt; tests lower it
 	privateFrom  int           // see defaultPrivateFrom; tests lower it
 	groupBytes   int64         // see defaultGroupBytes; tests lower it
+	listLevels   int           // that a run list has at least: tests raise it
 	noGroupTimer bool          // groups are closed by size, Sync and checkpoints alone
 	tidySlack    int64         // see the constant; tests lower it
+	sweepEvery   time.Duration // see the constant; tests lower it
 	moveTogether bool          // see mover
 	lateFrom     int           // see defaultLateFrom; tests lower it
 	holdReplay   chan struct{} // a late replay waits for it to be closed, if it is not nil: for tests
 	broken       rules         // rules that a test has switched off
 	unfinished   bool          // the store counts as absent until finish: for Restore
+	inVain       func()        // called, if not nil, before the device is closed of a store that does not open
 	early        bool          // each commit evicts all frames first: for tests
+	reached      func(instant) // is told of instants, if it is not nil: for tests
+}
+
+// instant is where a test wants to look.
+type instant int
+
+const atBuilt instant = iota // a large commit is fenced and built, and not shown yet
+
+func (o *Options) reach(i instant) {
+	if o.reached != nil {
+		o.reached(i)
+	}
 }
 
 // DefaultCheckpointBytes is Options.CheckpointBytes when that is 0.
@@ -109,6 +149,8 @@ func (o *Options) withDefaults() Options {
 	c.groupBytes = cmp.Or(c.groupBytes, defaultGroupBytes)
 	c.EvacuateBytes = cmp.Or(c.EvacuateBytes, DefaultEvacuateBytes)
 	c.tidySlack = cmp.Or(c.tidySlack, tidySlack)
+	c.sweepEvery = cmp.Or(c.sweepEvery, sweepEvery)
+	c.renewAt = cmp.Or(c.renewAt, defaultRenewAt)
 	c.privateFrom = cmp.Or(c.privateFrom, defaultPrivateFrom)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -126,6 +168,15 @@ func (o *Options) validate() error {
 		return fmt.Errorf("nvkv: option Durability is %d, neither Sync nor Relaxed", o.Durability)
 	case o.MaxBytes < 0:
 		return fmt.Errorf("nvkv: option MaxBytes is %d, less than nothing", o.MaxBytes)
+	case o.LockTimeout < 0:
+		return fmt.Errorf("nvkv: option LockTimeout is %v, less than nothing", o.LockTimeout)
+	case o.FileMode&^fs.ModePerm != 0:
+		return fmt.Errorf("nvkv: option FileMode is %v, more than bits of permission", o.FileMode)
+	}
+	if least, err := alloc.LeastBytes(o.SlabBytes); err != nil {
+		return fmt.Errorf("nvkv: option SlabBytes: %w", err)
+	} else if o.MaxBytes > 0 && o.MaxBytes < least {
+		return fmt.Errorf("nvkv: option MaxBytes is %d, less than the %d bytes of the smallest store", o.MaxBytes, least)
 	}
 	if _, err := nvmap.NewPolicy(o.CachePolicy); err != nil {
 		return fmt.Errorf("nvkv: option CachePolicy: %w", err)

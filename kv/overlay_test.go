@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"nvkv/kv/internal/record"
 )
 
 // TestOverlay compares an overlay with a sorted list of keys, and all its links
@@ -19,7 +21,7 @@ func TestOverlay(t *testing.T) {
 		if i%500 == 0 {
 			v = make([]byte, chunkBytesMax) // has memory of its own
 		}
-		o.set(kindPut, k, v, int64(i))
+		o.set(record.KindPut, k, v, int64(i))
 		want[string(k)] = string(v)
 	}
 	keys := make([]string, 0, len(want))
@@ -79,6 +81,53 @@ func TestOverlay(t *testing.T) {
 	}
 }
 
+// TestOverlayRanges compares the ranges of an overlay with a set of keys: no two of them
+// overlap or touch, and together they are what was deleted.
+func TestOverlayRanges(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 8))
+	name := func(i int) []byte { return fmt.Appendf(nil, "%03d", i) }
+	for range 50 {
+		const keys = 200
+		var o overlay
+		var deleted, put [keys]bool
+		for range 60 {
+			from := rng.IntN(keys)
+			to := min(from+1+rng.IntN(1<<rng.IntN(7)), keys)
+			r := keyRange{start: name(from), end: name(to)}
+			if to == keys {
+				r.end = nil
+			}
+			o.deleteRange(r)
+			for i := from; i < to; i++ {
+				deleted[i], put[i] = true, false
+			}
+			i := rng.IntN(keys)
+			o.set(record.KindPut, name(i), nil, 0)
+			put[i] = true
+		}
+		for i := range keys {
+			n := o.change(name(i))
+			if (o.rangeAt(name(i)) != nil) != deleted[i] || (n != nil) != (deleted[i] || put[i]) || n != nil && (n.kind == record.KindPut) != put[i] {
+				t.Fatalf("key %d: %+v; deleted %v, put %v", i, n, deleted[i], put[i])
+			}
+		}
+		stretches := 0
+		for i := range keys {
+			if deleted[i] && (i == 0 || !deleted[i-1]) {
+				stretches++
+			}
+		}
+		if es := o.entries(); rangesOf(es) != stretches || o.ranges.nodes != stretches {
+			t.Fatalf("%d ranges, %d nodes, want %d", rangesOf(es), o.ranges.nodes, stretches)
+		}
+		for i, e := range o.entries() {
+			if e.kind == record.KindDelete {
+				t.Fatalf("entry %d deletes %s, which a range does", i, e.key)
+			}
+		}
+	}
+}
+
 func BenchmarkOverlaySet(b *testing.B) {
 	keys := benchKeys(benchRecords())
 	value := make([]byte, benchValueBytes)
@@ -87,6 +136,6 @@ func BenchmarkOverlaySet(b *testing.B) {
 		if i%len(keys) == 0 {
 			o = overlay{}
 		}
-		o.set(kindPut, keys[i%len(keys)], value, 0)
+		o.set(record.KindPut, keys[i%len(keys)], value, 0)
 	}
 }

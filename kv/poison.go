@@ -1,6 +1,9 @@
 package kv
 
-import "bytes"
+import (
+	"bytes"
+	"sync"
+)
 
 // A slice that a transaction gives out lies in what the store reads: it stays as
 // it is for as long as it is valid, and for a while longer, so that a program
@@ -12,16 +15,23 @@ const poison = 0xdb
 
 // lender gives out copies. A Tx has one, and so has each of its cursors and
 // iterators, whose copies are good for one step.
-type lender struct{ lent [][]byte }
+type lender struct {
+	mu   sync.Mutex // the end of a Tx recalls what its cursors lend
+	lent [][]byte
+}
 
 func (l *lender) lend(b []byte) []byte {
 	c := bytes.Clone(b)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.lent = append(l.lent, c)
 	return c
 }
 
 // recall spoils what was lent.
 func (l *lender) recall() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, b := range l.lent {
 		for i := range b {
 			b[i] = poison
@@ -37,6 +47,8 @@ func (tx *Tx) lender() *lender {
 		return nil
 	}
 	l := &lender{}
+	tx.lending.Lock()
+	defer tx.lending.Unlock()
 	tx.lenders = append(tx.lenders, l)
 	return l
 }
@@ -51,6 +63,8 @@ func (tx *Tx) lend(b []byte) []byte {
 
 // recall spoils all that was lent.
 func (tx *Tx) recall() {
+	tx.lending.Lock()
+	defer tx.lending.Unlock()
 	for _, l := range tx.lenders {
 		l.recall()
 	}
@@ -59,7 +73,7 @@ func (tx *Tx) recall() {
 
 // lending makes yield get copies, each good until the next one; the iterator
 // calls end when it is through.
-func (tx *Tx) lending(yield func(key, value []byte) bool) (lent func(key, value []byte) bool, end func()) {
+func (tx *Tx) lendTo(yield func(key, value []byte) bool) (lent func(key, value []byte) bool, end func()) {
 	l := tx.lender()
 	if l == nil {
 		return yield, func() {}

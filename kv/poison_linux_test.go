@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nvkv/kv/internal/btree"
 	"nvkv/nvmap"
 )
 
@@ -27,13 +28,13 @@ func TestR13_PoisonedLineInMarkedSlab(t *testing.T) {
 		if err := db.Put(fmt.Appendf(nil, "key%03d", i), value); err != nil {
 			t.Fatal(err)
 		}
-		o := refOff(recordOf(t, db, fmt.Appendf(nil, "key%03d", i)))
+		o := btree.RefOff(recordOf(t, db, fmt.Appendf(nil, "key%03d", i)))
 		if i == keys/2 {
 			poisoned = o.Page().Off()
 		}
 	}
 	for i := range keys {
-		o := refOff(recordOf(t, db, fmt.Appendf(nil, "key%03d", i)))
+		o := btree.RefOff(recordOf(t, db, fmt.Appendf(nil, "key%03d", i)))
 		if o < poisoned+nvmap.PageBytes && o+1100 > poisoned {
 			on[i] = true
 		}
@@ -77,11 +78,11 @@ func TestR13_PoisonedLineInMarkedSlab(t *testing.T) {
 }
 
 // recordOf returns what the index holds for a key.
-func recordOf(t *testing.T, db *DB, key []byte) ref {
+func recordOf(t *testing.T, db *DB, key []byte) btree.Ref {
 	t.Helper()
-	var p path
-	if err := db.ix.find(key, &p); err != nil || !p.found {
-		t.Fatal(errors.Join(err, fmt.Errorf("%q: found %v", key, p.found)))
+	var p btree.Path
+	if err := db.ix.Find(key, &p); err != nil || !p.Found() {
+		t.Fatal(errors.Join(err, fmt.Errorf("%q: found %v", key, p.Found())))
 	}
-	return db.ix.old(&p)
+	return db.ix.Old(&p)
 }

@@ -3,6 +3,8 @@ package kv
 import (
 	"bytes"
 	"slices"
+
+	"nvkv/kv/internal/record"
 )
 
 // ranges are the deleted ranges that a recovery found. A range deletes what is
@@ -16,7 +18,7 @@ type ranges struct {
 }
 
 type rangeAge struct {
-	number  number
+	number  record.Number
 	ordinal uint32
 }
 
@@ -29,7 +31,7 @@ type deletedRange struct {
 // readRanges reads the range records among the candidates.
 func (rc *recovery) readRanges() {
 	rc.each(func(c *candidate) {
-		if c.kind != kindRange || c.flags&flagRotten != 0 { // see addRotten
+		if c.kind != record.KindRange || c.flags&flagRotten != 0 { // see addRotten
 			return
 		}
 		if d, err := rc.deletedRange(c); err != nil {
@@ -45,7 +47,7 @@ func (rc *recovery) readRanges() {
 // a checkpoint (R6).
 func (rc *recovery) loadRanges() error {
 	rc.each(func(c *candidate) {
-		if c.kind != kindRange {
+		if c.kind != record.KindRange {
 			return
 		}
 		rc.db.recovered.replayed++
@@ -64,19 +66,19 @@ func (rc *recovery) loadRanges() error {
 
 func (rc *recovery) deletedRange(c *candidate) (deletedRange, error) {
 	d := deletedRange{rangeAge: rangeAge{c.number, c.ordinal}}
-	var rec record
+	var rec record.Record
 	if err := rc.db.readRecord(c.off, &rec); err != nil {
 		return d, err
 	}
-	key, value := rec.key, rec.value
-	if rec.spilled() {
+	key, value := rec.Key, rec.Value
+	if rec.Spilled() {
 		var err error
 		if key, value, err = rc.db.readRuns(&rec, nil); err != nil {
 			return d, err
 		}
 	}
 	d.start = bytes.Clone(key)
-	if c.flags&flagOpen == 0 {
+	if c.flags&record.FlagOpen == 0 {
 		d.end = append([]byte{}, value...)
 	}
 	return d, nil
@@ -143,19 +145,19 @@ func (r *ranges) stretch(key []byte) int {
 
 // locate notes between which leaves the ranges lie.
 func (r *ranges) locate(rc *recovery, found []deletedRange) (err error) {
-	if len(rc.route.leaves) == 0 {
+	if rc.route.Leaves() == 0 {
 		return nil
 	}
-	if r.from, err = rc.route.leaf(r.bounds[0]); err != nil {
+	if r.from, err = rc.route.Leaf(r.bounds[0]); err != nil {
 		return err
 	}
-	r.to = uint32(len(rc.route.leaves))
+	r.to = uint32(rc.route.Leaves())
 	for _, d := range found {
 		if d.end == nil {
 			return nil
 		}
 	}
-	last, err := rc.route.leaf(r.bounds[len(r.bounds)-1])
+	last, err := rc.route.Leaf(r.bounds[len(r.bounds)-1])
 	r.to = last + 1
 	return err
 }
@@ -164,7 +166,7 @@ func (r *ranges) locate(rc *recovery, found []deletedRange) (err error) {
 func (r *ranges) touch(leaf uint32) bool { return leaf >= r.from && leaf < r.to }
 
 // cover says whether a range deletes a record of key that was written then.
-func (r *ranges) cover(key []byte, n number, ordinal uint32) bool {
+func (r *ranges) cover(key []byte, n record.Number, ordinal uint32) bool {
 	if len(r.bounds) == 0 {
 		return false
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"nvkv/kv/internal/record"
 )
 
 // TestDeleteRangeCost: what a range costs the medium does not depend on how many
@@ -22,8 +24,8 @@ func TestDeleteRangeCost(t *testing.T) {
 		before := db.Metrics()
 		must(t, db.DeleteRange([]byte("0"), []byte("1")))
 		after := db.Metrics()
-		if n := after.RecordBytes - before.RecordBytes; n != recHeader+2 {
-			t.Errorf("%d keys: %d bytes of records, want %d", keys, n, recHeader+2)
+		if n := after.RecordBytes - before.RecordBytes; n != record.HeaderBytes+2 {
+			t.Errorf("%d keys: %d bytes of records, want %d", keys, n, record.HeaderBytes+2)
 		}
 		if n := after.Commits - before.Commits; n != 1 {
 			t.Errorf("%d keys: %d commits", keys, n)
@@ -87,7 +89,7 @@ func TestRangesPaint(t *testing.T) {
 		var all []deletedRange
 		for n := range 1 + rng.IntN(12) {
 			a, b := rng.IntN(20), rng.IntN(20)
-			d := deletedRange{rangeAge: rangeAge{number(1 + rng.IntN(4)), uint32(n)}, start: fmt.Appendf(nil, "%02d", min(a, b))}
+			d := deletedRange{rangeAge: rangeAge{record.Number(1 + rng.IntN(4)), uint32(n)}, start: fmt.Appendf(nil, "%02d", min(a, b))}
 			if rng.IntN(8) > 0 {
 				d.end = fmt.Appendf(nil, "%02d", max(a, b)+1)
 			}
@@ -96,7 +98,7 @@ func TestRangesPaint(t *testing.T) {
 		r := paint(slices.Clone(all))
 		for range 200 {
 			key := fmt.Appendf(nil, "%02d", rng.IntN(24))
-			at := rangeAge{number(rng.IntN(6)), uint32(rng.IntN(13))}
+			at := rangeAge{record.Number(rng.IntN(6)), uint32(rng.IntN(13))}
 			want := false
 			for _, d := range all {
 				want = want || at.older(d.rangeAge) && string(d.start) <= string(key) && inside(key, d.end)

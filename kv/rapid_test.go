@@ -40,6 +40,7 @@ type modelSnapshot struct {
 // TestRapid lets rapid choose among everything that a store can do, and shrink
 // what goes wrong. It prints the seed of a failure.
 func TestRapid(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) { testRapid(t, nvmap.NewMem(8<<20)) })
 }
 

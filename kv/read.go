@@ -3,9 +3,10 @@ package kv
 import (
 	"bytes"
 	"errors"
-	"hash/crc32"
 	"runtime"
 
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -24,18 +25,21 @@ func (db *DB) get(dst, key []byte, want bool) ([]byte, error) {
 	for try := 0; try < optimistic; {
 		shown := db.showing.Load()
 		if shown&1 != 0 {
+			if err := db.unreadable(); err != nil {
+				return dst, err
+			}
 			runtime.Gosched()
 			continue
 		}
 		out, res, err := db.tryGet(dst, key, want, shown)
 		switch res {
-		case hitFound:
+		case btree.Found:
 			return out, nil
-		case hitAbsent:
+		case btree.Absent:
 			return dst, ErrNotFound
-		case hitError:
+		case btree.Failed:
 			return dst, err
-		case hitSlow:
+		case btree.Slow:
 			return dst, errRegister
 		}
 		if try++; try > 1 {
@@ -56,57 +60,57 @@ func appendValue(dst, value []byte) []byte {
 // tryGet reads without a lock. Nothing that it found counts until the leaf's
 // version has been validated: a leaf that did not change names a slot that was
 // not reused.
-func (db *DB) tryGet(dst, key []byte, want bool, shown uint64) ([]byte, outcome, error) {
-	var h hit
-	switch res := db.ix.lookup(key, &h); res {
-	case hitAbsent:
+func (db *DB) tryGet(dst, key []byte, want bool, shown uint64) ([]byte, btree.Outcome, error) {
+	var h btree.Hit
+	switch res := db.ix.Lookup(key, &h); res {
+	case btree.Absent:
 		if !db.stands(&h, shown) {
-			return dst, hitRetry, nil
+			return dst, btree.Retry, nil
 		}
-		return dst, hitAbsent, nil
-	case hitFound:
+		return dst, btree.Absent, nil
+	case btree.Found:
 	default:
-		return dst, res, h.err
+		return dst, res, h.Err
 	}
-	if h.rec&refSpill != 0 {
-		return dst, hitSlow, nil
+	if h.Rec&btree.RefSpill != 0 {
+		return dst, btree.Slow, nil
 	}
-	db.ix.askRecord(refOff(h.rec))
-	var p plain
-	expiry, err := db.readAny(h.rec, &p)
+	db.ix.AskRecord(btree.RefOff(h.Rec))
+	var p record.Plain
+	expiry, err := db.readAny(h.Rec, &p)
 	n := len(dst)
-	if err == nil && (bytes.Equal(p.key, key) || db.off(ruleR13)) {
-		if expiry != 0 && expiry <= now() {
+	if err == nil && (bytes.Equal(p.Key, key) || db.off(ruleR13)) {
+		if expiry != 0 && expiry <= db.now() {
 			if !db.stands(&h, shown) {
-				return dst, hitRetry, nil
+				return dst, btree.Retry, nil
 			}
-			return dst, hitAbsent, nil
+			return dst, btree.Absent, nil
 		}
 		if want {
-			dst = appendValue(dst, p.value)
+			dst = appendValue(dst, p.Value)
 		}
 		if !db.stands(&h, shown) {
-			return dst[:n], hitRetry, nil
+			return dst[:n], btree.Retry, nil
 		}
-		return dst, hitFound, nil
+		return dst, btree.Found, nil
 	}
 	// Another key's record, or damage: which, the leaf's own key tells.
-	same, res := true, hitFound
-	if !h.sure {
-		same, res = db.ix.holds(&h, key)
+	same, res := true, btree.Found
+	if !h.Sure {
+		same, res = db.ix.Holds(&h, key)
 	}
-	if res != hitFound || !db.stands(&h, shown) {
-		return dst, hitRetry, nil
+	if res != btree.Found || !db.stands(&h, shown) {
+		return dst, btree.Retry, nil
 	}
 	if !same {
-		return dst, hitAbsent, nil
+		return dst, btree.Absent, nil
 	}
-	return dst, hitError, &CorruptError{Off: uint64(refOff(h.rec)), Structure: "record", Key: bytes.Clone(key)}
+	return dst, btree.Failed, &CorruptError{Off: uint64(btree.RefOff(h.Rec)), Structure: "record", Key: bytes.Clone(key)}
 }
 
 // stands says whether what a lookup found was whole and still is.
-func (db *DB) stands(h *hit, shown uint64) bool {
-	return db.off(ruleI30Reader) || db.m.ReadValid(h.leaf.page, h.version) && db.showing.Load() == shown
+func (db *DB) stands(h *btree.Hit, shown uint64) bool {
+	return db.off(ruleI30Reader) || db.ix.Stands(h) && db.showing.Load() == shown
 }
 
 // getRegistered reads in a snapshot of its own.
@@ -124,14 +128,14 @@ func (db *DB) getRegistered(dst, key []byte, want bool) ([]byte, error) {
 }
 
 func (db *DB) getSection(dst, key []byte, want bool, h *holder) (out []byte, err error) {
-	s := db.pages.begin()
-	defer s.leave()
+	s := db.pages.Begin()
+	defer s.Leave()
 	defer db.guarded("get", panicOnFault(true), &err)
 	if !want {
-		_, err := db.recordAt(key, h.root, now())
+		_, err := db.recordAt(key, h.root, db.now())
 		return dst, err
 	}
-	return db.getAt(dst, key, h, now())
+	return db.getAt(dst, key, h, db.now())
 }
 
 // getAt appends the value that key has in a snapshot.
@@ -140,8 +144,8 @@ func (db *DB) getAt(dst, key []byte, h *holder, at int64) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	if !rec.spilled() {
-		return appendValue(dst, rec.value), nil
+	if !rec.Spilled() {
+		return appendValue(dst, rec.Value), nil
 	}
 	_, value, err := db.readRuns(rec, dst)
 	if err != nil {
@@ -151,92 +155,28 @@ func (db *DB) getAt(dst, key []byte, h *holder, at int64) ([]byte, error) {
 }
 
 // recordAt returns the record that key has below a root that stands still.
-func (db *DB) recordAt(key []byte, root nvmap.PageID, at int64) (*record, error) {
+func (db *DB) recordAt(key []byte, root nvmap.PageID, at int64) (*record.Record, error) {
 	if len(key) > MaxKeyBytes {
 		return nil, ErrNotFound
 	}
-	c := cursor{ix: &db.ix}
-	found, err := c.seek(root, key)
+	c := btree.NewCursor(&db.ix, false)
+	found, err := c.Seek(root, key)
 	if err != nil {
 		return nil, err
 	}
 	if !found {
 		return nil, ErrNotFound
 	}
-	rec := new(record)
-	x := c.ref()
-	if err := db.readRecord(refOff(x), rec); err != nil {
-		return nil, &CorruptError{Off: uint64(refOff(x)), Structure: "record", Key: bytes.Clone(key)}
+	rec := new(record.Record)
+	x := c.Ref()
+	if err := db.readNamed(x, rec); err != nil {
+		return nil, &CorruptError{Off: uint64(btree.RefOff(x)), Structure: "record", Key: bytes.Clone(key)}
 	}
-	if rec.flags&flagSpillKey == 0 && !bytes.Equal(rec.key, key) {
-		return nil, &CorruptError{Off: uint64(refOff(x)), Structure: "record", Key: bytes.Clone(key)}
+	if rec.Flags&record.FlagSpillKey == 0 && !bytes.Equal(rec.Key, key) {
+		return nil, &CorruptError{Off: uint64(btree.RefOff(x)), Structure: "record", Key: bytes.Clone(key)}
 	}
-	if rec.expired(at) {
+	if rec.Expired(at) {
 		return nil, ErrNotFound
 	}
 	return rec, nil
-}
-
-// readRuns reads what a record has in runs, verifies it, and appends the value
-// to dst. key is the record's key wherever it lies; it may alias the medium.
-func (db *DB) readRuns(rec *record, dst []byte) (key, value []byte, err error) {
-	damaged := &CorruptError{Off: uint64(rec.off), Structure: "runs of a record", Key: rec.key}
-	sum, list := rec.extents()
-	left := rec.spilledBytes()
-	held := int64(0)
-	for _, e := range list {
-		held += e.Bytes
-	}
-	if held < left { // before anything is allocated for it
-		return nil, nil, damaged
-	}
-	var body []byte
-	into := dst
-	if rec.flags&flagSpillKey != 0 {
-		into = nil
-	}
-	into = growBy(into, left)
-	at := len(into)
-	for _, e := range list {
-		n := min(left, e.Bytes)
-		b := db.bytesAt(e.Off, int(n))
-		if b == nil {
-			return nil, nil, damaged
-		}
-		into = append(into, b...)
-		left -= n
-	}
-	body = into[at:]
-	if left != 0 || bodySum(body) != sum {
-		return nil, nil, damaged
-	}
-	if rec.flags&flagSpillKey != 0 {
-		return body[:rec.keyLen:rec.keyLen], append(dst, body[rec.keyLen:]...), nil
-	}
-	return rec.key, into, nil
-}
-
-func growBy(b []byte, n int64) []byte {
-	if int64(cap(b)-len(b)) >= n {
-		return b
-	}
-	c := make([]byte, len(b), int64(len(b))+n)
-	copy(c, b)
-	return c
-}
-
-// runsWhole says whether the bytes that a record has in runs are all there.
-func (db *DB) runsWhole(rec *record) bool {
-	sum, list := rec.extents()
-	left, got := rec.spilledBytes(), uint32(0)
-	for _, e := range list {
-		n := min(left, e.Bytes)
-		b := db.bytesAt(e.Off, int(n))
-		if b == nil {
-			return false
-		}
-		got = crc32.Update(got, castagnoli, b)
-		left -= n
-	}
-	return left == 0 && got == sum
 }

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
 	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -25,22 +26,22 @@ type recovered struct {
 // that ended. What it has to read and to search is shared among goroutines,
 // what changes the tree is one goroutine's work.
 type recovery struct {
-	db         *DB
-	st         state
-	route      router
-	salvagers  []salvager
-	last       []*candidate         // records of the highest transaction, by ordinal
-	highest    number               // newest transaction of the run that died; 0 if it wrote none
-	void       bool                 // the highest did not end
-	bare       map[nvmap.Off][]byte // keys of candidates that do not lie in their slots
-	rottenRuns []alloc.Extent       // see addRotten
-	ranges     *ranges
-	deleted    []deletedRange
-	bytes      int64
+	db        *DB
+	st        state
+	route     btree.Route
+	salvagers []salvager
+	last      []*candidate         // records of the highest transaction, by ordinal
+	highest   record.Number        // newest transaction of the run that died; 0 if it wrote none
+	void      bool                 // the highest did not end
+	bare      map[nvmap.Off][]byte // keys of candidates that do not lie in their slots
+	heldRuns  []alloc.Extent       // what nothing reaches and a recovery may have to read again: see addRotten, displaceSpilled
+	ranges    *ranges
+	deleted   []deletedRange
+	bytes     int64
 }
 
 func (db *DB) recover() error {
-	st, err := decodeState(db.r.Payload())
+	st, err := readState(db.r)
 	if err != nil {
 		return err
 	}
@@ -82,6 +83,9 @@ func (rc *recovery) finish() error {
 	if err := rc.replay(); err != nil {
 		return err
 	}
+	rc.db.ix.KeepStock() // what the replay borrowed
+	rc.db.noteNeed()
+	rc.db.noteSpace()
 	if rc.db.off(ruleR4) && rc.st.run != 0 {
 		return rc.resumeRun()
 	}
@@ -110,13 +114,17 @@ func (rc *recovery) openLate() error {
 	db.late = make(chan struct{})
 	db.start()
 	go func() {
-		defer close(db.late)
-		defer db.turn.give()
-		if err := rc.loadLate(); err != nil {
-			db.opt.Logger.Error("reading the slabs", "error", db.fail(err))
-			return
+		err := rc.loadLate()
+		if err == nil {
+			db.r.Ready()
+			db.noteNeed()
+			db.noteSpace()
+		} else {
+			err = db.fail(err)
 		}
-		db.r.Ready()
+		db.turn.give()
+		close(db.late)
+		db.logRecovery("reading the slabs", err)
 	}()
 	return nil
 }
@@ -131,47 +139,41 @@ func (rc *recovery) loadLate() (err error) {
 
 // loadMaps takes from the last checkpoint which slots are used.
 func (rc *recovery) loadMaps() error {
-	ambiguous, err := rc.db.r.LoadMaps(rc.st.maps)
-	if err != nil || rc.st.root == 0 || len(ambiguous) == 0 {
-		return err // without a root no checkpoint was taken yet: all maps are obsolete
+	r := rc.db.r
+	digest, unclean, err := r.LoadMaps(rc.st.maps)
+	if err != nil || digest == rc.st.digest {
+		return err
 	}
-	return rc.decideMaps(ambiguous)
+	r.ForgetMaps(unclean)
+	if rc.st.root == 0 {
+		return nil // no checkpoint was taken yet: nothing is reached
+	}
+	return rc.decideMaps()
 }
 
 // loadTree takes the tree from the last checkpoint.
 func (rc *recovery) loadTree() error {
 	db, st := rc.db, &rc.st
-	db.ix.epoch = st.epoch + 1
 	db.visible, db.frozenLast = st.last, st.last
-	if st.root == 0 {
-		return nil
+	if st.root != 0 {
+		db.keys = st.keys
 	}
-	db.ix.root, db.ix.height = st.root, int(st.height)
-	db.ix.hasLong, db.ix.leaves = st.hasLong, int(st.leaves)
-	db.ix.published.Store(uint64(st.root))
-	db.keys = st.keys
-	root, err := db.ix.load(child{page: st.root})
-	if err != nil {
+	err := db.ix.Open(btree.State{Root: st.root, RootBirth: st.rootBirth, Height: int(st.height), Leaves: int(st.leaves), HasLong: st.hasLong}, st.epoch+1)
+	if err != nil || st.root == 0 {
 		return err
-	}
-	if db.ix.height < 2 || db.ix.height > maxHeight || pageLevel(root) != db.ix.height-1 {
-		return &CorruptError{Off: uint64(st.root.Off()), Structure: "index root"}
 	}
 	db.checkpoints.current = &holder{root: st.root, epoch: st.epoch, number: st.last}
 	db.holders.push(db.checkpoints.current)
 	return nil
 }
 
-// decideMaps fills the maps that cannot be trusted from what the index reaches.
-func (rc *recovery) decideMaps(slabs []int) error {
+// decideMaps fills the maps from what the index reaches, where those on the medium
+// are not all there.
+func (rc *recovery) decideMaps() error {
 	db := rc.db
-	in := make(map[int]bool, len(slabs))
-	for _, i := range slabs {
-		in[i] = true
-	}
 	take := func(o nvmap.Off, k alloc.Kind) error {
-		if !in[db.r.SlabOf(o)] {
-			return nil
+		if i := db.r.SlabOf(o); i < 0 || i >= db.r.SlabCount() {
+			return &CorruptError{Off: uint64(o), Structure: "reference, outside all slabs,"}
 		}
 		if _, _, ok := db.r.Carve(o, k); !ok && (k == alloc.KindRecord || k == alloc.KindRun) {
 			return nil // superseded since, and its slab carved anew
@@ -179,10 +181,9 @@ func (rc *recovery) decideMaps(slabs []int) error {
 		if err := db.r.Claim(o, k); err != nil {
 			return err
 		}
-		db.r.SetLive(o)
-		return nil
+		return db.r.SetLive(o)
 	}
-	return db.reach(rc.st.root, take, func(e alloc.Extent) error {
+	return db.reach(rc.st.root, nil, take, func(e alloc.Extent) error {
 		for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
 			if err := take(o, alloc.KindRun); err != nil {
 				return err
@@ -196,17 +197,17 @@ func (rc *recovery) decideMaps(slabs []int) error {
 // ended. Commits are serial, so only the highest can be incomplete. What was
 // decided for earlier runs stays decided (R4).
 func (rc *recovery) decide() {
-	highest := number(0)
+	highest := record.Number(0)
 	for i := range rc.salvagers {
 		highest = max(highest, rc.salvagers[i].highest)
 	}
-	if highest.run() == rc.st.run {
+	if highest.Run() == rc.st.run {
 		rc.highest = highest
 	}
 	rc.each(func(c *candidate) {
 		if c.number == rc.highest {
 			rc.last = append(rc.last, c)
-		} else if c.kind == kindClose {
+		} else if c.kind == record.KindClose {
 			c.kind = kindVoid // its group is complete by decision
 		}
 	})
@@ -225,20 +226,20 @@ func (rc *recovery) decide() {
 // whole says whether all records of a transaction are there, runs included. In a
 // group the closing record alone says how many they are.
 func (rc *recovery) whole(t []*candidate) bool {
-	group := t[len(t)-1].kind == kindClose
+	group := t[len(t)-1].kind == record.KindClose
 	for i, c := range t {
-		var rec record
+		var rec record.Record
 		if rc.db.readRecord(c.off, &rec) != nil || c.ordinal != uint32(i) {
 			return false
 		}
 		want := uint32(len(t))
-		if group && c.kind != kindClose {
+		if group && c.kind != record.KindClose {
 			want = 0
 		}
-		if rec.count != want && !(rec.count == 0 && rc.db.off(ruleI41)) {
+		if rec.Count != want && !(rec.Count == 0 && rc.db.off(ruleI41)) {
 			return false
 		}
-		if rec.spilled() && (!rc.carvedRuns(&rec) || !rc.db.runsWhole(&rec)) {
+		if rec.Spilled() && (!rc.carvedRuns(&rec) || !rc.db.runsWhole(&rec)) {
 			return false
 		}
 	}
@@ -247,16 +248,14 @@ func (rc *recovery) whole(t []*candidate) bool {
 
 // carvedRuns says whether the slabs below a record's runs are known as such:
 // that they were carved rides on the same fence.
-func (rc *recovery) carvedRuns(rec *record) bool {
-	_, list := rec.extents()
-	for _, e := range list {
-		if rc.db.r.CheckExtent(e) != nil {
+func (rc *recovery) carvedRuns(rec *record.Record) bool {
+	l, err := rc.db.runs(rec)
+	if err != nil || len(rc.inside(l.Extents)) < len(l.Extents) {
+		return false
+	}
+	for o := range record.PagesIn(l.Extents) {
+		if _, _, ok := rc.db.r.Carve(o, alloc.KindRun); !ok {
 			return false
-		}
-		for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
-			if _, _, ok := rc.db.r.Carve(o, alloc.KindRun); !ok {
-				return false
-			}
 		}
 	}
 	return true
@@ -268,9 +267,9 @@ func (rc *recovery) lastCounter() uint64 {
 	case rc.highest == 0:
 		return 0
 	case rc.void:
-		return rc.highest.counter() - 1
+		return rc.highest.Counter() - 1
 	}
-	return rc.highest.counter()
+	return rc.highest.Counter()
 }
 
 // persist writes again, unchanged and in place, what this recovery relies on
@@ -294,13 +293,16 @@ func (rc *recovery) rewrite(c *candidate) error {
 	if err := db.r.Touch(c.off); err != nil {
 		return err
 	}
-	if c.flags&flagSpill != 0 {
-		var rec record
+	if c.flags&record.FlagSpill != 0 {
+		var rec record.Record
 		if err := db.readRecord(c.off, &rec); err != nil {
 			return err
 		}
-		_, list := rec.extents()
-		for _, e := range list {
+		l, err := db.runs(&rec)
+		if err != nil {
+			return err
+		}
+		for _, e := range l.Extents {
 			if err := rc.rewriteRun(e); err != nil {
 				return err
 			}
@@ -326,7 +328,17 @@ func (db *DB) writesNothing() bool { return db.opt.ReadOnly && !db.off(ruleR14) 
 func (rc *recovery) damage(o nvmap.Off, what string, key []byte) {
 	d := CorruptError{Off: uint64(o), Structure: what, Key: bytes.Clone(key)}
 	rc.db.recovered.damaged = append(rc.db.recovered.damaged, d)
-	rc.db.opt.Logger.Warn("recovery met damage", "error", d.Error())
+}
+
+// logRecovery says what an opening met. It is called when that is over: a handler may
+// use the store.
+func (db *DB) logRecovery(what string, err error) {
+	for _, d := range db.recovered.damaged {
+		db.opt.Logger.Warn("recovery met damage", "error", d.Error())
+	}
+	if err != nil {
+		db.opt.Logger.Error(what, "error", err)
+	}
 }
 
 // beginRun makes this opening a run of its own: the next recovery must not
@@ -341,8 +353,8 @@ func (rc *recovery) beginRun() error {
 	if db.writesNothing() {
 		return nil
 	}
-	if st.run == maxRun {
-		return fmt.Errorf("%w: it has been opened %d times", ErrVersion, maxRun)
+	if st.run >= record.MaxRun {
+		return errRunsEnded
 	}
 	if st.run != 0 {
 		st.ended = append(slices.Clone(st.ended), endedRun{st.run, rc.lastCounter()})
@@ -353,7 +365,7 @@ func (rc *recovery) beginRun() error {
 	if err := db.r.WriteSuper(st.encode()); err != nil {
 		return err
 	}
-	db.visible = makeNumber(db.run, 0)
+	db.visible = record.MakeNumber(db.run, 0)
 	db.checkpoints.base = st
 	if len(st.ended) >= checkpointAt {
 		return db.checkpoint(context.Background())

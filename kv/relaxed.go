@@ -1,10 +1,11 @@
 package kv
 
 import (
-	"encoding/binary"
 	"time"
 
 	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -48,8 +49,8 @@ type group struct {
 
 // superseded is what left the index while the group of number was open.
 type superseded struct {
-	number number
-	refs   []ref
+	number record.Number
+	refs   []btree.Ref
 	slots  []nvmap.Off
 }
 
@@ -65,7 +66,7 @@ func (db *DB) openGroup(urgent bool) error {
 	if !db.grouped() || g.closing != 0 {
 		return nil
 	}
-	class, _ := db.r.ClassFor(recHeader + recMultiBytes)
+	class, _ := db.r.ClassFor(record.HeaderBytes + record.MultiBytes)
 	off, err := db.r.AllocRecord(class, urgent)
 	if err != nil {
 		return err
@@ -97,9 +98,12 @@ func (db *DB) countGroup(es []entry) error {
 	if g.records == 0 && g.timer != nil {
 		g.timer.Reset(groupDelay)
 	}
-	g.records += uint32(records(es))
+	g.records += uint32(len(es))
 	for i := range es {
 		g.bytes += int64(es[i].rec)
+		for _, x := range es[i].extents {
+			g.bytes += x.Bytes
+		}
 	}
 	if g.bytes < db.opt.groupBytes {
 		return nil
@@ -138,20 +142,16 @@ func (db *DB) storeClosing() error {
 	if err := db.r.Touch(g.closing); err != nil {
 		return err
 	}
-	var img [recHeader + recMultiBytes + 4]byte // whole words
-	h := img[:recHeader+recMultiBytes]
-	le := binary.LittleEndian
-	le.PutUint64(h[recNumber:], uint64(db.visible))
-	h[recKind], h[recFlags] = kindClose, flagMulti
-	le.PutUint32(h[recHeader:], g.records)
-	le.PutUint32(h[recHeader+4:], g.records+1)
+	var img [record.HeaderBytes + record.MultiBytes + 4]byte // whole words
+	rec := record.Record{Number: db.visible, Kind: record.KindClose, Flags: record.FlagMulti, Ordinal: g.records, Count: g.records + 1}
+	rec.PutHeader(img[:])
 	carve, _, _ := db.r.Carve(g.closing, alloc.KindRecord)
-	le.PutUint32(h[recSum:], recordSum(db.seed, bodySum(nil), h, carve, g.closing))
+	rec.Seal(img[:], record.BodySum(nil), db.seed, carve, g.closing)
 	return db.m.Write(g.closing, img[:])
 }
 
 // waitFor returns the list of what left the index while group n was open.
-func (g *group) waitFor(n number) *superseded {
+func (g *group) waitFor(n record.Number) *superseded {
 	if k := len(g.waiting); k == 0 || g.waiting[k-1].number != n {
 		g.waiting = append(g.waiting, superseded{number: n})
 	}
@@ -159,7 +159,7 @@ func (g *group) waitFor(n number) *superseded {
 }
 
 // release frees what left the index before the group that was fenced last.
-func (db *DB) release(fenced number) {
+func (db *DB) release(fenced record.Number) {
 	if db.off(ruleR2) {
 		fenced++
 	}
@@ -167,7 +167,7 @@ func (db *DB) release(fenced number) {
 }
 
 // releaseBelow frees what left the index in groups below n.
-func (db *DB) releaseBelow(n number) {
+func (db *DB) releaseBelow(n record.Number) {
 	g := &db.group
 	k := 0
 	for ; k < len(g.waiting) && g.waiting[k].number < n; k++ {
@@ -175,14 +175,14 @@ func (db *DB) releaseBelow(n number) {
 			db.freeRecord(x)
 		}
 		for _, o := range g.waiting[k].slots {
-			db.r.Free(o)
+			db.account(db.r.Free(o))
 		}
 	}
 	g.waiting = append(g.waiting[:0], g.waiting[k:]...)
 }
 
 // freeLater frees a record that left the index, when its slot may be reused.
-func (db *DB) freeLater(x ref) {
+func (db *DB) freeLater(x btree.Ref) {
 	if !db.grouped() {
 		db.freeRecord(x)
 		return

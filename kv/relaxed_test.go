@@ -3,10 +3,11 @@ package kv
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"nvkv/internal/effort"
 )
 
 // relaxedCrasher is the crash suite for relaxed mode. The oracle: what is found
@@ -16,20 +17,15 @@ func relaxedCrasher(seed uint64) *crasher {
 	c := newCrasher(seed)
 	c.opt.Durability = Relaxed
 	c.opt.noGroupTimer = true
+	c.opt.listLevels = int(seed % 2)
 	c.opt.groupBytes = []int64{600, 4000, 1 << 20}[seed%3]
 	return c
 }
 
 func TestRelaxedCrashes(t *testing.T) {
 	skipInRace(t)
-	seeds, operations := uint64(6), 150
-	switch {
-	case os.Getenv("NVKV_CRASH") == "long":
-		seeds, operations = 40, 400
-	case testing.Short():
-		operations = 60
-	}
-	for _, seed := range crashSeeds(t, seeds) {
+	operations := effort.Pick(40, 25, 150, 400)
+	for _, seed := range crashSeeds(t, effort.Pick[uint64](6, 6, 6, 40)) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			c := relaxedCrasher(seed)
@@ -87,7 +83,7 @@ func TestI41_GroupsAreClosed(t *testing.T) {
 func TestRelaxedRecoveryKeepsTheGroup(t *testing.T) {
 	skipInRace(t)
 	c := relaxedCrasher(2)
-	c.images = []int{20, 6, 4}
+	c.images = effort.Pick([]int{20, 3}, []int{20, 3}, []int{20, 6, 4}, []int{20, 6, 4})
 	c.chain = 1
 	s, err := c.start()
 	must(t, err)
@@ -124,7 +120,7 @@ func TestRelaxedTimer(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{Durability: Relaxed})
 	must(t, db.Put([]byte("a"), nil))
 	before := db.Metrics().Fences
-	for deadline := time.Now().Add(20 * time.Second); db.Metrics().Fences == before; {
+	for deadline := time.Now().Add(effort.Hang); db.Metrics().Fences == before; {
 		if time.Now().After(deadline) {
 			t.Fatal("no group was closed")
 		}

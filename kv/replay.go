@@ -1,11 +1,12 @@
 package kv
 
 import (
-	"bytes"
 	"slices"
 	"sync/atomic"
 
 	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -28,11 +29,11 @@ import (
 type resolved struct {
 	updates  []leafUpdate
 	into     []nvmap.Off // new place of each one's value block
-	sets     []valueSet
+	sets     []btree.ValueSet
 	changes  []keyChange
 	owners   []slotChanges // by the goroutine that settles the slots
 	spilled  []spilledChange
-	tombs    []ref
+	tombs    []btree.Ref
 	rotten   []nvmap.Off // records that decide and do not pass (I61)
 	replayed int64
 	bytes    int64
@@ -44,15 +45,10 @@ type leafUpdate struct {
 	sets int // of resolved.sets
 }
 
-type valueSet struct {
-	at  int32
-	ref ref
-}
-
 // keyChange adds a key to the tree or takes it out.
 type keyChange struct {
 	key []byte
-	ref ref // 0: take it out
+	ref btree.Ref // 0: take it out
 }
 
 // slotChanges are slots of records without runs. What the checkpoint's tree
@@ -65,7 +61,7 @@ type slotChanges struct {
 
 // spilledChange is the same for a record with runs.
 type spilledChange struct {
-	ref  ref
+	ref  btree.Ref
 	old  bool // named by the checkpoint's tree; else a candidate
 	won  bool
 	keep bool // lost, and stays until a checkpoint has flipped
@@ -102,10 +98,10 @@ func (rc *recovery) replay() error {
 	}
 	db.r.Ready()
 	if rc.st.root == 0 {
-		if err := db.ix.reserve(2, 1, true); err != nil {
+		if err := db.ix.Reserve(2, 1, true); err != nil {
 			return err
 		}
-		if err := db.ix.newTree(); err != nil {
+		if err := db.ix.NewTree(); err != nil {
 			return err
 		}
 	}
@@ -118,17 +114,17 @@ func (rc *recovery) lead() error {
 	if !rc.any() {
 		return nil
 	}
-	if err := rc.route.load(rc); err != nil {
+	if err := rc.route.Load(&rc.db.ix); err != nil {
 		return err
 	}
 	return rc.share(func(w int) error {
 		sv := &rc.salvagers[w]
-		sv.counts = make([]uint32, len(rc.route.leaves))
+		sv.counts = make([]uint32, rc.route.Leaves())
 		near := nearby{db: rc.db}
 		for _, b := range sv.blocks {
 			for i := range b {
 				if i+leadAhead < len(b) {
-					rc.db.ix.askRecord(b[i+leadAhead].off)
+					rc.db.ix.AskRecord(b[i+leadAhead].off)
 				}
 				c := &b[i]
 				c.leaf = noLeaf
@@ -138,7 +134,7 @@ func (rc *recovery) lead() error {
 					continue
 				case c.flags&flagRotten != 0:
 					key = rc.bare[c.off]
-				case c.flags&flagSpillKey != 0:
+				case c.flags&record.FlagSpillKey != 0:
 					continue
 				default:
 					key = near.keyOf(c)
@@ -160,7 +156,7 @@ const noLeaf = ^uint32(0)
 
 // lead notes the leaf to which a candidate's key belongs.
 func (sv *salvager) lead(c *candidate, key []byte) (err error) {
-	c.leaf, err = sv.rc.route.leaf(key)
+	c.leaf, err = sv.rc.route.Leaf(key)
 	if err == nil {
 		sv.counts[c.leaf]++
 	}
@@ -180,7 +176,7 @@ const nearbyBytes = 64 << 10
 
 // keyOf returns the key of a candidate, which lies in its slot.
 func (n *nearby) keyOf(c *candidate) []byte {
-	at := headerBytes(c.flags)
+	at := record.HeaderLen(c.flags)
 	end := at + int(c.keyLen)
 	if c.off < n.from || c.off+nvmap.Off(end) > n.from+nvmap.Off(len(n.b)) {
 		n.move(c.off, end)
@@ -218,16 +214,16 @@ func (rc *recovery) claim() error {
 	if err != nil {
 		return err
 	}
-	for _, e := range rc.rottenRuns {
+	for _, e := range rc.heldRuns {
 		rc.claimPages(e)
 	}
 	for i := range rc.salvagers {
 		sv := &rc.salvagers[i]
 		sv.each(func(c *candidate) {
 			switch {
-			case c.kind == kindClose: // R2
+			case c.kind == record.KindClose: // R2
 				db.tombs = append(db.tombs, c.off)
-			case c.flags&flagSpill != 0 && c.kind != kindVoid && err == nil:
+			case c.flags&record.FlagSpill != 0 && c.kind != kindVoid && err == nil:
 				err = sv.claimRuns(c)
 			}
 		})
@@ -238,21 +234,19 @@ func (rc *recovery) claim() error {
 // claimRuns claims the runs of a candidate, and reads its key if that is there.
 func (sv *salvager) claimRuns(c *candidate) error {
 	rc := sv.rc
-	var rec record
+	var rec record.Record
 	if rc.db.readRecord(c.off, &rec) != nil {
 		return nil
 	}
-	_, list := rec.extents()
-	for _, e := range list {
-		if rc.db.r.CheckExtent(e) == nil {
-			rc.claimPages(e)
-		}
+	l, _ := rc.db.runs(&rec) // superseded, where they cannot be read, or damaged
+	for _, e := range rc.inside(l.Extents) {
+		rc.claimPages(e)
 	}
-	if c.flags&flagSpillKey == 0 || !c.keyed() {
+	if c.flags&record.FlagSpillKey == 0 || !c.keyed() {
 		return nil
 	}
-	key, _, err := rc.db.readRuns(&rec, nil)
-	if err != nil {
+	key := rc.db.keyInRuns(&rec)
+	if key == nil {
 		// Superseded and its runs reused; else Check misses the key.
 		rc.damage(c.off, "runs of a record that may be superseded", nil)
 		return nil
@@ -260,7 +254,7 @@ func (sv *salvager) claimRuns(c *candidate) error {
 	if rc.bare == nil {
 		rc.bare = map[nvmap.Off][]byte{}
 	}
-	rc.bare[c.off] = bytes.Clone(key)
+	rc.bare[c.off] = key
 	return sv.lead(c, key)
 }
 
@@ -277,7 +271,7 @@ func (rc *recovery) claimPages(e alloc.Extent) {
 // sort brings the candidates into the order of their leaves; those of leaf n
 // begin at starts[n].
 func (rc *recovery) sort() (sorted []candidate, starts []uint32, err error) {
-	leaves := len(rc.route.leaves)
+	leaves := rc.route.Leaves()
 	starts = make([]uint32, leaves+1)
 	total := uint32(0)
 	for leaf := range leaves {

@@ -3,7 +3,6 @@ package kv
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -36,7 +37,8 @@ type SalvageReport struct {
 	Indexed int64        // records that the index named
 	Stray   int64        // records found without it
 	Mended  int64        // of those that the index named, one bit was turned back
-	Lost    int64        // keys that the index names and that no record was found for
+	Lost    int64        // keys that the index names, or that the store counted where its index does not stand, and that no record was found for
+	Unknown bool         // nothing says how many keys the store had where its index does not stand: more may be lost
 	Damage  []CheckIssue // what could not be read
 }
 
@@ -50,9 +52,9 @@ type SalvageReport struct {
 // record can be told, that is.
 func Salvage(ctx context.Context, path string, opts *Options, rescue func(Rescued) error) (SalvageReport, error) {
 	o := opts.withDefaults()
-	dev, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Kind: o.Device, ReadOnly: true})
+	dev, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Kind: o.Device, LockTimeout: o.LockTimeout, ReadOnly: true})
 	if err != nil {
-		return SalvageReport{}, fmt.Errorf("salvage %s: %w", path, err)
+		return SalvageReport{}, err // it names the path
 	}
 	report, err := SalvageDevice(ctx, dev, opts, rescue)
 	if err != nil {
@@ -64,17 +66,17 @@ func Salvage(ctx context.Context, path string, opts *Options, rescue func(Rescue
 // SalvageDevice is Salvage of a store on a device of the caller's, which is not
 // closed.
 func SalvageDevice(ctx context.Context, dev nvmap.Device, opts *Options, rescue func(Rescued) error) (SalvageReport, error) {
-	r := &rescuer{ctx: ctx, rescue: rescue, now: now(), newest: map[string]stray{}}
 	o := opts.withDefaults()
+	r := &rescuer{ctx: ctx, rescue: rescue, now: o.now(), newest: map[string]stray{}}
 	o.ReadOnly = true
 	db, err := OpenDevice(borrowed{dev}, &o)
 	if err == nil {
 		// Recovery has applied all that counts: nothing is newer than its index.
-		r.db, r.last = db, math.MaxUint64
+		r.db, r.last, r.keys = db, math.MaxUint64, db.keys
 		for _, d := range db.recovered.damaged {
 			r.damaged(nvmap.Off(d.Off), d.Structure, "met by recovery")
 		}
-		return r.report, errors.Join(r.all(db.ix.root), db.Close())
+		return r.report, errors.Join(r.all(db.ix.Root()), db.Close())
 	}
 	r.damaged(0, "store", err.Error())
 	m, err := nvmap.NewMap(borrowed{dev}, nil)
@@ -96,10 +98,14 @@ type rescuer struct {
 	rescue func(Rescued) error
 	report SalvageReport
 	now    int64
-	last   number           // the index contains transactions up to it
+	last   record.Number    // the index contains transactions up to it
+	keys   int64            // that the store says it had up to last; -1: nothing says so
+	met    int64            // of those, named by the index
 	gaps   []gap            // where the index does not stand, ascending
 	newest map[string]stray // of the keys that are looked for
 	effort atomic.Int64     // see wanted
+	left   btree.Visits
+	bytes  bytesLeft
 }
 
 // gap is a range of keys; a nil high has no end.
@@ -110,7 +116,7 @@ type gap struct {
 
 // stray is the newest record of a key that was found.
 type stray struct {
-	number  number
+	number  record.Number
 	ordinal uint32
 	off     nvmap.Off
 	kind    byte
@@ -128,13 +134,16 @@ func (r *rescuer) damagedStore(m *nvmap.Map, o Options) error {
 		return err
 	}
 	db := &DB{opt: o, m: m, r: region, seed: region.ID().Seed()}
-	db.ix = index{m: m, r: region, mapped: m.Device().Mapping() != nil}
+	db.ix.Init(m, region, btree.Options{})
 	r.db = db
-	st, err := decodeState(region.Payload())
+	st, err := readState(region)
 	if err != nil {
 		r.damaged(0, "superblock payload", err.Error())
 	}
-	r.last = st.last
+	r.last, r.keys = st.last, st.keys
+	if err != nil {
+		r.keys = -1
+	}
 	region.Unknown(r.guess)
 	return r.all(st.root)
 }
@@ -151,15 +160,12 @@ func (r *rescuer) guess(s alloc.SlabInfo) (carve uint32, ok bool) {
 	for i := range s.Slots {
 		o := s.Off + nvmap.Off(i*s.SlotBytes)
 		b := r.db.bytesAt(o, s.SlotBytes)
-		var rec record
-		if b == nil || !rec.parse(b) || !r.db.fits(&rec, s.Class) {
+		var rec record.Record
+		if b == nil || !rec.Parse(b) || !r.db.fits(&rec, s.Class) {
 			continue
 		}
-		sum, header := bodySum(b[headerBytes(rec.flags):rec.size]), b[:headerBytes(rec.flags)]
-		for carve := uint32(1); carve <= mostCarves; carve++ {
-			if binary.LittleEndian.Uint32(b) == recordSum(r.db.seed, sum, header, carve, o) {
-				return carve, true
-			}
+		if carve, ok := rec.CarveOf(b, r.db.seed, o, 1, mostCarves+1); ok {
+			return carve, true
 		}
 	}
 	return 0, false
@@ -167,9 +173,10 @@ func (r *rescuer) guess(s alloc.SlabInfo) (carve uint32, ok bool) {
 
 // all rescues what root reaches, and then what else there is.
 func (r *rescuer) all(root nvmap.PageID) error {
+	r.left, r.bytes = r.db.ix.Visits(), r.db.bytesLeft()
 	if root == 0 {
 		r.gaps = []gap{{}}
-	} else if err := r.page(child{page: root}, -1, nil, nil); err != nil {
+	} else if err := r.page(btree.RootAt(root), nil, nil); err != nil {
 		return err
 	}
 	if len(r.gaps) == 0 && r.last == math.MaxUint64 {
@@ -182,20 +189,20 @@ func (r *rescuer) all(root nvmap.PageID) error {
 }
 
 // page rescues what lies below an index page that holds keys in [low, high).
-func (r *rescuer) page(c child, level int, low, high []byte) error {
+func (r *rescuer) page(c btree.Child, low, high []byte) error {
 	if err := r.ctx.Err(); err != nil {
 		return err
 	}
-	keys, pg, err := r.readPage(c, level)
+	keys, pg, err := r.readPage(c)
 	if err != nil {
-		r.damaged(c.page.Off(), "index page", err.Error())
+		r.damaged(c.Page.Off(), "index page", err.Error())
 		r.gaps = append(r.gaps, gap{low: low, high: high})
 		return nil
 	}
 	n := len(keys)
 	for i, key := range keys {
-		if pageLevel(pg) == 0 {
-			if err := r.named(key, valAt(r.db.ix.vals(c.vals), i)); err != nil {
+		if btree.Level(pg) == 0 {
+			if err := r.named(key, btree.ValAt(r.db.ix.Vals(c.Vals), i)); err != nil {
 				return err
 			}
 			continue
@@ -207,7 +214,7 @@ func (r *rescuer) page(c child, level int, low, high []byte) error {
 		if i+1 < n {
 			to = keys[i+1]
 		}
-		if err := r.page(childAt(pg, n, i), pageLevel(pg)-1, from, to); err != nil {
+		if err := r.page(btree.ChildAt(pg, n, i), from, to); err != nil {
 			return err
 		}
 	}
@@ -215,17 +222,17 @@ func (r *rescuer) page(c child, level int, low, high []byte) error {
 }
 
 // readPage returns a page and its keys, which must all be there.
-func (r *rescuer) readPage(c child, level int) (keys [][]byte, pg *page, err error) {
+func (r *rescuer) readPage(c btree.Child) (keys [][]byte, pg *btree.Page, err error) {
 	defer r.db.guarded("salvage", panicOnFault(true), &err)
-	if pg, err = r.db.ix.load(c); err != nil {
+	if err := r.left.One(c); err != nil {
 		return nil, nil, err
 	}
-	if level >= 0 && pageLevel(pg) != level || pageLevel(pg) > maxHeight || pageLevel(pg) == 0 && c.vals == 0 {
-		return nil, nil, &CorruptError{Off: uint64(c.page.Off()), Structure: "index page level"}
+	if pg, err = r.db.ix.Load(c); err != nil {
+		return nil, nil, err
 	}
-	n := pageCount(pg)
+	n := btree.Count(pg)
 	for i := range n {
-		key, _, err := r.db.ix.fullKey(pg, n, i)
+		key, _, err := r.db.ix.KeyOf(pg, n, i)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -235,23 +242,24 @@ func (r *rescuer) readPage(c child, level int) (keys [][]byte, pg *page, err err
 }
 
 // named rescues a key that the index names.
-func (r *rescuer) named(key []byte, x ref) error {
-	rec, value, err := r.read(refOff(x))
-	if err == nil && (rec.kind != kindPut || !bytes.Equal(rec.key, key)) {
-		err = &CorruptError{Off: uint64(refOff(x)), Structure: "record of another key"}
+func (r *rescuer) named(key []byte, x btree.Ref) error {
+	r.met++
+	rec, value, err := r.read(btree.RefOff(x))
+	if err == nil && (rec.Kind != record.KindPut || !bytes.Equal(rec.Key, key)) {
+		err = &CorruptError{Off: uint64(btree.RefOff(x)), Structure: "record of another key"}
 	}
 	if err != nil {
-		r.report.Damage = append(r.report.Damage, CheckIssue{Off: uint64(refOff(x)), Structure: "record", Key: key, Msg: err.Error()})
-		if m, ok := r.mend(key, refOff(x)); ok {
+		r.report.Damage = append(r.report.Damage, CheckIssue{Off: uint64(btree.RefOff(x)), Structure: "record", Key: key, Msg: err.Error()})
+		if m, ok := r.mend(key, btree.RefOff(x)); ok {
 			r.report.Indexed++
 			r.report.Mended++
-			return r.give(&m.record, m.value, Rescued{Mended: true})
+			return r.give(&m.Record, m.Value, Rescued{Mended: true})
 		}
 		r.gaps = append(r.gaps, gap{low: key, high: append(slices.Clip(key), 0), lost: true})
 		return nil
 	}
 	if r.last != math.MaxUint64 { // a newer one may turn up
-		r.newest[string(key)] = stray{rec.number, rec.ordinal, rec.off, rec.kind}
+		r.newest[string(key)] = stray{rec.Number, rec.Ordinal, rec.Off, rec.Kind}
 		return nil
 	}
 	r.report.Indexed++
@@ -270,61 +278,57 @@ func (r *rescuer) mend(key []byte, o nvmap.Off) (m rotten, ok bool) {
 	class, _ := r.db.r.ClassFor(d.SlotBytes)
 	s := suspect{off: o, bytes: d.SlotBytes, class: class, carve: d.Carve}
 	base := &r.db.checkpoints.base
-	w := wanted{upTo: math.MaxUint64, counts: func(n number) bool { return n.run() <= base.run }, effort: &r.effort}
+	w := wanted{upTo: math.MaxUint64, counts: func(n record.Number) bool { return n.Run() <= base.run }, effort: &r.effort}
 	m, ok = r.db.examine(s, w)
-	if !ok || m.bits != 1 || m.kind != kindPut || !bytes.Equal(m.key, key) {
+	if !ok || m.bits != 1 || m.Kind != record.KindPut || !bytes.Equal(m.key, key) {
 		return m, false
 	}
-	if m.spilled() {
-		if _, m.value, err = r.db.readRuns(&m.record, nil); err != nil {
+	if m.Spilled() {
+		if _, m.Value, err = r.db.readRuns(&m.Record, nil); err != nil {
 			return m, false
 		}
 	}
-	m.record.key = m.key
+	m.Record.Key = m.key
 	return m, true
 }
 
 // read returns a record with its key and value, copied.
-func (r *rescuer) read(o nvmap.Off) (rec record, value []byte, err error) {
+func (r *rescuer) read(o nvmap.Off) (rec record.Record, value []byte, err error) {
 	defer r.db.guarded("salvage", panicOnFault(true), &err)
 	if err := r.db.readRecord(o, &rec); err != nil {
 		return rec, nil, err
 	}
-	if !rec.spilled() {
-		rec.key = bytes.Clone(rec.key)
-		return rec, bytes.Clone(rec.value), nil
+	if !rec.Spilled() {
+		rec.Key = bytes.Clone(rec.Key)
+		return rec, bytes.Clone(rec.Value), nil
 	}
 	if !r.db.extentsInside(&rec) {
 		return rec, nil, &CorruptError{Off: uint64(o), Structure: "runs of a record"}
 	}
-	key, value, err := r.db.readRuns(&rec, nil)
-	if rec.flags&flagSpillKey != 0 {
-		rec.key = key
+	if err := r.bytes.of(&rec); err != nil {
+		return rec, nil, err
 	}
-	rec.key = bytes.Clone(rec.key)
+	key, value, err := r.db.readRuns(&rec, nil)
+	if rec.Flags&record.FlagSpillKey != 0 {
+		rec.Key = key
+	}
+	rec.Key = bytes.Clone(rec.Key)
 	return rec, value, err
 }
 
-// extentsInside says whether a record's runs lie on the device.
-func (db *DB) extentsInside(rec *record) bool {
-	_, list := rec.extents()
-	return !slices.ContainsFunc(list, func(e alloc.Extent) bool { return db.r.CheckExtent(e) != nil })
-}
-
 // give hands out a record; out says how it was found.
-func (r *rescuer) give(rec *record, value []byte, out Rescued) error {
-	if rec.expired(r.now) {
+func (r *rescuer) give(rec *record.Record, value []byte, out Rescued) error {
+	if rec.Expired(r.now) {
 		return nil
 	}
-	out.Key, out.Value = rec.key, value
-	if rec.expiry != 0 {
-		out.Expires = time.Unix(0, rec.expiry)
-	}
+	out.Key, out.Value = rec.Key, value
+	out.Expires = expiryTime(rec.Expiry)
 	return r.rescue(out)
 }
 
 // scan notes the newest record of each key that is looked for.
 func (r *rescuer) scan() error {
+	r.bytes = 64 * r.db.bytesLeft() // superseded records may name pages that others have
 	for s := range r.db.r.Slabs() {
 		if err := r.ctx.Err(); err != nil {
 			return err
@@ -345,43 +349,84 @@ func (r *rescuer) slot(o nvmap.Off) {
 	if errors.As(err, &fault) {
 		r.damaged(o, "record slot", err.Error())
 	}
-	if err != nil || rec.number <= r.last && !r.inGap(rec.key) {
+	if err != nil || rec.Number <= r.last && !r.inGap(rec.Key) {
 		return // free, or what the index says of this key counts
 	}
-	old, have := r.newest[string(rec.key)]
-	if !have || old.number < rec.number || old.number == rec.number && old.ordinal < rec.ordinal {
-		r.newest[string(rec.key)] = stray{rec.number, rec.ordinal, o, rec.kind}
+	old, have := r.newest[string(rec.Key)]
+	if !have || old.number < rec.Number || old.number == rec.Number && old.ordinal < rec.Ordinal {
+		r.newest[string(rec.Key)] = stray{rec.Number, rec.Ordinal, o, rec.Kind}
 	}
 }
 
 // inGap says whether the index cannot tell of a key.
 func (r *rescuer) inGap(key []byte) bool {
-	i, exact := slices.BinarySearchFunc(r.gaps, key, func(g gap, k []byte) int { return bytes.Compare(g.low, k) })
-	if exact {
-		return true
-	}
-	return i > 0 && (r.gaps[i-1].high == nil || bytes.Compare(key, r.gaps[i-1].high) < 0)
+	_, ok := r.gapOf(key)
+	return ok
 }
 
-// strays gives what scan found, in the order of keys.
-func (r *rescuer) strays() error {
+// gapOf returns the gap in which a key lies.
+func (r *rescuer) gapOf(key []byte) (i int, ok bool) {
+	i, exact := slices.BinarySearchFunc(r.gaps, key, func(g gap, k []byte) int { return bytes.Compare(g.low, k) })
+	if exact {
+		return i, true
+	}
+	i--
+	return i, i >= 0 && (r.gaps[i].high == nil || bytes.Compare(key, r.gaps[i].high) < 0)
+}
+
+// countLost counts the keys that the index names and nothing was found for, and,
+// where a part of the index does not stand, those that by the store's count must
+// have been named there.
+func (r *rescuer) countLost() {
+	wide := false
 	for _, g := range r.gaps {
+		wide = wide || !g.lost
 		if g.lost {
-			if s, ok := r.newest[string(g.low)]; !ok || s.kind != kindPut {
+			if s, ok := r.newest[string(g.low)]; !ok || s.kind != record.KindPut {
 				r.report.Lost++
 			}
 		}
 	}
+	switch {
+	case !wide:
+	case r.keys < 0:
+		r.report.Unknown = true
+	default:
+		r.report.Lost += max(0, r.keys-r.met-r.foundInGaps())
+	}
+}
+
+// foundInGaps counts the keys of the store's count that were found without the
+// index, or were deleted since.
+func (r *rescuer) foundInGaps() (n int64) {
+	for key, s := range r.newest {
+		if (s.kind == record.KindPut || s.number > r.last) && r.inWideGap([]byte(key)) {
+			n++
+		}
+	}
+	return n
+}
+
+// inWideGap is inGap but for single keys, which the index names.
+func (r *rescuer) inWideGap(key []byte) bool {
+	i, ok := r.gapOf(key)
+	return ok && !r.gaps[i].lost
+}
+
+// strays gives what scan found, in the order of keys.
+func (r *rescuer) strays() error {
+	r.countLost()
+	r.bytes = r.db.bytesLeft()
 	for _, key := range slices.Sorted(maps.Keys(r.newest)) {
 		s := r.newest[key]
-		if s.kind != kindPut {
+		if s.kind != record.KindPut {
 			continue
 		}
 		rec, value, err := r.read(s.off)
 		if err != nil {
 			continue // it was good a moment ago
 		}
-		isStray := s.number > r.last || r.inGap(rec.key)
+		isStray := s.number > r.last || r.inGap(rec.Key)
 		if isStray {
 			r.report.Stray++
 		} else {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"testing"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
@@ -66,6 +67,7 @@ func TestSalvageWhole(t *testing.T) {
 // names is what it was, and a page does not take more with it than it must.
 func TestSalvageDamaged(t *testing.T) {
 	skipInRace(t)
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(5, 5))
 	for _, closed := range []bool{true, false} {
 		image, m, ever := smallStore(t, closed)
@@ -112,16 +114,64 @@ func TestSalvageDamaged(t *testing.T) {
 	}
 }
 
-// TestSalvageNothing: without a superblock no record can be told, and that is
-// said.
+// TestSalvageWithoutBeginning: the head and all superblocks are gone, and with them
+// where the index is and how many keys there were. The group header has what tells
+// records; that more may be lost is said.
+func TestSalvageWithoutBeginning(t *testing.T) {
+	image, m, ever := smallStore(t, true)
+	clear(image[:64<<10])
+	got, _, report, err := salvaged(t, image)
+	if err != nil || !report.Unknown || report.Indexed != 0 || report.Stray != int64(len(got)) {
+		t.Errorf("%v, %+v", err, report)
+	}
+	for k, v := range got {
+		if !slices.Contains(ever[k], v) {
+			t.Errorf("%s = %.20q, which it never was", shortKey(k), v)
+		}
+	}
+	for k, v := range m {
+		if got[k] != v {
+			t.Errorf("%s = %.20q, want %.20q", shortKey(k), got[k], v)
+		}
+	}
+}
+
+// TestSalvageNothing: without a superblock and a group header no record can be
+// told, and that is said.
 func TestSalvageNothing(t *testing.T) {
 	image, _, _ := smallStore(t, true)
-	clear(image[nvmap.PageBytes : 5*nvmap.PageBytes])
+	clear(image[:64<<10])
+	for at := 0; at < len(image); at += nvmap.PageBytes {
+		if bytes.HasPrefix(image[at:], []byte("nvkvGRUP")) {
+			image[at+20] ^= 1
+		}
+	}
 	if _, _, _, err := salvaged(t, image); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("%v", err)
 	}
 	if _, _, _, err := salvaged(t, bytes.Repeat([]byte("x"), 100_000)); err == nil {
 		t.Error("salvaged what never was a store")
+	}
+}
+
+// TestSalvageCut: of a store whose end is gone, or a part of its index, each key
+// is rescued or counted as lost.
+func TestSalvageCut(t *testing.T) {
+	skipInRace(t)
+	image, m, _ := smallStore(t, true)
+	lost := false
+	for size := len(image) - 1; size > 5*nvmap.PageBytes; size -= 13 * nvmap.PageBytes {
+		got, _, report, err := salvaged(t, image[:size])
+		if err != nil {
+			t.Fatalf("cut to %d bytes: %v", size, err)
+		}
+		if report.Unknown || int64(len(got))+report.Lost < int64(len(m)) || len(got) < len(m) && len(report.Damage) == 0 {
+			t.Errorf("cut to %d bytes: %d of %d keys rescued, %+v", size, len(got), len(m), report)
+		}
+		lost = lost || report.Lost > 0
+	}
+	if !lost {
+		t.Error("nothing was lost at any size")
 	}
 }
 
@@ -157,7 +207,7 @@ func TestSalvageMends(t *testing.T) {
 					must(t, db.Close())
 					image = m.bytes(t)
 				}
-				for bit := 0; bit < 8*size; bit += 3 {
+				for bit := 0; bit < 8*size; bit += effort.Pick(13, 13, 3, 3) {
 					bad := bytes.Clone(image)
 					bad[int(o)+bit/8] ^= 1 << (bit % 8)
 					got, _, report, err := salvaged(t, bad)

@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"slices"
 
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -12,9 +14,9 @@ import (
 type resolver struct {
 	rc    *recovery
 	part  *resolved
-	found [leafFanout]*candidate // newest candidate of each key of the leaf
-	fresh []freshKey             // keys that are not in the leaf
-	pages []nvmap.PageID         // see ask
+	found [btree.LeafFanout]*candidate // newest candidate of each key of the leaf
+	fresh []freshKey                   // keys that are not in the leaf
+	pages []nvmap.PageID               // see ask
 }
 
 // begin makes room for what comes of n candidates.
@@ -26,7 +28,7 @@ func (rv *resolver) begin(n int) {
 		o.displaced = make([]nvmap.Off, 0, n/owners+n/8)
 		o.winners = make([]nvmap.Off, 0, n/owners+n/8)
 	}
-	rv.part.sets = make([]valueSet, 0, n)
+	rv.part.sets = make([]btree.ValueSet, 0, n)
 }
 
 type freshKey struct {
@@ -41,14 +43,11 @@ func (rv *resolver) leaf(leaf uint32, cs []candidate) error {
 		return nil
 	}
 	rv.ask(leaf, cs)
-	var pg *page
+	var pg *btree.Page
 	if rc.st.root != 0 {
 		var err error
-		if pg, err = rc.db.ix.load(rc.route.leaves[leaf]); err != nil {
+		if pg, err = rc.route.Page(leaf); err != nil {
 			return err
-		}
-		if pageLevel(pg) != 0 {
-			return &CorruptError{Off: uint64(rc.route.leaves[leaf].page.Off()), Structure: "index page level"}
 		}
 	}
 	clear(rv.found[:])
@@ -71,29 +70,29 @@ func (rv *resolver) leaf(leaf uint32, cs []candidate) error {
 // leaf itself where the device is not read in place.
 func (rv *resolver) ask(leaf uint32, cs []candidate) {
 	ix := &rv.rc.db.ix
-	if ix.mapped {
+	if ix.Mapped() {
 		for i := range cs {
-			ix.askRecord(cs[i].off)
+			ix.AskRecord(cs[i].off)
 		}
 		return
 	}
 	rv.pages = rv.pages[:0]
 	for i := range cs {
-		rv.pages = ix.recordPages(rv.pages, cs[i].off)
+		rv.pages = ix.RecordPages(rv.pages, cs[i].off)
 	}
 	if rv.rc.st.root != 0 {
-		rv.pages = ix.childPages(rv.pages, rv.rc.route.leaves[leaf])
+		rv.pages = rv.rc.route.Pages(rv.pages, leaf)
 	}
-	ix.m.ReadAhead(rv.pages)
+	rv.rc.db.m.ReadAhead(rv.pages)
 }
 
 // place finds a candidate's key in its leaf, or notes that it is not there.
-func (rv *resolver) place(pg *page, c *candidate) error {
+func (rv *resolver) place(pg *btree.Page, c *candidate) error {
 	rc := rv.rc
 	rv.part.replayed++
 	rv.part.bytes += int64(c.bytes)
-	if c.kind == kindDelete && !rc.db.off(ruleR6Recovery) {
-		rv.part.tombs = append(rv.part.tombs, c.ref()&^refTTL) // R6
+	if c.kind == record.KindDelete && !rc.db.off(ruleR6Recovery) {
+		rv.part.tombs = append(rv.part.tombs, c.ref()&^btree.RefTTL) // R6
 	}
 	key, err := rc.keyOf(c)
 	if err != nil {
@@ -111,7 +110,7 @@ func (rv *resolver) place(pg *page, c *candidate) error {
 		rv.fresh = append(rv.fresh, freshKey{key, c})
 		return nil
 	}
-	at, found, err := rc.db.ix.search(pg, key)
+	at, found, err := rc.db.ix.Search(pg, key)
 	if err != nil {
 		return err
 	}
@@ -119,8 +118,8 @@ func (rv *resolver) place(pg *page, c *candidate) error {
 		rv.fresh = append(rv.fresh, freshKey{key, c})
 		return nil
 	}
-	if at >= leafFanout {
-		return &CorruptError{Off: uint64(rc.route.leaves[c.leaf].page.Off()), Structure: "index page"}
+	if at >= btree.LeafFanout {
+		return &CorruptError{Off: uint64(rc.route.Off(c.leaf)), Structure: "index page"}
 	}
 	older := c
 	if best := rv.found[at]; best == nil {
@@ -136,10 +135,10 @@ func (rv *resolver) place(pg *page, c *candidate) error {
 
 // keyOf returns the key of a candidate. It aliases the medium.
 func (rc *recovery) keyOf(c *candidate) ([]byte, error) {
-	if c.flags&flagSpillKey != 0 {
+	if c.flags&record.FlagSpillKey != 0 {
 		return rc.bare[c.off], nil
 	}
-	at := headerBytes(c.flags)
+	at := record.HeaderLen(c.flags)
 	b := rc.db.bytesAt(c.off, at+int(c.keyLen))
 	if b == nil {
 		return nil, &CorruptError{Off: uint64(c.off), Structure: "record offset"}
@@ -152,13 +151,13 @@ func (rc *recovery) keyOf(c *candidate) ([]byte, error) {
 // group: until this opening's superblock says otherwise, the next one counts it.
 func (rv *resolver) lose(c *candidate) {
 	switch {
-	case c.kind == kindDelete:
+	case c.kind == record.KindDelete:
 		rv.bury(c)
-	case c.number == rv.rc.highest && c.flags&flagSpill != 0: // R2: of a group
+	case c.number == rv.rc.highest && c.flags&record.FlagSpill != 0: // R2: of a group
 		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: c.ref(), keep: true})
 	case c.number == rv.rc.highest:
 		rv.part.tombs = append(rv.part.tombs, c.off)
-	case c.flags&flagSpill != 0:
+	case c.flags&record.FlagSpill != 0:
 		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: c.ref()})
 	default:
 		o := rv.owner(c.off)
@@ -176,7 +175,7 @@ func (rv *resolver) bury(c *candidate) {
 
 // win makes a candidate the record of its key.
 func (rv *resolver) win(c *candidate) {
-	if c.flags&flagSpill != 0 {
+	if c.flags&record.FlagSpill != 0 {
 		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: c.ref(), won: true})
 		return
 	}
@@ -194,13 +193,13 @@ func (rv *resolver) rotten(c *candidate) {
 
 // displace takes the record that the checkpoint's tree names out of what the
 // index reaches.
-func (rv *resolver) displace(x ref) {
-	if x&refSpill != 0 {
+func (rv *resolver) displace(x btree.Ref) {
+	if x&btree.RefSpill != 0 {
 		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: x, old: true})
 		return
 	}
-	o := rv.owner(refOff(x))
-	o.displaced = append(o.displaced, refOff(x))
+	o := rv.owner(btree.RefOff(x))
+	o.displaced = append(o.displaced, btree.RefOff(x))
 }
 
 // owner returns where changes of a slot are listed: those of one slab with the
@@ -211,11 +210,11 @@ func (rv *resolver) owner(o nvmap.Off) *slotChanges {
 }
 
 // update notes what becomes of the keys that the leaf has.
-func (rv *resolver) update(leaf uint32, pg *page) error {
+func (rv *resolver) update(leaf uint32, pg *btree.Page) error {
 	swept := rv.rc.ranges.touch(leaf)
-	vals := rv.rc.db.ix.vals(rv.rc.route.leaves[leaf].vals)
+	vals := rv.rc.route.Vals(leaf)
 	sets := len(rv.part.sets)
-	for at := range min(pageCount(pg), leafFanout) {
+	for at := range min(btree.Count(pg), btree.LeafFanout) {
 		c := rv.found[at]
 		if c == nil && swept {
 			if err := rv.sweep(pg, vals, at); err != nil {
@@ -225,8 +224,8 @@ func (rv *resolver) update(leaf uint32, pg *page) error {
 		if c == nil {
 			continue
 		}
-		rv.displace(valAt(vals, at))
-		if c.kind == kindDelete {
+		rv.displace(btree.ValAt(vals, at))
+		if c.kind == record.KindDelete {
 			rv.bury(c)
 			rv.rotten(c)
 			key, _ := rv.rc.keyOf(c)
@@ -234,7 +233,7 @@ func (rv *resolver) update(leaf uint32, pg *page) error {
 			continue
 		}
 		rv.win(c)
-		rv.part.sets = append(rv.part.sets, valueSet{int32(at), c.ref()})
+		rv.part.sets = append(rv.part.sets, btree.ValueSet{At: int32(at), Ref: c.ref()})
 	}
 	if n := len(rv.part.sets) - sets; n > 0 {
 		rv.part.updates = append(rv.part.updates, leafUpdate{leaf: leaf, sets: n})
@@ -244,12 +243,12 @@ func (rv *resolver) update(leaf uint32, pg *page) error {
 
 // sweep takes a key of the checkpoint's tree out if a range covers it: whatever
 // the tree names is older.
-func (rv *resolver) sweep(pg *page, vals *vblock, at int) error {
-	key, _, err := rv.rc.db.ix.fullKey(pg, pageCount(pg), at)
+func (rv *resolver) sweep(pg *btree.Page, vals *btree.Vals, at int) error {
+	key, _, err := rv.rc.db.ix.KeyOf(pg, btree.Count(pg), at)
 	if err != nil || !rv.rc.ranges.cover(key, rv.rc.st.last, 0) {
 		return err
 	}
-	rv.displace(valAt(vals, at))
+	rv.displace(btree.ValAt(vals, at))
 	rv.part.changes = append(rv.part.changes, keyChange{key: key})
 	return nil
 }
@@ -262,7 +261,7 @@ func (rv *resolver) addFresh() {
 			rv.lose(f.c)
 			continue
 		}
-		if f.c.kind == kindDelete {
+		if f.c.kind == record.KindDelete {
 			rv.bury(f.c)
 			continue
 		}

@@ -1,14 +1,18 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"syscall"
 
+	"nvkv/kv/internal/backup"
 	"nvkv/nvmap"
 )
 
@@ -23,8 +27,8 @@ const (
 )
 
 // Restore makes a store at path of what Backup wrote, with its expiries; what
-// has expired meanwhile is left out. It reads r up to the end of the backup and
-// not beyond. opts are those of the new store; Options.Progress is told how far
+// has expired meanwhile is left out. It reads r to its end, which is where the
+// backup ends: bytes behind it are an error. opts are those of the new store; Options.Progress is told how far
 // it is.
 //
 // What is at path already stays: the error is os.ErrExist then. The store is
@@ -34,6 +38,10 @@ const (
 // that is no file, one word at the end makes the store count. A stream that is
 // not what Backup wrote is a *BackupError with the place.
 func Restore(ctx context.Context, path string, r io.Reader, opts *Options) error {
+	if r == nil {
+		return errNil
+	}
+	ctx = orBackground(ctx)
 	o := opts.withDefaults()
 	if err := o.validate(); err != nil {
 		return err
@@ -60,27 +68,45 @@ func Restore(ctx context.Context, path string, r io.Reader, opts *Options) error
 }
 
 // restoreFile restores under a temporary name and then gives the file its own.
-func restoreFile(ctx context.Context, path string, r io.Reader, o *Options) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".restore-*")
+func restoreFile(ctx context.Context, path string, r io.Reader, o *Options) (err error) {
+	temp := fmt.Sprintf("%s.restore-%d", path, rand.Uint64())
+	mode := cmp.Or(o.FileMode, sourceMode(r))
+	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
-	temp := f.Name()
-	err = errors.Join(f.Chmod(fileMode), f.Close())
+	if o.FileMode == 0 { // the source's has been masked once
+		err = f.Chmod(mode)
+	}
+	err = errors.Join(err, f.Close())
+	// Also where r panics.
+	defer func() {
+		if e := os.Remove(temp); e != nil && !errors.Is(e, os.ErrNotExist) && err == nil {
+			err = e
+		}
+	}()
 	if err == nil {
 		err = restoreInto(ctx, temp, r, o)
 	}
 	if err == nil {
 		err = giveName(temp, path)
 	}
-	if e := os.Remove(temp); !errors.Is(e, os.ErrNotExist) {
-		err = errors.Join(err, e)
-	}
 	return err
 }
 
-// fileMode is what a file has that nvmap creates, where nothing masks it.
-const fileMode = 0o644
+// sourceMode returns the mode of the file that r reads, and for its owner to write
+// besides: a backup may be read-only. Where it is no file it is the owner's alone.
+func sourceMode(r io.Reader) fs.FileMode {
+	if f, ok := r.(fs.File); ok {
+		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
+			return fi.Mode().Perm() | ownerMode
+		}
+	}
+	return ownerMode
+}
+
+// ownerMode lets nobody but the owner read and write.
+const ownerMode = 0o600
 
 // giveName makes a finished file known as path, durably, unless something has
 // come to be there meanwhile: a second link takes no name away from anyone, as a
@@ -108,7 +134,7 @@ func giveName(temp, path string) error {
 }
 
 func restoreInto(ctx context.Context, path string, r io.Reader, o *Options) error {
-	dev, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Kind: o.Device, MaxBytes: o.MaxBytes})
+	dev, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Kind: o.Device, LockTimeout: o.LockTimeout, MaxBytes: o.MaxBytes})
 	if err != nil {
 		return err
 	}
@@ -118,38 +144,57 @@ func restoreInto(ctx context.Context, path string, r io.Reader, o *Options) erro
 // RestoreDevice is Restore on a device of the caller's, which it closes, also on
 // failure. The device must not hold a store.
 func RestoreDevice(ctx context.Context, dev nvmap.Device, r io.Reader, opts *Options) error {
-	in, err := newStreamReader(r)
+	if dev == nil {
+		return errNil
+	}
+	release := dev.Close // what there is to do if r panics or nothing comes of it
+	defer func() {
+		if release != nil {
+			release() // the error, or the panic, says what went wrong first
+		}
+	}()
+	if r == nil {
+		return errNil
+	}
+	ctx = orBackground(ctx)
+	in, err := backup.NewReader(r)
 	if err != nil {
-		return errors.Join(err, dev.Close())
+		return err
 	}
 	o := opts.withDefaults()
 	o.unfinished = o.broken&ruleI20 == 0
+	release = nil // the store owns the device from here
 	db, err := OpenDevice(dev, &o)
 	if err != nil {
 		return err
 	}
+	release = db.abandon
 	if err := db.restore(ctx, in); err != nil {
-		return errors.Join(err, db.abandon())
+		return err
 	}
+	release = nil
 	return db.Close()
 }
 
 // restore fills an unfinished store. I20: it counts from the moment when all of
 // it is durable.
-func (db *DB) restore(ctx context.Context, in *streamReader) (err error) {
-	p := newProgress("restore", in.header.keys, db.opt.Progress)
+func (db *DB) restore(ctx context.Context, in *backup.Reader) (err error) {
+	p := newProgress("restore", in.Header().Keys, db.opt.Progress)
 	b := db.NewBatch()
 	bytes := int64(0)
-	for at := now(); ; {
-		key, value, expiry, err := in.record()
+	for at := db.now(); ; {
+		key, value, expiry, err := in.Next()
 		if err == io.EOF {
+			if err := in.End(); err != nil {
+				return err
+			}
 			break
 		}
 		if err = errors.Join(err, ctx.Err()); err != nil {
 			return err
 		}
 		if expiry == 0 || expiry > at {
-			b.putUntil(key, value, expiry)
+			b.move(key, value, expiry)
 			bytes += int64(len(key) + len(value))
 		}
 		if b.Len() < restoreBatchRecords && b.Size() < restoreBatchBytes {
@@ -159,7 +204,7 @@ func (db *DB) restore(ctx context.Context, in *streamReader) (err error) {
 			return err
 		}
 		b.Reset()
-		p.tell(int64(in.records), bytes, false)
+		p.tell(in.Records(), bytes, false)
 	}
 	if err := db.Write(b); err != nil {
 		return err
@@ -167,7 +212,7 @@ func (db *DB) restore(ctx context.Context, in *streamReader) (err error) {
 	if err := db.checkpoint(ctx); err != nil {
 		return err
 	}
-	p.tell(int64(in.records), bytes, true)
+	p.tell(in.Records(), bytes, true)
 	return db.r.Finish()
 }
 

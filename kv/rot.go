@@ -2,12 +2,12 @@ package kv
 
 import (
 	"bytes"
-	"encoding/binary"
 	"math/bits"
 	"slices"
 	"sync/atomic"
 
 	"nvkv/alloc"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -23,10 +23,8 @@ import (
 // or was decided (R4). Of the highest itself nobody knows whether it was fenced:
 // there a rotten record makes it void, as a torn one does.
 //
-// Which byte it is follows from the checksum: it is linear, so the difference between
-// what it says and what it should say is that of the wrong bits alone, and a sum can
-// be run backwards over the bytes, to where nothing but a byte is left of it. Only
-// where the byte is one of those that say how long the record is, each is tried.
+// Which byte it is follows from the checksum, see wrongByte. Only where the byte is one
+// of those that say how long the record is, each is tried.
 //
 // A slot that a crash tore can be one byte from what it held before, too, if what
 // was written there last was much the same. That record was superseded before its
@@ -52,7 +50,7 @@ type suspect struct {
 // rotten is a record one byte from passing, as it was, with the key wherever it lies.
 // Its slices are its own.
 type rotten struct {
-	record
+	record.Record
 	key  []byte
 	bits int // that had turned over
 }
@@ -68,42 +66,39 @@ func (sv *salvager) suspect(s alloc.SlabInfo, o nvmap.Off) {
 // old looks at a slot whose number is not above the checkpoint's. Most pass, and the
 // rest was never written, or before the slab was carved.
 func (sv *salvager) old(s alloc.SlabInfo, slot []byte, o nvmap.Off) {
-	if binary.LittleEndian.Uint64(slot[recNumber:]) == 0 {
+	if record.NumberOf(slot) == 0 {
 		return
 	}
 	db := sv.rc.db
-	if key, _, end := plainShape(slot); key != 0 && sealed(slot, key, end, db.seed, s.Carve, o) {
+	var p record.Plain
+	if p.Parse(slot, db.seed, s.Carve, o) {
 		return
 	}
-	var rec record
-	if !rec.parse(slot) || !rec.sealed(slot, db.seed, s.Carve, o) {
+	var rec record.Record
+	if !rec.Parse(slot) || !rec.Sealed(slot, db.seed, s.Carve, o) {
 		sv.suspect(s, o)
 	}
 }
 
 // mayCount says whether n, with one byte of it perhaps wrong, may be the number of a
 // transaction since the checkpoint. The highest is not known yet.
-func (rc *recovery) mayCount(n number) bool {
-	near := func(run uint32) bool {
-		x := n.run() ^ run
-		return x&^0xff == 0 || x&^0xff00 == 0 || x&^0xff0000 == 0
-	}
-	return near(rc.st.run) || slices.ContainsFunc(rc.st.ended, func(e endedRun) bool { return near(e.run) })
+func (rc *recovery) mayCount(n record.Number) bool {
+	return n.NearRun(rc.st.run) || slices.ContainsFunc(rc.st.ended, func(e endedRun) bool { return n.NearRun(e.run) })
 }
 
 // settled says whether a transaction since the checkpoint counts, whatever is found
 // of it.
-func (rc *recovery) settled(n number) bool {
+func (rc *recovery) settled(n record.Number) bool {
 	counts, undecided := rc.st.counts(n)
 	return counts || undecided && n < rc.highest
 }
 
 // newest returns the highest number that may count; that of the checkpoint if nothing
 // was written since.
-func (rc *recovery) newest() number {
+func (rc *recovery) newest() record.Number {
 	n := max(rc.st.last, rc.highest)
 	for _, e := range rc.st.ended {
-		n = max(n, makeNumber(e.run, e.last))
+		n = max(n, record.MakeNumber(e.run, e.last))
 	}
 	return n
 }
@@ -141,7 +136,7 @@ func (rc *recovery) findRotten() error {
 // answered: of this one kind of damage they do not know (I60).
 func (rc *recovery) lookBack() error {
 	db := rc.db
-	if !db.ix.mapped || rc.newest() == rc.st.last {
+	if !db.ix.Mapped() || rc.newest() == rc.st.last {
 		return nil
 	}
 	slabs := db.r.Marked(rc.st.interval)
@@ -181,7 +176,7 @@ func (sv *salvager) lookBack(s alloc.SlabInfo, o int) (next int) {
 	b := db.bytesAt(s.Off, s.Slots*s.SlotBytes)
 	for ; o < len(b); o += s.SlotBytes {
 		slot := b[o : o+s.SlotBytes]
-		if number(binary.LittleEndian.Uint64(slot[recNumber:])) <= sv.rc.st.last {
+		if record.NumberOf(slot) <= sv.rc.st.last {
 			sv.old(s, slot, s.Off+nvmap.Off(o))
 		}
 	}
@@ -192,27 +187,27 @@ func (sv *salvager) lookBack(s alloc.SlabInfo, o int) (next int) {
 // cannot be read from a slot, and its runs with those that must not be reused (I6):
 // the next recovery will look for the same byte, and needs the key that it leads to.
 func (rc *recovery) addRotten(sv *salvager, r *rotten) {
-	c := candidate{number: r.number, off: r.off, ordinal: r.ordinal, leaf: noLeaf, bytes: uint32(r.size), kind: r.kind, flags: flagRotten}
-	switch r.kind {
-	case kindPut, kindDelete:
-		c.flags |= flagSpillKey
+	c := candidate{number: r.Number, off: r.Off, ordinal: r.Ordinal, leaf: noLeaf, bytes: uint32(r.Size), kind: r.Kind, flags: flagRotten}
+	switch r.Kind {
+	case record.KindPut, record.KindDelete:
+		c.flags |= record.FlagSpillKey
 		if rc.bare == nil {
 			rc.bare = map[nvmap.Off][]byte{}
 		}
 		rc.bare[c.off] = r.key
-	case kindRange:
-		d := deletedRange{rangeAge: rangeAge{r.number, r.ordinal}, start: r.key}
-		if r.flags&flagOpen == 0 {
-			d.end = append([]byte{}, r.value...)
+	case record.KindRange:
+		d := deletedRange{rangeAge: rangeAge{r.Number, r.Ordinal}, start: r.key}
+		if r.Flags&record.FlagOpen == 0 {
+			d.end = append([]byte{}, r.Value...)
 		}
 		rc.deleted = append(rc.deleted, d)
-		rc.damage(r.off, rottenRecord, r.key)
+		rc.damage(r.Off, rottenRecord, r.key)
 	default:
 		return // the end of a group that is complete by decision
 	}
-	if r.spilled() {
-		_, list := r.extents()
-		rc.rottenRuns = append(rc.rottenRuns, list...)
+	if r.Spilled() {
+		l, _ := rc.db.runs(&r.Record)
+		rc.heldRuns = append(rc.heldRuns, l.Extents...)
 	}
 	sv.blocks = append(sv.blocks, []candidate{c}) // the others' may be being read
 }
@@ -222,8 +217,8 @@ const rottenRecord = "record with a byte that is wrong"
 // wanted are the transactions of which a rotten record is looked for: those in
 // (above, upTo] that counts says.
 type wanted struct {
-	above, upTo number
-	counts      func(number) bool
+	above, upTo record.Number
+	counts      func(record.Number) bool
 	effort      *atomic.Int64 // bytes that were summed to try lengths
 }
 
@@ -231,7 +226,7 @@ type wanted struct {
 // more than a handful of suspects get so far, unless somebody made them.
 const mostEffort = 8 << 30
 
-func (w *wanted) number(n number) bool { return n > w.above && n <= w.upTo && w.counts(n) }
+func (w *wanted) number(n record.Number) bool { return n > w.above && n <= w.upTo && w.counts(n) }
 
 // examine looks for the byte of a suspect that keeps it from being a record that is
 // wanted.
@@ -244,21 +239,23 @@ func (db *DB) examine(s suspect, w wanted) (r rotten, ok bool) {
 	}
 	try := func(own []byte, at int, wrong byte) bool {
 		own[at] ^= wrong
-		if r.record.parse(own) && w.number(r.number) && db.fits(&r.record, s.class) && r.sealed(own, db.seed, s.carve, s.off) {
+		if r.Record.Parse(own) && w.number(r.Number) && db.fits(&r.Record, s.class) && r.Sealed(own, db.seed, s.carve, s.off) {
 			r.bits = bits.OnesCount8(wrong)
 			return true
 		}
 		own[at] ^= wrong
 		return false
 	}
-	if at, wrong, found := db.wrongByte(b, s); found && try(bytes.Clone(b), at, wrong) {
-		return db.readRotten(r, s)
+	if r.Record.Parse(b) && db.fits(&r.Record, s.class) {
+		if at, wrong, found := r.WrongByte(b, db.seed, s.carve, s.off); found && try(bytes.Clone(b), at, wrong) {
+			return db.readRotten(r, s)
+		}
 	}
-	if !w.number(number(binary.LittleEndian.Uint64(b[recNumber:]))) {
+	if !w.number(record.NumberOf(b)) {
 		return r, false
 	}
 	own := bytes.Clone(b)
-	for _, at := range lengthBytes(b) {
+	for _, at := range record.LengthBytes(b) {
 		for wrong := 1; wrong < 256; wrong++ {
 			if try(own, at, byte(wrong)) {
 				return db.readRotten(r, s)
@@ -281,14 +278,10 @@ func (db *DB) remains(s suspect) (yes bool) {
 	defer func() { yes = yes || err != nil }()
 	defer db.guarded("recover", panicOnFault(true), &err)
 	b := db.bytesAt(s.off, int(s.end-s.off))
-	var rec record
-	if rec.parse(b[:s.bytes]) {
-		h := headerBytes(rec.flags)
-		tag := recordSum(db.seed, bodySum(b[h:rec.size]), b[:h], s.carve, s.off) ^ placeTag(db.seed, s.carve, s.off) ^ binary.LittleEndian.Uint32(b)
-		for c := max(1, int64(s.carve)-mostCarves); c < int64(s.carve); c++ {
-			if placeTag(db.seed, uint32(c), s.off) == tag {
-				return true
-			}
+	var rec record.Record
+	if rec.Parse(b[:s.bytes]) {
+		if _, earlier := rec.CarveOf(b, db.seed, s.off, max(1, int64(s.carve)-mostCarves), int64(s.carve)); earlier {
+			return true
 		}
 	}
 	if s.carve > 1 {
@@ -297,7 +290,7 @@ func (db *DB) remains(s suspect) (yes bool) {
 	blank := true
 	for o := s.bytes; o < len(b); o += s.bytes {
 		slot := b[o : o+s.bytes]
-		if rec.parse(slot) && rec.sealed(slot, db.seed, s.carve, s.off+nvmap.Off(o)) {
+		if rec.Parse(slot) && rec.Sealed(slot, db.seed, s.carve, s.off+nvmap.Off(o)) {
 			return false
 		}
 		blank = blank && bytes.Count(slot, []byte{0}) == len(slot)
@@ -305,96 +298,23 @@ func (db *DB) remains(s suspect) (yes bool) {
 	return !blank
 }
 
-// lengthBytes returns where what says how long a record is lies: lengths, kind and
-// flags, and how many extents a list of runs has.
-func lengthBytes(b []byte) (at []int) {
-	for o := recValLen; o < recHeader; o++ {
-		at = append(at, o)
-	}
-	if flags := b[recFlags]; flags&flagSpill != 0 {
-		o := headerBytes(flags) + 4
-		if flags&flagSpillKey == 0 {
-			o += int(binary.LittleEndian.Uint16(b[recKeyLen:]))
-		}
-		if o+2 <= len(b) {
-			at = append(at, o, o+1)
-		}
-	}
-	return at
-}
-
-// wrongByte returns which byte of a record is wrong, and how, if it is not one of
-// those that say how long the record is.
-func (db *DB) wrongByte(b []byte, s suspect) (at int, wrong byte, ok bool) {
-	var rec record
-	if !rec.parse(b) || !db.fits(&rec, s.class) {
-		return 0, 0, false
-	}
-	h := headerBytes(rec.flags)
-	sum := recordSum(db.seed, bodySum(b[h:rec.size]), b[:h], s.carve, s.off)
-	diff := sum ^ binary.LittleEndian.Uint32(b)
-	for at := range recNumber { // of the checksum itself
-		if x := diff >> (8 * at); x<<(8*at) == diff && x < 256 {
-			return at, byte(x), true
-		}
-	}
-	// The sum takes in the body and then the rest of the header. What its last byte
-	// contributes is an entry of the table; each step back takes a byte off.
-	for i := rec.size - recNumber - 1; i >= 0; i-- {
-		x := crcTop[diff>>24]
-		if castagnoli[x] == diff {
-			if at = h + i; at >= rec.size {
-				at -= rec.size - recNumber
-			}
-			return at, x, true
-		}
-		diff = (diff^castagnoli[x])<<8 | uint32(x)
-	}
-	return 0, 0, false
-}
-
-// crcTop is which entry of castagnoli has a top byte: each has another.
-var crcTop = func() (top [256]byte) {
-	for i, x := range castagnoli {
-		top[x>>24] = byte(i)
-	}
-	return top
-}()
-
 // readRotten completes what examine found: the key, wherever it is, and the end of a
 // range. A value is nobody's business but a salvage's.
 func (db *DB) readRotten(r rotten, s suspect) (rotten, bool) {
-	r.off = s.off
-	r.key = r.record.key
+	r.Off = s.off
+	r.key = r.Record.Key
 	switch {
-	case !r.spilled():
+	case !r.Spilled():
 		return r, true
-	case !db.extentsInside(&r.record):
+	case !db.extentsInside(&r.Record):
 		return r, false
-	case r.kind == kindRange:
-		if r.valLen > MaxKeyBytes {
-			return r, false
-		}
-		key, value, err := db.readRuns(&r.record, nil)
-		r.key, r.value = bytes.Clone(key), bytes.Clone(value)
+	case r.Kind == record.KindRange:
+		key, value, err := db.readRuns(&r.Record, nil)
+		r.key, r.Value = bytes.Clone(key), bytes.Clone(value)
 		return r, err == nil
-	case r.flags&flagSpillKey != 0:
-		r.key = db.keyInRuns(&r.record)
+	case r.Flags&record.FlagSpillKey != 0:
+		r.key = db.keyInRuns(&r.Record)
 		return r, r.key != nil
 	}
 	return r, true
-}
-
-// keyInRuns returns the key of a record that has it in runs, nil if the bytes there
-// are not the record's.
-func (db *DB) keyInRuns(rec *record) []byte {
-	if !db.runsWhole(rec) {
-		return nil
-	}
-	key := make([]byte, 0, rec.keyLen)
-	_, list := rec.extents()
-	for _, e := range list {
-		key = append(key, db.bytesAt(e.Off, int(min(e.Bytes, int64(rec.keyLen-len(key)))))...)
-	}
-	return key
 }

@@ -7,12 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"nvkv/internal/effort"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -26,6 +27,12 @@ type rotCase struct {
 	holds  string // what key holds then
 	whole  bool   // a record that deletes still does when it is rotten
 }
+
+// Where a record has its number and the length of its key.
+const (
+	atNumber = 4
+	atKeyLen = 16
+)
 
 func rotCases() []rotCase {
 	long := strings.Repeat("k", 1500) // in a page, as key and as value in runs
@@ -63,23 +70,23 @@ func rotCases() []rotCase {
 // newest returns the place and the size of the newest record of a store.
 func newest(t testing.TB, db *DB) (o nvmap.Off, size int) {
 	t.Helper()
-	var best record
+	var best record.Record
 	for _, s := range db.r.Marked(0) {
 		for i := range s.Slots {
-			var rec record
+			var rec record.Record
 			at := s.Off + nvmap.Off(i*s.SlotBytes)
 			if db.readRecord(at, &rec) != nil {
 				continue
 			}
-			if n := rec.number; n > best.number || n == best.number && rec.ordinal > best.ordinal {
+			if n := rec.Number; n > best.Number || n == best.Number && rec.Ordinal > best.Ordinal {
 				best = rec
 			}
 		}
 	}
-	if best.size == 0 {
+	if best.Size == 0 {
 		t.Fatal("no record")
 	}
-	return best.off, best.size
+	return best.Off, best.Size
 }
 
 // die writes the record of a case and one more commit, and returns what is left
@@ -167,7 +174,7 @@ func TestI61_OneByteFromPassing(t *testing.T) {
 			m := newRotMedium(t, 4<<20)
 			m.hold(t, image)
 			rng := rand.New(rand.NewPCG(61, 1))
-			for at := range size {
+			for at := 0; at < size; at += effort.Pick(7, 7, 1, 1) {
 				place := int(o) + at
 				for _, wrong := range []byte{1, 2, 4, 8, 16, 32, 64, 128, 255, byte(1 + rng.IntN(255))} {
 					must(t, firstErr(m.restore(), m.spoil(place, wrong)))
@@ -183,7 +190,7 @@ func TestI61_OneByteFromPassing(t *testing.T) {
 					}
 				}
 			}
-			must(t, firstErr(m.restore(), m.spoil(int(o)+recKeyLen, 1)))
+			must(t, firstErr(m.restore(), m.spoil(int(o)+atKeyLen, 1)))
 			without := rotOptions()
 			without.broken = ruleI61
 			if err := c.judgeRotten(t, m, o, without); err == nil {
@@ -211,7 +218,7 @@ func TestI61_RunsOfRottenRecords(t *testing.T) {
 			image, o, _ := c.die(t)
 			m := newRotMedium(t, 4<<20)
 			m.hold(t, image)
-			must(t, m.spoil(int(o)+recNumber, 1))
+			must(t, m.spoil(int(o)+atNumber, 1))
 			db, err := OpenDevice(m, rotOptions())
 			must(t, err)
 			for i := range 20 {
@@ -257,7 +264,7 @@ func TestI61_DecidedAndAlone(t *testing.T) {
 	must(t, openAndAbandon(m)) // decides, and writes nothing
 	m.hold(t, m.bytes(t))
 	for bits := 1; bits < 256; bits++ { // the lowest byte of 4, down to 0 and up
-		must(t, firstErr(m.restore(), m.spoil(int(o)+recNumber, byte(bits))))
+		must(t, firstErr(m.restore(), m.spoil(int(o)+atNumber, byte(bits))))
 		c := rotCase{key: "a", holds: "new"}
 		if err := c.judgeRotten(t, m, o, rotOptions()); err != nil {
 			t.Fatalf("number %d: %v", 4^bits, err)
@@ -283,11 +290,11 @@ func TestI61_RemainsOfOthers(t *testing.T) {
 	at := o + nvmap.Off(2*d.SlotBytes)
 	makeRecord := func(carve uint32, key byte) []byte {
 		r := bytes.Clone(b)
-		binary.LittleEndian.PutUint64(r[recNumber:], uint64(makeNumber(1, 2)))
-		r[recHeader] = key
-		var rec record
-		rec.parse(r)
-		binary.LittleEndian.PutUint32(r, recordSum(seed, bodySum(r[recHeader:rec.size]), r[:recHeader], carve, at))
+		binary.LittleEndian.PutUint64(r[atNumber:], uint64(record.MakeNumber(1, 2)))
+		r[record.HeaderBytes] = key
+		var rec record.Record
+		rec.Parse(r)
+		rec.Seal(r, record.BodySum(r[record.HeaderBytes:rec.Size]), seed, carve, at)
 		return r
 	}
 	for _, test := range []struct {
@@ -300,7 +307,7 @@ func TestI61_RemainsOfOthers(t *testing.T) {
 	} {
 		must(t, m.restore())
 		r := makeRecord(d.Carve, 'x')
-		r[recHeader] ^= 4
+		r[record.HeaderBytes] ^= 4
 		must(t, m.Write(at, r))
 		must(t, m.Write(at+nvmap.Off(d.SlotBytes), bytes.Repeat([]byte{test.behind}, d.SlotBytes)))
 		db, err := OpenDevice(m, rotOptions())
@@ -386,13 +393,7 @@ func TestI61_NothingElseIsTaken(t *testing.T) {
 // does not hold, unless the last operation changed it.
 func TestRotInRandomStores(t *testing.T) {
 	skipInRace(t)
-	seeds, stores, spoils := uint64(4), 12, 60
-	switch {
-	case os.Getenv("NVKV_CRASH") == "long":
-		seeds, stores, spoils = 24, 40, 150
-	case testing.Short():
-		seeds, stores = 2, 4
-	}
+	seeds, stores, spoils := effort.Pick[uint64](2, 4, 4, 24), effort.Pick(4, 3, 12, 40), effort.Pick(60, 40, 60, 150)
 	var counts [verdicts]atomic.Int64
 	t.Run("seeds", func(t *testing.T) {
 		for seed := range seeds {
@@ -475,7 +476,7 @@ func writtenSlots(t testing.TB, m *rotMedium) (slots []suspect) {
 	for _, s := range db.r.Marked(db.checkpoints.base.interval) {
 		for i := range s.Slots {
 			at := s.Off + nvmap.Off(i*s.SlotBytes)
-			if b := db.bytesAt(at, recHeader); binary.LittleEndian.Uint64(b[recNumber:]) != 0 {
+			if b := db.bytesAt(at, record.HeaderBytes); record.NumberOf(b) != 0 {
 				slots = append(slots, suspect{off: at, bytes: s.SlotBytes})
 			}
 		}

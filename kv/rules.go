@@ -2,11 +2,10 @@ package kv
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 
 	"nvkv/alloc"
-	"nvkv/nvmap"
+	"nvkv/kv/internal/record"
 )
 
 // rules are invariants of the commit protocol that a test can switch off, to
@@ -55,6 +54,7 @@ const (
 	ruleA5                           // headers of new groups are fenced before the size word
 	ruleI60                          // a read before the replay is through knows what will be replayed
 	ruleI61                          // a record that is one byte from counting is not passed over
+	ruleI62                          // an open writable Tx gets a snapshot before the state changes beneath it
 )
 
 // off says whether a test has switched a rule off.
@@ -78,7 +78,7 @@ func (rc *recovery) resumeRun() error {
 	db.sinceCheckpoint = rc.bytes
 	db.checkpoints.base = rc.st
 	db.run, db.counter = rc.st.run, rc.lastCounter()
-	db.visible = makeNumber(db.run, db.counter)
+	db.visible = record.MakeNumber(db.run, db.counter)
 	return nil
 }
 
@@ -123,47 +123,28 @@ func (db *DB) commitEach(o *op) error {
 	return nil
 }
 
-// renew has a page of an older epoch change where it is, as an index without I4
-// would.
-func (ix *index) renew(id nvmap.PageID) (*page, error) {
-	pg, err := ix.m.Frame(id)
-	if err == nil {
-		setBirth(pg, ix.epoch)
-	}
-	return pg, err
-}
-
-func (ix *index) renewVals(n uint64) (*vblock, error) {
-	b, err := ix.valsFrame(n)
-	if err == nil {
-		setVbBirth(b, ix.epoch)
-	}
-	return b, err
-}
-
 // moveVerbatim moves the record that db.way leads to as it is, under its old
 // number, as an evacuation without I21 would.
-func (db *DB) moveVerbatim(rec *record) error {
-	h := headerBytes(rec.flags)
-	class, _ := db.r.ClassFor(rec.size)
+func (db *DB) moveVerbatim(rec *record.Record) error {
+	class, _ := db.r.ClassFor(rec.Size)
 	to, err := db.r.AllocRecord(class, true)
 	if err != nil {
 		return err
 	}
-	img := bytes.Clone(db.bytesAt(rec.off, rec.size))
+	img := bytes.Clone(db.bytesAt(rec.Off, rec.Size))
 	carve, _, _ := db.r.Carve(to, alloc.KindRecord)
-	binary.LittleEndian.PutUint32(img, recordSum(db.seed, bodySum(img[h:]), img[:h], carve, to))
+	rec.Seal(img, record.BodySum(img[record.HeaderLen(rec.Flags):]), db.seed, carve, to)
 	if err := errors.Join(db.r.Touch(to), db.m.Write(to, img), db.m.Fence()); err != nil {
 		return err
 	}
 	db.publish.Lock()
 	defer db.publish.Unlock()
-	db.r.SetLive(to)
-	old, err := db.ix.update(&db.way, to)
+	db.account(db.r.SetLive(to))
+	old, err := db.ix.Update(&db.way, to)
 	if err != nil {
 		return err
 	}
-	db.supersede(old)
-	db.reclaim()
+	db.supersede(old, db.holders.newest)
+	db.reclaimBeside(1)
 	return nil
 }

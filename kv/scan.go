@@ -3,6 +3,9 @@ package kv
 import (
 	"bytes"
 	"sync"
+
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 )
 
 // scanner walks the records of a snapshot in chunks: what guards against faults
@@ -10,15 +13,16 @@ import (
 // Chunks grow, so that a short scan does not read far beyond its end.
 type scanner struct {
 	tx       *Tx
-	c        cursor // stands in the leaf whose records are asked for
-	ahead    ahead
+	c        btree.Cursor // stands in the leaf whose records are asked for
+	ahead    btree.Ahead
 	slabs    slabReader
+	left     bytesLeft
 	backward bool
 	size     int    // of the next chunk
 	from     []byte // where the walk began, then the last key that was met
 	n        int    // items that are filled
 	done     bool
-	items    [chunkMost]plain
+	items    [chunkMost]record.Plain
 	expiry   [chunkMost]int64 // of the items, Unix nanoseconds, 0: never
 }
 
@@ -34,7 +38,7 @@ var scannerPool = sync.Pool{New: func() any { return new(scanner) }}
 func newScanner(tx *Tx, from []byte, backward bool) *scanner {
 	s := scannerPool.Get().(*scanner)
 	s.tx, s.backward, s.size, s.from, s.done = tx, backward, chunkFirst, from, false
-	s.c = cursor{ix: &tx.db.ix}
+	s.c = btree.NewCursor(&tx.db.ix, false)
 	s.slabs.reset(tx.db)
 	return s
 }
@@ -55,12 +59,12 @@ func (tx *Tx) scanRecords(start, end []byte, backward bool, most int, yield func
 		most -= n
 		for i := range s.items[:n] {
 			if i%atOnce == 0 {
-				s.ahead.ask(atOnce) // the medium works while the caller does
+				s.ahead.Ask(atOnce) // the medium works while the caller does
 			}
-			if !yield(s.items[i].key, s.items[i].value) {
+			if !yield(s.items[i].Key, s.items[i].Value) {
 				return
 			}
-			if tx.ended { // inside yield: what the rest of the chunk names may be gone
+			if tx.over() { // inside yield: what the rest of the chunk names may be gone
 				tx.met(ErrTxClosed)
 				return
 			}
@@ -76,7 +80,7 @@ func (tx *Tx) scanRecords(start, end []byte, backward bool, most int, yield func
 // end, which belongs to it if the walk goes backward.
 func (s *scanner) within(end []byte) int {
 	n := s.n
-	for n > 0 && !s.before(s.items[n-1].key, end) {
+	for n > 0 && !s.before(s.items[n-1].Key, end) {
 		n--
 	}
 	return n
@@ -92,8 +96,8 @@ func (s *scanner) before(key, end []byte) bool {
 // release gives the scanner back without anything that it led to.
 func (s *scanner) release() {
 	clear(s.items[:])
-	s.tx, s.c, s.from = nil, cursor{}, nil
-	s.ahead.reset(nil, nil, 0)
+	s.tx, s.c, s.from = nil, btree.Cursor{}, nil
+	s.ahead.Reset(nil, nil, 0)
 	s.slabs.reset(nil)
 	scannerPool.Put(s)
 }
@@ -107,6 +111,7 @@ func (s *scanner) begin() (err error) {
 	defer s.tx.leave(in)
 	db := s.tx.db
 	defer db.guarded("seek", panicOnFault(true), &err)
+	s.left = db.bytesLeft()
 	if err := s.standAt(&s.c); err != nil {
 		return err
 	}
@@ -114,9 +119,9 @@ func (s *scanner) begin() (err error) {
 	if s.backward {
 		step = -1
 	}
-	s.ahead.reset(&db.ix, s, step)
-	if s.done = !s.c.valid; !s.done {
-		s.enterLeaf(&s.ahead)
+	s.ahead.Reset(&db.ix, s, step)
+	if s.done = !s.c.Valid(); !s.done {
+		s.ahead.EnterCursor(&s.c)
 	}
 	return nil
 }
@@ -124,41 +129,36 @@ func (s *scanner) begin() (err error) {
 // standAt makes c stand on the first key from s.from on, on the last one below
 // it where the walk goes backward. A nil s.from is the end that the walk
 // begins at.
-func (s *scanner) standAt(c *cursor) error {
+func (s *scanner) standAt(c *btree.Cursor) error {
 	root := s.tx.root
 	if s.from == nil {
 		if s.backward {
-			return c.last(root)
+			return c.Last(root)
 		}
-		return c.first(root)
+		return c.First(root)
 	}
-	if _, err := c.seek(root, s.from); err != nil || !s.backward {
+	if _, err := c.Seek(root, s.from); err != nil || !s.backward {
 		return err
 	}
-	if !c.valid {
-		return c.last(root)
+	if !c.Valid() {
+		return c.Last(root)
 	}
-	return c.prev()
+	return c.Prev()
 }
 
-// nextLeaf is for ahead.
-func (s *scanner) nextLeaf(a *ahead) (bool, error) {
+// NextLeaf is for ahead.
+func (s *scanner) NextLeaf(a *btree.Ahead) (bool, error) {
 	var err error
 	if s.backward {
-		err = s.c.prevLeaf()
+		err = s.c.PrevLeaf()
 	} else {
-		err = s.c.nextLeaf()
+		err = s.c.NextLeaf()
 	}
-	if err != nil || !s.c.valid {
+	if err != nil || !s.c.Valid() {
 		return false, err
 	}
-	s.enterLeaf(a)
+	a.EnterCursor(&s.c)
 	return true, nil
-}
-
-func (s *scanner) enterLeaf(a *ahead) {
-	s.c.askBeside(a.step)
-	a.enter(s.c.vals, s.c.at(), s.c.n)
 }
 
 // fill reads the next chunk. On an error the items before it are good.
@@ -172,97 +172,99 @@ func (s *scanner) fill() (err error) {
 	defer s.tx.leave(in)
 	db := s.tx.db
 	defer db.guarded("scan", panicOnFault(true), &err)
-	s.c.renew()
-	s.ahead.vals = s.c.vals
+	s.ahead.Renew(&s.c)
 	size := s.size
 	s.size = min(2*size, chunkMost)
 	for more := true; more && s.n < size; {
-		xs := s.ahead.peek(min(atOnce, size-s.n), max(atOnce+lookAhead, size-s.n))
+		xs := s.ahead.Peek(min(atOnce, size-s.n), max(atOnce+btree.LookAhead, size-s.n))
 		if len(xs) == 0 {
 			s.done = true
-			return s.ahead.err
+			return s.ahead.Err()
 		}
-		if len(xs) == atOnce && s.takeFour((*[atOnce]ref)(xs)) {
+		if len(xs) == atOnce && s.takeFour((*[atOnce]btree.Ref)(xs)) {
 			continue
 		}
 		if more, err = s.take(xs[0]); err != nil {
 			return err
 		}
-		s.ahead.skip(1)
+		s.ahead.Skip(1)
 	}
-	s.ahead.hold(s.size)
+	s.ahead.Hold(s.size)
 	return nil
 }
 
 // takeFour reads four records at once if they are plain.
-func (s *scanner) takeFour(xs *[atOnce]ref) bool {
+func (s *scanner) takeFour(xs *[atOnce]btree.Ref) bool {
 	var bodies [atOnce][]byte
 	var keys [atOnce]int
 	if !s.slabs.four(xs, &bodies, &keys) {
 		return false
 	}
-	items := (*[atOnce]plain)(s.items[s.n:])
+	items := (*[atOnce]record.Plain)(s.items[s.n:])
 	for i, b := range bodies {
-		items[i] = splitBody(b, keys[i])
+		items[i] = record.SplitBody(b, keys[i])
 	}
 	*(*[atOnce]int64)(s.expiry[s.n:]) = [atOnce]int64{}
 	s.n += atOnce
-	s.from = s.items[s.n-1].key
-	s.ahead.skip(atOnce)
+	s.from = s.items[s.n-1].Key
+	s.ahead.Skip(atOnce)
 	return true
 }
 
 // take reads a record, if it has not expired. It returns false behind a large
 // one: a chunk holds one copy of such at most.
-func (s *scanner) take(x ref) (more bool, err error) {
-	if p := &s.items[s.n]; x&(refSpill|refTTL) == 0 && s.tx.db.readPlain(refOff(x), p) {
+func (s *scanner) take(x btree.Ref) (more bool, err error) {
+	if p := &s.items[s.n]; x&(btree.RefSpill|btree.RefTTL) == 0 && s.tx.db.readPlain(btree.RefOff(x), p) {
 		s.expiry[s.n] = 0
-		s.from = p.key
+		s.from = p.Key
 		s.n++
 		return true, nil
 	}
 	return s.takeOther(x)
 }
 
-func (s *scanner) takeOther(x ref) (more bool, err error) {
+func (s *scanner) takeOther(x btree.Ref) (more bool, err error) {
 	db := s.tx.db
-	var rec record
-	if err := db.readRecord(refOff(x), &rec); err != nil {
+	var rec record.Record
+	if err := db.readNamed(x, &rec); err != nil {
 		return false, s.named(x, err)
 	}
-	if rec.expired(s.tx.at) {
+	if rec.Expired(s.tx.at) {
 		return true, nil
 	}
 	p := &s.items[s.n]
-	p.key, p.value, s.expiry[s.n] = rec.key, rec.value, rec.expiry
-	if rec.spilled() {
-		if p.key, p.value, err = db.content(&rec); err != nil {
+	p.Key, p.Value, s.expiry[s.n] = rec.Key, rec.Value, rec.Expiry
+	if rec.Spilled() {
+		if err := s.left.of(&rec); err != nil {
+			return false, s.named(x, err)
+		}
+		if p.Key, p.Value, err = db.content(&rec); err != nil {
 			return false, s.named(x, err)
 		}
 	}
-	s.from = p.key
+	s.from = p.Key
 	s.n++
-	return !rec.spilled(), nil
+	return !rec.Spilled(), nil
 }
 
 // named adds the key to an error about the record that x names. The leaf has
 // it, and is looked for again: the walk may be past it.
-func (s *scanner) named(x ref, err error) error {
+func (s *scanner) named(x btree.Ref, err error) error {
 	e, ok := err.(*CorruptError)
 	if !ok || e.Key != nil {
 		return err
 	}
-	c := cursor{ix: s.c.ix}
+	c := btree.NewCursor(&s.tx.db.ix, false)
 	lost := s.standAt(&c)
-	for lost == nil && c.valid && c.ref() != x {
+	for lost == nil && c.Valid() && c.Ref() != x {
 		if s.backward {
-			lost = c.prev()
+			lost = c.Prev()
 		} else {
-			lost = c.next()
+			lost = c.Next()
 		}
 	}
-	if lost == nil && c.valid {
-		e.Key, _, _ = c.ix.fullKey(c.leaf, pageCount(c.leaf), c.at())
+	if lost == nil && c.Valid() {
+		e.Key, _ = c.Key()
 	}
 	return err
 }

@@ -2,6 +2,8 @@ package kv
 
 import (
 	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -65,11 +67,11 @@ func (rc *recovery) settleSpilled(parts []resolved) {
 		}
 	}
 	for _, x := range rc.db.tombs { // R6, I6
-		if x&refSpill != 0 {
+		if x&btree.RefSpill != 0 {
 			rc.eachRun(x, func(o nvmap.Off) { rc.keepForTomb(o, kept) })
 		}
 	}
-	for _, e := range rc.rottenRuns {
+	for _, e := range rc.heldRuns {
 		rc.eachUsed(e, func(o nvmap.Off) {
 			if _, keep := kept[o]; !keep {
 				rc.keepForTomb(o, kept)
@@ -100,30 +102,35 @@ func (rc *recovery) keepForTomb(o nvmap.Off, kept map[nvmap.Off]struct{}) {
 // runs that are free unless another record has them.
 func (rc *recovery) displaceSpilled(s spilledChange) []alloc.Extent {
 	db := rc.db
-	o := refOff(s.ref)
+	o := btree.RefOff(s.ref)
 	if s.old && !db.r.IsLive(o) {
 		return nil // taken since by a record that counts
 	}
-	var rec record
+	var rec record.Record
 	if db.readRecord(o, &rec) != nil {
 		db.r.Unclaim(o)
 		return nil
 	}
 	_ = db.r.Retake(o, alloc.KindRecord)
+	l, _ := db.runs(&rec) // as far as its lists can be read: what is below is kept, and Check names it
 	switch {
-	case s.keep || rec.flags&flagSpillKey != 0:
-		db.tombs = append(db.tombs, s.ref&^refTTL) // I6
+	case s.keep || rec.Flags&record.FlagSpillKey != 0:
+		db.tombs = append(db.tombs, s.ref&^btree.RefTTL) // I6
 		rc.eachRun(s.ref, func(o nvmap.Off) { _ = db.r.Retake(o, alloc.KindRun) })
 		return nil
-	case rec.number <= db.frozenLast:
-		db.tombs = append(db.tombs, o) // I5
-	default:
-		db.r.Unclaim(o)
+	case rec.Number <= db.frozenLast: // I5
+		db.tombs = append(db.tombs, o)
+		rc.heldRuns = append(rc.heldRuns, rc.inside(l.Listing())...)
+		return rc.inside(l.Data())
 	}
-	var out []alloc.Extent
-	_, list := rec.extents()
-	for _, e := range list {
-		if db.r.CheckExtent(e) == nil {
+	db.r.Unclaim(o)
+	return rc.inside(l.Extents)
+}
+
+// inside returns those of the extents that lie on the device.
+func (rc *recovery) inside(extents []alloc.Extent) (out []alloc.Extent) {
+	for _, e := range extents {
+		if rc.db.r.CheckExtent(e) == nil {
 			out = append(out, e)
 		}
 	}
@@ -131,9 +138,9 @@ func (rc *recovery) displaceSpilled(s spilledChange) []alloc.Extent {
 }
 
 // winSpilled makes a record and its runs live; its pages are kept.
-func (rc *recovery) winSpilled(x ref, kept map[nvmap.Off]struct{}) {
+func (rc *recovery) winSpilled(x btree.Ref, kept map[nvmap.Off]struct{}) {
 	db := rc.db
-	_ = db.r.ClaimLive(refOff(x), alloc.KindRecord)
+	_ = db.r.ClaimLive(btree.RefOff(x), alloc.KindRecord)
 	rc.eachRun(x, func(o nvmap.Off) {
 		_ = db.r.ClaimLive(o, alloc.KindRun)
 		kept[o] = struct{}{}
@@ -142,16 +149,14 @@ func (rc *recovery) winSpilled(x ref, kept map[nvmap.Off]struct{}) {
 }
 
 // eachRun calls fn for the pages of a record's runs that are in use as such.
-func (rc *recovery) eachRun(x ref, fn func(nvmap.Off)) {
-	var rec record
-	if rc.db.readRecord(refOff(x), &rec) != nil {
+func (rc *recovery) eachRun(x btree.Ref, fn func(nvmap.Off)) {
+	var rec record.Record
+	if rc.db.readRecord(btree.RefOff(x), &rec) != nil {
 		return
 	}
-	_, list := rec.extents()
-	for _, e := range list {
-		if rc.db.r.CheckExtent(e) == nil {
-			rc.eachUsed(e, fn)
-		}
+	l, _ := rc.db.runs(&rec)
+	for _, e := range rc.inside(l.Extents) {
+		rc.eachUsed(e, fn)
 	}
 }
 

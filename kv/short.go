@@ -4,6 +4,9 @@ import (
 	"math"
 	"runtime"
 	"sync"
+
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 )
 
 const (
@@ -16,12 +19,12 @@ const (
 // shortScan is a scan of few records of the current state: copies, which the
 // pages that led to them have vouched for.
 type shortScan struct {
-	trail trail
-	ahead ahead
+	trail btree.Trail
+	ahead btree.Ahead
 	slabs slabReader
 	at    int64 // wall clock by which records expire, once one may
 	n     int   // records
-	items [shortMost]plain
+	items [shortMost]record.Plain
 	buf   []byte // what they alias
 }
 
@@ -40,11 +43,14 @@ func (db *DB) Scan(start, end []byte, n int, fn func(key, value []byte) bool) er
 	if n == 0 || emptyRange(start, end) {
 		return db.readable()
 	}
+	if fn == nil {
+		return errNil
+	}
 	if n > 0 && n <= shortMost {
 		s := shortPool.Get().(*shortScan)
 		defer s.release()
 		if s.read(db, start, end, n) {
-			for i := 0; i < s.n && fn(s.items[i].key, s.items[i].value); i++ {
+			for i := 0; i < s.n && fn(s.items[i].Key, s.items[i].Value); i++ {
 			}
 			return nil
 		}
@@ -72,8 +78,8 @@ func (s *shortScan) release() {
 		s.buf = nil
 		clear(s.items[:])
 	}
-	s.trail.ix, s.trail.vals = nil, nil
-	s.ahead.reset(nil, nil, 0)
+	s.trail.Reset(nil)
+	s.ahead.Reset(nil, nil, 0)
 	s.slabs.reset(nil)
 	shortPool.Put(s)
 }
@@ -86,7 +92,7 @@ func (s *shortScan) read(db *DB, start, end []byte, n int) (done bool) {
 	if err != nil {
 		return false
 	}
-	defer in.leave()
+	defer in.Leave()
 	if db.interim.Load() != nil {
 		return false
 	}
@@ -94,11 +100,14 @@ func (s *shortScan) read(db *DB, start, end []byte, n int) (done bool) {
 	for try := 0; try < optimistic; {
 		shown := db.showing.Load()
 		if shown&1 != 0 {
+			if db.torn.Load() {
+				return false
+			}
 			runtime.Gosched()
 			continue
 		}
 		done, err := s.try(db, start, end, n)
-		if err != errChanged && s.trail.stands() && db.showing.Load() == shown {
+		if err != btree.ErrChanged && s.trail.Stands() && db.showing.Load() == shown {
 			return done && err == nil
 		}
 		if try++; try > 1 {
@@ -112,34 +121,29 @@ func (s *shortScan) read(db *DB, start, end []byte, n int) (done bool) {
 func (s *shortScan) try(db *DB, start, end []byte, n int) (done bool, err error) {
 	s.n, s.at, s.buf = 0, 0, s.buf[:0]
 	t, a := &s.trail, &s.ahead
-	t.ix = &db.ix
-	at, err := t.seek(start)
+	t.Reset(&db.ix)
+	at, err := t.Seek(start)
 	if err != nil {
 		return false, err
 	}
-	a.reset(t.ix, t, 1)
+	a.Reset(&db.ix, t, 1)
 	s.slabs.reset(db)
-	a.enter(t.vals, at, t.n)
-	if left := t.n - at; left < n {
-		a.hold(min(left, lookAhead)) // the leaf behind is needed later than these
-		a.ask(lookAhead)
-		t.askBeside()
-	}
+	a.EnterTrail(t, at, n)
 	for s.n < n {
-		xs := a.peek(min(atOnce, n-s.n), n-s.n)
+		xs := a.Peek(min(atOnce, n-s.n), n-s.n)
 		if len(xs) == 0 {
-			return a.err == nil, a.err
+			return a.Err() == nil, a.Err()
 		}
 		from := s.n
-		if len(xs) == atOnce && s.takeFour((*[atOnce]ref)(xs)) {
-			a.skip(atOnce)
+		if len(xs) == atOnce && s.takeFour((*[atOnce]btree.Ref)(xs)) {
+			a.Skip(atOnce)
 		} else if took, err := s.take(db, xs[0]); !took {
 			return false, err
 		} else {
-			a.skip(1)
+			a.Skip(1)
 		}
 		for ; from < s.n; from++ {
-			if !inside(s.items[from].key, end) {
+			if !inside(s.items[from].Key, end) {
 				s.n = from
 				return true, nil
 			}
@@ -149,20 +153,20 @@ func (s *shortScan) try(db *DB, start, end []byte, n int) (done bool, err error)
 }
 
 // takeFour copies four records at once if they are plain and there is room.
-func (s *shortScan) takeFour(xs *[atOnce]ref) bool {
+func (s *shortScan) takeFour(xs *[atOnce]btree.Ref) bool {
 	var bodies [atOnce][]byte
 	var keys [atOnce]int
 	if !s.slabs.four(xs, &bodies, &keys) {
 		return false
 	}
-	items := (*[atOnce]plain)(s.items[s.n:])
+	items := (*[atOnce]record.Plain)(s.items[s.n:])
 	for i, b := range bodies {
 		from := len(s.buf)
 		if from+len(b) > shortBytesMax {
 			return false
 		}
 		s.buf = append(s.buf, b...)
-		items[i] = splitBody(s.buf[from:], keys[i])
+		items[i] = record.SplitBody(s.buf[from:], keys[i])
 	}
 	s.n += atOnce
 	return true
@@ -170,32 +174,32 @@ func (s *shortScan) takeFour(xs *[atOnce]ref) bool {
 
 // take copies a record, if it has not expired. It returns false where a
 // snapshot must read it.
-func (s *shortScan) take(db *DB, x ref) (bool, error) {
-	o := refOff(x)
+func (s *shortScan) take(db *DB, x btree.Ref) (bool, error) {
+	o := btree.RefOff(x)
 	c := db.r.RecordAt(o)
 	b := db.bytesAt(o, c.Bytes)
-	if x&refSpill != 0 || len(s.buf)+len(b) > shortBytesMax {
+	if x&btree.RefSpill != 0 || len(s.buf)+len(b) > shortBytesMax {
 		return false, nil
 	}
 	from := len(s.buf)
 	s.buf = append(s.buf, b...)
 	b = s.buf[from:]
-	if x&refTTL == 0 && s.items[s.n].parse(b, db.seed, c.Carve, o) {
+	if x&btree.RefTTL == 0 && s.items[s.n].Parse(b, db.seed, c.Carve, o) {
 		s.n++
 		return true, nil
 	}
-	var rec record
-	if b == nil || !rec.parse(b) || !rec.sealed(b, db.seed, c.Carve, o) {
+	var rec record.Record
+	if b == nil || !rec.Parse(b) || !rec.Sealed(b, db.seed, c.Carve, o) || !isOf(&rec, x) {
 		return false, &CorruptError{Off: uint64(o), Structure: "record"}
 	}
 	if s.at == 0 {
-		s.at = now()
+		s.at = db.now()
 	}
-	if rec.expired(s.at) {
+	if rec.Expired(s.at) {
 		s.buf = s.buf[:from]
 		return true, nil
 	}
-	s.items[s.n] = plain{rec.key, rec.value}
+	s.items[s.n] = record.Plain{Key: rec.Key, Value: rec.Value}
 	s.n++
 	return true, nil
 }

@@ -13,6 +13,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"nvkv/internal/effort"
+	"nvkv/kv/internal/btree"
 )
 
 // scanned returns what a scan gives, as key=value.
@@ -102,8 +105,8 @@ func TestScanDamaged(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	db := openTest(t, path, nil)
 	fill(t, db, "a", "b", "c")
-	o := refOff(slotOf(t, db, "b"))
-	must(t, db.m.Write(o+recNumber+4, []byte{0xff, 0xff, 0xff, 0xff}))
+	o := btree.RefOff(slotOf(t, db, "b"))
+	must(t, db.m.Write(o+atNumber+4, []byte{0xff, 0xff, 0xff, 0xff}))
 	for _, n := range []int{3, -1} {
 		var met []string
 		err := db.Scan(nil, nil, n, func(key, _ []byte) bool {
@@ -128,7 +131,7 @@ func TestScanDamagedAmongMany(t *testing.T) {
 	}
 	fill(t, db, keys...)
 	for _, at := range []int{0, 1, 6, 7, 8, chunkFirst + chunkMost, len(keys) - 2, len(keys) - 1} {
-		o := refOff(slotOf(t, db, keys[at]))
+		o := btree.RefOff(slotOf(t, db, keys[at]))
 		b := bytes.Clone(db.m.View(o, 8))
 		must(t, db.m.Write(o, append(slices.Clone(b[:4]), 1, 2, 3, 4)))
 		check := func(what string, met, want []string, err error) {
@@ -174,7 +177,7 @@ func TestScanOneInstant(t *testing.T) {
 	short := 0
 	wg.Go(func() {
 		defer stop.Store(true)
-		for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		for range effort.Pick(100, 200, 2000, 2000) {
 			var seen []string
 			var values [][]byte
 			err := db.Scan(nil, nil, shortMost, func(key, value []byte) bool {

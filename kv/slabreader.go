@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 
 	"nvkv/internal/crc32c"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -45,26 +47,23 @@ func (r *slabReader) open(o nvmap.Off) {
 }
 
 // four reads the records that xs name if all of them are what most are, as
-// plain.parse does: bodies gets key and value of each, side by side, and keys the
+// record.Plain.Parse does: bodies gets key and value of each, side by side, and keys the
 // lengths of the keys. false says nothing of any of them.
-func (r *slabReader) four(xs *[atOnce]ref, bodies *[atOnce][]byte, keys *[atOnce]int) bool {
+func (r *slabReader) four(xs *[atOnce]btree.Ref, bodies *[atOnce][]byte, keys *[atOnce]int) bool {
 	var headers [atOnce][]byte
 	var sums, want [atOnce]uint32
 	for i, x := range xs {
-		if x&refBits != 0 {
+		if x&btree.RefBits != 0 {
 			return false
 		}
 		b := r.bytes(x)
-		key, value, end := plainShape(b)
+		key, value, end := record.PlainShape(b)
 		if key == 0 {
 			return false
 		}
-		want[i] = binary.LittleEndian.Uint32(b) ^ placeTag(r.db.seed, r.carve, x)
-		bodies[i], headers[i], keys[i] = b[key:end], b[recNumber:key], value-key
+		want[i] = binary.LittleEndian.Uint32(b) ^ record.PlaceTag(r.db.seed, r.carve, x)
+		bodies[i], headers[i], keys[i] = b[key:end], b[record.SumBytes:key], value-key
 	}
 	crc32c.Sum4(bodies, &headers, &sums)
 	return sums == want
 }
-
-// splitBody returns key and value of a body whose key has n bytes.
-func splitBody(b []byte, n int) plain { return plain{b[:n:n], b[n:len(b):len(b)]} }

@@ -2,27 +2,31 @@ package kv
 
 import (
 	"encoding/binary"
-	"fmt"
+	"errors"
 
 	"nvkv/alloc"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
 // state is what a superblock carries for this package. Format: docs/format.md,
 // "Superblock payload".
 type state struct {
-	run      uint32 // the opening that wrote it
-	interval uint64 // slabs marked in it or later are scanned by a recovery
-	last     number // S: the newest transaction that the index below contains
-	root     nvmap.PageID
-	height   uint8
-	hasLong  bool
-	clean    bool   // nothing was written since the freeze (I40)
-	epoch    uint64 // of the index's newest pages
-	keys     int64
-	leaves   int64
-	maps     uint64 // generation that the maps of the checkpoint carry
-	ended    []endedRun
+	run       uint32        // the opening that wrote it
+	interval  uint64        // slabs marked in it or later are scanned by a recovery
+	last      record.Number // S: the newest transaction that the index below contains
+	root      nvmap.PageID
+	rootBirth uint64
+	height    uint8
+	hasLong   bool
+	clean     bool   // nothing was written since the freeze (I40)
+	epoch     uint64 // of the index's newest pages
+	keys      int64
+	leaves    int64
+	maps      uint64 // generation that the maps of the checkpoint carry
+	digest    uint64 // of the maps that count for it
+	ended     []endedRun
 }
 
 // endedRun is what recovery decided of a run since the checkpoint: records
@@ -33,7 +37,7 @@ type endedRun struct {
 }
 
 const (
-	stateBytes = 64
+	stateBytes = 128 // of which some are to spare
 	stateLong  = 1 << 0
 	stateClean = 1 << 1
 	endedBytes = 12
@@ -61,6 +65,8 @@ func (s *state) encode() []byte {
 	le.PutUint64(b[40:], uint64(s.keys))
 	le.PutUint64(b[48:], uint64(s.leaves))
 	le.PutUint64(b[56:], s.maps)
+	le.PutUint64(b[64:], s.digest)
+	le.PutUint64(b[72:], s.rootBirth)
 	for _, e := range s.ended {
 		b = le.AppendUint32(b, e.run)
 		b = le.AppendUint64(b, e.last)
@@ -68,21 +74,24 @@ func (s *state) encode() []byte {
 	return b
 }
 
+// errState says that a payload is none of this package's.
+var errState = errors.New("nvkv: superblock payload")
+
 func decodeState(b []byte) (s state, err error) {
 	le := binary.LittleEndian
 	if len(b) < stateBytes {
-		return s, fmt.Errorf("%w: superblock payload of %d bytes", ErrCorrupt, len(b))
+		return s, errState
 	}
 	n := int(le.Uint16(b[4:]))
 	if len(b) != stateBytes+endedBytes*n {
-		return s, fmt.Errorf("%w: superblock payload of %d bytes with %d runs", ErrCorrupt, len(b), n)
+		return s, errState
 	}
 	s = state{
 		run: le.Uint32(b[0:]), height: b[6], hasLong: b[7]&stateLong != 0, clean: b[7]&stateClean != 0,
-		interval: le.Uint64(b[8:]), last: number(le.Uint64(b[16:])),
+		interval: le.Uint64(b[8:]), last: record.Number(le.Uint64(b[16:])),
 		root: nvmap.PageID(le.Uint64(b[24:])), epoch: le.Uint64(b[32:]),
 		keys: int64(le.Uint64(b[40:])), leaves: int64(le.Uint64(b[48:])),
-		maps: le.Uint64(b[56:]),
+		maps: le.Uint64(b[56:]), digest: le.Uint64(b[64:]), rootBirth: le.Uint64(b[72:]),
 	}
 	for i := range n {
 		e := b[stateBytes+endedBytes*i:]
@@ -91,15 +100,48 @@ func decodeState(b []byte) (s state, err error) {
 	return s, nil
 }
 
+// readState returns what the newest superblock of a region carries.
+func readState(r *alloc.Region) (state, error) {
+	s, err := decodeState(r.Payload())
+	if err == nil && !s.sound(r) {
+		err = errState
+	}
+	if err != nil {
+		err = &CorruptError{Off: uint64(r.PayloadOff()), Structure: "superblock payload"}
+	}
+	return s, err
+}
+
+// sound says whether the numbers can be: none is so large that counting on from it
+// overflows, and what is counted fits the store.
+func (s *state) sound(r *alloc.Region) bool {
+	const far = 1 << 62
+	pages := int64(r.SlabCount()) * int64(r.SlabBytes()/nvmap.PageBytes)
+	if s.run > record.MaxRun || s.last.Run() > s.run || s.interval == 0 || s.interval > alloc.IntervalMost/2 || s.epoch > far || s.maps > r.Generation() {
+		return false
+	}
+	if s.keys < 0 || s.leaves < 0 || s.leaves > pages || s.keys > s.leaves*btree.LeafFanout {
+		return false
+	}
+	before := uint32(0)
+	for _, e := range s.ended {
+		if e.run <= before || e.run >= s.run || e.last > record.MaxCounter {
+			return false
+		}
+		before = e.run
+	}
+	return true
+}
+
 // counts says whether recovery has decided that n is part of the store.
 // undecided is the run that wrote the superblock: it is decided now.
-func (s *state) counts(n number) (yes, undecided bool) {
-	if n.run() == s.run {
+func (s *state) counts(n record.Number) (yes, undecided bool) {
+	if n.Run() == s.run {
 		return false, true
 	}
 	for _, e := range s.ended {
-		if e.run == n.run() {
-			return n.counter() <= e.last, false
+		if e.run == n.Run() {
+			return n.Counter() <= e.last, false
 		}
 	}
 	return false, false // of no known run

@@ -2,7 +2,6 @@ package kv
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +10,9 @@ import (
 	"time"
 
 	"nvkv/alloc"
+	"nvkv/internal/effort"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 	"nvkv/nvmap/crashtest"
 )
@@ -47,6 +49,9 @@ func tellTwice(t *testing.T, off rules, tr trace) {
 }
 
 func tell(off rules, tr trace) (images int, err error) {
+	if off == 0 { // nothing goes wrong: a sample will do
+		return tellOn(0, nil, effort.Pick(16, 16, traceImages, traceImages), tr)
+	}
 	return tellOn(off, nil, traceImages, tr)
 }
 
@@ -304,16 +309,31 @@ func trace06_RecoveryWritesAgain(s *session) error {
 // Trace 6 for the head: a process dies while the store grows, and the next one
 // uses the slabs that it sees. A size word that is lost later takes them away.
 func TestTrace06_HeadOfAKilledProcess(t *testing.T) {
+	t.Parallel()
 	if _, err := tell(0, trace06_HeadOfAKilledProcess); err != nil {
 		t.Error(err)
 	}
 }
 
 func trace06_HeadOfAKilledProcess(s *session) error {
-	grows := strings.Repeat("v", 60_000)
-	s.c.images = []int{16}
+	grows := strings.Repeat("v", 3000) // a slab
+	s.c.images = []int{effort.Pick(6, 6, 16, 16)}
+	keepLittle := func(db *DB) { db.needed = needed{db.ix.Height(), fullDeletes, db.ix.HasLong()} }
+	keepLittle(s.db) // or the next process would grow, too, and write the size word
+	for i := 0; i == 0 || s.db.r.Unreserved() > 0; i++ {
+		if err := s.do(put(fmt.Sprint("x", i), grows)); err != nil {
+			return err
+		}
+	}
+	small := s.db.r.SlabCount()
 	return s.fork([]change{put("a", grows)}, func(s *session) error {
-		return s.doCrashing(false, put("b", grows))
+		n := s.db.r.SlabCount()
+		keepLittle(s.db)
+		err := s.doCrashing(false, put("b", strings.Repeat("v", 24_000))) // more than old slabs hold
+		if again := s.db.r.SlabCount(); err == nil && n > small && again > n {
+			err = fmt.Errorf("the store grew again, from %d slabs to %d, which proves nothing", n, again)
+		}
+		return err
 	})
 }
 
@@ -516,39 +536,34 @@ func TestA4_EveryCarvingHasItsNumber(t *testing.T) {
 // under the same numbers: what the lost put has left in them would count. With
 // the fence behind the size word there is no such crash.
 func TestTrace14_SizeWordBeforeTheFirstSlab(t *testing.T) {
+	t.Parallel()
 	if _, err := tell(0, traceA5_SizeWordBeforeTheFirstSlab); err != nil {
 		t.Error(err)
 	}
 }
 
 func traceA5_SizeWordBeforeTheFirstSlab(s *session) error {
-	fillers, fences, runs, err := whatGrows()
+	runs, fences, slabs, err := whatGrows()
+	if err == nil {
+		err = s.beforeGrowth()
+	}
 	if err != nil {
 		return err
 	}
-	if err := s.do(put("victim", "1")); err != nil {
-		return err
-	}
-	for i := range fillers {
-		if err := s.do(put(fmt.Sprint("filler", i), elsewhere)); err != nil {
-			return err
-		}
-	}
-	grower := fmt.Sprint("filler", fillers)
-	images := string(recordImages(s.db, runs, ofTheFirst)[:len(elsewhere)])
+	images := string(recordImages(s.db, runs, ofTheFirst)[:growing])
 	s.atFences(func() {
-		const limit = 400 // the size word is one line of many
+		const limit = 200 // the size word is one line of many
 		if fences--; fences == 0 {
 			s.m.CrashThen(limit, func(m *crashtest.Medium) error {
 				s := m.Session().(*session)
-				if _, ok := s.acked[grower]; ok || s.db.r.SlabCount() > s.db.r.SlabOf(runs[0].Off) {
+				if _, ok := s.acked["grower"]; ok || s.db.r.SlabCount() > slabs {
 					return nil // the growth was not lost
 				}
-				return s.takeRuns(runs)
+				return s.takeRuns(beyond(runs, s.db.r.SlabOf, slabs))
 			})
 		}
 	})
-	err = s.do(put(grower, images))
+	err = s.do(put("grower", images))
 	s.m.Hook(nil)
 	if err == nil && fences != 0 {
 		err = errors.New("the store has not grown")
@@ -556,27 +571,49 @@ func traceA5_SizeWordBeforeTheFirstSlab(s *session) error {
 	return firstErr(s.failure(), err)
 }
 
-// whatGrows returns how many fillers a new store takes before the put of one more
-// has it grow, with how many fences, and where that one lies then.
-func whatGrows() (fillers, fences int, runs []alloc.Extent, err error) {
+// growing is the size of a value that does not lie in the slabs that were there:
+// what is kept for a full store is among those.
+const growing = 60 * nvmap.PageBytes
+
+func (s *session) beforeGrowth() error {
+	err := s.do(put("victim", "1"))
+	for i := 0; err == nil && i < 10; i++ {
+		err = s.do(put(fmt.Sprint("filler", i), elsewhere))
+	}
+	return err
+}
+
+// whatGrows returns where the value lies that has the store grow, how many fences
+// its put takes and how many slabs there were before.
+func whatGrows() (runs []alloc.Extent, fences, slabs int, err error) {
 	s, err := newCrasher(1).start()
 	if err == nil {
-		err = s.do(put("victim", "1"))
+		err = s.beforeGrowth()
 	}
-	const first = 10 // growths of the index aside
-	for err == nil {
-		slabs, before := s.db.r.SlabCount(), s.dev.Fences()
-		if err = s.do(put(fmt.Sprint("filler", fillers), elsewhere)); err == nil && s.db.r.SlabCount() > slabs && fillers > first {
-			fences = s.dev.Fences() - before
-			if runs, err = runsOf(s.db, fmt.Sprint("filler", fillers)); err == nil && s.db.r.SlabOf(runs[0].Off) >= slabs {
-				break
+	if err == nil {
+		slabs, fences = s.db.r.SlabCount(), -s.dev.Fences()
+		err = s.do(put("grower", strings.Repeat("v", growing)))
+	}
+	if err == nil {
+		fences += s.dev.Fences()
+		runs, err = runsOf(s.db, "grower")
+	}
+	if err == nil && len(beyond(runs, s.db.r.SlabOf, slabs)) == 0 {
+		err = errors.New("the put does not lie in what is new")
+	}
+	return runs, fences, slabs, firstErr(err, s.end())
+}
+
+// beyond returns the pages of runs that lie in slab first or behind it.
+func beyond(runs []alloc.Extent, slabOf func(nvmap.Off) int, first int) (out []alloc.Extent) {
+	for _, e := range runs {
+		for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
+			if slabOf(o) >= first {
+				out = append(out, alloc.Extent{Off: o, Bytes: nvmap.PageBytes})
 			}
 		}
-		if fillers++; fillers > 1000 {
-			err = errors.New("no put had the store grow and lay in what is new")
-		}
 	}
-	return fillers, fences, runs, firstErr(err, s.end())
+	return out
 }
 
 // takeRuns has wide records take slabs until they have one of runs, and goes
@@ -658,15 +695,15 @@ func insideValue(s *session, as seal) error {
 
 // runsOf returns the runs of a key's value.
 func runsOf(db *DB, key string) ([]alloc.Extent, error) {
-	if err := db.ix.find([]byte(key), &db.way); err != nil {
+	if err := db.ix.Find([]byte(key), &db.way); err != nil {
 		return nil, err
 	}
-	var rec record
-	if err := db.readRecord(refOff(db.ix.old(&db.way)), &rec); err != nil {
+	var rec record.Record
+	if err := db.readRecord(btree.RefOff(db.ix.Old(&db.way)), &rec); err != nil {
 		return nil, err
 	}
-	_, list := rec.extents()
-	return list, nil
+	l, err := db.runs(&rec)
+	return l.Extents, err
 }
 
 // recordImages fills runs with records that say victim=2, for slots of 1 KiB.
@@ -686,22 +723,21 @@ func recordImages(db *DB, runs []alloc.Extent, as seal) (out []byte) {
 func victimImage(db *DB, at nvmap.Off, carve uint32, counter uint64) []byte {
 	b := &Batch{}
 	b.Put([]byte("victim"), []byte(strings.Repeat("2", 900)))
-	es, _ := b.entries(nil)
+	es, _ := b.entries(nil, time.Now().UnixNano())
 	e := &es[0]
-	db.prepare(e)
+	if err := db.prepare(e); err != nil {
+		panic(err)
+	}
 	e.off = at
 	return imageOf(db, e, carve, counter)
 }
 
 // imageOf returns a record of one transaction, sealed for a place and carving.
 func imageOf(db *DB, e *entry, carve uint32, counter uint64) []byte {
-	img := append([]byte(nil), e.image[maxRecHeader-recHeader:]...)
-	le := binary.LittleEndian
-	le.PutUint64(img[recNumber:], uint64(makeNumber(db.run+1, counter)))
-	le.PutUint32(img[recValLen:], uint32(len(e.value())))
-	le.PutUint16(img[recKeyLen:], uint16(len(e.key)))
-	img[recKind], img[recFlags] = kindPut, 0
-	le.PutUint32(img[recSum:], recordSum(db.seed, e.sum, img[:recHeader], carve, e.off))
+	img := append([]byte(nil), e.image[record.MaxHeaderBytes-record.HeaderBytes:]...)
+	rec := record.Record{Number: record.MakeNumber(db.run+1, counter), Kind: record.KindPut, KeyLen: len(e.key), ValLen: len(e.value())}
+	rec.PutHeader(img)
+	rec.Seal(img, e.sum, db.seed, carve, e.off)
 	return img
 }
 
@@ -733,8 +769,8 @@ func trace17_NeverAnotherKeysValue(s *session) error {
 		s.checkpoint,
 		func() error { return s.do(put(a, "2"), put(z, "zzz")) },
 		func() error {
-			err := s.db.ix.find([]byte(a), &s.db.way)
-			rotten = refOff(s.db.ix.old(&s.db.way))
+			err := s.db.ix.Find([]byte(a), &s.db.way)
+			rotten = btree.RefOff(s.db.ix.Old(&s.db.way))
 			return err
 		},
 		func() error { return s.do(put("later", "1")) }, // the highest is another
@@ -863,7 +899,7 @@ func traceI5_RunListsOutliveTheirRecords(s *session) error {
 		func() error { return s.do(put("a", "1")) },
 	}
 	for i := range 120 { // until the slot of the run list is used again
-		steps = append(steps, func() error { return s.do(put("c", fmt.Sprintf("%016d", i))) })
+		steps = append(steps, func() error { return s.do(put("c", fmt.Sprintf("%020d", i))) })
 	}
 	return script(append(steps, func() error { return s.doCrashing(false, put("d", "1")) })...)
 }
@@ -875,13 +911,20 @@ func TestI6_KeysInRunsOutliveTheirRecords(t *testing.T) {
 }
 
 func traceI6_KeysInRunsOutliveTheirRecords(s *session) error {
-	k := wide("k")
-	return script(
-		func() error { return s.do(put(k, elsewhere)) },
-		func() error { return s.do(put(k, elsewhere+"2")) },
-		func() error { return s.do(put("a", elsewhere), put("b", elsewhere), put("c", elsewhere)) },
-		func() error { return s.doCrashing(false, put("d", elsewhere)) },
-	)
+	var steps []func() error
+	for i := range 40 { // what is replaced has more slabs than are kept for a full store
+		steps = append(steps, func() error { return s.do(put(wide("k"), elsewhere+fmt.Sprint(i))) })
+	}
+	steps = append(steps, s.around()...)
+	return script(append(steps, func() error { return s.doCrashing(false, put("d", elsewhere)) })...)
+}
+
+// around writes runs until free slabs are taken from the front again.
+func (s *session) around() (steps []func() error) {
+	for i := range 12 {
+		steps = append(steps, func() error { return s.do(put(fmt.Sprint("around", i), elsewhere)) })
+	}
+	return steps
 }
 
 // I40: a store was closed and says that nothing was written since its checkpoint.

@@ -1,9 +1,13 @@
 package kv
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"time"
+
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 )
 
 // Expiry frees nothing by itself (R7): a read takes an expired record for
@@ -14,49 +18,46 @@ import (
 // versions of its key.
 //
 // The sweep visits stretches of the index where something may have expired, and
-// no others. It runs before checkpoints, a few leaves at a time, and reads of
+// no others. It runs before checkpoints, and once a minute for a store that nobody
+// writes, a few leaves at a time, and reads of
 // them the records whose entries say that they may expire.
 
 const (
 	sweepLeaves   = 16   // visited while the turn is held
 	sweepRemovals = 128  // likewise
 	sweepPerFlip  = 4096 // leaves visited before a checkpoint of the background
+
+	// sweepEvery is how often a store looks whether something has expired that no
+	// checkpoint is about to collect, because nobody writes.
+	sweepEvery = time.Minute
 )
 
-// PutTTL stores a value that is absent once ttl has passed from now by the wall
-// clock. A later Put of the key clears the expiry; a ttl of 0 or less is Delete.
-// A transaction judges expiry by when it began, so what it sees does not shrink.
-func (db *DB) PutTTL(key, value []byte, ttl time.Duration) error {
-	if ttl <= 0 {
-		return db.Delete(key)
+// sweepIdle collects some of what has expired, and takes the checkpoint that frees it.
+// Where nothing is due it reads nothing but the clock.
+func (db *DB) sweepIdle() {
+	before := db.collectedSoFar()
+	if db.failure.Load() != nil {
+		return
 	}
-	if err := checkSizes(len(key), len(value)); err != nil {
-		return err
+	err := db.collectExpired(context.Background(), sweepPerFlip)
+	if err == nil && db.collectedSoFar() != before {
+		err = db.checkpoint(context.Background())
 	}
-	return db.single(kindPut, key, value, expiryAfter(now(), ttl))
+	if err != nil {
+		db.opt.Logger.Warn("collecting what has expired", "error", err)
+	}
 }
 
-// expiryAfter returns when a time to live ends, in Unix nanoseconds.
-func expiryAfter(at int64, ttl time.Duration) int64 {
-	if int64(ttl) > math.MaxInt64-at {
-		return math.MaxInt64
-	}
-	return at + int64(ttl)
-}
-
-// earlier returns the earlier of two expiries, of which 0 is never.
-func earlier(a, b int64) int64 {
-	if a == 0 || b != 0 && b < a {
-		return b
-	}
-	return a
+func (db *DB) collectedSoFar() uint64 {
+	defer db.standstill()()
+	return db.sweep.collected
 }
 
 // collectExpired goes on with the sweep for about so many leaves, or until nothing
 // can have expired.
 func (db *DB) collectExpired(ctx context.Context, leaves int) (err error) {
 	defer db.guarded("collect", panicOnFault(true), &err)
-	for at := now(); leaves > 0; {
+	for at := db.now(); leaves > 0; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -70,12 +71,9 @@ func (db *DB) collectExpired(ctx context.Context, leaves int) (err error) {
 }
 
 // collectSome visits some leaves and returns how many; 0 when there is nothing
-// to do, or when a writable Tx is open: it must not see the tree change.
+// to do.
 func (db *DB) collectSome(at int64, leaves int) (visited int, err error) {
-	if db.txs.writer.Load() != nil {
-		return 0, nil
-	}
-	db.turn.hold()
+	db.turn.visit()
 	defer db.turn.give()
 	if db.writable() != nil {
 		return 0, nil
@@ -90,6 +88,9 @@ func (db *DB) collectSome(at int64, leaves int) (visited int, err error) {
 		db.sweep.give()
 		return 0, err
 	}
+	if len(keys) > 0 {
+		db.pinWriter()
+	}
 	for _, k := range keys {
 		if err := db.collect(k); err != nil {
 			return 0, err
@@ -100,7 +101,7 @@ func (db *DB) collectSome(at int64, leaves int) (visited int, err error) {
 
 // visitInside is visit in a section.
 func (db *DB) visitInside(at int64, leaves int) ([][]byte, int, error) {
-	db.inside = db.pages.beginInside()
+	db.inside = db.pages.BeginInside()
 	defer db.endInside()
 	return db.visit(at, leaves)
 }
@@ -109,10 +110,10 @@ func (db *DB) visitInside(at int64, leaves int) ([][]byte, int, error) {
 // returns the keys that it found expired and how many leaves it passed.
 func (db *DB) visit(at int64, leaves int) (keys [][]byte, visited int, err error) {
 	sw := &db.sweep
-	c := cursor{ix: &db.ix}
-	for _, err = c.seek(db.ix.root, sw.from); err == nil && c.valid; err = c.next() {
-		if visited == 0 || c.at() == 0 {
-			key, err := c.key()
+	c := btree.NewCursor(&db.ix, false)
+	for _, err = c.Seek(db.ix.Root(), sw.from); err == nil && c.Valid(); err = c.Next() {
+		if visited == 0 || c.At() == 0 {
+			key, err := c.Key()
 			switch {
 			case err != nil:
 				return nil, 0, err
@@ -120,33 +121,34 @@ func (db *DB) visit(at int64, leaves int) (keys [][]byte, visited int, err error
 				sw.end()
 				return keys, max(visited, 1), nil
 			case sw.leaves == stretchLeaves:
+				if err := sw.goOn(key, &c); err != nil {
+					return nil, 0, err
+				}
 				sw.split(key)
 				return keys, max(visited, 1), nil
 			case visited == leaves:
-				sw.from = key
-				return keys, visited, nil
+				return keys, visited, sw.goOn(key, &c)
 			}
 			visited++
 			sw.leaves++
 			sw.visited++
 		}
-		if c.ref()&refTTL == 0 {
+		if c.Ref()&btree.RefTTL == 0 {
 			continue
 		}
-		expiry, ok := db.expiryOf(c.ref())
+		expiry, ok := db.expiryOf(c.Ref())
 		switch {
 		case !ok:
 		case expiry > at:
 			sw.left = earlier(sw.left, expiry)
 		default:
-			key, err := c.key()
+			key, err := c.Key()
 			if err != nil {
 				return nil, 0, err
 			}
 			if len(keys) == sweepRemovals {
-				sw.from = key
 				sw.leaves-- // it will be passed again
-				return keys, visited, nil
+				return keys, visited, sw.goOn(key, &c)
 			}
 			keys = append(keys, key)
 		}
@@ -157,61 +159,63 @@ func (db *DB) visit(at int64, leaves int) (keys [][]byte, visited int, err error
 	return keys, max(visited, 1), err
 }
 
+// goOn has the visit go on from the key that c stands on, which comes behind where it
+// began: else it might not end.
+func (sw *sweep) goOn(key []byte, c *btree.Cursor) error {
+	if bytes.Compare(key, sw.from) <= 0 {
+		return c.Misplaced()
+	}
+	sw.from = key
+	return nil
+}
+
 // expiryOf returns when the record at x expires; false where it is damaged.
-func (db *DB) expiryOf(x ref) (int64, bool) {
-	var rec record
-	if db.readRecord(refOff(x), &rec) != nil {
+func (db *DB) expiryOf(x btree.Ref) (int64, bool) {
+	var rec record.Record
+	if db.readRecord(btree.RefOff(x), &rec) != nil {
 		return 0, false
 	}
-	return rec.expiry, true
+	return rec.Expiry, true
 }
 
 // collect takes an expired key out of the index. It writes no record.
 func (db *DB) collect(key []byte) error {
-	es := [1]entry{{key: key}}
-	pages, blocks := db.pagesFor(es[:])
-	if err := db.roomFor(pages + blocks); err != nil {
+	n := db.ix.PlanOne(0, true)
+	if err := db.roomFor(n.Pages + n.Blocks); err != nil {
 		return err
 	}
-	db.inside = db.pages.beginInside()
+	db.inside = db.pages.BeginInside()
 	defer db.endInside()
-	if err := db.ix.reserve(pages, blocks, true); err != nil {
+	if err := db.ix.Reserve(n.Pages, n.Blocks, true); err != nil {
 		return err
 	}
-	if err := db.ix.find(key, &db.way); err != nil || !db.way.found {
+	defer db.ix.KeepStock()
+	if err := db.ix.Find(key, &db.way); err != nil || !db.way.Found() {
 		return err
 	}
-	db.publish.Lock()
-	defer db.publish.Unlock()
-	old, err := db.ix.remove(&db.way)
-	if err != nil {
-		return db.fail(err)
-	}
-	db.keys--
-	db.sweep.collected++
-	db.dirtySince = true
-	db.expire(old)
-	db.reclaim()
-	return nil
+	return db.change(func() error {
+		old, err := db.ix.Remove(&db.way)
+		if err != nil {
+			return db.fail(err)
+		}
+		db.keys--
+		db.sweep.collected++
+		db.dirtySince = true
+		db.expire(old)
+		db.reclaimBeside(1)
+		return nil
+	})
 }
 
 // expire takes an expired record out of what the index reaches. It goes to the
 // snapshots that see it, and then waits for a checkpoint (R7).
-func (db *DB) expire(x ref) {
-	db.r.ClearLive(refOff(x))
-	var rec record
-	if db.readRecord(refOff(x), &rec) != nil {
+func (db *DB) expire(x btree.Ref) {
+	db.account(db.r.ClearLive(btree.RefOff(x)))
+	var rec record.Record
+	if db.readRecord(btree.RefOff(x), &rec) != nil {
 		return // damaged meanwhile: its slot stays allocated, Check names it
 	}
-	bytes := int64(rec.size)
-	if x&refSpill != 0 {
-		_, list := rec.extents()
-		for _, e := range list {
-			db.r.ClearLiveRun(e)
-			bytes += e.Bytes
-		}
-	}
-	db.holders.deadRecord(db.holders.newest, deadRecord{x | refHeld, rec.number, bytes})
+	db.holders.deadRecord(db.holders.newest, deadRecord{x | btree.RefHeld, rec.Number, db.clearLive(&rec)})
 }
 
 // makeRoom frees what can be freed: what has expired, and what deletes left.

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
-	"unsafe"
 
+	"nvkv/internal/effort"
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -21,39 +22,29 @@ const longGone = 1
 // putExpired stores a record that has expired already.
 func putExpired(t testing.TB, db *DB, key string, value []byte) {
 	t.Helper()
-	must(t, db.single(kindPut, []byte(key), value, longGone))
+	must(t, db.single(record.KindPut, []byte(key), value, longGone))
 }
 
 // slotOf returns what the index has for a key.
-func slotOf(t testing.TB, db *DB, key string) ref {
+func slotOf(t testing.TB, db *DB, key string) btree.Ref {
 	t.Helper()
-	var p path
-	must(t, db.ix.find([]byte(key), &p))
-	if !p.found {
+	var p btree.Path
+	must(t, db.ix.Find([]byte(key), &p))
+	if !p.Found() {
 		t.Fatalf("%q is not in the index", key)
 	}
-	return db.ix.old(&p)
+	return db.ix.Old(&p)
 }
 
-// TestTTL is every way to store a value that expires, and to read it. A machine
-// that is too slow for a short time to live gets a longer one.
+// TestTTL is every way to store a value that expires, and to read it.
 func TestTTL(t *testing.T) {
-	for soon := 60 * time.Millisecond; !expiring(t, soon); soon *= 8 {
-		if soon > time.Minute {
-			t.Fatalf("a few puts and reads took more than %v", soon)
-		}
-	}
-}
-
-// expiring is TestTTL with a time to live of soon. It returns false if that was
-// over before the values were read.
-func expiring(t *testing.T, soon time.Duration) bool {
-	db := openMem(t)
+	const soon = time.Minute
+	clock := clockAt(time.Now())
+	db := openClocked(t, clock)
 	big := bytes.Repeat([]byte("b"), 300_000)
 	batch := db.NewBatch()
 	batch.PutTTL([]byte("batch"), []byte("v"), soon)
 	batch.PutTTL([]byte("batch-long"), []byte("v"), time.Hour)
-	began := time.Now()
 	must(t, db.PutTTL([]byte("db"), []byte("v"), soon))
 	must(t, db.PutTTL([]byte("db-big"), big, soon))
 	must(t, db.PutTTL([]byte("db-long"), []byte("v"), math.MaxInt64))
@@ -71,14 +62,10 @@ func expiring(t *testing.T, soon time.Duration) bool {
 	snapshot, err := db.Begin(false)
 	must(t, err)
 	before := keysWithValues(snapshot)
-	if time.Since(began) > soon {
-		must(t, snapshot.Rollback())
-		return false
-	}
 	if len(before) != 8 {
 		t.Errorf("%d keys before anything expired, want 8", len(before))
 	}
-	time.Sleep(time.Until(began.Add(3 * soon)))
+	clock.forward(3 * soon)
 
 	m := model{"batch-long": "v", "db-long": "v", "db-cleared": "v", "tx-cleared": "v"}
 	m.compare(t, db)
@@ -105,15 +92,8 @@ func expiring(t *testing.T, soon time.Duration) bool {
 	m.compare(t, db)
 
 	// A batch that is written again begins a new time to live.
-	began = time.Now()
 	must(t, db.Write(batch))
-	if v, err := db.Get([]byte("batch")); err == nil && string(v) == "v" {
-		return true
-	}
-	if time.Since(began) < soon {
-		t.Error("a batch that was written again has expired at once")
-	}
-	return time.Since(began) < soon
+	wantGet(t, db.Get, "batch", "v", true)
 }
 
 func keysWithValues(tx *Tx) map[string]int {
@@ -146,7 +126,7 @@ func TestExpiryAfter(t *testing.T) {
 		at   int64
 		ttl  time.Duration
 		want int64
-	}{{5, 7, 12}, {5, math.MaxInt64, math.MaxInt64}, {math.MaxInt64 - 1, 1, math.MaxInt64}, {math.MaxInt64, 1, math.MaxInt64}} {
+	}{{5, 7, 12}, {5, math.MaxInt64, 0}, {math.MaxInt64 - 1, 1, math.MaxInt64}, {math.MaxInt64, 1, 0}} {
 		if got := expiryAfter(c.at, c.ttl); got != c.want {
 			t.Errorf("expiryAfter(%d, %d) = %d, want %d", c.at, c.ttl, got, c.want)
 		}
@@ -189,13 +169,14 @@ func TestR7Slots(t *testing.T) {
 		for _, snapshot := range []bool{false, true} {
 			db := openMem(t)
 			putExpired(t, db, "k", make([]byte, size))
-			o := refOff(slotOf(t, db, "k"))
-			var rec record
+			o := btree.RefOff(slotOf(t, db, "k"))
+			var rec record.Record
 			must(t, db.readRecord(o, &rec))
 			held := []nvmap.Off{o}
-			if rec.spilled() {
-				_, list := rec.extents()
-				held = append(held, list[0].Off)
+			if rec.Spilled() {
+				l, err := db.runs(&rec)
+				must(t, err)
+				held = append(held, l.Extents[0].Off)
 			}
 			used := func(when string, want bool) {
 				t.Helper()
@@ -249,12 +230,12 @@ func TestSweep(t *testing.T) {
 		putExpired(t, db, fmt.Sprintf("%06d", i), []byte("v"))
 	}
 	ctx := context.Background()
-	leaves := db.ix.leaves
+	leaves := db.ix.Leaves()
 	calls := 0
 	for last := uint64(0); !swept(db); calls++ {
 		must(t, db.collectExpired(ctx, 8))
 		got := db.sweep.collected
-		if got-last > 9*leafFanout {
+		if got-last > 9*btree.LeafFanout {
 			t.Fatalf("%d collected at once", got-last)
 		}
 		last = got
@@ -266,12 +247,12 @@ func TestSweep(t *testing.T) {
 		t.Errorf("%d keys left", m.Keys)
 	}
 	mustCheck(t, db)
-	visited, err := db.collectSome(now(), 8)
+	visited, err := db.collectSome(db.now(), 8)
 	if visited != 0 || err != nil {
 		t.Errorf("a sweep that may rest visits %d leaves, %v", visited, err)
 	}
 	must(t, db.PutTTL([]byte("000001"), []byte("v"), time.Hour))
-	if visited, _ := db.collectSome(now(), 8); visited != 0 {
+	if visited, _ := db.collectSome(db.now(), 8); visited != 0 {
 		t.Error("a record that expires in an hour wakes the sweep")
 	}
 	putExpired(t, db, "000003", []byte("v"))
@@ -280,7 +261,7 @@ func TestSweep(t *testing.T) {
 		t.Errorf("%d collected after one more had expired", db.sweep.collected)
 	}
 	// It also learned when to go on.
-	if due := db.sweep.next; due < now() || due > expiryAfter(now(), time.Hour) {
+	if due := db.sweep.next; due < db.now() || due > expiryAfter(db.now(), time.Hour) {
 		t.Errorf("next expiry at %v", time.Unix(0, due))
 	}
 	canceled, cancel := context.WithCancel(ctx)
@@ -289,7 +270,7 @@ func TestSweep(t *testing.T) {
 }
 
 // swept says whether the sweep has nothing to do.
-func swept(db *DB) bool { return !db.sweep.pick(now()) }
+func swept(db *DB) bool { return !db.sweep.pick(db.now()) }
 
 // TestSweepVisitsWhatIsDue: of a large index the sweep visits the few leaves
 // where something may have expired, wherever that is, and no leaf of another.
@@ -311,7 +292,7 @@ func TestSweepVisitsWhatIsDue(t *testing.T) {
 		must(t, db.collectExpired(context.Background(), math.MaxInt))
 		return db.sweep.visited - before
 	}
-	leaves := uint64(db.ix.leaves)
+	leaves := uint64(db.ix.Leaves())
 	if got := visits(); got < leaves {
 		t.Errorf("the first sweep visits %d of %d leaves", got, leaves)
 	}
@@ -349,7 +330,7 @@ func sweepBesideChange(t *testing.T, seed uint64) {
 		switch rng.IntN(4) {
 		case 0, 1:
 			for range rng.IntN(300) {
-				b.putUntil(key(), []byte("v"), []int64{0, longGone, expiryAfter(now(), time.Duration(1+rng.IntN(1000))*time.Hour)}[rng.IntN(3)])
+				b.move(key(), []byte("v"), []int64{0, longGone, expiryAfter(db.now(), time.Duration(1+rng.IntN(1000))*time.Hour)}[rng.IntN(3)])
 			}
 		case 2:
 			for range rng.IntN(300) {
@@ -361,7 +342,7 @@ func sweepBesideChange(t *testing.T, seed uint64) {
 		}
 		must(t, db.Write(b))
 		for range rng.IntN(8) {
-			_, err := db.collectSome(now(), 1+rng.IntN(sweepLeaves))
+			_, err := db.collectSome(db.now(), 1+rng.IntN(sweepLeaves))
 			must(t, err)
 		}
 	}
@@ -380,8 +361,8 @@ func sweepBesideChange(t *testing.T, seed uint64) {
 	if m := db.Metrics(); m.Keys != int64(visible) {
 		t.Errorf("%d keys in the index, %d of them visible", m.Keys, visible)
 	}
-	if len(db.sweep.stretches) > db.ix.leaves+1 {
-		t.Errorf("%d stretches of %d leaves", len(db.sweep.stretches), db.ix.leaves)
+	if len(db.sweep.stretches) > db.ix.Leaves()+1 {
+		t.Errorf("%d stretches of %d leaves", len(db.sweep.stretches), db.ix.Leaves())
 	}
 	checkStretches(t, db)
 }
@@ -404,10 +385,10 @@ func checkStretches(t *testing.T, db *DB) {
 	t.Helper()
 	stretches := db.sweep.stretches
 	i := 0
-	c := cursor{ix: &db.ix}
-	err := c.first(db.ix.root)
-	for ; err == nil && c.valid; err = c.next() {
-		key, err := c.key()
+	c := btree.NewCursor(&db.ix, false)
+	err := c.First(db.ix.Root())
+	for ; err == nil && c.Valid(); err = c.Next() {
+		key, err := c.Key()
 		must(t, err)
 		for i+1 < len(stretches) && bytes.Compare(key, stretches[i+1].from) >= 0 {
 			i++
@@ -415,10 +396,10 @@ func checkStretches(t *testing.T, db *DB) {
 				t.Errorf("stretch %d is out of order", i)
 			}
 		}
-		if c.ref()&refTTL == 0 {
+		if c.Ref()&btree.RefTTL == 0 {
 			continue
 		}
-		expiry, ok := db.expiryOf(c.ref())
+		expiry, ok := db.expiryOf(c.Ref())
 		if due := stretches[i].due; !ok || due == 0 || due > expiry || db.sweep.next > expiry {
 			t.Fatalf("%s expires at %d, its stretch is due at %d, the sweep at %d", key, expiry, due, db.sweep.next)
 		}
@@ -431,7 +412,7 @@ func TestSweepMakesRoom(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{MaxBytes: 4 << 20, SlabBytes: 4096})
 	value := make([]byte, 900)
 	for i := range 20_000 {
-		if err := db.single(kindPut, fmt.Appendf(nil, "%06d", i), value, longGone); err != nil {
+		if err := db.single(record.KindPut, fmt.Appendf(nil, "%06d", i), value, longGone); err != nil {
 			t.Fatalf("after %d records: %v", i, err)
 		}
 	}
@@ -442,17 +423,10 @@ func TestSweepMakesRoom(t *testing.T) {
 
 // TestTTLCrash is trace 9: records expire, are collected, their keys are put
 // again or deleted, checkpoints come between, and what is left after a power
-// failure at any fence shows no version that was overwritten. NVKV_CRASH=long
-// runs many seeds.
+// failure at any fence shows no version that was overwritten.
 func TestTTLCrash(t *testing.T) {
-	seeds, operations := uint64(4), 60
-	switch {
-	case os.Getenv("NVKV_CRASH") == "long":
-		seeds, operations = 100, 400
-	case unsafe.Sizeof(raceLock{}) > 0: // a race build: slow, and there is nothing to race
-		seeds, operations = 2, 15
-	}
-	for _, seed := range crashSeeds(t, seeds) {
+	operations := effort.Pick(15, 20, 60, 400)
+	for _, seed := range crashSeeds(t, effort.Pick[uint64](2, 4, 4, 100)) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			c := newCrasher(seed)
@@ -516,7 +490,7 @@ func (s *session) transact(changes []change, expired bool) error {
 					err = tx.Delete([]byte(ch.key))
 				case expired:
 					delete(s.next, ch.key)
-					err = tx.set(kindPut, []byte(ch.key), []byte(*ch.value), longGone)
+					err = tx.set(record.KindPut, []byte(ch.key), []byte(*ch.value), longGone)
 				default:
 					err = tx.Put([]byte(ch.key), []byte(*ch.value))
 				}
@@ -558,7 +532,7 @@ func TestTTLMasksOlderVersions(t *testing.T) {
 			must(t, db.collectExpired(ctx, math.MaxInt))
 			// Updates go round the slots of the class that are free.
 			for i := range 2000 {
-				must(t, db.single(kindPut, fmt.Append(nil, i%100), value, math.MaxInt64))
+				must(t, db.single(record.KindPut, fmt.Append(nil, i%100), value, math.MaxInt64))
 			}
 			after := dev.Crash(1)
 			again, err := OpenDevice(crashDevice{after}, nil)

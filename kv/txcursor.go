@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"iter"
 	"math"
+
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 )
 
 // Cursor moves over the keys that a Tx sees, in both directions. A new one
@@ -12,15 +15,14 @@ import (
 // Beyond the last key Prev leads back to it, before the first Next likewise.
 // In a writable Tx a cursor stands at a key, not at an entry: what is put ahead
 // of it is met and what is put behind it is not, and when its own key is
-// deleted or put again, Key and Value stay what they were until it moves.
+// deleted or put again, Key, Value and Expiry stay what they were until it moves.
 //
 // Key and Value are valid until the cursor moves, where the device is mapped
-// until the Tx ends, and must not be written. A Cursor is for the goroutine of
-// its Tx.
+// until the Tx ends, and must not be written. A Cursor is for one goroutine.
 type Cursor struct {
 	tx   *Tx
-	base cursor // over the state that the Tx began with
-	node *node  // over what the Tx has changed
+	base btree.Cursor // over the state that the Tx began with
+	node *node        // over what the Tx has changed
 	// Where base and node look: both stand at or beyond the cursor's key.
 	backward bool
 	added    int  // changes when node was found
@@ -29,9 +31,11 @@ type Cursor struct {
 	loaded   bool // baseKey and baseValue are what base stands on
 
 	baseKey, baseValue []byte
+	baseExpiry         int64
 
 	place      place
 	key, value []byte
+	expiry     int64 // Unix nanoseconds, 0: never
 	err        error
 	closed     bool
 	lender     *lender // nil unless slices are spoilt
@@ -61,7 +65,10 @@ const (
 
 // Cursor returns a cursor over what the Tx sees. Close it, or end the Tx.
 func (tx *Tx) Cursor() *Cursor {
-	return &Cursor{tx: tx, base: cursor{ix: &tx.db.ix}, lender: tx.lender()}
+	if tx.over() {
+		return &Cursor{tx: tx, closed: true}
+	}
+	return &Cursor{tx: tx, base: btree.NewCursor(&tx.db.ix, false), lender: tx.lender()}
 }
 
 // First moves to the first key. Like all that move it says whether there is
@@ -82,7 +89,7 @@ func (c *Cursor) Next() bool {
 	if c.err != nil {
 		return false
 	}
-	c.base.warm = true // whoever walks on wants the records ahead
+	c.base.Warm() // whoever walks on wants the records ahead
 	switch c.place {
 	case onKey:
 		return c.move(toNext, nil)
@@ -97,7 +104,7 @@ func (c *Cursor) Prev() bool {
 	if c.err != nil {
 		return false
 	}
-	c.base.warm = true
+	c.base.Warm()
 	switch c.place {
 	case onKey:
 		return c.move(toPrev, nil)
@@ -108,7 +115,7 @@ func (c *Cursor) Prev() bool {
 }
 
 // Valid says whether the cursor stands on a key.
-func (c *Cursor) Valid() bool { return c.place == onKey && !c.tx.ended }
+func (c *Cursor) Valid() bool { return c.place == onKey && !c.tx.over() }
 
 // Key returns the key that the cursor stands on, nil if there is none.
 func (c *Cursor) Key() []byte {
@@ -163,7 +170,7 @@ func (c *Cursor) move(m motion, key []byte) bool {
 }
 
 func (c *Cursor) tryMove(m motion, key []byte) (err error) {
-	if c.closed {
+	if c.closed || c.tx == nil {
 		return ErrTxClosed
 	}
 	tx := c.tx
@@ -173,7 +180,7 @@ func (c *Cursor) tryMove(m motion, key []byte) (err error) {
 	}
 	defer tx.leave(s)
 	defer tx.db.guarded("scan", panicOnFault(true), &err)
-	c.base.renew()
+	c.base.Renew()
 	switch m {
 	case toFirst:
 		err = c.lookForward(nil, false)
@@ -200,9 +207,9 @@ func (c *Cursor) tryMove(m motion, key []byte) (err error) {
 // above it. A nil key is below all.
 func (c *Cursor) lookForward(key []byte, above bool) error {
 	c.start(false)
-	equal, err := c.base.seek(c.tx.root, key)
+	equal, err := c.base.Seek(c.tx.root, key)
 	if err == nil && above && equal {
-		err = c.base.next()
+		err = c.base.Next()
 	}
 	if w := c.tx.w; w != nil {
 		c.added = w.changes.added
@@ -224,15 +231,9 @@ func (c *Cursor) lookBackward(key []byte) error {
 		}
 	}
 	if key == nil {
-		return c.base.last(c.tx.root)
+		return c.base.Last(c.tx.root)
 	}
-	if _, err := c.base.seek(c.tx.root, key); err != nil {
-		return err
-	}
-	if !c.base.valid {
-		return c.base.last(c.tx.root)
-	}
-	return c.base.prev()
+	return c.base.SeekBelow(c.tx.root, key)
 }
 
 func (c *Cursor) start(backward bool) {
@@ -278,9 +279,9 @@ func (c *Cursor) pass() error {
 func (c *Cursor) passBase() error {
 	c.onBase, c.loaded = false, false
 	if c.backward {
-		return c.base.prev()
+		return c.base.Prev()
 	}
-	return c.base.next()
+	return c.base.Next()
 }
 
 // settle stands on the next key that is there: the nearer one of base and
@@ -290,7 +291,7 @@ func (c *Cursor) settle() error {
 		if err := c.load(); err != nil {
 			return err
 		}
-		if !c.base.valid && c.node == nil {
+		if !c.base.Valid() && c.node == nil {
 			if c.place = behindLast; c.backward {
 				c.place = beforeFirst
 			}
@@ -301,10 +302,10 @@ func (c *Cursor) settle() error {
 		c.onBase, c.onNode = order <= 0, order >= 0
 		switch {
 		case order < 0:
-			c.place, c.key, c.value = onKey, c.baseKey, c.baseValue
+			c.place, c.key, c.value, c.expiry = onKey, c.baseKey, c.baseValue, c.baseExpiry
 			return nil
-		case c.node.kind != kindDelete:
-			c.place, c.key, c.value = onKey, c.node.key, c.node.value()
+		case c.node.kind != record.KindDelete:
+			c.place, c.key, c.value, c.expiry = onKey, c.node.key, c.node.value(), c.node.expiry
 			return nil
 		}
 		if err := c.pass(); err != nil {
@@ -319,7 +320,7 @@ func (c *Cursor) order() int {
 	switch {
 	case c.node == nil:
 		return -1
-	case !c.base.valid:
+	case !c.base.Valid():
 		return 1
 	case c.backward:
 		return bytes.Compare(c.node.key, c.baseKey)
@@ -328,29 +329,72 @@ func (c *Cursor) order() int {
 }
 
 // load reads the record that base stands on, and passes those that had expired
-// when the Tx began.
+// when the Tx began, and the ranges that it deleted since.
 func (c *Cursor) load() error {
-	db := c.tx.db
-	for c.base.valid && !c.loaded {
-		var rec record
-		if err := db.readRecord(refOff(c.base.ref()), &rec); err != nil {
+	for c.base.Valid() {
+		passed, err := c.passRange()
+		if !passed && err == nil && !c.loaded {
+			passed, err = c.loadRecord()
+		}
+		if !passed || err != nil {
 			return err
-		}
-		if rec.expired(c.tx.at) {
-			if err := c.passBase(); err != nil {
-				return err
-			}
-			continue
-		}
-		c.baseKey, c.baseValue, c.loaded = rec.key, rec.value, true
-		if rec.spilled() {
-			var err error
-			if c.baseKey, c.baseValue, err = db.content(&rec); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
+}
+
+// loadRecord reads the record that base stands on, or passes it if it has expired.
+func (c *Cursor) loadRecord() (passed bool, err error) {
+	db := c.tx.db
+	var rec record.Record
+	if err := db.readNamed(c.base.Ref(), &rec); err != nil {
+		return false, err
+	}
+	if rec.Expired(c.tx.at) {
+		return true, c.passBase()
+	}
+	c.baseKey, c.baseValue, c.baseExpiry, c.loaded = rec.Key, rec.Value, rec.Expiry, true
+	if rec.Spilled() {
+		c.baseKey, c.baseValue, err = db.content(&rec)
+	}
+	return false, err
+}
+
+// passRange moves base off a range that the Tx deleted, if it stands in one. It reads no
+// record there.
+func (c *Cursor) passRange() (passed bool, err error) {
+	w := c.tx.w
+	if w == nil || w.changes.ranges.nodes == 0 {
+		return false, nil
+	}
+	key := c.baseKey
+	if !c.loaded {
+		if key, err = c.base.Key(); err != nil {
+			return false, err
+		}
+	}
+	r := w.changes.rangeAt(key)
+	if r == nil {
+		return false, nil
+	}
+	c.onBase, c.loaded = false, false
+	switch {
+	case c.backward:
+		err = c.base.SeekBelow(c.tx.root, r.key)
+	case r.open:
+		c.base.Leave()
+	default:
+		_, err = c.base.Seek(c.tx.root, r.value())
+	}
+	if err != nil || !c.base.Valid() {
+		return true, err
+	}
+	// What is met behind the range lies behind key, or the index lies about its keys.
+	next, err := c.base.Key()
+	if err == nil && bytes.Compare(next, key) > 0 == c.backward {
+		err = c.base.Misplaced()
+	}
+	return true, err
 }
 
 // All yields the keys of [start, end) in ascending order with their values. A
@@ -361,10 +405,14 @@ func (c *Cursor) load() error {
 func (tx *Tx) All(start, end []byte) iter.Seq2[[]byte, []byte] {
 	start, end = bytes.Clone(start), bytes.Clone(end)
 	return func(yield func(key, value []byte) bool) {
+		if tx.over() {
+			tx.met(ErrTxClosed)
+			return
+		}
 		if emptyRange(start, end) {
 			return
 		}
-		yield, recall := tx.lending(yield)
+		yield, recall := tx.lendTo(yield)
 		defer recall()
 		if tx.w == nil {
 			tx.scanRecords(start, end, false, math.MaxInt, yield)
@@ -382,10 +430,14 @@ func (tx *Tx) All(start, end []byte) iter.Seq2[[]byte, []byte] {
 func (tx *Tx) Backward(start, end []byte) iter.Seq2[[]byte, []byte] {
 	start, end = bytes.Clone(start), bytes.Clone(end)
 	return func(yield func(key, value []byte) bool) {
+		if tx.over() {
+			tx.met(ErrTxClosed)
+			return
+		}
 		if emptyRange(start, end) {
 			return
 		}
-		yield, recall := tx.lending(yield)
+		yield, recall := tx.lendTo(yield)
 		defer recall()
 		if tx.w == nil {
 			tx.scanRecords(start, end, true, math.MaxInt, yield)
@@ -425,16 +477,21 @@ func prefixEnd(p []byte) []byte {
 // scan returns a cursor that asks for records ahead from the beginning.
 func (tx *Tx) scan() *Cursor {
 	c := tx.Cursor()
-	c.base.warm = true
+	c.base.Warm()
 	return c
 }
 
 // met keeps the first error that an iterator met.
 func (tx *Tx) met(err error) {
-	if tx.err == nil {
-		tx.err = err
+	if err != nil {
+		tx.err.CompareAndSwap(nil, &err)
 	}
 }
 
 // Err returns the first error that an iterator met: iteration then ended early.
-func (tx *Tx) Err() error { return tx.err }
+func (tx *Tx) Err() error {
+	if err := tx.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -403,16 +405,16 @@ func newMemDevice() nvmap.Device { return nvmap.NewMem(8 << 20) }
 // corruptRecord flips a bit of the record that key has.
 func corruptRecord(t testing.TB, db *DB, key string) {
 	t.Helper()
-	var p path
-	must(t, db.ix.find([]byte(key), &p))
-	if !p.found {
+	var p btree.Path
+	must(t, db.ix.Find([]byte(key), &p))
+	if !p.Found() {
 		t.Fatalf("no key %q", key)
 	}
-	o := refOff(db.ix.old(&p))
-	var rec record
+	o := btree.RefOff(db.ix.Old(&p))
+	var rec record.Record
 	must(t, db.readRecord(o, &rec))
-	b := bytes.Clone(db.m.View(o, rec.size))
-	b[rec.size-1] ^= 1
+	b := bytes.Clone(db.m.View(o, rec.Size))
+	b[rec.Size-1] ^= 1
 	must(t, db.m.Write(o, b))
 }
 

@@ -1,29 +1,33 @@
 package kv
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
-	"time"
+
+	"nvkv/kv/internal/record"
 )
 
-// A writable Tx holds the writer's turn from its beginning to its end, so the
+// A writable Tx keeps other writers out from its beginning to its end, so the
 // published state stands still: it reads that state in place, needs no
 // snapshot, and nothing that it gave out is freed or used again meanwhile. Its
 // changes are kept beside, in an overlay, until Commit hands them to the medium
 // as one transaction with one fence.
+//
+// I62. A writable Tx sees one state from its beginning to its end. No write of a
+// user is published while it is open, also while it makes room in a full store; and
+// what else changes the published state, moves and sweeps, gives it a snapshot first.
 
 // writing is what a writable Tx has beyond a read-only one.
 type writing struct {
 	// mu is held while a method runs, so that Close ends the Tx only between
 	// two of them.
 	mu      sync.Mutex
-	over    bool          // the turn was given up; guarded by mu
-	managed bool          // belongs to Update, which alone ends it
-	owner   atomic.Uint64 // goroutine that must not wait for the turn; see nested
+	over    bool   // the turn was given up; guarded by mu
+	reads   bool   // it still looks at the state that it began with; under the turn
+	managed bool   // belongs to Update, which alone ends it
+	owner   uint64 // goroutine inside whose Update it is; see nested
 	changes overlay
 }
 
@@ -34,9 +38,13 @@ var errManaged = errors.New("nvkv: Update ends its transaction itself: return ni
 // nil. If fn returns an error or panics, nothing of it is left; a panic goes
 // on. fn is called exactly once. While it runs, every other writer waits:
 // calling Put, Delete, Write, DeleteRange, Update or Begin(true) of the DB from
-// fn itself is answered with ErrNested. View and Get see the last published
-// state.
+// fn itself is answered with ErrNested; from another goroutine, also that of an
+// iter.Pull, it waits until fn returns, and fn must not wait for it. View and Get see
+// the last published state.
 func (db *DB) Update(fn func(*Tx) error) (err error) {
+	if fn == nil {
+		return errNil
+	}
 	tx, err := db.beginWrite(true)
 	if err != nil {
 		return err
@@ -53,7 +61,7 @@ func (db *DB) Update(fn func(*Tx) error) (err error) {
 }
 
 func (tx *Tx) run(fn func(*Tx) error) (err error) {
-	defer tx.db.guarded("update", panicOnFault(true), &err)
+	defer tx.db.guardedFn("update", panicOnFault(true), &err)
 	return fn(tx)
 }
 
@@ -72,15 +80,18 @@ func (db *DB) beginWrite(managed bool) (*Tx, error) {
 		}
 	}
 	db.turn.hold()
-	tx := &Tx{db: db, root: db.ix.root, at: now(), w: &writing{managed: managed, changes: overlay{reuse: db.off(ruleR3)}}}
-	err = db.writable()
-	if err == nil {
-		err = db.txs.setWriter(db, tx)
-	}
-	if err != nil {
-		db.turn.give()
+	defer db.turn.give()
+	if err := db.writable(); err != nil {
 		return nil, err
 	}
+	tx := &Tx{db: db, root: db.ix.Root(), space: db.spaceNow(), at: db.now(), w: &writing{reads: true, managed: managed, changes: overlay{reuse: db.off(ruleR3)}}}
+	if managed {
+		tx.w.updating()
+	}
+	if err := db.txs.setWriter(db, tx); err != nil {
+		return nil, err
+	}
+	db.turn.open()
 	return tx, nil
 }
 
@@ -103,7 +114,6 @@ func (t *txs) setWriter(db *DB, tx *Tx) error {
 		return ErrClosed // Close may have looked for a writer already
 	}
 	t.open++
-	tx.w.begun()
 	t.writer.Store(tx)
 	return nil
 }
@@ -121,14 +131,47 @@ func (db *DB) revokeWriter() {
 	}
 }
 
-// giveTurn gives the turn up, once. The caller holds w.mu.
+// giveTurn lets other writers in, once. The caller holds w.mu.
 func (tx *Tx) giveTurn() {
 	if tx.w.over {
 		return
 	}
 	tx.w.over = true
-	tx.db.txs.writer.Store(nil)
-	tx.db.turn.give()
+	db := tx.db
+	db.turn.visit()
+	tx.unpin()
+	db.txs.writer.Store(nil)
+	db.turn.shut()
+	db.turn.give()
+}
+
+// pinWriter gives the writable Tx that is open a snapshot of what it sees (I62).
+// The caller holds the turn and will change the published state.
+func (db *DB) pinWriter() {
+	tx := db.txs.writer.Load()
+	if tx == nil || tx.h != nil || !tx.w.reads || db.off(ruleI62) {
+		return
+	}
+	db.publish.Lock()
+	defer db.publish.Unlock()
+	tx.h = db.openHolder(true)
+	tx.h.brief = true
+}
+
+// unpin lets go of such a snapshot. The Tx reads nothing any more.
+func (tx *Tx) unpin() {
+	tx.w.reads = false
+	if tx.h == nil {
+		return
+	}
+	db := tx.db
+	db.publish.Lock()
+	defer db.publish.Unlock()
+	db.holders.drop(tx.h)
+	tx.h = nil
+	if db.reclaim(reclaimMost) {
+		db.wakeReclaimer()
+	}
 }
 
 // Commit makes the changes of a writable Tx durable and visible at one instant,
@@ -138,7 +181,7 @@ func (tx *Tx) giveTurn() {
 // nothing. A read-only Tx just ends.
 func (tx *Tx) Commit() error {
 	switch {
-	case tx.ended:
+	case tx.over():
 		return ErrTxClosed
 	case tx.w == nil:
 		return tx.Rollback()
@@ -149,48 +192,50 @@ func (tx *Tx) Commit() error {
 }
 
 func (tx *Tx) commit() error {
-	err := tx.err
+	err := tx.Err()
 	if err == nil {
 		err = tx.publish()
 	}
 	return errors.Join(err, tx.end())
 }
 
-// publish commits the changes. A store that is full takes a checkpoint, which
-// frees what deletes left behind. That needs the turn; if nobody wrote
-// meanwhile, the Tx may still be committed.
+// publish commits the changes. In a store that is full room is made first, beside
+// the Tx as any guest of its turn does it: other writers go on waiting, so what it
+// read still holds when it tries again (I62).
 func (tx *Tx) publish() error {
 	if err := tx.begin(); err != nil {
 		return err
 	}
 	defer tx.unlock()
-	db := tx.db
-	c, err := db.enterCall()
+	c, err := tx.db.enterCall()
 	if err != nil {
 		return err
 	}
 	defer c.leave()
-	began := db.visible
-	err = db.commitAlone(tx.w.changes.entries())
-	if !errors.Is(err, ErrFull) || errors.Is(err, ErrFailed) {
-		return err
+	es, err := tx.commitInTurn()
+	for try := 0; tx.db.madeRoom(err, es, try, &pace{beside: true}); try++ {
+		es, err = tx.commitInTurn()
 	}
-	tx.giveTurn()
-	if db.squeeze(context.Background()) != nil {
-		return err
-	}
-	db.turn.hold()
-	defer db.turn.give()
-	if db.visible != began {
-		return err
-	}
-	return db.commitAlone(tx.w.changes.entries())
+	return err
 }
+
+func (tx *Tx) commitInTurn() ([]entry, error) {
+	tx.db.turn.visit()
+	defer tx.db.turn.give()
+	tx.unpin()
+	es := tx.w.changes.entries()
+	return es, tx.db.commitAlone(es)
+}
+
+// full says whether a commit found no room, and did nothing.
+func full(err error) bool { return errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) }
 
 // commitAlone commits sorted entries of distinct keys. The caller holds the turn.
 func (db *DB) commitAlone(es []entry) (err error) {
 	for i := range es {
-		db.prepare(&es[i])
+		if err := db.prepare(&es[i]); err != nil {
+			return err
+		}
 	}
 	db.lockReaders()
 	defer db.unlockReaders()
@@ -206,46 +251,35 @@ func (db *DB) commitAlone(es []entry) (err error) {
 	return err
 }
 
-// standstill takes the turn from outside all transactions: to look at what it
-// guards, or for what no transaction notices. While a writable Tx is open it
-// keeps that one from committing instead, so that nobody waits for the Tx to
-// end, least of all the goroutine that has it. The caller calls end.
+// standstill takes the turn as a guest: to look at what it guards, or for what no
+// transaction notices. The caller calls end.
 func (db *DB) standstill() (end func()) {
-	for {
-		tx := db.txs.writer.Load()
-		if tx == nil {
-			db.turn.hold()
-			return func() { db.turn.give() }
-		}
-		// Commit locks mu and may wait for a checkpoint, which then waits here.
-		if tx.w.mu.TryLock() {
-			if !tx.w.over {
-				return tx.w.mu.Unlock
-			}
-			tx.w.mu.Unlock()
-		}
-		time.Sleep(standstillPoll)
-	}
+	db.turn.visit()
+	return func() { db.turn.give() }
 }
-
-// standstillPoll is how often standstill looks whether a Tx is between two of
-// its methods. Only Commit takes longer than that.
-const standstillPoll = 20 * time.Microsecond
 
 // Put stores a value when the Tx is committed. key and value are copied.
-func (tx *Tx) Put(key, value []byte) error { return tx.set(kindPut, key, value, 0) }
-
-// PutTTL is Put of a value that is absent once ttl has passed from now; see
-// DB.PutTTL. The Tx itself sees it until it ends.
-func (tx *Tx) PutTTL(key, value []byte, ttl time.Duration) error {
-	if ttl <= 0 {
-		return tx.Delete(key)
-	}
-	return tx.set(kindPut, key, value, expiryAfter(now(), ttl))
-}
+func (tx *Tx) Put(key, value []byte) error { return tx.set(record.KindPut, key, value, 0) }
 
 // Delete removes a key when the Tx is committed; it need not be there.
-func (tx *Tx) Delete(key []byte) error { return tx.set(kindDelete, key, nil, 0) }
+func (tx *Tx) Delete(key []byte) error { return tx.set(record.KindDelete, key, nil, 0) }
+
+// put stores what e says, without a copy if its image will not change.
+func (tx *Tx) put(e *entry, keep bool) error {
+	if !keep {
+		return tx.set(record.KindPut, e.key, e.value(), e.expiry)
+	}
+	s, err := tx.enterWrite()
+	if err != nil {
+		return err
+	}
+	defer tx.leave(s)
+	if err := e.checkSizes(); err != nil {
+		return err
+	}
+	tx.w.changes.adopt(e)
+	return nil
+}
 
 func (tx *Tx) set(kind byte, key, value []byte, expiry int64) error {
 	s, err := tx.enterWrite()
@@ -254,7 +288,7 @@ func (tx *Tx) set(kind byte, key, value []byte, expiry int64) error {
 	}
 	defer tx.leave(s)
 	if err := checkSizes(len(key), len(value)); err != nil {
-		if kind == kindDelete {
+		if kind == record.KindDelete {
 			return nil // such a key cannot be there
 		}
 		return err
@@ -263,63 +297,17 @@ func (tx *Tx) set(kind byte, key, value []byte, expiry int64) error {
 	return nil
 }
 
-// DeleteRange removes the keys of [start, end) when the Tx is committed; a nil
-// end is open. The medium gets one record, however many keys there are; the Tx
-// holds their names in memory until it ends.
-func (tx *Tx) DeleteRange(start, end []byte) (err error) {
+// DeleteRange removes the keys of [start, end) when the Tx is committed, those that the
+// Tx itself put before too; what it puts later stays. A nil end is open. It costs one
+// record, however many keys there are, and the Tx holds the two bounds in memory.
+func (tx *Tx) DeleteRange(start, end []byte) error {
 	s, err := tx.enterWrite()
 	if err != nil {
 		return err
 	}
 	defer tx.leave(s)
-	if emptyRange(start, end) {
-		return nil
-	}
-	defer tx.db.guarded("delete range", panicOnFault(true), &err)
-	keys, err := tx.baseKeys(start, end)
-	if err != nil {
-		return err
-	}
-	for n := tx.w.changes.find(start, nil); n != nil && inside(n.key, end); n = n.link(0) {
-		if n.kind != kindDelete {
-			keys = append(keys, n.key)
-		}
-	}
-	if len(keys) == 0 {
-		return nil
-	}
-	if len(start) > MaxKeyBytes { // no record has such a key
-		for _, k := range keys {
-			tx.w.changes.set(kindDelete, k, nil, 0)
-		}
-		return nil
-	}
-	tx.w.changes.cover(start, end)
-	for _, k := range keys {
-		tx.w.changes.coverKey(k)
+	if r := rangeOf(start, end); !r.empty() {
+		tx.w.changes.deleteRange(r)
 	}
 	return nil
 }
-
-// baseKeys returns the keys of [start, end) in the state that tx began with,
-// expired ones included. It reads no record.
-func (tx *Tx) baseKeys(start, end []byte) (keys [][]byte, err error) {
-	ix := &tx.db.ix
-	c := cursor{ix: ix}
-	for _, err = c.seek(tx.root, start); err == nil && c.valid; err = c.next() {
-		key, _, err := ix.fullKey(c.leaf, pageCount(c.leaf), c.at())
-		if err != nil {
-			return nil, err
-		}
-		if !inside(key, end) {
-			break
-		}
-		keys = append(keys, key)
-	}
-	return keys, err
-}
-
-// emptyRange says whether [start, end) holds no key; inside whether a key is
-// below end. A nil end is open, one that is empty but not nil leaves nothing.
-func emptyRange(start, end []byte) bool { return end != nil && bytes.Compare(start, end) >= 0 }
-func inside(key, end []byte) bool       { return end == nil || bytes.Compare(key, end) < 0 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
@@ -276,8 +278,8 @@ func TestTxMisuse(t *testing.T) {
 	wantErr(t, "DeleteRange after Close", db.DeleteRange(nil, nil), ErrClosed)
 }
 
-// nestedWrites makes every call that waits for the turn, from a goroutine that
-// has a writable Tx open.
+// nestedWrites makes every call that waits for other writers, from inside an
+// Update.
 func nestedWrites(t *testing.T, db *DB) {
 	t.Helper()
 	ranges := db.NewBatch()
@@ -288,8 +290,7 @@ func nestedWrites(t *testing.T, db *DB) {
 	for m, err := range map[string]error{
 		"Put": db.Put([]byte("x"), nil), "PutTTL": db.PutTTL([]byte("x"), nil, time.Hour), "Delete": db.Delete([]byte("x")),
 		"DeleteRange": db.DeleteRange(nil, nil), "Write": db.Write(puts), "Write of a range": db.Write(ranges),
-		"Update":  db.Update(func(*Tx) error { t.Error("fn ran"); return nil }),
-		"Compact": db.Compact(context.Background()), "Begin(true)": begin,
+		"Update": db.Update(func(*Tx) error { t.Error("fn ran"); return nil }), "Begin(true)": begin,
 	} {
 		wantErr(t, m, err, ErrNested)
 	}
@@ -302,6 +303,7 @@ func nestedRest(t *testing.T, db *DB) {
 	must(t, db.Sync())
 	must(t, db.Checkpoint(ctx))
 	mustCheck(t, db)
+	must(t, db.Compact(ctx))
 	_, err := db.Backup(ctx, io.Discard)
 	must(t, err)
 	must(t, db.View(func(tx *Tx) error { _, err := tx.Has(nil); return err }))
@@ -347,24 +349,24 @@ func TestUpdateNested(t *testing.T) {
 	model{"b": "", "c": ""}.compare(t, other)
 }
 
-// TestBeginNested calls everything while a Tx of Begin(true) is open, in the
-// goroutine that has it: the one that began it, or to which it was handed on.
+// TestBeginNested: what is no writer works while a Tx of Begin(true) is open, in the
+// goroutine that has it too. A writer waits, whichever goroutine it is: that of the
+// Tx may be another by then.
 func TestBeginNested(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	db := openTest(t, path, nil)
 	tx, err := db.Begin(true)
 	must(t, err)
-	nestedWrites(t, db) // before it was used
+	nestedRest(t, db) // before it was used
 	must(t, tx.Put([]byte("a"), nil))
-	nestedWrites(t, db)
 	nestedRest(t, db)
 	for range tx.All(nil, nil) {
-		nestedWrites(t, db)
+		nestedRest(t, db)
 	}
 	handed := make(chan struct{})
 	go func() {
 		must(t, tx.Put([]byte("b"), nil))
-		nestedWrites(t, db)
+		nestedRest(t, db)
 		close(handed)
 		for db.turn.queued.Load() == 0 {
 			time.Sleep(100 * time.Microsecond)
@@ -386,6 +388,39 @@ func TestBeginNested(t *testing.T) {
 	must(t, db.Close())
 	wantErr(t, "Put after Close", db.Put(nil, nil), ErrClosed)
 	wantErr(t, "Commit after Close", tx.Commit(), ErrClosed)
+}
+
+// TestPulledIterators: iter.Pull runs an iterator on a goroutine of its own. The Tx
+// stays usable by the one that pulls, and a writer is not taken for a nested one.
+func TestPulledIterators(t *testing.T) {
+	db := openMem(t)
+	fill(t, db, "a", "b", "c")
+	pull := func(tx *Tx) {
+		next, stop := iter.Pull2(tx.All(nil, nil))
+		defer stop()
+		for i := 0; ; i++ {
+			k, _, ok := next()
+			if !ok {
+				break
+			}
+			must(t, tx.Put(append([]byte("0 copies "), k...), k))
+			if i == 10 {
+				t.Fatal("the iterator does not end")
+			}
+		}
+	}
+	tx, err := db.Begin(true)
+	must(t, err)
+	pull(tx)
+	waiting := putWaits(t, db, "d")
+	must(t, tx.Commit())
+	must(t, <-waiting)
+	must(t, db.Update(func(tx *Tx) error {
+		pull(tx)
+		wantErr(t, "Put inside", db.Put(nil, nil), ErrNested)
+		return nil
+	}))
+	must(t, db.Put([]byte("d"), nil))
 }
 
 // putWaits has a goroutine put key while another has a writable Tx, and returns
@@ -479,12 +514,12 @@ func TestTxOpenBesideTheRest(t *testing.T) {
 	if string(value) != "0008" {
 		t.Errorf("a slice became %q", value)
 	}
+	if n := db.Metrics().Expired; n != 1 {
+		t.Errorf("%d collected beside the Tx", n)
+	}
 	must(t, tx.Commit())
 	want.compare(t, db)
-	must(t, db.Checkpoint(context.Background()))
-	if n := db.Metrics().Expired; n != 1 {
-		t.Errorf("%d collected after the Tx", n)
-	}
+	mustCheck(t, db)
 	abandon(db)
 	want.compare(t, openTest(t, path, nil))
 }
@@ -653,7 +688,7 @@ func TestTxCloseDoesNotWait(t *testing.T) {
 	select {
 	case err := <-closed:
 		must(t, err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(effort.Hang):
 		t.Fatal("Close waits for an open writable Tx")
 	}
 	for range 2 {

@@ -51,6 +51,7 @@ func (d unmappedDevice) ReadBatch(reqs []nvmap.PageRead) error {
 
 // TestRapidUnmapped is TestRapid where nothing is read in place.
 func TestRapidUnmapped(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) { testRapid(t, unmappedDevice{Device: nvmap.NewMem(8 << 20)}) })
 }
 
@@ -148,7 +149,7 @@ func TestUnmappedMediaFault(t *testing.T) {
 	var at nvmap.Off
 	if err := db.View(func(tx *Tx) error {
 		rec, err := db.recordAt([]byte("key01000"), tx.root, tx.at)
-		at = rec.off
+		at = rec.Off
 		return err
 	}); err != nil {
 		t.Fatal(err)

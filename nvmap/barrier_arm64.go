@@ -1,13 +1,13 @@
 package nvmap
 
-// loadBarrier keeps the loads before it before the loads after it (DMB ISHLD):
-// Go's atomic loads only hold back what follows them.
+// loadBarrier completes earlier loads before later loads (DMB ISHLD). Go's atomic loads have
+// acquire order only: they order later accesses, not earlier ones.
 //
 //go:noescape
 func loadBarrier()
 
-// storeBarrier keeps the stores before it before the stores after it (DMB
-// ISHST): Go's atomic stores only hold back what precedes them.
+// storeBarrier completes earlier stores before later stores (DMB ISHST). Go's atomic stores have
+// release order only: they order earlier accesses, not later ones.
 //
 //go:noescape
 func storeBarrier()

@@ -4,7 +4,8 @@ package nvmap
 
 import "sync/atomic"
 
-// Go has no portable barrier; a read-modify-write orders both ways everywhere.
+// barrierWord serves as a barrier, because Go has no portable one. An atomic read-modify-write
+// orders both ways on every architecture.
 var barrierWord atomic.Uint32
 
 func loadBarrier() { barrierWord.Add(0) }

@@ -2,8 +2,8 @@
 
 package nvmap
 
-// x86 keeps loads in order and stores in order, and the compiler moves neither
-// across an atomic operation.
+// x86 keeps loads in order and stores in order. The compiler moves neither across an atomic
+// operation, so both barriers are empty.
 
 func loadBarrier() {}
 

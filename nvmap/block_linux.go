@@ -10,42 +10,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// blockDevice is a disk, or a file on one, without the kernel's page cache
-// (O_DIRECT). It moves whole pages only, each to and from a page of memory, and
-// many at a time.
+// blockDevice is a disk, or a file on a disk, without the kernel's page cache (O_DIRECT). It
+// transfers whole pages only, between the disk and page-aligned memory, and many pages at a time.
 //
-// A write is staged: it changes a copy of its pages in DRAM, which is read from
-// the disk first unless the write covers it. Pages that are written again before
-// the fence travel once. Fence writes what is staged, all together, and flushes
-// the disk's own cache. Pages that have arrived are kept for a while: the next
-// record often goes where the last one went, and then needs no read. They serve
-// writes only, so that a reader sees what the disk has.
+// A write is staged: it changes a copy of its pages in DRAM. The copy is read from the disk first
+// unless the write covers the whole page. A page that is written several times before the fence is
+// transferred once. Fence writes all staged pages together and flushes the disk's own cache.
+// Written pages are kept in DRAM for a while, because the next record often goes to the same page
+// and then needs no read. Kept pages serve writes only, so a reader sees the bytes of the disk.
 //
-// A page is staged, or travelling, or neither, under mu. W6: a travelling page does
-// not change: who writes to it meanwhile stages a copy, and the next flush
-// carries that one after the first has arrived. What is read of a page comes from
-// the stage first, then from what travels, then from the disk; a page leaves
-// either set only when the disk has it.
+// Under mu, a page is staged, travelling, or neither. W6: a travelling page does not change. A
+// write to it stages a copy, and the next flush writes the copy after the first has arrived. A read
+// of a page looks in the stage first, then among the travelling pages, then on the disk. A page
+// leaves either set only when the disk has its bytes.
 type blockDevice struct {
 	*fileMap
 	pager  pager
 	sector int64
-	memory bool // it lies on a file system in memory
+	memory bool // the file lies on a file system in memory
 
 	flushMu sync.Mutex                  // one flush at a time; before writeMu
-	writeMu sync.Mutex                  // one write at a time, and none while pages begin to travel; before mu
-	kept    map[PageID]*[PageBytes]byte // what the disk has of pages in neither set; under writeMu
+	writeMu sync.Mutex                  // one write at a time, and none while flush takes the staged pages; before mu
+	kept    map[PageID]*[PageBytes]byte // bytes of the disk for pages in neither set; guarded by writeMu
 
 	mu         sync.RWMutex
 	staged     map[PageID]*[PageBytes]byte
 	travelling map[PageID]*[PageBytes]byte
 }
 
-// stagedPagesMax bounds the DRAM that staged pages take (4 MiB): the write that
-// goes beyond it sends them off.
+// stagedPagesMax bounds the DRAM of staged pages (4 MiB). The write that reaches it flushes them.
 const stagedPagesMax = 1024
 
-// keptPagesMax bounds the DRAM that pages take which the disk has (1 MiB).
+// keptPagesMax bounds the DRAM of kept pages (1 MiB).
 const keptPagesMax = 256
 
 func newBlock(fm *fileMap, at site, fs fsInfo, o OpenOptions) (Device, error) {
@@ -66,7 +62,7 @@ func newBlock(fm *fileMap, at site, fs fsInfo, o OpenOptions) (Device, error) {
 	return d, nil
 }
 
-// prepare finds out size and sector and takes the page cache out of the way.
+// prepare finds the size and the sector of the disk and bypasses the page cache.
 func (d *blockDevice) prepare(at site) (err error) {
 	if at == siteBlock {
 		d.plan.fixed, d.sector, err = diskSize(d.f)
@@ -108,8 +104,8 @@ func diskSize(f *os.File) (size, sector int64, err error) {
 	return int64(bytes) &^ (PageBytes - 1), int64(logical), nil
 }
 
-// directUnit returns the alignment that O_DIRECT needs on the file system of f;
-// kernels before 6.1 do not tell, and 512 is what most disks have.
+// directUnit returns the alignment that O_DIRECT needs on the file system of f. Kernels before 6.1
+// do not report it; directUnit then returns 512, which most disks have.
 func directUnit(f *os.File) (int64, error) {
 	var st unix.Statx_t
 	err := retryIntr(func() error {
@@ -126,8 +122,8 @@ func directUnit(f *os.File) (int64, error) {
 	return int64(max(st.Dio_offset_align, st.Dio_mem_align)), nil
 }
 
-// setDirect takes the page cache out of the way of an open file. Opening with
-// O_DIRECT would leave an empty file behind where it is refused.
+// setDirect makes an open file bypass the page cache. Opening with O_DIRECT would leave an empty
+// file behind where the flag is refused.
 func setDirect(f *os.File) error {
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 	if err != nil {
@@ -148,6 +144,7 @@ func (d *blockDevice) Info() Info {
 		Unit:     PageBytes,
 		Sector:   int(d.sector),
 		MaxBytes: d.maxBytes(),
+		Scant:    d.scant(),
 		Note:     "every transfer is of whole pages; bytes beside a write in the same sector are assumed to survive a power failure in the middle of it",
 		Protect:  "readers have no mapping",
 	}
@@ -157,7 +154,7 @@ func (d *blockDevice) Info() Info {
 	return info
 }
 
-// Read copies what is in DRAM and has the rest read.
+// Read copies the pages that are in DRAM and reads the others from the disk.
 func (d *blockDevice) Read(off Off, p []byte) error {
 	if err := d.check("read", off, int64(len(p)), &d.size); err != nil || len(p) == 0 {
 		return err
@@ -167,7 +164,7 @@ func (d *blockDevice) Read(off Off, p []byte) error {
 		return d.readPart(off, p)
 	}
 	var reqs []PageRead
-	edges := make([]PageRead, 0, 2) // pages of which only a part is wanted
+	edges := make([]PageRead, 0, 2) // pages of which the caller wants a part only
 	for page := first; page <= last; page++ {
 		if page.Off() >= off && page.Off()+PageBytes <= off+Off(len(p)) {
 			reqs = append(reqs, PageRead{Page: page, Buf: p[page.Off()-off:][:PageBytes]})
@@ -204,8 +201,8 @@ func (d *blockDevice) readPart(off Off, p []byte) error {
 	return nil
 }
 
-// copyOverlap copies those bytes of src, which begins at from, that belong into
-// dst, which begins at to.
+// copyOverlap copies to dst the bytes of src at the same offsets. dst begins at offset to, src at
+// offset from.
 func copyOverlap(dst []byte, to Off, src []byte, from Off) {
 	if from < to {
 		copy(dst, src[to-from:])
@@ -214,7 +211,7 @@ func copyOverlap(dst []byte, to Off, src []byte, from Off) {
 	copy(dst[from-to:], src)
 }
 
-// copyStaged fills p with bytes of a page from at on, if the page is in DRAM.
+// copyStaged fills p from the bytes of a page, beginning at byte at, if the page is in DRAM.
 func (d *blockDevice) copyStaged(page PageID, at int, p []byte) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -226,8 +223,8 @@ func (d *blockDevice) copyStaged(page PageID, at int, p []byte) bool {
 	return true
 }
 
-// inDRAM returns the newest bytes of a page if the disk may not have them. mu is
-// held.
+// inDRAM returns the newest bytes of a page that the disk may not have, else nil. The caller holds
+// mu.
 func (d *blockDevice) inDRAM(page PageID) *[PageBytes]byte {
 	if buf := d.staged[page]; buf != nil {
 		return buf
@@ -235,7 +232,7 @@ func (d *blockDevice) inDRAM(page PageID) *[PageBytes]byte {
 	return d.travelling[page]
 }
 
-// ReadBatch has the pages that are not in DRAM read together.
+// ReadBatch reads the pages that are not in DRAM in one batch.
 func (d *blockDevice) ReadBatch(reqs []PageRead) error {
 	var first error
 	missing := make([]int, 0, len(reqs))
@@ -265,7 +262,7 @@ func (d *blockDevice) ReadBatch(reqs []PageRead) error {
 	return firstErr(first, err)
 }
 
-// firstErr returns the first of two that is an error.
+// firstErr returns a, or b where a is nil.
 func firstErr(a, b error) error {
 	if a != nil {
 		return a
@@ -273,7 +270,7 @@ func firstErr(a, b error) error {
 	return b
 }
 
-// fetch reads pages from the disk, together.
+// fetch reads pages from the disk in one batch.
 func (d *blockDevice) fetch(reqs []PageRead) error {
 	ts := make([]transfer, len(reqs))
 	end := d.end.Load()
@@ -307,12 +304,12 @@ func (d *blockDevice) fault(off int64, op string, err error) error {
 	return &FaultError{Off: Off(off), Op: op, Err: err}
 }
 
-// Write stages p.
+// Write stages p. It flushes when the stage is full.
 func (d *blockDevice) Write(off Off, p []byte) error {
 	if err := d.checkWrite("write", off, int64(len(p))); err != nil {
 		return err
 	}
-	// Where a file ends inside a page, growth comes first and completes it.
+	// A file may end inside a page. Growth completes that page; until then the page takes no write.
 	if err := checkRange("write", off, int64(len(p)), d.end.Load()&^(PageBytes-1)); err != nil {
 		return err
 	}
@@ -331,8 +328,8 @@ func (d *blockDevice) Write(off Off, p []byte) error {
 	return nil
 }
 
-// stagePart stages what p has for the page at off, and says whether there is no
-// room for another.
+// stagePart stages the bytes of p that belong to the page at off. It returns their number, and
+// whether the stage is full.
 func (d *blockDevice) stagePart(off Off, p []byte) (n int, full bool, err error) {
 	page, at := off.Page(), int(off%PageBytes)
 	n = min(len(p), PageBytes-at)
@@ -341,7 +338,8 @@ func (d *blockDevice) stagePart(off Off, p []byte) (n int, full bool, err error)
 	base := d.kept[page]
 	delete(d.kept, page)
 	if base == nil && d.at(page) == nil && n < PageBytes {
-		// Nobody else stages the page meanwhile, so the disk has its newest bytes.
+		// The caller holds writeMu, so nothing stages the page meanwhile and the disk has its
+		// newest bytes.
 		base = newPage()
 		req := [1]PageRead{{Page: page, Buf: base[:]}}
 		if err := d.fetch(req[:]); err != nil {
@@ -364,15 +362,14 @@ func (d *blockDevice) stagePart(off Off, p []byte) (n int, full bool, err error)
 	return n, len(d.staged) >= stagedPagesMax, nil
 }
 
-// at is inDRAM for who does not hold mu.
+// at is inDRAM for a caller that does not hold mu.
 func (d *blockDevice) at(page PageID) *[PageBytes]byte {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return d.inDRAM(page)
 }
 
-// flush writes all staged pages. Pages that could not be written are staged
-// again.
+// flush writes all staged pages. If a write fails, they are staged again.
 func (d *blockDevice) flush() error {
 	d.flushMu.Lock()
 	defer d.flushMu.Unlock()
@@ -395,7 +392,7 @@ func (d *blockDevice) flush() error {
 	return err
 }
 
-// depart makes what is staged travel.
+// depart moves the staged pages to the travelling set.
 func (d *blockDevice) depart() {
 	d.writeMu.Lock()
 	defer d.writeMu.Unlock()
@@ -404,8 +401,8 @@ func (d *blockDevice) depart() {
 	d.travelling, d.staged = d.staged, make(map[PageID]*[PageBytes]byte)
 }
 
-// arrive keeps what travelled, or stages it again if it did not arrive; pages
-// that were written to meanwhile have newer bytes.
+// arrive keeps the pages that travelled, or stages them again if a write failed. It leaves out
+// pages with newer staged bytes.
 func (d *blockDevice) arrive(well bool) {
 	d.writeMu.Lock()
 	defer d.writeMu.Unlock()
@@ -421,7 +418,7 @@ func (d *blockDevice) arrive(well bool) {
 		}
 	}
 	d.travelling = nil
-	for page := range d.kept { // any of them
+	for page := range d.kept { // in any order
 		if len(d.kept) <= keptPagesMax {
 			break
 		}
@@ -429,7 +426,7 @@ func (d *blockDevice) arrive(well bool) {
 	}
 }
 
-// Fence writes what is staged and has the disk write out its cache.
+// Fence writes the staged pages and flushes the cache of the disk.
 func (d *blockDevice) Fence() error {
 	if d.ro {
 		return nil
@@ -451,7 +448,7 @@ func (d *blockDevice) Fence() error {
 	return nil
 }
 
-// Discard flushes first: a staged page would fill the hole again.
+// Discard flushes first, because a staged page would fill the hole again.
 func (d *blockDevice) Discard(off Off, n int64) error {
 	if err := d.checkWrite("discard", off, n); err != nil {
 		return err
@@ -465,7 +462,7 @@ func (d *blockDevice) Discard(off Off, n int64) error {
 	return d.fileMap.Discard(off, n)
 }
 
-// Close drops what was written and not fenced.
+// Close drops staged writes that were not fenced.
 func (d *blockDevice) Close() error {
 	d.flushMu.Lock()
 	defer d.flushMu.Unlock()

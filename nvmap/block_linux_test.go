@@ -15,21 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// seam stands between a block device and its pager, notes what passes and may
-// interfere.
+// seam stands between a block device and its pager. It counts the transfers and may interfere.
 type seam struct {
 	pager
 	t testing.TB
 
 	mu            sync.Mutex
 	reads, writes int // transfers
-	pages         int // in them
+	pages         int // pages in these transfers
 	failWrites    error
 	beforeWrite   func()
 }
 
-// check fails the test at the first transfer that is not of whole pages, to and
-// from whole pages of memory.
+// check fails the test if a transfer is not of whole pages, or its memory is not page-aligned.
 func (s *seam) check(ts []transfer, count *int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +64,7 @@ func (s *seam) write(ts []transfer) {
 	s.pager.write(ts)
 }
 
-// openSeam opens a fresh block device of that many pages on a file.
+// openSeam opens a fresh block device of the given number of pages on a file.
 func openSeam(t testing.TB, pages int64) (*blockDevice, *seam) {
 	t.Helper()
 	d, err := OpenDevice(filepath.Join(t.TempDir(), "disk"), OpenOptions{Kind: "block", Create: true, MaxBytes: 1 << 30})
@@ -90,7 +88,8 @@ func mustDo(t testing.TB, err error) {
 	}
 }
 
-// Whatever is asked for, what moves is whole pages; and it is right.
+// TestBlockMovesWholePages checks that every request moves whole pages only, and reads the right
+// bytes.
 func TestBlockMovesWholePages(t *testing.T) {
 	const pages = 64
 	d, s := openSeam(t, pages)
@@ -125,8 +124,8 @@ func TestBlockMovesWholePages(t *testing.T) {
 	}
 }
 
-// Small writes to a page cost one read and, at the fence, one write; a page that
-// is written whole costs no read, and neighbours travel together.
+// TestBlockCoalesces checks that small writes to a page cost one read and, at the fence, one write;
+// that a page that is written whole costs no read; and that neighbours share a transfer.
 func TestBlockCoalesces(t *testing.T) {
 	d, s := openSeam(t, 256)
 	want := func(what string, reads, writes, pages int) {
@@ -164,7 +163,7 @@ func TestBlockCoalesces(t *testing.T) {
 	want("nothing", 0, 0, 0)
 }
 
-// DRAM that is staged is bounded, without a fence.
+// TestBlockStagesLittle checks that the DRAM of staged pages is bounded without a fence.
 func TestBlockStagesLittle(t *testing.T) {
 	const pages = 4 * stagedPagesMax
 	d, s := openSeam(t, pages)
@@ -179,7 +178,7 @@ func TestBlockStagesLittle(t *testing.T) {
 	}
 }
 
-// What is kept of pages that the disk has is bounded, and goes with the blocks.
+// TestBlockKeepsLittle checks that the DRAM of kept pages is bounded, and that Discard frees it.
 func TestBlockKeepsLittle(t *testing.T) {
 	d, s := openSeam(t, 1024)
 	mustDo(t, d.Write(0, bytes.Repeat([]byte{7}, 1024*PageBytes)))
@@ -203,8 +202,8 @@ func TestBlockKeepsLittle(t *testing.T) {
 	}
 }
 
-// A page may be written to while it travels: the bytes come later and are not
-// lost, and readers see them at once.
+// TestBlockWriteWhileTravelling checks that a page may be written while it travels: the new bytes
+// follow later, none are lost, and readers see them at once.
 func TestBlockWriteWhileTravelling(t *testing.T) {
 	d, s := openSeam(t, 4)
 	mustDo(t, d.Write(100, []byte("first")))
@@ -233,8 +232,8 @@ func TestBlockWriteWhileTravelling(t *testing.T) {
 	onDisk(200, "second")
 }
 
-// What could not be written is still there to read, and the next fence tries it
-// again.
+// TestBlockFailedWrite checks that pages whose write failed can still be read, and that the next
+// fence writes them again.
 func TestBlockFailedWrite(t *testing.T) {
 	d, s := openSeam(t, 4)
 	mustDo(t, d.Write(2*PageBytes+5, []byte("kept")))
@@ -255,8 +254,8 @@ func TestBlockFailedWrite(t *testing.T) {
 	}
 }
 
-// A file that ends inside a page is read to its end and not written there until
-// it is grown.
+// TestBlockPartOfAPage checks that a file that ends inside a page is read to its end, and takes no
+// write there until it has grown.
 func TestBlockPartOfAPage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "disk")
 	text := bytes.Repeat([]byte("0123456789"), 500)
@@ -284,7 +283,8 @@ func TestBlockPartOfAPage(t *testing.T) {
 	}
 }
 
-// Each transfer of a batch has its own error, in the ring as without it.
+// TestPagersReportErrors checks that each transfer of a batch has its own error, with and without
+// the ring.
 func TestPagersReportErrors(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "disk")
 	mustDo(t, os.WriteFile(path, make([]byte, 64*PageBytes), 0o600))
@@ -326,8 +326,8 @@ func TestPagersReportErrors(t *testing.T) {
 	}
 }
 
-// A device that is closed refuses, and does not touch what has its descriptor
-// now.
+// TestBlockClosed checks that a closed device refuses every call, and does not use its old
+// descriptor, which may name another file now.
 func TestBlockClosed(t *testing.T) {
 	d, _ := openSeam(t, 4)
 	mustDo(t, d.Write(0, []byte("staged")))
@@ -358,7 +358,7 @@ func filled(t testing.TB, pages int64) (*blockDevice, *seam) {
 	return d, s
 }
 
-// readRandom reads n pages anywhere, depth at a time.
+// readRandom reads n random pages, depth at a time.
 func readRandom(t testing.TB, d *blockDevice, r *rand.Rand, n, depth int) {
 	reqs := make([]PageRead, depth)
 	for i := range reqs {
@@ -378,8 +378,8 @@ func readRandom(t testing.TB, d *blockDevice, r *rand.Rand, n, depth int) {
 	}
 }
 
-// TestBlockQueueDepth says what reading one page after the other costs, and what
-// many at a time. No transfer is smaller than a page.
+// TestBlockQueueDepth reports the cost of reading one page at a time, and many at a time. No
+// transfer is smaller than a page.
 func TestBlockQueueDepth(t *testing.T) {
 	const pages, reads = 8192, 1024
 	d, s := filled(t, pages)
@@ -415,7 +415,7 @@ func BenchmarkBlockRead(b *testing.B) {
 	}
 }
 
-// without returns a pager as it is where io_uring is not allowed.
+// without returns the pager that is used where io_uring is not allowed.
 func without(p pager) pager {
 	if r, ok := p.(*ringPager); ok {
 		return r.calls

@@ -14,22 +14,22 @@ import (
 type cache struct {
 	limit  int64 // frames; 0: no bound, and no policy
 	policy Policy
-	touch  func(PageID)   // of a policy that hears of reads; else nil
-	press  func()         // the owner's; nil where the map evicts by itself
-	used   atomic.Int64   // frames counted, those of huge pages whole
-	mu     sync.Mutex     // guards policy and what follows; held for no I/O
+	touch  func(PageID)   // the policy's, if it is a Toucher; else nil
+	press  func()         // MapOptions.Pressed; nil where the map evicts by itself
+	used   atomic.Int64   // frames counted; a stretch of huge pages counts whole
+	mu     sync.Mutex     // guards policy and the fields below; not held during I/O
 	huge   map[int64]bool // stretches of huge pages that are counted whole
 	noHuge bool           // huge pages were given up
 }
 
-// cacheMinBytes is the smallest bound: a few batches of victims.
+// cacheMinBytes is the smallest bound that NewMap accepts: room for a few batches of victims.
 const cacheMinBytes = 1 << 20
 
-// evictBatch is how many frames an eviction takes at least, where there are as
-// many: giving memory back interrupts all CPUs.
+// evictBatch is the least number of frames that an eviction asks the policy for. Giving memory back
+// interrupts all CPUs, so small evictions are dear.
 const evictBatch = 64
 
-// name is the policy's.
+// name returns the name of the policy, "" without one.
 func (c *cache) name() string {
 	if c.policy == nil {
 		return ""
@@ -37,7 +37,7 @@ func (c *cache) name() string {
 	return c.policy.Name()
 }
 
-// setCache is called before the map is used.
+// setCache sets the bound and the policy. NewMap calls it before the map is used.
 func (m *Map) setCache(o *MapOptions) error {
 	if o.CacheBytes == 0 {
 		if o.Policy != nil || o.Pressed != nil {
@@ -64,8 +64,8 @@ func (m *Map) setCache(o *MapOptions) error {
 	return nil
 }
 
-// Room returns how many frames may be made before the bound is reached; without
-// a bound, very many.
+// Room returns the number of frames that may still be made before the bound is reached. It is
+// negative above the bound, and very large where there is no bound.
 func (m *Map) Room() int {
 	if m.cache.limit == 0 {
 		return math.MaxInt / 2
@@ -76,8 +76,7 @@ func (m *Map) Room() int {
 // CacheFrames returns the bound in frames, 0 where there is none.
 func (m *Map) CacheFrames() int { return int(m.cache.limit) }
 
-// Touch notes that p was read: the policy will hear of it. It is cheap when it
-// was noted already.
+// Touch notes that p was read. The policy learns of it. A second Touch of the same page is cheap.
 func (m *Map) Touch(p PageID) {
 	word := m.word(p)
 	if atomic.LoadUint64(word)&stateTouched == 0 {
@@ -88,15 +87,15 @@ func (m *Map) Touch(p PageID) {
 	}
 }
 
-// Known reports whether p was both verified and touched: see SetVerified and
-// Touch. Readers on a hot path look at both bits at once.
+// Known reports whether p is both verified and touched: see SetVerified and Touch. It lets readers
+// on a hot path check both bits with one load.
 func (m *Map) Known(p PageID) bool {
 	const known = stateVerified | stateTouched
 	return atomic.LoadUint64(m.word(p))&known == known
 }
 
-// enrol counts the frame that p, which is busy, is about to get, unless as many
-// as most are counted already.
+// enrol counts the frame that the busy page p is about to get. It returns false if limit frames are
+// counted already, where limit is most.
 func (m *Map) enrol(p PageID, most int64) bool {
 	c := &m.cache
 	if c.limit == 0 {
@@ -117,7 +116,7 @@ func (m *Map) enrol(p PageID, most int64) bool {
 	return true
 }
 
-// strike is the opposite of enrol, for n neighbours.
+// strike is the opposite of enrol, for n neighbouring pages.
 func (m *Map) strike(first PageID, n int) {
 	m.counters.frames.Add(-int64(n))
 	c := &m.cache
@@ -139,14 +138,13 @@ const framesPerHuge = hugeBytes / PageBytes
 
 func (m *Map) hugeOf(p PageID) int64 { return int64(p) / framesPerHuge }
 
-// PreferHuge asks for huge pages behind the frames of [off, off+n), which must
-// be open: for stretches whose pages will nearly all have frames. The first of
-// them then commits the whole huge page. Under a bound, huge pages count whole
-// from when they are asked for, get half of it at most, and are given up when
-// frames have to go.
+// PreferHuge asks for huge pages behind the frames of [off, off+n), which must lie below End. It is
+// for stretches in which nearly all pages will have frames. The first frame in a huge page then
+// commits the whole of it. Under a bound, huge pages count whole from the call on, may take half of
+// the bound, and are given up when frames must be evicted.
 func (m *Map) PreferHuge(off Off, n int64) {
 	if m.cache.limit == 0 {
-		m.mu.Lock() // the mirror may be opened further beside this
+		m.mu.Lock() // opened may grow at the same time
 		defer m.mu.Unlock()
 		m.mirror.preferHuge(int64(off), min(int64(off)+n, m.opened))
 		return
@@ -157,7 +155,7 @@ func (m *Map) PreferHuge(off Off, n int64) {
 	}
 }
 
-// countHuge makes a stretch of huge pages count whole, if there is room for it.
+// countHuge counts a stretch of huge pages whole, if there is room for it.
 func (m *Map) countHuge(h int64) {
 	c := &m.cache
 	c.mu.Lock()
@@ -170,7 +168,7 @@ func (m *Map) countHuge(h int64) {
 	m.mirror.preferHuge(h*hugeBytes, (h+1)*hugeBytes)
 }
 
-// countedIn returns how many pages of a stretch are counted.
+// countedIn returns the number of pages of stretch h that are counted.
 func (m *Map) countedIn(h int64) (n int64) {
 	for p := PageID(h * framesPerHuge); p < PageID((h+1)*framesPerHuge); p++ {
 		if atomic.LoadUint64(m.word(p))&stateCounted != 0 {
@@ -180,8 +178,8 @@ func (m *Map) countedIn(h int64) (n int64) {
 	return n
 }
 
-// giveUpHuge has pages counted one by one from now on, and gives the memory of
-// those back that have no frame.
+// giveUpHuge counts pages one by one from now on. It gives back the memory of pages without a
+// frame.
 func (m *Map) giveUpHuge() {
 	c := &m.cache
 	c.mu.Lock()
@@ -217,9 +215,9 @@ func (m *Map) claimEmpty(p PageID) bool {
 	return w&(stateFrame|stateLeaving|stateBusy) == 0 && atomic.CompareAndSwapUint64(word, w, w|stateBusy)
 }
 
-// Fetch gives p a clean frame, if the policy wants it to have one and the bound
-// leaves room, and says whether it has one now. Where there is no room an owner
-// is pressed, and a map without one evicts.
+// Fetch gives p a clean frame, if the policy admits p and the bound leaves room, and reports
+// whether p has a frame now. Where the frames run short it calls Pressed, or evicts if the map has
+// no Pressed. The error is that of reading the device.
 func (m *Map) Fetch(p PageID) (bool, error) {
 	if atomic.LoadUint64(m.word(p))&stateFrame != 0 {
 		m.hit(p)
@@ -255,8 +253,8 @@ func (m *Map) fetch(p PageID, write bool) (bool, error) {
 	}
 }
 
-// fetchBusy fills the frame that begin claimed. A write that came between
-// reading and publishing is met by reading again.
+// fetchBusy fills the frame that fetch claimed. If a write changes the page between the read and
+// the publication, fetchBusy reads again.
 func (m *Map) fetchBusy(p PageID) (bool, error) {
 	word := m.word(p)
 	for {
@@ -281,11 +279,11 @@ func (m *Map) fetchBusy(p PageID) (bool, error) {
 	}
 }
 
-// reserve is how many frames reading leaves to an owner's changes.
+// reserve returns the number of frames that reads leave to the owner's changes.
 func (c *cache) reserve() int64 { return c.limit / 8 }
 
-// mayFetch returns how many frames there may be for one more to be made by a
-// read. It presses the owner, or evicts, when there are nearly as many.
+// mayFetch returns the bound on frames for a frame that a read makes. Near the bound it presses the
+// owner, or evicts.
 func (m *Map) mayFetch() int64 {
 	c := &m.cache
 	if c.press != nil {
@@ -300,21 +298,21 @@ func (m *Map) mayFetch() int64 {
 	return c.limit
 }
 
-// Eviction says how an owner has frames taken.
+// Eviction tells Evict how to take frames away from their users.
 type Eviction struct {
-	// Quiesce returns when nobody can still use what Page or Frame returned
-	// before it was called. The memory of frames goes only after that. nil:
-	// whoever reads pages validates what was read.
+	// Quiesce returns when no reader still uses a pointer that Page or Frame returned before the
+	// call. The memory of frames is given back only after that. nil: readers validate the pages
+	// that they read.
 	Quiesce func()
 
-	// WriteBack is given dirty pages that the policy wants to go. It makes those
-	// that it can clean: writes them back, fences, and calls Clean. nil: dirty
-	// pages stay.
+	// WriteBack gets dirty pages that the policy has chosen. It cleans as many as it can: it writes
+	// them back, fences, and calls Clean. nil: dirty pages keep their frames.
 	WriteBack func(ps []PageID) error
 }
 
-// Evict takes up to n frames and returns how many went. It may be called from
-// several goroutines. Fewer go when the others are dirty, or in use.
+// Evict gives back up to n frames, or a few more, and returns how many. It may be called from
+// several goroutines. Fewer frames go when the others are dirty or in use. The error is that of
+// WriteBack.
 func (m *Map) Evict(n int, e Eviction) (freed int, err error) {
 	c := &m.cache
 	if c.limit == 0 || n <= 0 {
@@ -325,7 +323,7 @@ func (m *Map) Evict(n int, e Eviction) (freed int, err error) {
 		m.giveUpHuge()
 		freed = int(before - c.used.Load())
 	}
-	most, seen := 2*int(m.counters.frames.Load()), 0 // looked at: some may have to stay
+	most, seen := 2*int(m.counters.frames.Load()), 0 // frames to look at: some may have to stay
 	for freed < n && seen < most && err == nil {
 		c.mu.Lock()
 		ps := c.policy.Victims(nil, max(n-freed, evictBatch), m.untouch)
@@ -341,7 +339,7 @@ func (m *Map) Evict(n int, e Eviction) (freed int, err error) {
 	return freed, err
 }
 
-// giveUp says whether there are huge pages to give up.
+// giveUp reports whether there are huge pages to give up.
 func (c *cache) giveUp() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -381,7 +379,7 @@ func (m *Map) evict(ps []PageID, e Eviction) (freed int, err error) {
 	return freed, err
 }
 
-// stay tells the policy that a victim has its frame still.
+// stay tells the policy that a victim still has its frame.
 func (m *Map) stay(p PageID) {
 	c := &m.cache
 	c.mu.Lock()
@@ -391,7 +389,7 @@ func (m *Map) stay(p PageID) {
 	}
 }
 
-// untouch reports whether p was touched, and forgets it.
+// untouch reports whether p was touched, and clears the mark.
 func (m *Map) untouch(p PageID) bool {
 	return atomic.AndUint64(m.word(p), ^uint64(stateTouched))&stateTouched != 0
 }

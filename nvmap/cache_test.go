@@ -72,7 +72,7 @@ func modeMap(t testing.TB, dev nvmap.Device, mode nvmap.Mode, policy string) *nv
 	return m
 }
 
-// TestModes: every mode with every policy returns the same bytes.
+// TestModes checks that every mode with every policy returns the same bytes.
 func TestModes(t *testing.T) {
 	for _, policy := range nvmap.Policies() {
 		for _, mode := range []nvmap.Mode{nvmap.Cached, nvmap.Direct, nvmap.DirectProtect} {
@@ -89,7 +89,7 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// onMedium checks that after a Sync the device has what was stored.
+// onMedium checks that after a Sync the device has the stored bytes.
 func onMedium(t *testing.T, m *nvmap.Map, model []byte) {
 	t.Helper()
 	must(t, m.Sync())
@@ -103,7 +103,7 @@ func onMedium(t *testing.T, m *nvmap.Map, model []byte) {
 	}
 }
 
-// TestSwitchModes changes the mode of a live map again and again, under load.
+// TestSwitchModes changes the mode of a map repeatedly under load.
 func TestSwitchModes(t *testing.T) {
 	m := modeMap(t, nvmap.NewMem(8<<20), nvmap.Cached, "2q")
 	stop := make(chan struct{})
@@ -130,8 +130,8 @@ func TestSwitchModes(t *testing.T) {
 	}
 }
 
-// TestModesCrash: after Sync, whatever a power failure leaves has what was
-// stored before, and a map over it goes on from there.
+// TestModesCrash checks that after Sync every image of a power failure has the bytes stored before,
+// and that a map over it continues to work.
 func TestModesCrash(t *testing.T) {
 	for _, mode := range []nvmap.Mode{nvmap.Cached, nvmap.Direct, nvmap.DirectProtect} {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -159,8 +159,8 @@ func TestModesCrash(t *testing.T) {
 	}
 }
 
-// TestEvictionIsDurable: a frame is given back only when the device has its
-// bytes for good; else a power failure later would bring older ones.
+// TestEvictionIsDurable checks that a frame is given back only when its bytes are durable on the
+// device. Otherwise a later power failure would bring back older bytes.
 func TestEvictionIsDurable(t *testing.T) {
 	sim := nvmap.NewSim(nvmap.NewMem(8 << 20))
 	m := modeMap(t, sim, nvmap.Cached, "clock")
@@ -189,8 +189,8 @@ func TestEvictionIsDurable(t *testing.T) {
 	}
 }
 
-// TestStoresBeside has goroutines store to their own words of the same pages
-// while others load them: no store is lost, no load sees half of one.
+// TestStoresBeside has goroutines store to their own words of shared pages while others load them.
+// No store may be lost, and no load may see half of one.
 func TestStoresBeside(t *testing.T) {
 	for _, dev := range []nvmap.Device{nvmap.NewMem(8 << 20), unmapped{nvmap.NewMem(8 << 20)}} {
 		m := modeMap(t, dev, nvmap.Cached, "s3fifo")
@@ -238,7 +238,7 @@ func TestStoresBeside(t *testing.T) {
 	}
 }
 
-// TestDirectCopiesNothing: reading clean pages directly makes no frame (N3).
+// TestDirectCopiesNothing checks that reading clean pages in mode Direct makes no frame (N3).
 func TestDirectCopiesNothing(t *testing.T) {
 	for _, mode := range []nvmap.Mode{nvmap.Direct, nvmap.DirectProtect} {
 		m := modeMap(t, nvmap.NewMem(8<<20), mode, "clock")
@@ -256,8 +256,8 @@ func TestDirectCopiesNothing(t *testing.T) {
 	}
 }
 
-// TestFailedWriteBack: a page that cannot be written back keeps its frame, and
-// somebody is told.
+// TestFailedWriteBack checks that a page that cannot be written back keeps its frame, and that a
+// caller gets the error.
 func TestFailedWriteBack(t *testing.T) {
 	sim := nvmap.NewSim(nvmap.NewMem(8 << 20))
 	m := modeMap(t, sim, nvmap.Cached, "clock")
@@ -278,7 +278,7 @@ func TestFailedWriteBack(t *testing.T) {
 	}
 }
 
-// TestDelay: each access to the device takes as long as it was told to.
+// TestDelay checks that each access to the device takes at least the time that SetDelay set.
 func TestDelay(t *testing.T) {
 	m := modeMap(t, nvmap.NewMem(8<<20), nvmap.Direct, "clock")
 	m.SetDelay(200 * time.Microsecond)

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// daxDevice is a file on a file system that lies on memory and maps it
-// directly. What is stored goes the way of shm; that the blocks beneath are
-// durable before anything is stored in them is the promise of MAP_SYNC.
+// daxDevice is a file on a DAX file system: one that lies on memory and maps it directly. Stores
+// work as in shmDevice. MAP_SYNC promises that the blocks beneath a page are durable before a store
+// reaches it.
 type daxDevice struct {
 	shmDevice
 	keeps persistence
@@ -24,7 +24,7 @@ func newDAX(fm *fileMap, o OpenOptions) (Device, error) {
 	if err := fm.start(o); err != nil {
 		return nil, err
 	}
-	if fm.openSize > 0 { // its fences do not go through the file system
+	if fm.openSize > 0 { // fences do not go through the file system, so they would not do this
 		if err := fm.confirm(); err != nil {
 			fm.release()
 			return nil, fmt.Errorf("nvmap: %s: %w", fm.path, err)
@@ -37,8 +37,8 @@ func newDAX(fm *fileMap, o OpenOptions) (Device, error) {
 
 func (d *daxDevice) Info() Info { return d.keeps.info(d.shmDevice.Info(), "dax") }
 
-// devdaxDevice is memory that the kernel hands out whole, as a character device:
-// it has no file system, no growth and nothing to give back.
+// devdaxDevice is memory that the kernel offers as a character device. It has no file system,
+// cannot grow, and cannot give memory back.
 type devdaxDevice struct {
 	shmDevice
 	keeps persistence
@@ -56,8 +56,8 @@ func newDevDAX(fm *fileMap, o OpenOptions) (Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nvmap: %s: %w", fm.path, err)
 	}
-	// The device can be mapped in whole units only. Kernels before 5.10 do not
-	// say which; 2 MiB is what it then is on most machines.
+	// The device can be mapped in whole units only. Kernels before 5.10 do not report the unit; it
+	// is then 2 MiB on most machines.
 	fm.unit = hugeBytes
 	if align, err := sysNumber(sys, "align"); err == nil {
 		fm.unit = align
@@ -76,7 +76,7 @@ func newDevDAX(fm *fileMap, o OpenOptions) (Device, error) {
 
 func (d *devdaxDevice) Info() Info { return d.keeps.info(d.shmDevice.Info(), "devdax") }
 
-// Read copies from the mapping: the device cannot be read in another way.
+// Read copies from the mapping, because the device supports no read system call.
 func (d *devdaxDevice) Read(off Off, p []byte) error {
 	if err := d.check("read", off, int64(len(p)), &d.size); err != nil {
 		return err
@@ -84,14 +84,14 @@ func (d *devdaxDevice) Read(off Off, p []byte) error {
 	return d.peek(p, int64(off))
 }
 
-// persistence is what the kernel knows about memory that claims to last.
+// persistence describes how far memory keeps its contents, according to the kernel.
 type persistence struct {
 	domain   string
 	note     string
 	volatile bool
 }
 
-// info completes what shm says of itself.
+// info completes the Info of the shm device.
 func (k persistence) info(i Info, kind string) Info {
 	i.Kind, i.Domain, i.Volatile = kind, k.domain, k.volatile
 	if i.Note != "" && k.note != "" {
@@ -101,9 +101,9 @@ func (k persistence) info(i Info, kind string) Info {
 	return i
 }
 
-// persistenceOf looks up the region of non-volatile memory that f lies on.
+// persistenceOf finds the region of non-volatile memory that f lies on.
 func persistenceOf(f *os.File, at site) persistence {
-	class := "block" // of the file system that f is on
+	class := "block" // the device beneath the file system of f
 	if at == siteChar {
 		class = "char"
 	}
@@ -112,7 +112,7 @@ func persistenceOf(f *os.File, at site) persistence {
 		return judge("", "", "")
 	}
 	if parts, err := filepath.Glob(filepath.Join(dir, "slaves", "*")); err == nil && len(parts) > 0 {
-		// A volume made of others: the first stands for all.
+		// This is a volume made of several devices. The first stands for all.
 		if dir, err = filepath.EvalSymlinks(parts[0]); err != nil {
 			return judge("", "", "")
 		}
@@ -122,7 +122,7 @@ func persistenceOf(f *os.File, at site) persistence {
 		return judge("", "", "")
 	}
 	sort, _ := sysWord(region, "devtype")
-	domain, _ := sysWord(region, "persistence_domain") // not there where it is unknown
+	domain, _ := sysWord(region, "persistence_domain") // absent where the kernel does not know it
 	provider, _ := sysWord(filepath.Dir(region), "provider")
 	return judge(sort, domain, provider)
 }
@@ -130,7 +130,7 @@ func persistenceOf(f *os.File, at site) persistence {
 // regionName is the name of a region of non-volatile memory in sysfs.
 var regionName = regexp.MustCompile(`^region[0-9]+$`)
 
-// judge says what the words of the kernel about a region mean.
+// judge interprets the kernel's description of a region.
 func judge(sort, domain, provider string) persistence {
 	switch {
 	case provider == "e820":
@@ -155,8 +155,8 @@ func judge(sort, domain, provider string) persistence {
 	}
 }
 
-// deviceDir returns the directory in sysfs of the device that f is (class
-// "char", or "block" for a block device) or lies on.
+// deviceDir returns the sysfs directory of a device: of f itself if f is a device file, else of the
+// device that f lies on. The class is "char" or "block".
 func deviceDir(f *os.File, class string) (string, error) {
 	var st unix.Stat_t
 	if err := retryIntr(func() error { return unix.Fstat(int(f.Fd()), &st) }); err != nil {
@@ -179,7 +179,7 @@ func above(dir string, name *regexp.Regexp) string {
 	return ""
 }
 
-// sysWord reads an attribute.
+// sysWord reads the attribute name in dir, without surrounding white space.
 func sysWord(dir, name string) (string, error) {
 	b, err := os.ReadFile(filepath.Join(dir, name))
 	return strings.TrimSpace(string(b)), err

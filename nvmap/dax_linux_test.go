@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// What the kernel says of memory decides what is promised for it; silence
-// promises nothing.
+// TestPersistence checks that the promises for memory follow from the kernel's description, and
+// that no description gives no promise.
 func TestPersistence(t *testing.T) {
 	for _, c := range []struct {
 		sort, domain, provider string

@@ -8,8 +8,8 @@ import (
 // PageBytes is the unit of mapping, caching and index storage, in bytes.
 const PageBytes = 4096
 
-// Off is a byte offset on a device. Zero is nil on the medium: it lies in the
-// superblock, where nothing else is ever stored.
+// Off is a byte offset on a device. Zero is the nil offset on the medium: it lies in the
+// superblock, where no other structure is stored.
 type Off uint64
 
 // PageID numbers the pages of a device: page p covers the bytes
@@ -22,39 +22,41 @@ func (p PageID) Off() Off { return Off(p) * PageBytes }
 // Page returns the page that holds the byte at o.
 func (o Off) Page() PageID { return PageID(o / PageBytes) }
 
-// A Device is where bytes persist. It is the only way from this module to a
-// medium, which makes every kind, and the crash simulator, interchangeable.
+// A Device stores bytes that persist. Every package reaches a medium through this interface only,
+// so all kinds of device and the crash simulator are interchangeable.
 //
-// Write then Fence is the whole persistence model. A write may tear at 8-byte
-// granularity and reach the medium in any order, or not at all, until a Fence
-// that began after it returned; once that Fence has returned nil the bytes
-// stay. Bytes beside a write are never changed by it.
+// The persistence model is Write, then Fence. A write may tear at 8-byte granularity. It may reach
+// the medium in any order, or not at all, until a Fence that began after the write returned. Once
+// that Fence has returned nil, the bytes stay. A write never changes bytes beside its range.
 //
-// A Fence covers what the calling goroutine wrote. A goroutine that writes on
-// behalf of another fences before it reports.
+// A Fence covers the writes of the calling goroutine. A goroutine that writes on behalf of another
+// fences before it reports.
 //
-// Reads, the mapping and Size may be used from any number of goroutines, also
-// beside one that writes; a read that overlaps a write in progress returns a
-// mixture of old and new 8-byte words. Write, Fence, Grow and Discard may be
-// called from several goroutines as long as the ranges they name do not
-// overlap; Grow and Close only from one at a time.
+// Reads, the mapping and Size may be used from any number of goroutines, also during a write. A
+// read that overlaps a write in progress returns a mixture of old and new 8-byte words. Write,
+// Fence and Discard may be called from several goroutines as long as their ranges do not overlap,
+// also during a Grow. Only one goroutine at a time may call Grow or Close.
+//
+// An access after Close returns ErrClosed, a change of a read-only device ErrReadOnly, and a failed
+// access to the medium a *FaultError. A range outside Size gives another error. Errors may be
+// wrapped: use errors.Is and errors.As.
 type Device interface {
-	// Info describes the device and what it promises.
+	// Info describes the device and its promises.
 	Info() Info
 
-	// Size returns the bytes that are usable now.
+	// Size returns the number of usable bytes.
 	Size() int64
 
-	// Grow makes at least size bytes usable and durable as a size: blocks are
-	// allocated on the medium before the call returns, so that a full medium
-	// is an error here (ErrFull) and never a fault later. New bytes read as
-	// zero. A failed Grow leaves the device as it was.
+	// Grow makes at least size bytes usable and makes the new size durable. The blocks are
+	// allocated on the medium before the call returns, so a full medium gives an error here
+	// (ErrFull) and never a fault later. New bytes read as zero. A failed Grow leaves the device as
+	// it was.
 	Grow(size int64) error
 
-	// Mapping returns a read-only view of the device, or nil where the CPU
-	// cannot map it or only badly. Its length is the address space reserved
-	// (Info.MaxBytes); bytes at and beyond Size must not be touched. The
-	// address never changes while the device is open. Writing to it faults.
+	// Mapping returns a read-only view of the device. It returns nil where the CPU cannot map the
+	// device, or reads a mapping badly. The length is the address space reserved (Info.MaxBytes).
+	// Bytes at and beyond Size must not be touched. The address does not change while the device is
+	// open. Storing into the view faults.
 	Mapping() []byte
 
 	// Read fills p with the bytes at off.
@@ -63,42 +65,46 @@ type Device interface {
 	// Write stores p at off. The caller may reuse p when it returns.
 	Write(off Off, p []byte) error
 
-	// Fence returns nil once everything written before it is durable.
+	// Fence returns nil once everything written before the call is durable.
 	Fence() error
 
-	// Discard gives the blocks behind [off, off+n) back to whoever provides
-	// them, where that is possible; the range reads as zero or as before, and
-	// must be made usable again with Allocate before it is written.
+	// Discard gives the blocks behind [off, off+n) back to the provider of the memory, where that
+	// is possible. The range then reads as zero or as before. It must be made usable with Allocate
+	// before it is written again.
 	Discard(off Off, n int64) error
 
-	// Allocate makes a discarded range writable again: it has blocks when the
-	// call returns nil.
+	// Allocate makes a discarded range writable again. When it returns nil, the range has blocks.
 	Allocate(off Off, n int64) error
 
 	// Close releases the device. It does not fence.
 	Close() error
 }
 
-// A BatchReader is a device on which many reads at once are faster than one
-// after the other. It is optional: callers that have several pages to read ask
-// with a type assertion, or call [ReadPages].
+// A BatchReader is a device on which a batch of reads is faster than single reads. It is optional:
+// callers that read several pages use a type assertion, or call [ReadPages].
 type BatchReader interface {
-	// ReadBatch reads all pages of reqs, in any order, and returns when it is
-	// through with all of them. What went wrong is in the Err of each, and the
-	// first of these errors is returned.
+	// ReadBatch reads all pages of reqs, in any order, and returns when all have been tried. It
+	// sets the Err of each request, and returns the first of these errors.
 	ReadBatch(reqs []PageRead) error
 }
 
-// PageRead is one page that is wanted. Buf holds PageBytes and belongs to the
-// reader until the call returns; where it begins at a multiple of PageBytes in
-// memory, as frames do, no copy is made.
+// A DataSeeker is a device that knows which ranges may hold bytes other than zero. It is optional.
+type DataSeeker interface {
+	// NextData returns the first range at or after off that may hold bytes other than zero. It
+	// returns io.EOF if there is none, and errors.ErrUnsupported if the device cannot tell.
+	NextData(off Off) (from, to Off, err error)
+}
+
+// PageRead is a request for one page. Buf holds at least PageBytes and belongs to the reader until
+// the call returns. If Buf is aligned to PageBytes in memory, as frames are, the device makes no
+// extra copy.
 type PageRead struct {
 	Page PageID
 	Buf  []byte
 	Err  error // set by the device
 }
 
-// check says why r cannot be read from a device of size bytes.
+// check returns an error if r cannot be read from a device of size bytes.
 func (r *PageRead) check(size int64) error {
 	if len(r.Buf) < PageBytes {
 		return fmt.Errorf("nvmap: read of page %d into %d bytes, less than a page", r.Page, len(r.Buf))
@@ -109,7 +115,8 @@ func (r *PageRead) check(size int64) error {
 	return nil
 }
 
-// ReadPages reads the pages of reqs from d, together where d can.
+// ReadPages reads the pages of reqs from d, in one batch if d is a BatchReader. It sets the Err of
+// each request and returns the first error.
 func ReadPages(d Device, reqs []PageRead) error {
 	if b, ok := d.(BatchReader); ok {
 		return b.ReadBatch(reqs)
@@ -127,23 +134,24 @@ func ReadPages(d Device, reqs []PageRead) error {
 	return first
 }
 
-// Info says what a device is and what it promises.
+// Info describes a device and its promises.
 type Info struct {
 	Kind     string `json:"kind"`                 // "shm", "file", "dax", "sim(mem)", ...
 	Path     string `json:"path,omitempty"`       // as given to Open
 	Why      string `json:"why"`                  // why this kind was chosen
-	Mapped   bool   `json:"mapped"`               // the CPU reads it in place
-	Volatile bool   `json:"volatile"`             // contents are gone after a power failure, or nothing promises that they stay
-	Domain   string `json:"domain"`               // how far a fenced byte has travelled, in words
-	Mover    string `json:"mover"`                // how bytes travel: "nt", "store+clwb", "pwrite", "copy", ...
+	Mapped   bool   `json:"mapped"`               // the CPU reads it in place, through Mapping
+	Volatile bool   `json:"volatile"`             // a power failure loses the contents, or nothing promises that they stay
+	Domain   string `json:"domain"`               // how far a fenced byte has travelled, as text
+	Mover    string `json:"mover"`                // how bytes reach the medium: "nt", "store+clwb", "pwrite", "copy", ...
 	Unit     int    `json:"write_unit"`           // smallest efficient write, bytes
-	Sector   int    `json:"atomic_unit"`          // bytes beside a write within this unit rely on the medium
-	MaxBytes int64  `json:"max_bytes"`            // the size it can grow to
-	Note     string `json:"note,omitempty"`       // an honest limit worth telling the user
-	Protect  string `json:"protection,omitempty"` // how stray stores are kept out
+	Sector   int    `json:"atomic_unit"`          // the medium writes whole units of this size: bytes beside a write depend on it
+	MaxBytes int64  `json:"max_bytes"`            // the size that it can grow to
+	Scant    bool   `json:"scant,omitempty"`      // MaxBytes is smaller than asked for or than the default: the process has reserved much address space
+	Note     string `json:"note,omitempty"`       // a limit that the user should know
+	Protect  string `json:"protection,omitempty"` // how stray stores are kept out, as text
 }
 
-// Errors of devices and maps, for errors.Is.
+// These errors of devices and maps are for errors.Is.
 var (
 	ErrFull       = errors.New("nvkv: no space left")
 	ErrLocked     = errors.New("nvkv: locked by another user")
@@ -152,8 +160,8 @@ var (
 	ErrReadOnly   = errors.New("nvkv: read-only")
 )
 
-// FaultError is a failed access to the medium. It unwraps to ErrMediaFault
-// and, where the operating system gave one, to its error.
+// FaultError is a failed access to the medium. It unwraps to ErrMediaFault and, where the operating
+// system gave an error, to that error.
 type FaultError struct {
 	Off Off
 	Op  string // "read", "write", "fence", "map"

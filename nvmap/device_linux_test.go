@@ -23,19 +23,19 @@ func init() {
 	kinds["sim over file"] = func(t *testing.T) nvmap.Device { return nvmap.NewSim(openIn(t, t.TempDir(), "file")) }
 }
 
-// openIn opens a fresh device of that kind in dir.
+// openIn opens a fresh device of the given kind in dir.
 func openIn(t *testing.T, dir, kind string) nvmap.Device {
 	o := nvmap.OpenOptions{Create: true, MaxBytes: 64 << 20}
 	if kind == "file" || kind == "block" {
-		o.Kind = kind // the directory for tests may be on tmpfs
+		o.Kind = kind // the test directory may be on tmpfs
 	}
 	return open(t, filepath.Join(dir, "store"), kind, o)
 }
 
-// hugeDir mounts a hugetlbfs on huge pages of 2 MiB. Where too few are set aside,
-// and the test may, it sets more aside for its time.
+// hugeDir mounts a hugetlbfs with huge pages of 2 MiB. If too few are reserved, and the test is
+// allowed to, it reserves more until the test ends.
 func hugeDir(t *testing.T) string {
-	const needed = 32 // 64 MiB: the largest that openIn makes
+	const needed = 32 // 64 MiB: the largest device that openIn makes
 	free, err := hugePages("free_hugepages")
 	if err != nil {
 		t.Skipf("NOT TESTED: no huge pages here: %v", err)

@@ -8,8 +8,8 @@ import (
 	"nvkv/nvmap/nvmaptest"
 )
 
-// kinds opens a fresh device of each kind that can grow to 64 MiB. Systems add
-// their own.
+// kinds has a function for each kind that opens a fresh device that can grow to 64 MiB. Files for
+// single systems add more.
 var kinds = map[string]func(t *testing.T) nvmap.Device{
 	"mem": func(t *testing.T) nvmap.Device { return nvmap.NewMem(64 << 20) },
 	"sim": func(t *testing.T) nvmap.Device { return nvmap.NewSim(nvmap.NewMem(64 << 20)) },
@@ -27,7 +27,7 @@ func TestDevices(t *testing.T) {
 	}
 }
 
-// shmDir returns a directory on tmpfs that goes with the test.
+// shmDir returns a directory on tmpfs that is removed after the test.
 func shmDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "nvmap-test-")
 	if err != nil {
@@ -37,7 +37,7 @@ func shmDir(t testing.TB) string {
 	return dir
 }
 
-// open opens a device at path and wants it to be of that kind.
+// open opens the device at path, which must be of the given kind.
 func open(t testing.TB, path, kind string, o nvmap.OpenOptions) nvmap.Device {
 	t.Helper()
 	d, err := nvmap.OpenDevice(path, o)

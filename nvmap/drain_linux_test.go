@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// counting returns m, and what is called of it: s for a store, d for a drain.
+// counting returns a copy of m that logs its calls: s for a store, d for a drain.
 func counting(m mover) (mover, *bytes.Buffer) {
 	var calls bytes.Buffer
 	counted := m
@@ -25,10 +25,10 @@ func counting(m mover) (mover, *bytes.Buffer) {
 	return counted, &calls
 }
 
-// TestFencesDrain: on devices that are stored into, each write is a store and
-// each fence a drain; a window of a PCI device drains with the write already,
-// since its fence may run on another CPU. No image of a crash shows the loss of a
-// drain, because memory here loses nothing: so they are counted.
+// TestFencesDrain checks that on devices that are stored into, each write is a store and each fence
+// a drain. A window of a PCI device drains at each write already, because its fence may run on
+// another CPU. No crash image shows a missing drain, because memory here loses nothing, so the test
+// counts the calls.
 func TestFencesDrain(t *testing.T) {
 	shm := openShm(t, ProtectMapping, 1<<20)
 	window, err := openSlot(t, filepath.Join(fakeSlot(t, 0xff), "resource2"), OpenOptions{})
@@ -38,7 +38,7 @@ func TestFencesDrain(t *testing.T) {
 		m    *mover
 		want string
 	}{
-		{shm, &shm.mover, "ssd"}, // dax and devdax are this with other mappings
+		{shm, &shm.mover, "ssd"}, // dax and devdax differ only in their mappings
 		{window, &window.(*pcieDevice).mover, "sdsdd"},
 	} {
 		counted, calls := counting(*test.m)
@@ -50,8 +50,8 @@ func TestFencesDrain(t *testing.T) {
 	}
 }
 
-// TestFileFenceReachesTheDisk asks the kernel which pages of the file are dirty:
-// none behind a fence.
+// TestFileFenceReachesTheDisk asks the kernel which pages of the file are dirty. There must be none
+// after a fence.
 func TestFileFenceReachesTheDisk(t *testing.T) {
 	const size = 1 << 20
 	dev, err := OpenDevice(filepath.Join(t.TempDir(), "f"), OpenOptions{Kind: "file", Create: true})

@@ -13,19 +13,18 @@ import (
 	"nvkv/nvmap/nvmaptest"
 )
 
-// TestDeviceFromEnvironment runs the conformance suite on a device of the
-// caller's, and then checks that what was fenced is there when it is opened
-// again:
+// TestDeviceFromEnvironment runs the conformance suite on a device that the caller names. Then it
+// opens the device again and checks that fenced bytes are still there. It reads:
 //
-//	NVMAP_TEST_DEVICE  the device, all of whose contents may be lost: a directory,
-//	                   in which fresh files are made, or a character device, block
-//	                   device or PCI resource, which is used in place
-//	NVMAP_TEST_KIND    the kind that opening must come to, and, if the value ends
-//	                   in "!", that is asked for; otherwise it is detected
+//	NVMAP_TEST_DEVICE  the device, whose contents may all be lost: a directory for
+//	                   fresh files, or a character device, block device or PCI
+//	                   resource, which is used in place
+//	NVMAP_TEST_KIND    the kind that must be detected; if the value ends in "!",
+//	                   the kind that is asked for
 //	NVMAP_TEST_MOVER   the mover, for kinds that have several
 //
-// It needs nothing beside the test binary (CGO_ENABLED=0 go test -c ./nvmap), so
-// that it can be run where the hardware is, or a virtual machine that has it:
+// It needs only the test binary (CGO_ENABLED=0 go test -c ./nvmap), so it can run on the machine
+// with the hardware, or in a virtual machine:
 //
 //	NVMAP_TEST_DEVICE=/mnt/pmem NVMAP_TEST_KIND=dax ./nvmap.test -test.v -test.run TestDeviceFromEnvironment
 //	NVMAP_TEST_DEVICE=/dev/dax0.0 NVMAP_TEST_KIND=devdax ...
@@ -39,9 +38,8 @@ func TestDeviceFromEnvironment(t *testing.T) {
 	t.Run("MadeByOthers", e.testMadeByOthers)
 }
 
-// testMadeByOthers opens a file whose maker may have died before its size and name
-// were durable: behind the first fence they must be. Memory that is gone without power
-// has nothing to lose.
+// testMadeByOthers opens a file whose creator may have died before its size and name were durable.
+// After the first fence they must be. It skips volatile memory, which has nothing to lose.
 func (e *testEnvironment) testMadeByOthers(t *testing.T) {
 	if !e.isDir {
 		t.Skip("no file")
@@ -137,8 +135,8 @@ func (e *testEnvironment) info(t *testing.T) nvmap.Info {
 	return d.Info()
 }
 
-// testOpenedAgain writes, fences, closes and opens again, for writing and for
-// reading only.
+// testOpenedAgain writes, fences, closes and opens the device again, once for writing and once
+// read-only.
 func (e *testEnvironment) testOpenedAgain(t *testing.T) {
 	d := e.open(t)
 	path := d.Info().Path

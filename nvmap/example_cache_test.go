@@ -8,8 +8,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// newest is a policy of one's own: the frames that came last go first. That
-// suits loops over more pages than there are frames.
+// newest is a policy of the caller: the newest frames are evicted first. It suits loops over more
+// pages than there are frames.
 type newest struct{ pages []nvmap.PageID }
 
 func (s *newest) Name() string                  { return "newest first" }
@@ -33,7 +33,7 @@ func (s *newest) Victims(dst []nvmap.PageID, n int, _ func(nvmap.PageID) bool) [
 	return dst
 }
 
-// A Policy of one's own is given to NewMap. nvmaptest.TestPolicy checks it.
+// This example gives NewMap a Policy of the caller. nvmaptest.TestPolicy checks such a policy.
 func ExamplePolicy() {
 	m, err := nvmap.NewMap(nvmap.NewMem(8<<20), &nvmap.MapOptions{
 		CacheBytes: 1 << 20, // 256 frames
@@ -50,7 +50,7 @@ func ExamplePolicy() {
 		return
 	}
 	var b [1]byte
-	for range 4 { // 512 pages, round and round
+	for range 4 { // 512 pages, in a loop
 		for p := range nvmap.PageID(512) {
 			if err := m.Load(p.Off(), b[:]); err != nil {
 				fmt.Println(err)
@@ -63,9 +63,9 @@ func ExamplePolicy() {
 	// Output: newest first: hits in a loop over twice as much: true within the bound: true
 }
 
-// counted is a device of one's own: it passes everything on and counts fences.
-// Embedding a Device is enough for that; one from scratch has all its methods,
-// and nvmaptest.TestDevice checks it.
+// counted is a device of the caller. It passes all calls on and counts fences. Embedding a Device
+// is enough for that. A device from scratch has all methods of Device; nvmaptest.TestDevice checks
+// it.
 type counted struct {
 	nvmap.Device
 	mu     sync.Mutex

@@ -17,8 +17,7 @@ func OpenPosing(path string, o OpenOptions) (Device, error) {
 	return d, err
 }
 
-// WithoutRing returns a block device that was opened where io_uring is not
-// allowed.
+// WithoutRing makes a block device work as where io_uring is not allowed.
 func WithoutRing(d Device) Device {
 	b := d.(*blockDevice)
 	if p, ok := b.pager.(*ringPager); ok {

@@ -7,11 +7,11 @@ import (
 	"sync"
 )
 
-// fileDevice is a file on any file system: read in place through a shared
-// mapping of the page cache, written with pwrite, made durable by fdatasync.
+// fileDevice is a file on any file system. It is read in place through a shared mapping of the page
+// cache, written with pwrite, and made durable by fdatasync.
 //
-// Writes are staged: they reach the file, and with it the mapping, no later
-// than the Fence after them returns. A run of neighbours costs one system call.
+// Writes are staged. They reach the file, and with it the mapping, when the Fence after them
+// returns or sooner. A run of neighbouring writes costs one system call.
 type fileDevice struct {
 	*fileMap
 
@@ -37,6 +37,7 @@ func (d *fileDevice) Info() Info {
 		Unit:     PageBytes,
 		Sector:   PageBytes,
 		MaxBytes: d.maxBytes(),
+		Scant:    d.scant(),
 		Note:     "the disk writes whole sectors; bytes beside a write are assumed to survive a power failure in the middle of it",
 		Protect:  d.words(),
 	}
@@ -56,7 +57,7 @@ func (d *fileDevice) Read(off Off, p []byte) error {
 	return d.fileMap.Read(off, p)
 }
 
-// flushOver writes what is staged to the file if it touches [off, off+n).
+// flushOver writes the staged bytes to the file if they touch [off, off+n).
 func (d *fileDevice) flushOver(off Off, n int64) error {
 	d.stageMu.Lock()
 	defer d.stageMu.Unlock()
@@ -94,14 +95,14 @@ func (d *fileDevice) Fence() error {
 	return nil
 }
 
-// Show writes what is staged to the file, and so to the mapping.
+// Show writes the staged bytes to the file, and so to the mapping.
 func (d *fileDevice) Show() error {
 	d.stageMu.Lock()
 	defer d.stageMu.Unlock()
 	return d.stage.flush()
 }
 
-// Discard flushes first: a staged write would fill the hole again.
+// Discard flushes first, because a staged write would fill the hole again.
 func (d *fileDevice) Discard(off Off, n int64) error {
 	if err := d.flushOver(off, n); err != nil {
 		return err
@@ -109,8 +110,8 @@ func (d *fileDevice) Discard(off Off, n int64) error {
 	return d.fileMap.Discard(off, n)
 }
 
-// Close drops what was written and not fenced only if it still is staged: like
-// any device it promises nothing about it.
+// Close drops writes that are still staged. Like any device, it promises nothing about writes that
+// were not fenced.
 func (d *fileDevice) Close() error { return d.close() }
 
 // writeZeros writes n zero bytes at off.

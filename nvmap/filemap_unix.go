@@ -17,55 +17,55 @@ import (
 	"nvkv/internal/filegate"
 )
 
-// fileMap is what the kinds over a file or device file share: the file, its
-// lock, mappings of it, and growth.
+// fileMap is common to all kinds over a file or device file. It holds the file, its lock and its
+// mappings, and grows it.
 type fileMap struct {
 	f    *os.File
-	lock *os.File // has the lock, where another file than f
+	lock *os.File // holds the lock, if that is not f
 	path string
 	why  string
 	ro   bool
 	unit int64 // granularity of blocks and mappings: PageBytes, or a huge page
 	plan mapPlan
-	gate filegate.Gate // nil but in tests
+	gate filegate.Gate // nil except in tests
 
-	view  *region // PROT_READ, unless protection is off; nil where readers have none
-	alias *region // PROT_WRITE, for the one routine that stores; nil where none does
+	view  *region // PROT_READ, unless protection is off; nil if readers have no mapping
+	alias *region // PROT_WRITE, for the store routine; nil if there is none
 	limit int64   // bytes it can grow to
+	asked int64   // MaxBytes as the owner asked for it; 0: the default
 
-	mover  mover // what stores through the alias
-	stored bool  // there is, or will be, an alias of what readers see
+	mover  mover // stores through the alias
+	stored bool  // readers see, or will see, the stores through the alias
 
 	protectionState
 
-	size     atomic.Int64 // usable, whole pages
-	end      atomic.Int64 // bytes the file really has: writes stop here
-	openSize int64        // of the file when opened; reading [openSize, size) gives zeros
+	size     atomic.Int64 // usable bytes, in whole pages
+	end      atomic.Int64 // bytes that the file has; a write beyond is refused
+	openSize int64        // bytes of the file when opened; [openSize, size) reads as zero
 
 	mu      sync.Mutex // guards Grow, Close and publish
 	closed  atomic.Bool
-	dir     string // that the file is in
+	dir     string // directory of the file
 	entered bool   // the directory entry is durable
 }
 
 // mapPlan says how a kind maps its file.
 type mapPlan struct {
-	view   bool  // for readers
-	alias  bool  // for the store routine
-	loads  bool  // that is what reads, too
-	synced bool  // MAP_SYNC: a page that can be stored into has durable blocks
-	fixed  int64 // the size of what cannot grow; 0: it is a file
-	zeroed bool  // every block is written when it is allocated: see isDAX
-	gather bool  // memory whose pages growth gathers in huge ones
+	view   bool  // map for readers
+	alias  bool  // map for the store routine
+	loads  bool  // reads go through the alias, too
+	synced bool  // MAP_SYNC: a page that takes stores has durable blocks
+	fixed  int64 // size of a device that cannot grow; 0: it is a file
+	zeroed bool  // blocks are written with zeros when allocated: see isDAX
+	gather bool  // growth gathers the pages in huge pages
 }
 
-// holes says whether blocks can be given back and allocated again.
+// holes reports whether blocks can be given back and allocated again.
 func (p mapPlan) holes() bool { return p.fixed == 0 && !p.zeroed }
 
-// start maps what d describes: an open, locked file, which the caller closes if
-// this fails.
+// start maps the file of d, which is open and locked. If start fails, the caller closes the file.
 func (d *fileMap) start(o OpenOptions) error {
-	d.ro = o.ReadOnly
+	d.ro, d.asked = o.ReadOnly, o.MaxBytes
 	d.plan.alias = d.plan.alias && (!d.ro || d.plan.loads)
 	d.stored = d.plan.alias && d.plan.view
 	if err := errors.Join(d.SetProtection(o.Protect), d.open(o.MaxBytes)); err != nil {
@@ -75,7 +75,7 @@ func (d *fileMap) start(o OpenOptions) error {
 	return nil
 }
 
-// open reserves the mappings and maps what there is.
+// open reserves address space and maps the file as it is.
 func (d *fileMap) open(maxBytes int64) error {
 	d.openSize, d.limit = d.plan.fixed, d.plan.fixed
 	if d.plan.fixed == 0 {
@@ -84,7 +84,7 @@ func (d *fileMap) open(maxBytes int64) error {
 			return err
 		}
 		d.openSize = fi.Size()
-		d.limit = fileLimit(roundUp(d.openSize, d.unit), maxBytes)
+		d.limit = fileLimit(roundUp(d.openSize, d.unit), maxBytes, d.unit)
 	}
 	size := roundUp(d.openSize, d.unit)
 	if err := d.reserve(); err != nil {
@@ -101,20 +101,19 @@ func (d *fileMap) open(maxBytes int64) error {
 	return nil
 }
 
-// fileLimit returns how far a file of size bytes may grow when maxBytes is asked
-// for.
-func fileLimit(size, maxBytes int64) int64 {
+// fileLimit returns the size to which a file of size bytes may grow when maxBytes is asked for.
+func fileLimit(size, maxBytes, unit int64) int64 {
 	if maxBytes == 0 && heapOnly {
-		maxBytes = heapBytes // a mirror on the Go heap could not follow further
+		maxBytes = heapBytes // a mirror on the Go heap cannot be larger
 	}
-	if maxBytes > 0 || size > maxBytesDefault {
-		maxBytes = max(maxBytes, size) // a bound below what is there would shut it out
+	if maxBytes == 0 {
+		maxBytes = defaultBound()
 	}
-	return regionSize(maxBytes, false)
+	maxBytes = max(maxBytes, size) // a lower bound would shut out bytes that exist
+	return exactly(maxBytes, regionSize(maxBytes, false), unit)
 }
 
-// reserve reserves what the plan asks for, and lowers the limit to what was
-// granted.
+// reserve reserves the mappings of the plan, and lowers the limit to the size granted.
 func (d *fileMap) reserve() (err error) {
 	align := max(d.unit, hugeBytes)
 	if d.plan.view {
@@ -133,6 +132,9 @@ func (d *fileMap) reserve() (err error) {
 }
 
 func (d *fileMap) maxBytes() int64 { return d.limit }
+
+// scant returns Info.Scant.
+func (d *fileMap) scant() bool { return d.plan.fixed == 0 && scant(d.asked, d.limit, d.unit) }
 
 // mapRange maps file bytes [from, to) for readers and for the store routine.
 func (d *fileMap) mapRange(from, to int64) error {
@@ -153,10 +155,9 @@ func (d *fileMap) mapRange(from, to int64) error {
 	return nil
 }
 
-// populateRange enters a range that has blocks into both page tables, where
-// there are both. A file that is written with system calls gets none of it: its
-// pages would fill the page cache before anybody needs them, and the kernel maps
-// the neighbours of a page that is read.
+// populateRange enters a range that has blocks into the page tables of view and alias, if both
+// exist. It skips a file that is written with system calls: its pages would fill the page cache
+// before they are needed, and the kernel maps the neighbours of a page that is read anyway.
 func (d *fileMap) populateRange(from, to int64) {
 	if d.alias != nil && d.view != nil {
 		d.pkey().while(func() { d.alias.populate(from, to, true) })
@@ -173,8 +174,8 @@ func (d *fileMap) Mapping() []byte {
 	return d.view.slice(0, d.maxBytes())
 }
 
-// Grow maps what is beyond the end, allocates blocks there, then makes them part
-// of the file. A step that fails undoes the ones before.
+// Grow maps the range beyond the end, allocates its blocks, then makes it part of the file. A step
+// that fails undoes the earlier steps.
 func (d *fileMap) Grow(size int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -205,8 +206,8 @@ func (d *fileMap) Grow(size int64) error {
 }
 
 func (d *fileMap) extend(from, to int64) error {
-	// From a whole page: the one that held the old end is mapped already, and
-	// mapping it again at the same place is harmless.
+	// Begin at a whole page. The page with the old end is mapped already, and mapping it again at
+	// the same place is harmless.
 	if err := d.mapRange(from&^(d.unit-1), to); err != nil {
 		return err
 	}
@@ -234,8 +235,8 @@ func (d *fileMap) extend(from, to int64) error {
 	return nil
 }
 
-// confirm makes the size and the name that this opening found durable: whoever made
-// or grew the file may have died before doing so. d.mu is held.
+// confirm makes durable the size and the name that this opening found, because the process that
+// created or grew the file may have died before it did so. The caller holds d.mu.
 func (d *fileMap) confirm() error {
 	if d.entered || d.ro || d.plan.fixed > 0 {
 		return nil
@@ -246,16 +247,15 @@ func (d *fileMap) confirm() error {
 	return d.enter()
 }
 
-// gatherRange lets a file on tmpfs grow from its end in huge pages, as far as
-// [from, to) completes any: DAX file systems lay files out so, and on tmpfs, which
-// takes small pages where nobody asks, a read at random is spared the misses of
-// the TLB. It is the faster way to grow, too. One page of each is written, which
-// makes it part of the file, and the kernel fills the hole behind it when it
-// gathers them: so there is no hole before the file's end whenever this stops.
-// What cannot be had so is left to whoever allocates the blocks after this.
+// gatherRange grows a file on tmpfs in huge pages, as far as [from, to) completes any. DAX file
+// systems lay files out in this way. tmpfs uses small pages by default; huge pages spare random
+// reads the misses of the TLB, and growth is faster. gatherRange writes one small page of each huge
+// page, which makes it part of the file. The kernel fills the hole behind it when it gathers the
+// pages. So there is no hole before the file's end, wherever gatherRange stops. It leaves the rest
+// to extend, which allocates the blocks afterwards.
 //
-// The first huge page may reach below from and be in use: whoever touches it
-// meanwhile waits for its copy, some hundred microseconds. Discard splits them.
+// The first huge page may begin before from and be in use. A thread that touches it meanwhile waits
+// some hundred microseconds for its copy. Discard splits huge pages.
 func (d *fileMap) gatherRange(from, to int64) {
 	var zeros [PageBytes]byte
 	for at := from &^ (hugeBytes - 1); at+hugeBytes <= to; at += hugeBytes {
@@ -270,7 +270,7 @@ func (d *fileMap) gatherRange(from, to int64) {
 	}
 }
 
-// shrink undoes a failed extend; blocks beyond the end go with it.
+// shrink undoes a failed extend. It frees the blocks beyond the end, too.
 func (d *fileMap) shrink(size int64) {
 	for _, r := range []*region{d.view, d.alias} {
 		if r != nil {
@@ -280,7 +280,7 @@ func (d *fileMap) shrink(size int64) {
 	_ = d.resize(size)
 }
 
-// allocate has give, allocateBlocks or refillBlocks, give a range blocks.
+// allocate calls give, which is allocateBlocks or refillBlocks, through the gate.
 func (d *fileMap) allocate(off, n int64, give func(f *os.File, off, n int64) error) error {
 	return d.gate.Do(filegate.Allocate, off, n, func() error { return give(d.f, off, n) })
 }
@@ -289,7 +289,7 @@ func (d *fileMap) resize(size int64) error {
 	return d.gate.Do(filegate.Resize, size, 0, func() error { return d.f.Truncate(size) })
 }
 
-// dataSync makes what was written to the file durable.
+// dataSync makes the bytes written to the file durable.
 func (d *fileMap) dataSync() error {
 	return d.gate.Do(filegate.Sync, 0, 0, func() error { return dataSync(d.f) })
 }
@@ -297,7 +297,7 @@ func (d *fileMap) dataSync() error {
 // fullSync makes the file durable with its size.
 func (d *fileMap) fullSync() error { return d.gate.Do(filegate.Sync, 0, 0, d.f.Sync) }
 
-// publish is enter for whoever writes to a file that need not grow.
+// publish is enter for a fence of a file that has not grown.
 func (d *fileMap) publish() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -310,9 +310,9 @@ func (d *fileMap) publish() error {
 	return nil
 }
 
-// enter makes the file's directory entry durable, once per opening: whoever
-// created the file may have died before doing so. Of a file that was there, in a
-// directory that may not be read, it is believed to be. d.mu is held.
+// enter makes the file's directory entry durable, once per opening, because the process that
+// created the file may have died before it did so. If the file existed before and its directory may
+// not be read, enter assumes that the entry is durable. The caller holds d.mu.
 func (d *fileMap) enter() error {
 	if d.entered || d.ro {
 		return nil
@@ -334,8 +334,7 @@ func (d *fileMap) enter() error {
 	return nil
 }
 
-// Read goes through the file, not the mapping, so that a file that was
-// truncated behind us is an error and not a fault.
+// Read uses the file, not the mapping, so that a truncated file gives an error and not a fault.
 func (d *fileMap) Read(off Off, p []byte) error {
 	if err := d.check("read", off, int64(len(p)), &d.size); err != nil {
 		return err
@@ -346,7 +345,7 @@ func (d *fileMap) Read(off Off, p []byte) error {
 	}
 	at := int64(off) + int64(n)
 	if errors.Is(err, io.EOF) {
-		if at >= d.end.Load() { // the rest of the last page
+		if at >= d.end.Load() { // the rest of the last page reads as zero
 			clear(p[n:])
 			return nil
 		}
@@ -359,18 +358,18 @@ func (d *fileMap) Read(off Off, p []byte) error {
 func (d *fileMap) readAt(p []byte, off int64) (int, error) {
 	pass, err := d.gate.Passes(filegate.Read, off, int64(len(p)))
 	if err == nil {
-		return d.f.ReadAt(p, off) // goes on by itself after a short transfer
+		return d.f.ReadAt(p, off) // ReadAt continues by itself after a short transfer
 	}
 	n, _ := d.f.ReadAt(p[:pass], off)
 	return n, err
 }
 
-// WriteAt writes to the file, as stagedFile.
+// WriteAt writes to the file; it implements stagedFile.
 func (d *fileMap) WriteAt(p []byte, off int64) (int, error) {
 	pass, err := d.gate.Passes(filegate.Write, off, int64(len(p)))
 	switch err {
 	case nil:
-		return d.f.WriteAt(p, off) // likewise
+		return d.f.WriteAt(p, off) // WriteAt likewise
 	case filegate.ErrLost:
 		return len(p), nil
 	}
@@ -378,10 +377,10 @@ func (d *fileMap) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// peek copies mapped bytes.
+// peek copies bytes from the mapping.
 func (d *fileMap) peek(p []byte, off int64) error { return copyGuarded(p, d.view, off) }
 
-// checkWrite says why a write cannot be.
+// checkWrite returns an error if [off, off+n) cannot be written.
 func (d *fileMap) checkWrite(op string, off Off, n int64) error {
 	if d.ro {
 		return fmt.Errorf("%w: %s", ErrReadOnly, d.path)
@@ -389,7 +388,7 @@ func (d *fileMap) checkWrite(op string, off Off, n int64) error {
 	return d.check(op, off, n, &d.end)
 }
 
-// check says why a range below size cannot be used.
+// check returns an error if [off, off+n) does not lie below size.
 func (d *fileMap) check(op string, off Off, n int64, size *atomic.Int64) error {
 	err := checkRange(op, off, n, size.Load())
 	if err != nil && d.closed.Load() {
@@ -398,7 +397,7 @@ func (d *fileMap) check(op string, off Off, n int64, size *atomic.Int64) error {
 	return err
 }
 
-// Discard gives whole blocks back to the file system, where it can take them.
+// Discard gives whole blocks back to the file system, if it supports that.
 func (d *fileMap) Discard(off Off, n int64) error {
 	if err := d.checkWrite("discard", off, n); err != nil {
 		return err
@@ -432,7 +431,7 @@ func (d *fileMap) Allocate(off Off, n int64) error {
 	return nil
 }
 
-// close seals the mappings, then gives the lock back with the file.
+// close seals the mappings, then closes the file, which releases the lock.
 func (d *fileMap) close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -449,7 +448,7 @@ func (d *fileMap) close() error {
 	return d.f.Close()
 }
 
-// locked returns the file that has the lock.
+// locked returns the file that holds the lock.
 func (d *fileMap) locked() *os.File {
 	if d.lock != nil {
 		return d.lock
@@ -462,7 +461,7 @@ func (d *fileMap) release() {
 	d.alias.release()
 }
 
-// releaseWith gives the regions back when owner, the device, is unreachable.
+// releaseWith releases the regions when owner, the device, becomes unreachable.
 func releaseWith[T any](owner *T, d *fileMap) {
 	runtime.AddCleanup(owner, func(rs [2]*region) { rs[0].release(); rs[1].release() }, [2]*region{d.view, d.alias})
 }

@@ -7,27 +7,27 @@ import (
 	"unsafe"
 )
 
-// The life of a frame. A page without one has neither frame, leaving nor busy
-// set, and its memory in the mirror is not committed and reads as zero.
+// The life of a frame. A page without a frame has none of the bits frame, leaving and busy set. Its
+// memory in the mirror is not committed and reads as zero.
 //
 //	none     -> filling   begin: busy, counted
 //	filling  -> frame     publish; abandon if the device cannot be read
 //	frame    -> leaving   turnAway: clean frames only; the version grows
-//	leaving  -> frame     whoever wants it back finds it whole
+//	leaving  -> frame     a caller wants the frame back; it is still whole
 //	leaving  -> emptying  reclaim: busy
-//	emptying -> none      the memory is gone
+//	emptying -> none      the memory was given back
 
 func (m *Map) frameAt(p PageID) *[PageBytes]byte {
 	return (*[PageBytes]byte)(unsafe.Add(m.base[1], (p&m.mask)*PageBytes))
 }
 
-// Frame returns a writable DRAM copy of p, marked dirty. On first use it is
-// copied from the device, whose failure is the only error. The caller alone
-// changes p. The frame stays where it is until it is clean and evicted.
+// Frame returns a writable DRAM copy of p, marked dirty. The first use copies the page from the
+// device; the only error is that of this read. Callers exclude one another from changing p. The
+// frame stays at its address until it is clean and evicted.
 func (m *Map) Frame(p PageID) (*[PageBytes]byte, error) { return m.FramePart(p, 0, PageBytes) }
 
-// FramePart is Frame for a caller that changes bytes [from, to) only: of the
-// page, the quarters that these touch become dirty.
+// FramePart is Frame for a caller that changes only bytes [from, to). It marks dirty the quarters
+// of the page that these bytes touch.
 func (m *Map) FramePart(p PageID, from, to int) (*[PageBytes]byte, error) {
 	word, dirty := m.word(p), partsOf(from, to)
 	for {
@@ -36,7 +36,7 @@ func (m *Map) FramePart(p PageID, from, to int) (*[PageBytes]byte, error) {
 		case w&(stateFrame|dirty) == stateFrame|dirty:
 			return m.frameAt(p), nil
 		case w&stateBusy != 0:
-			runtime.Gosched() // a read or a madvise away
+			runtime.Gosched() // another goroutine reads the page or gives its memory back
 		case w&(stateFrame|stateLeaving) != 0:
 			if atomic.CompareAndSwapUint64(word, w, w&^stateLeaving|stateFrame|dirty) {
 				m.dirtied(w)
@@ -54,9 +54,9 @@ func (m *Map) FramePart(p PageID, from, to int) (*[PageBytes]byte, error) {
 	}
 }
 
-// FreshFrame returns a writable DRAM page of zeros for p, marked dirty; the
-// device is not read. It begins a new life of p: the version grows, readers of
-// the old one retry. The caller alone changes p.
+// FreshFrame returns a writable DRAM page of zeros for p, marked dirty. It does not read the
+// device. It begins a new life of p: the version grows, and readers of the old life retry. Callers
+// exclude one another from changing p.
 func (m *Map) FreshFrame(p PageID) (*[PageBytes]byte, error) {
 	word := m.word(p)
 	for {
@@ -74,7 +74,7 @@ func (m *Map) FreshFrame(p PageID) (*[PageBytes]byte, error) {
 			m.publish(p, stateDirty)
 			return m.frameAt(p), nil
 		case atomic.CompareAndSwapUint64(word, w, (w|stateChanging|stateFrame|stateDirty)&^(stateLeaving|stateVerified)):
-			// Readers of the old life must not find its remains valid.
+			// Readers of the old life must not validate remains of it.
 			storeBarrier()
 			clear(m.frameAt(p)[:])
 			m.dirtied(w)
@@ -88,7 +88,7 @@ func (m *Map) FreshFrame(p PageID) (*[PageBytes]byte, error) {
 	}
 }
 
-// begin claims p, whose word is w, to give it a frame.
+// begin claims p, whose state word is w, to give it a frame.
 func (m *Map) begin(p PageID, w uint64) bool {
 	if !atomic.CompareAndSwapUint64(m.word(p), w, w|stateBusy) {
 		return false
@@ -97,7 +97,7 @@ func (m *Map) begin(p PageID, w uint64) bool {
 	return true
 }
 
-// publish makes the frame that begin claimed count. It was complete before.
+// publish sets the frame bit of the page that begin claimed. The frame is complete.
 func (m *Map) publish(p PageID, bits uint64) {
 	word := m.word(p)
 	for {
@@ -115,8 +115,8 @@ func (m *Map) abandon(p PageID) {
 	atomic.AndUint64(m.word(p), ^uint64(stateBusy))
 }
 
-// emptied gives the memory of n frames back. What the system does not take is
-// cleared: the next frame there begins with zeros.
+// emptied gives the memory of n frames back. It clears memory that the system does not take,
+// because a new frame there must begin with zeros.
 func (m *Map) emptied(first PageID, n int) {
 	m.races.Lock()
 	defer m.races.Unlock()
@@ -126,15 +126,18 @@ func (m *Map) emptied(first PageID, n int) {
 	}
 }
 
-// dirtied counts a page that becomes dirty, whose word was w.
+// dirtied counts a page that becomes dirty. w was its state word.
 func (m *Map) dirtied(w uint64) {
 	if w&stateDirty == 0 {
 		m.counters.dirty.Add(1)
 	}
 }
 
-// fill copies p from the device to its place in the mirror.
+// fill copies p from the device to its place in the mirror, which holds zeros.
 func (m *Map) fill(p PageID) error {
+	if int64(p.Off()) >= m.size.Load() {
+		return nil // the page is beyond the device: see Extend
+	}
 	m.delay()
 	m.counters.fills.Add(1)
 	m.races.Lock()
@@ -146,9 +149,8 @@ func (m *Map) fill(p PageID) error {
 	return copyGuarded(frame[:], m.device, int64(p.Off()))
 }
 
-// Clean notes that the device has the bytes of p: the caller wrote them back
-// and fenced, and p did not change since. A page without a dirty frame is left
-// alone.
+// Clean notes that the device has the bytes of p. The caller has written them back and fenced, and
+// p has not changed since. Clean does nothing to a page without a dirty frame.
 func (m *Map) Clean(p PageID) { m.CleanPart(p, 0, PageBytes) }
 
 // CleanPart is Clean for the quarters that bytes [from, to) touch.
@@ -168,15 +170,15 @@ func (m *Map) CleanPart(p PageID, from, to int) {
 	}
 }
 
-// DirtyParts says which quarters of p are dirty: bit i for the i-th.
+// DirtyParts returns the dirty quarters of p: bit i stands for the i-th.
 func (m *Map) DirtyParts(p PageID) uint {
 	return uint(atomic.LoadUint64(m.word(p)) & stateDirty >> dirtyShift)
 }
 
-// Drop gives the clean frames of ps back to the system; runs of neighbours in
-// ps cost one system call. Readers of them retry and find the same bytes on the
-// device. Pages that have no frame, or a dirty one, or are being changed, are
-// left alone. An owner whose readers do not validate calls Evict instead.
+// Drop gives the clean frames of ps back to the system. A run of neighbours in ps costs one system
+// call. Readers of the frames retry and find the same bytes on the device. Drop skips pages that
+// have no frame, have a dirty frame, or are being changed. An owner whose readers do not validate
+// calls Evict instead.
 func (m *Map) Drop(ps []PageID) {
 	away := make([]PageID, 0, len(ps))
 	for _, p := range ps {
@@ -187,7 +189,7 @@ func (m *Map) Drop(ps []PageID) {
 	m.reclaim(away, nil)
 }
 
-// turnAway sends readers of p to the device. The frame is still whole.
+// turnAway sends readers of p to the device, if p has a clean frame. The frame is still whole.
 func (m *Map) turnAway(p PageID) bool {
 	const not = stateDirty | stateChanging | stateBusy
 	word := m.word(p)
@@ -203,8 +205,8 @@ func (m *Map) turnAway(p PageID) bool {
 	}
 }
 
-// reclaim gives the memory of leaving frames back and returns how many. Those
-// that somebody wanted back meanwhile are told to stay.
+// reclaim gives the memory of leaving frames back and returns their number. It calls stay for the
+// frames that a caller has taken back meanwhile.
 func (m *Map) reclaim(ps []PageID, stay func(PageID)) (freed int) {
 	for len(ps) > 0 {
 		n := 0
@@ -230,7 +232,7 @@ func (m *Map) reclaim(ps []PageID, stay func(PageID)) (freed int) {
 	return freed
 }
 
-// beginEmpty claims a leaving frame that nobody wanted back.
+// beginEmpty claims a leaving frame, unless a caller has taken it back.
 func (m *Map) beginEmpty(p PageID) bool {
 	word := m.word(p)
 	for {
@@ -238,20 +240,20 @@ func (m *Map) beginEmpty(p PageID) bool {
 		if w&(stateLeaving|stateChanging|stateBusy) != stateLeaving {
 			return false
 		}
-		// The checksum is verified again when the page is next read. Not sooner:
-		// whoever wanted the frame back may have changed it, unsealed.
+		// The next read of the page verifies its checksum again. The mark is cleared here and not
+		// sooner, because a caller that took the frame back may have changed it without sealing it.
 		if atomic.CompareAndSwapUint64(word, w, w&^(stateLeaving|stateVerified)|stateBusy) {
 			return true
 		}
 	}
 }
 
-// InFrame reports whether b, which begins in what Page, Frame or FreshFrame
-// returned, lies in a frame and not in the device's mapping.
+// InFrame reports whether b lies in a frame and not in the device's mapping. b begins in an array
+// that Page, Frame or FreshFrame returned.
 func (m *Map) InFrame(b []byte) bool {
 	_, in := m.mirror.contains(uintptr(unsafe.Pointer(unsafe.SliceData(b))))
 	return in
 }
 
-// Dirty returns how many frames are dirty.
+// Dirty returns the number of dirty frames.
 func (m *Map) Dirty() int { return int(m.counters.dirty.Load()) }

@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fsInfo is what matters of a file system.
+// fsInfo holds the properties of a file system that matter here.
 type fsInfo struct {
 	name   string
-	memory bool  // its files are memory: map and store
+	memory bool  // its files are memory, to be mapped and stored into
 	unit   int64 // granularity of its mappings
 }
 
@@ -19,7 +19,7 @@ func fileSystem(f *os.File) (fsInfo, error) {
 	return fsInfo{name: "a file system", unit: max(PageBytes, int64(os.Getpagesize()))}, nil
 }
 
-// allocateBlocks gives [off, off+n) blocks by writing zeros where the file ends.
+// allocateBlocks gives [off, off+n) blocks by writing zeros from the end of the file.
 func allocateBlocks(f *os.File, off, n int64) error {
 	fi, err := f.Stat()
 	if err != nil {
@@ -30,7 +30,7 @@ func allocateBlocks(f *os.File, off, n int64) error {
 	return writeZeros(f, off, end-off)
 }
 
-// refillBlocks has nothing to do: punchHole never makes a hole.
+// refillBlocks does nothing, because punchHole makes no holes.
 func refillBlocks(f *os.File, off, n int64) error { return nil }
 
 func isDAX(f *os.File) bool { return false }
@@ -39,4 +39,4 @@ func punchHole(f *os.File, off, n int64) error { return unix.EOPNOTSUPP }
 
 func dataSync(f *os.File) error { return f.Sync() }
 
-func lockHolder(f *os.File) string { return "" }
+func lockHolder(f *os.File) (words string, lives bool) { return "", true }

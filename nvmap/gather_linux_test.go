@@ -16,7 +16,7 @@ import (
 
 const hugePage = 2 << 20
 
-// gathers says whether the kernel gathers pages of files in dir.
+// gathers reports whether the kernel can gather pages of files in dir.
 func gathers(t *testing.T, dir string) bool {
 	f, err := os.CreateTemp(dir, "probe")
 	if err != nil {
@@ -34,7 +34,7 @@ func gathers(t *testing.T, dir string) bool {
 	return unix.Madvise(mem, unix.MADV_COLLAPSE) == nil
 }
 
-// hugeBytesOf returns how many bytes of mappings of a file lie in huge pages.
+// hugeBytesOf returns the number of mapped bytes of a file that lie in huge pages.
 func hugeBytesOf(t *testing.T, path string) (n int64) {
 	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
@@ -54,8 +54,7 @@ func hugeBytesOf(t *testing.T, path string) (n int64) {
 	return n
 }
 
-// TestGrowthInHugePages grows a file on tmpfs in steps, with bytes in it before
-// each.
+// TestGrowthInHugePages grows a file on tmpfs in steps, and writes bytes before each step.
 func TestGrowthInHugePages(t *testing.T) {
 	dir := shmDir(t)
 	if !gathers(t, dir) {

@@ -6,25 +6,24 @@ import (
 	"runtime"
 )
 
-// Protection says what keeps stray stores away from the bytes of a mapped
-// device. Frames are DRAM, meant to be written, and under none of it: a stray
-// store into one is like any other stray store into the program's memory, until
-// a write-back carries it to the medium.
+// Protection says how stray stores are kept away from the bytes of a mapped device. It does not
+// cover frames, which are DRAM and meant to be written: a stray store into a frame is like any
+// other stray store into the program's memory, until a write-back carries it to the medium.
 type Protection uint8
 
-// The protections.
+// The protections of a device.
 const (
 	// ProtectBest is ProtectKey where CPU and kernel have protection keys, else
 	// ProtectMapping.
 	ProtectBest Protection = iota
-	// ProtectKey: readers' mapping is read-only. The mapping that stores go
-	// through is closed to all threads by a memory protection key, which the
-	// store routine opens for its own thread while it copies.
+	// ProtectKey makes readers' mapping read-only. Stores use a second mapping, which a memory
+	// protection key closes to all threads. The store routine opens the key for its own thread
+	// while it copies.
 	ProtectKey
-	// ProtectMapping: readers' mapping is read-only. The mapping that stores go
-	// through lies elsewhere and is open to whoever guesses its address.
+	// ProtectMapping makes readers' mapping read-only. Stores use a second mapping at another
+	// address, which is writable to any code that guesses the address.
 	ProtectMapping
-	// ProtectNone: readers' mapping is writable too.
+	// ProtectNone makes readers' mapping writable too.
 	ProtectNone
 )
 
@@ -37,15 +36,15 @@ func (p Protection) String() string {
 	return fmt.Sprintf("protection %d", uint8(p))
 }
 
-// A Protector is a device whose protection can be changed while it is in use.
-// SetProtection may be called at any time; on an error the one before is in
-// force, or a stricter one. Info says which is.
+// A Protector is a device whose protection can be changed while it is in use. SetProtection may be
+// called at any time. After an error the earlier protection, or a stricter one, is in force; Info
+// reports which.
 type Protector interface {
 	SetProtection(Protection) error
 }
 
-// SetProtection changes the protection of the device; errors.ErrUnsupported
-// where the device has none.
+// SetProtection changes the protection of the device. It returns errors.ErrUnsupported if the
+// device has none.
 func (m *Map) SetProtection(p Protection) error { return setProtection(m.dev, p) }
 
 func setProtection(d Device, p Protection) error {
@@ -55,29 +54,26 @@ func setProtection(d Device, p Protection) error {
 	return fmt.Errorf("nvmap: a device of kind %s has no write protection: %w", d.Info().Kind, errors.ErrUnsupported)
 }
 
-// pkey is a memory protection key, as the bits of the thread's rights register
-// that deny it; 0 is none. One key serves all devices of the process: there
-// are 15.
+// pkey is a memory protection key: the bits of the thread's rights register that deny access. 0 is
+// no key. All devices of the process share one key, because there are only 15.
 //
-// The rights belong to the thread. The kernel denies a new key to all threads,
-// threads inherit their creator's rights, and a signal handler runs with the
-// kernel's default, which denies too. So the key is open on one thread only:
-// from the store routine's first instructions to its last. The runtime does not
-// preempt assembly, so no other goroutine meets it open. Only a fault leaves
-// the routine in the middle, and what recovers from it closes the key: until
-// then the goroutine stays on its thread, from which the runtime starts no
-// other.
+// Rights belong to a thread. The kernel denies a new key to all threads, threads inherit the rights
+// of their creator, and a signal handler runs with the kernel's default, which denies too. So the
+// key is open on one thread only, from the first instructions of the store routine to its last. The
+// runtime does not preempt assembly, so no other goroutine runs while the key is open. Only a fault
+// leaves the routine in the middle, and the code that recovers from it closes the key. Until then
+// the goroutine stays on its thread, and the runtime starts no thread from it.
 type pkey uint32
 
-// begin keeps the goroutine on its thread while the key may be open.
+// begin locks the goroutine to its thread while the key may be open.
 func (k pkey) begin() {
 	if k != 0 {
 		runtime.LockOSThread()
 	}
 }
 
-// end is the counterpart of begin; faulted says that the store routine was left
-// in the middle.
+// end is the counterpart of begin. faulted reports that a fault left the store routine in the
+// middle.
 func (k pkey) end(faulted bool) {
 	if k == 0 {
 		return
@@ -88,8 +84,8 @@ func (k pkey) end(faulted bool) {
 	runtime.UnlockOSThread()
 }
 
-// while runs f with the key open on its thread: for what the kernel does on our
-// behalf. f must not block for long or call back into the program.
+// while runs f with the key open on its thread. It is for accesses that the kernel makes on behalf
+// of f. f must not block for long or call back into the program.
 func (k pkey) while(f func()) {
 	if k != 0 {
 		runtime.LockOSThread()
@@ -102,7 +98,7 @@ func (k pkey) while(f func()) {
 	f()
 }
 
-// resolve turns what was asked for into what can be.
+// resolve returns the protection that is possible for the one asked for.
 func (p Protection) resolve(m mover) (Protection, error) {
 	if p == ProtectMapping || p == ProtectNone {
 		return p, nil
@@ -131,5 +127,5 @@ func (p Protection) words() string {
 	return protectNone
 }
 
-// protectNone is what Info.Protect says where nothing stops a stray store.
+// protectNone is the text of Info.Protect where nothing stops a stray store.
 const protectNone = "none"

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processKey returns the key of this process, or why there is none.
+// processKey returns the key of this process, or the reason why there is none.
 var processKey = sync.OnceValues(allocateKey)
 
 func allocateKey() (k pkey, why string) {
-	const osUsesKeys = 1 << 4    // of ECX
+	const osUsesKeys = 1 << 4    // in ECX
 	const disableAccess = 1 << 0 // PKEY_DISABLE_ACCESS
 	if maxLeaf, _, _, _ := cpuid(0, 0); maxLeaf < 7 {
 		return 0, "this CPU has none"
@@ -28,15 +28,15 @@ func allocateKey() (k pkey, why string) {
 	if errno != 0 {
 		return 0, fmt.Sprintf("the kernel grants none: %v", errno)
 	}
-	if before>>(2*n)&disableAccess == 0 { // an administrator may have set it so
+	if before>>(2*n)&disableAccess == 0 { // an administrator may have changed the default
 		_, _, _ = unix.RawSyscall(unix.SYS_PKEY_FREE, n, 0, 0)
 		return 0, "here threads are not denied the keys of others"
 	}
 	return 3 << (2 * n), ""
 }
 
-// threadRights returns the rights register of this thread: two bits a key, the
-// lower denies all access, the upper stores.
+// threadRights returns the rights register of this thread. It has two bits for each key: the lower
+// denies all access, the upper denies stores.
 func threadRights() uint32
 
 // setThreadRights sets the register. The caller is locked to its thread.
@@ -45,8 +45,8 @@ func setThreadRights(rights uint32)
 func (k pkey) open()  { setThreadRights(threadRights() &^ uint32(k)) }
 func (k pkey) close() { setThreadRights(threadRights() | uint32(k)) }
 
-// guard puts [from, to), which is mapped for storing, under the key; 0 takes it
-// from under any.
+// guard puts [from, to), which is mapped for storing, under key k. Key 0 removes the range from any
+// key.
 func (r *region) guard(from, to int64, k pkey) error {
 	if from >= to {
 		return nil

@@ -15,11 +15,11 @@ import (
 	"unsafe"
 )
 
-// demandKeys makes a machine without protection keys a failure: for the virtual
-// machine that is known to have them.
+// demandKeys makes missing protection keys a failure. It is for the virtual machine that is known
+// to have them.
 const demandKeys = "NVMAP_DEMAND_PKEYS"
 
-// needKey skips the test where there are no keys.
+// needKey skips the test if there are no keys.
 func needKey(t *testing.T) {
 	t.Helper()
 	if k, why := processKey(); k == 0 {
@@ -30,7 +30,7 @@ func needKey(t *testing.T) {
 	}
 }
 
-// openShm opens a store on tmpfs with a protection, of size bytes.
+// openShm opens a store on tmpfs with the given protection and size in bytes.
 func openShm(t testing.TB, p Protection, size int64) *shmDevice {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "nvmap")
@@ -49,7 +49,7 @@ func openShm(t testing.TB, p Protection, size int64) *shmDevice {
 	return d.(*shmDevice)
 }
 
-// faults says whether f does.
+// faults reports whether f faults.
 func faults(f func()) (did bool) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -64,15 +64,15 @@ func faults(f func()) (did bool) {
 	return false
 }
 
-// strayStores counts the ways of storing into a device past its Write, from the
-// same thread.
+// strayStores tries to store into a device without Write, from the same thread. It reports the
+// mappings that allowed it.
 func strayStores(d *shmDevice, off int) (view, alias bool) {
 	view = !faults(func() { d.Mapping()[off] = 'v' })
 	alias = !faults(func() { d.alias.slice(0, d.Size())[off] = 'a' })
 	return view, alias
 }
 
-// Every protection keeps out what it says.
+// TestProtections checks that every protection stops the stores that it promises to stop.
 func TestProtections(t *testing.T) {
 	for _, c := range []struct {
 		p           Protection
@@ -89,7 +89,7 @@ func TestProtections(t *testing.T) {
 			if (c.p == ProtectNone) != (d.Info().Protect == protectNone) {
 				t.Errorf("Info says %q", d.Info().Protect)
 			}
-			for _, grown := range []int64{0, 1 << 20} { // what was there, and what growth adds
+			for _, grown := range []int64{0, 1 << 20} { // existing bytes, and bytes added by growth
 				if err := d.Grow(d.Size() + grown); err != nil {
 					t.Fatal(err)
 				}
@@ -108,7 +108,8 @@ func TestProtections(t *testing.T) {
 	}
 }
 
-// A guarded alias is closed to reading as well, on every thread, new ones too.
+// TestKeyIsClosedOnEveryThread checks that a guarded alias is closed to reads as well, on every
+// thread, including new ones.
 func TestKeyIsClosedOnEveryThread(t *testing.T) {
 	needKey(t)
 	d := openShm(t, ProtectKey, PageBytes)
@@ -117,7 +118,7 @@ func TestKeyIsClosedOnEveryThread(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
-			runtime.LockOSThread() // and never unlocked: each goroutine gets a thread, which ends with it
+			runtime.LockOSThread() // never unlocked: each goroutine gets a thread, which ends with it
 			if err := d.Write(0, []byte("x")); err != nil {
 				t.Error(err)
 			}
@@ -129,9 +130,8 @@ func TestKeyIsClosedOnEveryThread(t *testing.T) {
 	wg.Wait()
 }
 
-// The store routine works from many goroutines while the scheduler moves them,
-// the collector runs and stray stores fault beside it; and what it stored is
-// there.
+// TestStoresWhileScheduled stores from many goroutines while the scheduler moves them, the
+// collector runs and stray stores fault. All stored bytes must be there.
 func TestStoresWhileScheduled(t *testing.T) {
 	for _, p := range []Protection{ProtectKey, ProtectMapping} {
 		t.Run(p.String(), func(t *testing.T) {
@@ -164,7 +164,7 @@ func TestStoresWhileScheduled(t *testing.T) {
 	}
 }
 
-// storeAndCheck owns slots of a device and stores into them.
+// storeAndCheck stores into its own slots of a device and reads them back.
 func storeAndCheck(t *testing.T, d *shmDevice, base, slot, slots, rounds int) {
 	rng := rand.New(rand.NewPCG(uint64(base), 1))
 	for i := range rounds {
@@ -194,14 +194,15 @@ func storeAndCheck(t *testing.T, d *shmDevice, base, slot, slots, rounds int) {
 	}
 }
 
-// After a store that faulted in the middle the key is closed again.
+// TestKeyIsClosedAfterAFault checks that the key is closed again after a store that faulted
+// half-way.
 func TestKeyIsClosedAfterAFault(t *testing.T) {
 	needKey(t)
 	d := openShm(t, ProtectKey, 16*PageBytes)
 	if err := os.Truncate(d.path, 4*PageBytes); err != nil {
 		t.Fatal(err)
 	}
-	runtime.LockOSThread() // look at the thread that stored
+	runtime.LockOSThread() // stay on the thread that stored
 	defer runtime.UnlockOSThread()
 	for _, m := range movers() {
 		if !m.keyed {
@@ -224,7 +225,7 @@ func TestKeyIsClosedAfterAFault(t *testing.T) {
 	}
 }
 
-// The protection changes while others read and write, and no write is lost.
+// TestSetProtectionInUse changes the protection while others read and write. No write may be lost.
 func TestSetProtectionInUse(t *testing.T) {
 	d := openShm(t, ProtectBest, 64*PageBytes)
 	best := d.Protection()
@@ -264,7 +265,8 @@ func TestSetProtectionInUse(t *testing.T) {
 	}
 }
 
-// Without keys the fallback is what "best" means, and asking for keys an error.
+// TestProtectionWithoutKeys checks that without keys "best" is the fallback, and that asking for
+// keys is an error.
 func TestProtectionWithoutKeys(t *testing.T) {
 	if p, err := ProtectBest.resolve(portableMover); p != ProtectMapping || err != nil {
 		t.Errorf("best without keys: %v, %v", p, err)
@@ -284,7 +286,7 @@ func TestProtectionWithoutKeys(t *testing.T) {
 	}
 }
 
-// A device opened for reading has no mapping that could be opened for writing.
+// TestProtectionReadOnly checks that a read-only device has no mapping that could become writable.
 func TestProtectionReadOnly(t *testing.T) {
 	d := openShm(t, ProtectBest, PageBytes)
 	path := d.path
@@ -306,8 +308,8 @@ func TestProtectionReadOnly(t *testing.T) {
 	}
 }
 
-// Every address that a reader of a map gets is protected: views, and pages that
-// have no frame.
+// TestStrayStoresThroughMap checks that every device address that a reader of a map gets is
+// protected: views, and pages without a frame.
 func TestStrayStoresThroughMap(t *testing.T) {
 	for _, kind := range []string{"shm", "file"} {
 		t.Run(kind, func(t *testing.T) {
@@ -331,7 +333,7 @@ func TestStrayStoresThroughMap(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f[0] = 1 // a frame is DRAM, and for writing
+			f[0] = 1 // a frame is DRAM, and writable
 			if !faults(func() { m.View(5000, 8)[3] = 1 }) {
 				t.Error("a stray store through a view went through")
 			}
@@ -350,7 +352,7 @@ func TestStrayStoresThroughMap(t *testing.T) {
 	}
 }
 
-// BenchmarkGuardedStore is what the key costs a store, beside the same without.
+// BenchmarkGuardedStore compares a store with the key and one without.
 func BenchmarkGuardedStore(b *testing.B) {
 	for _, p := range []Protection{ProtectMapping, ProtectKey} {
 		if k, why := processKey(); p == ProtectKey && k == 0 {
@@ -375,7 +377,7 @@ func BenchmarkGuardedStore(b *testing.B) {
 	}
 }
 
-// BenchmarkKeyPair is opening and closing alone: a store of nothing.
+// BenchmarkKeyPair measures opening and closing the key alone: a store of no bytes.
 func BenchmarkKeyPair(b *testing.B) {
 	k, why := processKey()
 	if k == 0 {

@@ -9,7 +9,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// anonHugeBytes returns how much of the process lies in transparent huge pages.
+// anonHugeBytes returns the number of bytes of the process in transparent huge pages.
 func anonHugeBytes(t testing.TB) int64 {
 	f, err := os.Open("/proc/self/smaps_rollup")
 	if err != nil {
@@ -51,7 +51,7 @@ func TestHugeFrames(t *testing.T) {
 	}
 }
 
-// BenchmarkRandomFrame reads frames in an order that each read decides.
+// BenchmarkRandomFrame reads frames in random order. Each read decides the next.
 func BenchmarkRandomFrame(b *testing.B) {
 	const size = 1 << 30
 	for _, huge := range []bool{false, true} {

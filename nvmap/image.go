@@ -1,19 +1,20 @@
 package nvmap
 
 import (
+	"bytes"
 	"fmt"
 	"iter"
 	"math/rand/v2"
 	"slices"
 )
 
-// An Image is one state that a crash may leave: what is certainly durable, with
-// a choice for each line that was pending.
+// An Image is one state that a crash may leave: the durable bytes, with a choice for each pending
+// line.
 type Image struct {
 	sim    *Sim
 	desc   string
 	lines  []imageLine
-	killed int // the write after which the process died: the lines are still pending; 0: the power went
+	killed int // the process died after this write and its lines are still pending; 0: the power failed
 }
 
 type imageLine struct {
@@ -21,13 +22,12 @@ type imageLine struct {
 	content line
 }
 
-// String says how the image came about, and which seed and index to ask for to
-// see it again.
+// String says how the image arose, with the seed and the index that make it again.
 func (im *Image) String() string { return im.desc }
 
-// Device returns the image as a device that records and crashes like any Sim.
-// Its memory is shared by all images of one Sim: it is good until the next
-// image of that Sim is asked for, and its Close keeps the memory.
+// Device returns the image as a device that records and crashes like any Sim. All images of one Sim
+// share its memory: the device is valid until the next image of that Sim is asked for. Closing it
+// keeps the memory.
 func (im *Image) Device() *Sim {
 	s := im.sim
 	s.prepare()
@@ -42,19 +42,32 @@ func (im *Image) Clone() *Sim {
 	s := im.sim
 	s.prepare()
 	c := s.emptyCopy()
-	if err := c.base.Write(0, s.durable); err != nil {
-		panic(err) // in memory, inside the size
-	}
+	c.fill(s.durable)
 	c.load(im)
 	return c
 }
 
-// load puts the choices of im on top of what is durable.
+// fill copies durable bytes into new memory and skips pages of zeros. Most pages of most devices
+// are zero, and each copy would make the system commit a page.
+func (s *Sim) fill(durable []byte) {
+	var zero [PageBytes]byte
+	for at := 0; at < len(durable); at += PageBytes {
+		page := durable[at:min(at+PageBytes, len(durable))]
+		if bytes.Equal(page, zero[:len(page)]) {
+			continue
+		}
+		if err := s.base.Write(Off(at), page); err != nil {
+			panic(err) // cannot happen: the write is in memory and inside the size
+		}
+	}
+}
+
+// load puts the choices of im on top of the durable bytes.
 func (s *Sim) load(im *Image) {
 	for _, l := range im.lines {
 		off := Off(l.n * lineBytes)
 		if err := s.base.Write(off, l.content[:]); err != nil {
-			panic(err) // in memory, inside the size
+			panic(err) // cannot happen: the write is in memory and inside the size
 		}
 		if s.touched != nil {
 			s.touched.add(off, lineBytes)
@@ -76,7 +89,7 @@ func (s *Sim) load(im *Image) {
 func (s *Sim) emptyCopy() *Sim {
 	c := NewSim(NewMem(s.base.Info().MaxBytes))
 	if err := c.Grow(s.size.Load()); err != nil {
-		panic(err) // address space as large was just reserved
+		panic(err) // cannot happen: as much address space was just reserved
 	}
 	c.hidden = s.hidden
 	return c
@@ -97,9 +110,12 @@ func (s *Sim) prepare() {
 	for _, pl := range s.pending.order {
 		copy(s.durable[pl.n*lineBytes:], pl.before[:])
 	}
+	if s.bench != nil { // the bench belongs to an earlier history, which may have been shorter
+		s.stale.add(0, int64(len(s.durable)))
+	}
 }
 
-// workbench returns the device that images are tried on.
+// workbench returns the device on which images are tried.
 func (s *Sim) workbench() *Sim {
 	if s.bench == nil {
 		s.bench = s.emptyCopy()
@@ -109,14 +125,14 @@ func (s *Sim) workbench() *Sim {
 	return s.bench
 }
 
-// reset gives a workbench the durable bytes of s, copying only the pages that
-// may differ, and forgets everything else it went through.
+// reset gives a workbench the durable bytes of s. It copies only the pages that may differ, and
+// clears the rest of the workbench's state.
 func (b *Sim) reset(s *Sim) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	size := int64(len(s.durable))
 	if err := b.base.Grow(size); err != nil {
-		panic(err) // address space as large was reserved
+		panic(err) // cannot happen: as much address space was reserved
 	}
 	for _, set := range []pageSet{s.stale, *b.touched} {
 		for p := range set {
@@ -141,36 +157,34 @@ func (b *Sim) reset(s *Sim) {
 	b.lints = Lints{}
 	b.durable = nil
 	b.stale = nil
-	if b.bench != nil { // its memory has nothing to do with the new state
+	if b.bench != nil { // the memory of its bench does not match the new state
 		b.stale.add(0, max(size, b.bench.base.Size()))
 	}
 }
 
-// restore copies page p of the durable bytes; beyond their end it is zero.
+// restore copies page p of the durable bytes. Beyond their end the page is zero.
 func (b *Sim) restore(p PageID, durable []byte) {
 	var page [PageBytes]byte
 	if p.Off() < Off(len(durable)) {
 		copy(page[:], durable[p.Off():])
 	}
 	if err := b.base.Write(p.Off(), page[:]); err != nil {
-		panic(err) // the page was written before
+		panic(err) // cannot happen: the page was written before
 	}
 }
 
-// Images walks through states that a crash now may leave, at most limit of them
-// (0: 5000): nothing of what is pending, all of it, the process killed after each
-// write, each line alone, all but each line, the state after each write, all but
-// the state before it, all subsets of the lines when limit allows (5000 does up
-// to 12 lines), and random choices of versions and torn words to fill up. When
-// the systematic ones are too many, a random sample of them leaves a quarter for
-// the random ones. Equal arguments on equal histories give equal images.
+// Images yields states that a crash at this moment may leave, at most limit of them (0: 5000). The
+// systematic ones are: nothing pending kept; everything kept; the process killed after each write;
+// each line alone; all but each line; the state after each write; all but the state before it; and
+// all subsets of the lines if limit allows (5000 suffices for 12 lines). Random choices of versions
+// and torn words fill up the rest. If there are too many systematic images, a random sample of them
+// leaves a quarter for the random ones. Equal arguments on equal histories give equal images.
 //
-// What is said of lines goes for sectors and pages where the model is one of
-// them.
+// If the model's unit is a sector or a page, read "line" as that unit.
 //
-// This Sim stands still until the walk is over: Writes, Fences, Size, Read and
-// Mapping answer, all else waits, also for a body that calls it. An image is
-// good for the body that got it, and for nobody later.
+// The Sim stands still until the iteration ends. Write, Fence, Size, Read and Mapping answer. All
+// other methods wait, also when the loop body calls them. An image is valid inside the loop body
+// that received it.
 func (s *Sim) Images(seed uint64, limit int) iter.Seq[*Image] {
 	if limit <= 0 {
 		limit = imagesDefault
@@ -208,7 +222,7 @@ func (s *Sim) Images(seed uint64, limit int) iter.Seq[*Image] {
 }
 
 const (
-	imagesDefault = 5000 // a little more than all subsets of subsetBlocks lines
+	imagesDefault = 5000 // a few more than all subsets of subsetBlocks lines
 	subsetBlocks  = 12
 )
 
@@ -220,9 +234,9 @@ func (s *Sim) everything() *Image {
 	return s.choose("everything pending kept", (*pendingLine).newest)
 }
 
-// killed is what the next process finds when this one died after write seq and
-// the machine lives: that much is visible, none of it durable, and no fence of
-// the next process covers it unless it is written again.
+// killed is the state that the next process finds when this one died after write seq and the
+// machine stayed up. The writes up to seq are visible and not durable. No fence of the next process
+// covers them unless it writes them again.
 func (s *Sim) killed(seq int) *Image {
 	im := s.prefix(seq)
 	im.desc, im.killed = fmt.Sprintf("process killed after write %d, lines still pending", seq), seq
@@ -245,8 +259,7 @@ func (im *Image) keep(pl *pendingLine, content line) {
 	}
 }
 
-// chooseBlocks makes an image that keeps the blocks that kept says, and nothing
-// of the others.
+// chooseBlocks makes an image that keeps the blocks for which kept returns true, and no others.
 func (s *Sim) chooseBlocks(desc string, blocks []block, kept func(i int) bool) *Image {
 	im := &Image{sim: s, desc: desc}
 	for i, b := range blocks {
@@ -259,8 +272,8 @@ func (s *Sim) chooseBlocks(desc string, blocks []block, kept func(i int) bool) *
 	return im
 }
 
-// systematic returns makers of the images that are not random, shuffled and cut
-// to three quarters of limit if they are more.
+// systematic returns makers of the images that are not random. If they are more than three quarters
+// of limit, it returns a random sample of that many.
 func (s *Sim) systematic(rng *rand.Rand, limit int) []func() *Image {
 	blocks := s.blocks()
 	var all []func() *Image
@@ -297,8 +310,8 @@ func (s *Sim) systematic(rng *rand.Rand, limit int) []func() *Image {
 	return all
 }
 
-// pendingSeqs returns the numbers of the writes that made versions, ascending,
-// but for the last: after that one, everything is there.
+// pendingSeqs returns the numbers of the writes that made versions, ascending, without the last:
+// the state after the last write is everything.
 func (s *Sim) pendingSeqs() []int {
 	var seqs []int
 	for _, pl := range s.pending.order {
@@ -316,14 +329,14 @@ func (s *Sim) prefix(seq int) *Image {
 	return s.choose(fmt.Sprintf("writes up to %d", seq), func(pl *pendingLine) line { return pl.at(seq) })
 }
 
-// suffix keeps the blocks that were written after write seq, and no others.
+// suffix keeps only the blocks that were written after write seq.
 func (s *Sim) suffix(blocks []block, seq int) *Image {
 	return s.chooseBlocks(fmt.Sprintf("blocks written after write %d", seq), blocks, func(i int) bool {
 		return blocks[i].last() > seq
 	})
 }
 
-// random lets each block be lost, whole in some version, or torn.
+// random loses each block, keeps it whole in some version, or tears it.
 func (s *Sim) random(blocks []block, rng *rand.Rand, desc string) *Image {
 	im := &Image{sim: s, desc: desc}
 	keep := rng.IntN(8) // the odds differ from image to image

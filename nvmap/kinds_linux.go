@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newHardware makes a device of a device file.
+// newHardware makes a device from a device file.
 func newHardware(fm *fileMap, at site, o OpenOptions) (Device, error) {
 	if o.Kind == "" {
 		fm.why = map[site]string{
@@ -26,7 +26,7 @@ func newHardware(fm *fileMap, at site, o OpenOptions) (Device, error) {
 	return newBlock(fm, at, fsInfo{}, o)
 }
 
-// newFileOfKind makes a device of a regular file on fs.
+// newFileOfKind makes a device of the given kind from a regular file on fs.
 func newFileOfKind(fm *fileMap, kind string, fs fsInfo, o OpenOptions) (Device, error) {
 	switch kind {
 	case "block":
@@ -47,7 +47,7 @@ func newFileOfKind(fm *fileMap, kind string, fs fsInfo, o OpenOptions) (Device, 
 	return newShm(fm), nil
 }
 
-// takesMapSync says whether stores into a mapping of f reach its medium.
+// takesMapSync reports whether f can be mapped with MAP_SYNC.
 func takesMapSync(f *os.File) bool {
 	at, err := unix.MmapPtr(int(f.Fd()), 0, nil, PageBytes, unix.PROT_READ, mapSynced)
 	if err != nil {

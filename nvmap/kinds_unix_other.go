@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// newHardware and newFileOfKind fail: the kinds that they would make need Linux.
+// newHardware and newFileOfKind fail, because their kinds need Linux.
 func newHardware(fm *fileMap, at site, o OpenOptions) (Device, error) {
 	return nil, fmt.Errorf("nvmap: %s: %s needs Linux: %w", fm.path, at, errors.ErrUnsupported)
 }

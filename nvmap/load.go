@@ -11,24 +11,24 @@ import (
 	"unsafe"
 )
 
-// Mode is how a map that is used through Load and Store moves bytes. Whatever
-// the mode, and whenever it changes, the bytes read are the ones written last.
+// Mode says how a map that is used through Load and Store moves bytes. In every mode, and across
+// changes of mode, a read returns the bytes written last.
 type Mode uint32
 
 const (
-	// InPlace is for owners that read and change pages themselves, with Page,
-	// Frame, View and Write. Load works; Store and SetMode are refused.
+	// InPlace is for owners that read and change pages themselves, with Page, Frame, View and
+	// Write. Load works. Store and SetMode return an error.
 	InPlace Mode = iota
 
-	// Cached reads and writes go through frames: a miss copies the page.
+	// Cached reads and writes through frames. A miss copies the page.
 	Cached
 
-	// Direct reads go to the device, in place where it is mapped, unless the page
-	// has a frame; writes go to the device.
+	// Direct reads from the device, in place if it is mapped, unless the page has a frame. Writes
+	// go to the device.
 	Direct
 
-	// DirectProtect reads as Direct does. The first write to a page moves it to a
-	// frame, which takes all others until it is written back.
+	// DirectProtect reads as Direct does. The first write to a page moves it to a frame, which
+	// takes all further writes until it is written back.
 	DirectProtect
 )
 
@@ -41,7 +41,7 @@ func (m Mode) String() string {
 	return "unknown"
 }
 
-// ModeNamed returns the mode of a name: "cached", "direct" or "direct-protect".
+// ModeNamed returns the mode with the given name: "cached", "direct" or "direct-protect".
 func ModeNamed(name string) (Mode, error) {
 	if i := slices.Index(modeNames[:], name); i > 0 {
 		return Mode(i), nil
@@ -49,22 +49,22 @@ func ModeNamed(name string) (Mode, error) {
 	return 0, fmt.Errorf("nvmap: no mode %q; there are cached, direct and direct-protect", name)
 }
 
-// bytesState is what Load and Store need beyond pages and frames.
+// bytesState is the state that Load and Store need beyond pages and frames.
 type bytesState struct {
 	mode   atomic.Uint32
-	wait   atomic.Int64 // nanoseconds by which each access to the device is delayed
+	wait   atomic.Int64 // delay of each access to the device, in nanoseconds
 	evict  sync.Mutex   // one goroutine evicts, the others wait for it
-	back   sync.Mutex   // held while pages are written back, so that no two writes of one meet
+	back   sync.Mutex   // held during a write-back, so that two writes of one page never overlap
 	mu     sync.Mutex   // guards dirty and failed
 	dirty  map[PageID]struct{}
-	failed error // of a write-back that nobody was told of
+	failed error // error of a write-back that no caller has received yet
 }
 
 // Mode returns how the map moves bytes.
 func (m *Map) Mode() Mode { return Mode(m.bytes.mode.Load()) }
 
-// SetMode changes how bytes move, at any time. Frames stay until they are
-// written back or evicted. A device that is not mapped is always Cached.
+// SetMode changes the mode. It may be called at any time. Frames stay until they are written back
+// or evicted. A device without a mapping can only be Cached.
 func (m *Map) SetMode(mode Mode) error {
 	switch {
 	case mode == InPlace || int(mode) >= len(modeNames):
@@ -78,13 +78,12 @@ func (m *Map) SetMode(mode Mode) error {
 	return nil
 }
 
-// SetDelay delays each access to the device by d: reads of frames, reads in
-// place through Load, writes and write-backs. Pages that are read or written back
-// together are one access. It stands for a slower medium in measurements; 0 ends
-// it.
+// SetDelay delays each access to the device by d, to imitate a slower medium in measurements. It
+// applies to reads of frames, reads in place through Load, writes and write-backs. Pages that are
+// read or written back together are one access. 0 ends the delay.
 func (m *Map) SetDelay(d time.Duration) { m.bytes.wait.Store(int64(d)) }
 
-// delay waits as SetDelay says. It spins: sleeping is too coarse.
+// delay waits for the time that SetDelay set. It spins, because sleeping is too coarse.
 func (m *Map) delay() {
 	if d := m.bytes.wait.Load(); d > 0 {
 		for began := time.Now(); time.Since(began) < time.Duration(d); {
@@ -93,8 +92,8 @@ func (m *Map) delay() {
 	}
 }
 
-// Load fills p with the newest bytes at off. Within a page it shows one instant,
-// between the writes of others. It takes no lock.
+// Load fills p with the newest bytes at off. Within a page p shows one instant, between the writes
+// of other goroutines. Load takes no lock.
 func (m *Map) Load(off Off, p []byte) error {
 	if err := m.checkBytes("load", off, len(p)); err != nil {
 		return err
@@ -125,7 +124,7 @@ func (m *Map) checkBytes(op string, off Off, n int) error {
 }
 
 func (m *Map) loadPage(id PageID, at int, p []byte) error {
-	asked := false // for a frame, in vain or not
+	asked := false // whether a frame was asked for, with or without success
 	for {
 		v, ok := m.ReadBegin(id)
 		if !ok {
@@ -151,7 +150,7 @@ func (m *Map) loadPage(id PageID, at int, p []byte) error {
 				if m.batch != nil && m.Mode() == Cached {
 					m.follow(id)
 				}
-				// Where the page cannot be read, the bytes asked for perhaps can.
+				// If the whole page cannot be read, the wanted bytes perhaps can.
 				if ok, _ := m.fetch(id, false); ok {
 					continue
 				}
@@ -167,7 +166,7 @@ func (m *Map) loadPage(id PageID, at int, p []byte) error {
 	}
 }
 
-// readsThroughFrames says whether a miss asks for a frame.
+// readsThroughFrames reports whether a miss asks for a frame.
 func (m *Map) readsThroughFrames() bool {
 	return m.device == nil && m.cache.limit > 0 || m.Mode() == Cached
 }
@@ -179,7 +178,7 @@ func (m *Map) hit(id PageID) {
 
 func (m *Map) miss() { m.counters.misses.add() }
 
-// loadDirect copies from the device: in place, or a page at a time.
+// loadDirect copies from the device: in place, or by reading the whole page.
 func (m *Map) loadDirect(id PageID, at int, p []byte) error {
 	m.delay()
 	m.races.RLock()
@@ -192,7 +191,7 @@ func (m *Map) loadDirect(id PageID, at int, p []byte) error {
 	}
 	whole := pageBuffers.Get().(*[PageBytes]byte)
 	defer pageBuffers.Put(whole)
-	if m.dev.Read(id.Off(), whole[:]) != nil { // the rest of the page may be what is bad
+	if m.dev.Read(id.Off(), whole[:]) != nil { // the fault may lie in another part of the page
 		return m.dev.Read(id.Off()+Off(at), p)
 	}
 	copy(p, whole[at:])
@@ -201,9 +200,9 @@ func (m *Map) loadDirect(id PageID, at int, p []byte) error {
 
 var pageBuffers = sync.Pool{New: func() any { return new([PageBytes]byte) }}
 
-// Store writes p at off, as the mode says. Readers see the bytes when it
-// returns, page by page; Sync makes them durable. Stores that overlap come in
-// some order, page by page. It may return the error of an eviction.
+// Store writes p at off, as the mode says. Readers see the bytes when Store returns, page by page.
+// Sync makes them durable. Overlapping Stores take effect in some order, page by page. Store may
+// return the error of an earlier eviction.
 func (m *Map) Store(off Off, p []byte) error {
 	if err := m.checkBytes("store", off, len(p)); err != nil {
 		return err
@@ -234,7 +233,7 @@ func (m *Map) storePage(id PageID, at int, p []byte) error {
 			if err != nil {
 				return err
 			}
-			toFrame = ok // else there is no room: through to the device
+			toFrame = ok // if there is no room, write to the device
 		}
 		w := m.lockPage(id)
 		if w&stateFrame == 0 && toFrame {
@@ -277,8 +276,8 @@ func (m *Map) storeFrame(id PageID, at int, p []byte, w uint64) {
 	}
 }
 
-// lockPage is BeginChange for pages that several may change: it waits its turn.
-// It returns the word as it is now.
+// lockPage is BeginChange for pages that several goroutines may change: it waits until no other
+// changes the page. It returns the new state word.
 func (m *Map) lockPage(id PageID) uint64 {
 	word := m.word(id)
 	for {
@@ -293,8 +292,8 @@ func (m *Map) lockPage(id PageID) uint64 {
 
 func (m *Map) unlockPage(id PageID) { m.EndChange(id) }
 
-// writeCoherent is a write to the device of pages that may have clean frames:
-// they get the bytes too, and one that is being filled is filled again.
+// writeCoherent writes to the device pages that may have clean frames. The frames get the bytes
+// too, and a frame that is being filled is filled again.
 func (m *Map) writeCoherent(off Off, p []byte) error {
 	if err := m.checkBytes("write", off, len(p)); err != nil || len(p) == 0 {
 		return err
@@ -329,7 +328,7 @@ func (m *Map) writeLocked(off Off, p []byte) error {
 	return nil
 }
 
-// Sync makes every Store that returned before it was called durable.
+// Sync makes durable every Store that returned before the call.
 func (m *Map) Sync() error {
 	if m.closed.Load() {
 		return ErrClosed
@@ -348,8 +347,8 @@ func (m *Map) Sync() error {
 	return m.writeBackOwn(ps)
 }
 
-// takeFailure returns the error of a write-back that a Load caused: the pages
-// are dirty still, and the next write-back tries again.
+// takeFailure returns the error of a write-back that a Load caused, and clears it. The pages are
+// still dirty, and the next write-back tries again.
 func (m *Map) takeFailure() error {
 	b := &m.bytes
 	b.mu.Lock()
@@ -359,7 +358,7 @@ func (m *Map) takeFailure() error {
 	return err
 }
 
-// makeRoom evicts a batch, or waits for whoever does.
+// makeRoom evicts a batch, or waits for the goroutine that is doing so.
 func (m *Map) makeRoom() {
 	b := &m.bytes
 	b.evict.Lock()
@@ -374,9 +373,9 @@ func (m *Map) makeRoom() {
 	}
 }
 
-// writeBackAround is writeBackOwn of victims, which are sorted, and of the dirty
-// pages behind each: what was written in order is written back in longer runs,
-// with fewer fences, and the next victims are clean.
+// writeBackAround is writeBackOwn for victims, which are sorted, and for the dirty pages that
+// follow each. Pages written in order are then written back in longer runs, with fewer fences, and
+// the next victims are clean.
 func (m *Map) writeBackAround(ps []PageID) error {
 	all := make([]PageID, 0, len(ps)+neighboursMax)
 	spare := neighboursMax
@@ -394,12 +393,12 @@ func (m *Map) writeBackAround(ps []PageID) error {
 	return m.writeBackOwn(all)
 }
 
-// neighboursMax is how many pages go along with a batch of victims.
+// neighboursMax bounds the pages that are written back along with a batch of victims.
 const neighboursMax = 4 * evictBatch
 
-// writeBackOwn writes dirty pages back, neighbours together, and, after a fence,
-// calls those clean that did not change meanwhile. ps is sorted. The fence covers
-// what went straight to the device before, and comes also where ps is empty.
+// writeBackOwn writes dirty pages back, neighbours together, and fences. Then it marks as clean the
+// pages that have not changed meanwhile. ps is sorted. The fence also covers earlier writes to the
+// device, and comes even if ps is empty.
 func (m *Map) writeBackOwn(ps []PageID) error {
 	b := &m.bytes
 	b.back.Lock()
@@ -410,7 +409,7 @@ func (m *Map) writeBackOwn(ps []PageID) error {
 	for i := 0; i < len(ps); {
 		n := m.gather(ps[i:], written[i:], buf)
 		if n == 0 {
-			i++ // clean by now
+			i++ // the page has become clean
 			continue
 		}
 		m.delay()
@@ -439,8 +438,8 @@ func (b *runBuffer) bytes(n int) []byte {
 
 var runBuffers = sync.Pool{New: func() any { return new(runBuffer) }}
 
-// gather copies dirty frames of ps, from the first on, as long as they are
-// neighbours, and returns how many. It notes the version of each that it saw.
+// gather copies dirty frames of ps, from the first on, as long as they are neighbours, and returns
+// their number. It notes the version of each copy.
 func (m *Map) gather(ps []PageID, seen []Version, buf *runBuffer) (n int) {
 	for n < len(ps) && n < len(buf) && ps[n] == ps[0]+PageID(n) {
 		v, dirty := m.snapshot(ps[n], &buf[n])
@@ -472,10 +471,10 @@ func (m *Map) snapshot(p PageID, buf *[PageBytes]byte) (v Version, dirty bool) {
 	}
 }
 
-// cleanIf calls p clean if it is as it was at version v.
+// cleanIf marks p clean if its version is still v.
 func (m *Map) cleanIf(p PageID, v Version) {
 	b := &m.bytes
-	b.mu.Lock() // whoever makes it dirty again puts it on the list again, after this
+	b.mu.Lock() // a Store that makes p dirty again puts it on the list after this
 	defer b.mu.Unlock()
 	word := m.word(p)
 	for {

@@ -7,11 +7,11 @@ import (
 	"unsafe"
 )
 
-// wideLoads says how loadLines loads.
+// wideLoads describes how loadLines loads.
 const wideLoads = "loads of 8 bytes"
 
-// loadLines copies n bytes, a multiple of 64, from src, which begins at a line,
-// in aligned words: memory of a device may allow no others.
+// loadLines copies n bytes, a multiple of 64, from src, which is aligned to a cache line, in
+// aligned words: device memory may allow no other loads.
 func loadLines(dst, src unsafe.Pointer, n uintptr) {
 	for i := uintptr(0); i < n; i += 8 {
 		word := atomic.LoadUint64((*uint64)(unsafe.Add(src, i)))

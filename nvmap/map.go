@@ -8,8 +8,8 @@ import (
 	"unsafe"
 )
 
-// A Map is a device seen as pages: its read-only mapping, a DRAM mirror of the
-// same offsets in which pages have frames, and a state word for each page.
+// A Map presents a device as pages. It has the read-only mapping of the device, a DRAM mirror of
+// the same offsets in which pages have frames, and a state word for each page.
 //
 // # Reading a page
 //
@@ -17,71 +17,72 @@ import (
 //	... read m.Page(p), believing nothing ...
 //	if !ok || !m.ReadValid(p, v) { retry }
 //
-// takes no lock and writes no shared memory. What was read may be garbage until
-// ReadValid returns true: bound every number taken from it.
+// This takes no lock and writes no shared memory. Bytes that were read may be garbage until
+// ReadValid returns true, so check every number from them before using it.
 //
 // # Changing a page
 //
-// Frame or FreshFrame gives the writable copy; stores into it that readers may
-// see stand between BeginChange and EndChange. Callers exclude one another from
-// changing the same page. All other methods may be called at any time from any
-// goroutine, with what each says about pages in use.
+// Frame or FreshFrame gives the writable copy. Stores into it that readers may see stand between
+// BeginChange and EndChange. Callers exclude one another from changing the same page. All other
+// methods may be called at any time from any goroutine, within the limits that each states for
+// pages in use.
 type Map struct {
-	// base[0] is the device's mapping, base[1] the mirror: indexed by the frame
-	// bit of a state word, so that Page has no branch.
+	// base[0] is the device's mapping and base[1] the mirror. The index is the frame bit of a state
+	// word, so that Page has no branch.
 	base  [2]unsafe.Pointer
 	state unsafe.Pointer // of uint64, one per page
-	mask  PageID         // of pages; a page number beyond it wraps and reads a wrong page, never foreign memory
+	mask  PageID         // of pages; a larger page number wraps and reads a wrong page, never foreign memory
 	dev   Device
 	size  atomic.Int64
+	end   atomic.Int64 // see End; never below size
 
-	device *region // the device's mapping; nil where it has none
+	device *region // the device's mapping; nil without one
 	mirror *region
 	words  *region
 	max    int64
 	huge   bool
 
 	mu     sync.Mutex // guards Grow and Close against each other
-	opened int64      // bytes of the mirror opened
+	opened int64      // bytes of the mirror that are accessible
 	closed atomic.Bool
 
 	counters counters
 	cache    cache
 	bytes    bytesState
-	batch    BatchReader // where pages are better read together; else nil
+	batch    BatchReader // the device, if pages are better read in batches; else nil
 	streams  streams
-	coherent bool     // writes to the device look for frames
-	races    raceLock // in race builds, of frames' bytes
+	coherent bool     // a write to the device also updates frames
+	races    raceLock // guards the bytes of frames in race builds
 }
 
-// MapOptions are choices for NewMap; nil means all defaults.
+// MapOptions are choices for NewMap. nil means all defaults.
 type MapOptions struct {
-	// HugeFrames asks the kernel for huge pages behind the mirror and the state
-	// words. A random read of one frame among 1 GiB of them then costs 240 ns
-	// instead of 620, and the first frame in each 2 MiB commits all of them: for
-	// owners that keep their pages together. Not with CacheBytes.
+	// HugeFrames asks the kernel for huge pages behind the mirror and the state words. A random
+	// read of one frame among 1 GiB of them then costs 240 ns instead of 620, and the first frame
+	// in each 2 MiB commits all of them. It suits owners that keep their pages close together. It
+	// excludes CacheBytes.
 	HugeFrames bool
 
-	// CacheBytes bounds the memory of frames, in bytes; 0: there is no bound. It
-	// holds for what Fetch, Load and Store make. Frame and FreshFrame are never
-	// refused: an owner asks Room first, and calls Evict.
+	// CacheBytes bounds the memory of frames, in bytes. 0: there is no bound. The bound holds for
+	// frames that Fetch, Load and Store make. Frame and FreshFrame always succeed: an owner asks
+	// Room first, and calls Evict.
 	CacheBytes int64
 
-	// Policy chooses the frames that go; nil: NewPolicy(DefaultPolicy).
+	// Policy chooses the frames to evict. nil: NewPolicy(DefaultPolicy).
 	Policy Policy
 
-	// Pressed is for owners who evict themselves, because they use pages without
-	// validating what they read. It is called when frames run short, from any
-	// goroutine and often: it returns at once, and has somebody call Evict. Reads
-	// leave an eighth of CacheBytes to the owner's changes.
+	// Pressed is for owners who call Evict themselves, because they use pages without validating
+	// them. The map calls it when frames run short, from any goroutine and often. It must return at
+	// once, and make another goroutine call Evict. Reads leave an eighth of CacheBytes to the
+	// owner's changes.
 	Pressed func()
 
-	// Mode is how Load and Store move bytes.
+	// Mode says how Load and Store move bytes.
 	Mode Mode
 }
 
-// NewMap reserves a mirror and state words for everything dev can grow to. The
-// map owns the device from here: Close closes it.
+// NewMap reserves a mirror and state words for the size that dev can grow to. If NewMap succeeds,
+// the map owns the device, and Close closes it.
 func NewMap(dev Device, o *MapOptions) (*Map, error) {
 	if o == nil {
 		o = &MapOptions{}
@@ -131,17 +132,18 @@ func NewMap(dev Device, o *MapOptions) (*Map, error) {
 		return nil, err
 	}
 	m.size.Store(dev.Size())
+	m.end.Store(dev.Size())
 	return m, nil
 }
 
-// Device returns the device beneath.
+// Device returns the underlying device.
 func (m *Map) Device() Device { return m.dev }
 
-// Size returns the usable bytes.
+// Size returns the number of usable bytes.
 func (m *Map) Size() int64 { return m.size.Load() }
 
-// Grow makes at least size bytes usable; see Device.Grow. Readers go on
-// meanwhile and no address changes.
+// Grow makes at least size bytes usable; see Device.Grow. Readers continue meanwhile, and no
+// address changes.
 func (m *Map) Grow(size int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -161,15 +163,35 @@ func (m *Map) Grow(size int64) error {
 		return err
 	}
 	m.size.Store(m.dev.Size())
+	m.end.Store(max(m.end.Load(), m.dev.Size()))
 	return nil
 }
 
-// openStep is the unit in which the mirror and its state words are opened:
-// state words for 2 MiB of device fill one page.
+// End returns the end of the pages that may have frames: Size, or the size given to Extend if that
+// is larger.
+func (m *Map) End() int64 { return m.end.Load() }
+
+// Extend lets pages below size have frames although the device ends before. These frames begin with
+// zeros. Extend is for owners that write nothing back, because they may not change the device.
+func (m *Map) Extend(size int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed.Load() {
+		return ErrClosed
+	}
+	if err := m.openTo(size); err != nil {
+		return err
+	}
+	m.end.Store(max(m.end.Load(), size))
+	return nil
+}
+
+// openStep is the unit in which the mirror and its state words are made accessible: the state words
+// for 2 MiB of device fill one page.
 const openStep = PageBytes / 8 * PageBytes
 
-// openTo opens the mirror and the state words for the first size bytes. The
-// memory is committed when touched.
+// openTo makes the mirror and the state words for the first size bytes accessible. The memory is
+// committed when it is touched.
 func (m *Map) openTo(size int64) error {
 	if size > m.max {
 		return fmt.Errorf("%w: the address space reserved holds %d bytes, not %d", ErrFull, m.max, size)
@@ -199,43 +221,43 @@ func (m *Map) word(p PageID) *uint64 {
 	return (*uint64)(unsafe.Add(m.state, (p&m.mask)*8))
 }
 
-// ReadBegin returns the version of p, and false while p is being changed.
+// ReadBegin returns the version of p. ok is false while p is being changed.
 func (m *Map) ReadBegin(p PageID) (v Version, ok bool) {
 	w := atomic.LoadUint64(m.word(p))
 	return Version(w), w&stateChanging == 0
 }
 
-// ReadValid reports whether what was read of p since ReadBegin returned v was
-// whole and still is the newest.
+// ReadValid reports whether the bytes of p that were read since ReadBegin returned v are whole and
+// still the newest.
 func (m *Map) ReadValid(p PageID, v Version) bool {
 	loadBarrier()
 	return (atomic.LoadUint64(m.word(p))^uint64(v))&stateSeen == 0
 }
 
-// BeginChange makes readers of p retry until EndChange. The caller alone
-// changes p.
+// BeginChange makes readers of p retry until EndChange. Callers exclude one another from changing
+// p.
 func (m *Map) BeginChange(p PageID) {
 	atomic.OrUint64(m.word(p), stateChanging)
 	storeBarrier()
 }
 
-// EndChange gives p its next version.
+// EndChange ends a change and gives p its next version.
 func (m *Map) EndChange(p PageID) {
 	atomic.AddUint64(m.word(p), stateVersion-stateChanging)
 }
 
-// Page returns the newest bytes of p: its frame if there is one, else the
-// device's mapping. The caller checked that p lies below Size. The array must
-// not be written; it is good until ReadValid says otherwise or, for those who
-// know that nobody changes or drops p, as long as that holds.
+// Page returns the newest bytes of p: its frame if there is one, else the device's mapping. The
+// caller has checked that p lies below Size. The array must not be written. It is valid until
+// ReadValid returns false. For a caller that keeps others from changing and dropping p, it is valid
+// as long as that holds.
 //
-// Where the device has no mapping and p no frame, the page reads as zero.
+// If the device has no mapping and p no frame, the page reads as zero.
 func (m *Map) Page(p PageID) *[PageBytes]byte {
 	w := atomic.LoadUint64(m.word(p))
 	return (*[PageBytes]byte)(unsafe.Add(m.base[w>>1&1], (p&m.mask)*PageBytes))
 }
 
-// Where says where the newest bytes of p are.
+// Where returns the place of the newest bytes of p.
 func (m *Map) Where(p PageID) Place {
 	return placeOf(atomic.LoadUint64(m.word(p)))
 }
@@ -250,18 +272,18 @@ func placeOf(w uint64) Place {
 	return FrameDirty
 }
 
-// Verified reports whether SetVerified was called for p since the map was
-// opened and p's bytes have been the same since.
+// Verified reports whether SetVerified was called for p. The mark is cleared when the frame of p is
+// given back, and by FreshFrame.
 func (m *Map) Verified(p PageID) bool {
 	return atomic.LoadUint64(m.word(p))&stateVerified != 0
 }
 
-// SetVerified notes that the checksum of p was seen good.
+// SetVerified notes that the checksum of p was correct.
 func (m *Map) SetVerified(p PageID) { atomic.OrUint64(m.word(p), stateVerified) }
 
-// Close closes the device and empties the mirror. A straggling reader of a
-// frame sees zeros that may validate: the owner keeps readers out first. State
-// words keep their values. Close may be called again, and returns nil then.
+// Close closes the device and empties the mirror. A late reader of a frame would see zeros that may
+// validate, so the owner keeps readers out first. State words keep their values. A second Close
+// returns nil.
 func (m *Map) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

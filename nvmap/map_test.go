@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
@@ -48,8 +50,8 @@ func wantPlace(t *testing.T, m *nvmap.Map, p nvmap.PageID, want nvmap.Place) {
 	}
 }
 
-// readsOnDevice says whether p, which has no frame, begins with want where it is
-// read: in the device's mapping, if it has one.
+// readsOnDevice reports whether p, which has no frame, begins with want in the device's mapping. It
+// returns true if the device has no mapping.
 func readsOnDevice(t *testing.T, m *nvmap.Map, p nvmap.PageID, want string) bool {
 	t.Helper()
 	if m.Device().Mapping() == nil {
@@ -58,7 +60,7 @@ func readsOnDevice(t *testing.T, m *nvmap.Map, p nvmap.PageID, want string) bool
 	return bytes.HasPrefix(m.Page(p)[:], []byte(want))
 }
 
-// A page goes from the device to a frame, back, and out of DRAM again.
+// TestPageLife moves a page from the device to a frame, back, and out of DRAM again.
 func TestPageLife(t *testing.T) {
 	for name, open := range kinds {
 		t.Run(name, func(t *testing.T) {
@@ -177,7 +179,7 @@ func TestView(t *testing.T) {
 	for _, bad := range []struct {
 		off nvmap.Off
 		n   int
-	}{{size, 1}, {size - 1, 2}, {0, int(size) + 1}, {^nvmap.Off(0), 1}, {1 << 63, 1}, {0, -1}, {5, -1 << 62}} {
+	}{{size, 1}, {size - 1, 2}, {0, int(size) + 1}, {^nvmap.Off(0), 1}, {1 << 63, 1}, {0, -1}, {5, math.MinInt / 2}} {
 		if m.View(bad.off, bad.n) != nil {
 			t.Errorf("View(%#x, %d) of %#x bytes", bad.off, bad.n, size)
 		}
@@ -197,7 +199,7 @@ func TestLinesTouched(t *testing.T) {
 	}
 }
 
-// A failed growth of the device leaves the map usable at its old size.
+// TestMapGrowFull checks that a failed growth of the device leaves the map usable at its old size.
 func TestMapGrowFull(t *testing.T) {
 	s := nvmap.NewSim(nvmap.NewMem(4 << 20))
 	m := newMap(t, s, 4*nvmap.PageBytes)
@@ -228,12 +230,12 @@ func TestMapClose(t *testing.T) {
 	if m.Write(0, []byte{1}) == nil || m.View(0, 1) != nil || !errors.Is(m.Grow(1<<20), nvmap.ErrClosed) {
 		t.Error("a closed map refuses")
 	}
-	_, _ = m.ReadBegin(0) // state words outlive the map
+	_, _ = m.ReadBegin(0) // state words remain after Close
 	_ = m.Page(0)[0]      // and so do frames
 }
 
-// Readers under versions never accept a page that a writer, an evictor and a
-// growing map tear at. Every change fills the page with one word.
+// TestVersionsUnderStress checks that readers never accept a torn page while a writer, an evictor
+// and growth change the map. Every change fills the page with one word.
 func TestVersionsUnderStress(t *testing.T) {
 	if testing.Short() {
 		t.Skip("half a second of everything at once")
@@ -336,8 +338,8 @@ func changeWhole(t *testing.T, m *nvmap.Map, p nvmap.PageID, word uint64, rng *r
 	m.EndChange(p)
 }
 
-// Drop and Frame of one page may meet: whoever comes second wins, and no byte
-// is lost.
+// TestDropMeetsFrame runs Drop and Frame of one page at the same time. The later one takes effect,
+// and no byte is lost.
 func TestDropMeetsFrame(t *testing.T) {
 	m := newMap(t, nvmap.NewMem(1<<20), nvmap.PageBytes)
 	done := make(chan struct{})
@@ -365,7 +367,7 @@ func TestDropMeetsFrame(t *testing.T) {
 	}
 }
 
-// A map of 1 TiB costs addresses and no memory.
+// TestLargeMapIsLight checks that a map of 1 TiB costs addresses and no memory.
 func TestLargeMapIsLight(t *testing.T) {
 	if raceEnabled {
 		t.Skip("race builds keep pages on the heap")
@@ -382,7 +384,7 @@ func TestLargeMapIsLight(t *testing.T) {
 	}
 }
 
-// residentBytes returns what the process occupies, tmpfs pages included.
+// residentBytes returns the memory of the process, tmpfs pages included.
 func residentBytes(t *testing.T) int64 {
 	statm, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
@@ -395,13 +397,10 @@ func residentBytes(t *testing.T) int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// Opening and closing again and again runs out of nothing.
+// TestOpenCloseMany checks that repeated opening and closing exhausts no resource.
 func TestOpenCloseMany(t *testing.T) {
 	path := filepath.Join(shmDir(t), "store")
-	rounds := 2000
-	if raceEnabled || testing.Short() {
-		rounds = 50
-	}
+	rounds := effort.Pick(50, 300, 2000, 2000)
 	for i := range rounds {
 		d, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Create: true})
 		if err != nil {
@@ -472,7 +471,7 @@ func ExampleMap() {
 
 	for {
 		v, ok := m.ReadBegin(page)
-		text := string(m.Page(page)[:13]) // may be anything until validated
+		text := string(m.Page(page)[:13]) // may be anything until ReadValid
 		if ok && m.ReadValid(page, v) {
 			fmt.Println(text, "in a", m.Where(page))
 			break
@@ -483,7 +482,7 @@ func ExampleMap() {
 	// an index page in a dirty frame
 }
 
-// Two goroutines write, and each has its counters.
+// TestWriteBesideCounts checks the separate counters of two goroutines that write.
 func TestWriteBesideCounts(t *testing.T) {
 	m := newMap(t, nvmap.NewMem(1<<20), 16*nvmap.PageBytes)
 	const writes = 2000

@@ -7,20 +7,20 @@ import (
 	"sync/atomic"
 )
 
-// memDevice is anonymous memory: for tests, and for stores that need not
-// outlive the process.
+// memDevice is anonymous memory. It serves tests, and stores that need not outlive the process.
 type memDevice struct {
 	r      *region
+	asked  int64
+	limit  int64 // bound of Grow, in bytes
 	size   atomic.Int64
 	mu     sync.Mutex // guards Grow against Close
 	closed atomic.Bool
 }
 
-// NewMem returns an empty device in anonymous memory that can grow to maxBytes
-// (rounded up to a power of two; 0: the largest the system grants, at most
-// 1 TiB). In race builds and on systems without mmap the memory comes from the
-// Go heap and the bound is 256 MiB unless a larger one is asked for, at most
-// 1 GiB. NewMem panics only where not even 1 MiB of address space is to be had.
+// NewMem returns an empty device in anonymous memory that can grow to maxBytes, in whole pages (0:
+// the largest size that the system grants, at most 1 TiB). In race builds and on systems without
+// mmap the memory comes from the Go heap; its bound is 256 MiB, or maxBytes if that is larger, and
+// at most 1 GiB. NewMem panics only if not even 1 MiB of address space can be reserved.
 func NewMem(maxBytes int64) Device {
 	d, err := newMem(maxBytes)
 	if err != nil {
@@ -34,7 +34,7 @@ func newMem(maxBytes int64) (Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &memDevice{r: r}
+	d := &memDevice{r: r, asked: maxBytes, limit: exactly(maxBytes, r.bytes, PageBytes)}
 	runtime.AddCleanup(d, (*region).release, r)
 	return d, nil
 }
@@ -49,14 +49,15 @@ func (d *memDevice) Info() Info {
 		Mover:    "copy",
 		Unit:     1,
 		Sector:   8,
-		MaxBytes: d.r.bytes,
+		MaxBytes: d.limit,
+		Scant:    scant(d.asked, d.limit, PageBytes),
 		Protect:  "none",
 	}
 }
 
 func (d *memDevice) Size() int64 { return d.size.Load() }
 
-func (d *memDevice) Mapping() []byte { return d.r.slice(0, d.r.bytes) }
+func (d *memDevice) Mapping() []byte { return d.r.slice(0, d.limit) }
 
 func (d *memDevice) Grow(size int64) error {
 	d.mu.Lock()
@@ -68,8 +69,8 @@ func (d *memDevice) Grow(size int64) error {
 	if size <= from {
 		return nil
 	}
-	if size > d.r.bytes {
-		return fmt.Errorf("%w: mem device of at most %d bytes cannot grow to %d", ErrFull, d.r.bytes, size)
+	if size > d.limit {
+		return fmt.Errorf("%w: mem device of at most %d bytes cannot grow to %d", ErrFull, d.limit, size)
 	}
 	to := roundUp(size, PageBytes)
 	if err := d.r.open(from, to); err != nil {
@@ -97,7 +98,7 @@ func (d *memDevice) Write(off Off, p []byte) error {
 
 func (d *memDevice) Fence() error { return nil }
 
-// Discard gives whole pages back to the system; they read as zero.
+// Discard gives whole pages back to the system. They then read as zero.
 func (d *memDevice) Discard(off Off, n int64) error {
 	if err := d.check("discard", off, n); err != nil {
 		return err
@@ -112,8 +113,7 @@ func (d *memDevice) Allocate(off Off, n int64) error {
 	return d.check("allocate", off, n)
 }
 
-// Close leaves the size at zero, so that later calls are out of range, and the
-// mapping faulting.
+// Close sets the size to zero, so that later calls are out of range, and makes the mapping fault.
 func (d *memDevice) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -124,7 +124,7 @@ func (d *memDevice) Close() error {
 	return nil
 }
 
-// check says why a range cannot be used.
+// check returns an error if [off, off+n) cannot be used.
 func (d *memDevice) check(op string, off Off, n int64) error {
 	err := checkRange(op, off, n, d.size.Load())
 	if err != nil && d.closed.Load() {

@@ -6,23 +6,22 @@ import (
 	"unsafe"
 )
 
-// A mover is how bytes travel to memory that the CPU stores into.
+// A mover copies bytes to memory that the CPU stores into.
 //
-// store copies n bytes from src to dst and sends them on their way; drain
-// returns when all that this CPU sent has arrived. An aligned 8-byte word of
-// dst that is written whole is stored whole, and no byte beside [dst, dst+n) is
-// touched. A keyed mover opens the protection key it is given for just that
-// long; 0 is no key.
+// store copies n bytes from src to dst and starts writing them back. drain returns when all bytes
+// that this CPU stored have arrived. store writes an aligned 8-byte word of dst as one unit if the
+// range covers it, and touches no byte beside [dst, dst+n). A keyed mover opens the given
+// protection key for the duration of the copy; 0 is no key.
 type mover struct {
 	name  string
-	note  string // an honest limit
+	note  string // a limit that the user should know
 	keyed bool
 	store func(dst, src unsafe.Pointer, n uintptr, key pkey)
 	drain func()
 }
 
-// portableMover stays in the caches: on NVM whose power-failure domain they
-// belong to that is enough, elsewhere it is not.
+// portableMover leaves bytes in the caches. That is enough only if the caches belong to the
+// power-failure domain of the NVM.
 var portableMover = mover{
 	name:  "copy",
 	note:  "stores are not written back from the CPU's caches: a fence keeps them in order and no more",
@@ -34,10 +33,10 @@ func storePortable(dst, src unsafe.Pointer, n uintptr, _ pkey) {
 	copy(unsafe.Slice((*byte)(dst), n), unsafe.Slice((*byte)(src), n))
 }
 
-// movers returns what this CPU can do, the best first.
+// movers returns the movers of this CPU, the best first.
 func movers() []mover { return append(archMovers(), portableMover) }
 
-// moverNamed returns the mover of that name; "" is the best.
+// moverNamed returns the mover with the given name. "" selects the best.
 func moverNamed(name string) (mover, error) {
 	all := movers()
 	if name == "" {

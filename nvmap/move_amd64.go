@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// archMovers puts the non-temporal copy first. Measured on a Sapphire Rapids VM
-// over tmpfs, store and fence together, ns:
+// archMovers puts the non-temporal copy first. Measured on a Sapphire Rapids VM over tmpfs, store
+// and fence together, ns:
 //
 //	bytes                      64   152   256   512  1024  4096
 //	nt, anywhere              247   257   250   250   290   440
@@ -19,14 +19,13 @@ import (
 //	nt, 16 to a fence, each    24    26    30    44
 //	store+clwb, the same       28   135    56    93
 //
-// Storing through the cache wins only where one small write follows the last
-// and has a fence of its own. In a group it loses badly as soon as two records
-// share a line: the second store waits until the line's write-back is through.
-// So one mover serves all sizes. The same wait is why nothing here mixes: an
-// ordinary store and a CLWB for the last six bytes of a record whose other
-// bytes went past the cache made 150 bytes cost 1100 ns instead of 258.
+// A store through the cache wins only if one small write follows the last and has a fence of its
+// own. In a group it loses badly as soon as two records share a line: the second store waits until
+// the write-back of the line ends. So one mover serves all sizes. For the same reason no mover
+// mixes both ways: an ordinary store and a CLWB for the last six bytes of a record whose other
+// bytes bypassed the cache made 150 bytes cost 1100 ns instead of 258.
 //
-// Opening and closing a protection key around it adds 55 to 65 ns to a store.
+// Opening and closing a protection key adds 55 to 65 ns to a store.
 func archMovers() []mover {
 	return []mover{
 		{name: "nt", keyed: true, store: storeNonTemporal, drain: drainStores},
@@ -34,16 +33,18 @@ func archMovers() []mover {
 	}
 }
 
-// useAVX says that full lines may travel in 32-byte registers.
+// useAVX makes the movers store full lines from 32-byte registers.
 //
+//lint:ignore U1000 the assembly reads it
 //lint:ignore U1000 the assembly reads it
 var useAVX = cpu.X86.HasAVX
 
-// How storeWriteBack writes a line back; the assembly knows the numbers.
+// These constants select the instruction with which storeWriteBack writes a line back. The assembly
+// uses their values.
 const (
-	backCLFLUSH    = iota // every amd64 CPU
-	backCLFLUSHOPT        // does not wait for the flush before it
-	backCLWB              // and may keep the line
+	backCLFLUSH    = iota // on every amd64 CPU
+	backCLFLUSHOPT        // does not wait for the previous flush
+	backCLWB              // may keep the line in the cache
 )
 
 var writeBack = detectWriteBack()
@@ -52,7 +53,7 @@ func detectWriteBack() uint8 {
 	if maxLeaf, _, _, _ := cpuid(0, 0); maxLeaf < 7 {
 		return backCLFLUSH
 	}
-	const clflushopt, clwb = 1 << 23, 1 << 24 // of EBX
+	const clflushopt, clwb = 1 << 23, 1 << 24 // in EBX
 	switch _, features, _, _ := cpuid(7, 0); {
 	case features&clwb != 0:
 		return backCLWB
@@ -69,8 +70,8 @@ func writeBackName() string {
 //go:noescape
 func cpuid(leaf, sub uint32) (eax, ebx, ecx, edx uint32)
 
-// storeNonTemporal copies n bytes past the caches, the odd bytes at the edges
-// too (MASKMOVDQU).
+// storeNonTemporal copies n bytes past the caches, including the odd bytes at the edges
+// (MASKMOVDQU).
 //
 //go:noescape
 func storeNonTemporal(dst, src unsafe.Pointer, n uintptr, key pkey)
@@ -80,12 +81,12 @@ func storeNonTemporal(dst, src unsafe.Pointer, n uintptr, key pkey)
 //go:noescape
 func storeWriteBack(dst, src unsafe.Pointer, n uintptr, key pkey)
 
-// drainStores is SFENCE: it returns when everything that this CPU stored past
-// the caches or wrote back has reached the memory controller.
+// drainStores is SFENCE. It returns when the bytes that this CPU stored past the caches or wrote
+// back have reached the memory controller.
 func drainStores()
 
-// Prefetch asks for lines 64-byte cache lines from p on. It never faults, so p
-// may be a guess.
+// Prefetch asks for 64-byte cache lines, lines of them, beginning at p. It never faults, so p may
+// be a guess.
 //
 //go:noescape
 func Prefetch(p unsafe.Pointer, lines int)

@@ -2,7 +2,7 @@
 
 package nvmap
 
-// lesserCPU makes the assembly believe in an early amd64 CPU.
+// lesserCPU makes the assembly use the code for an early amd64 CPU.
 func lesserCPU() (restore func()) {
 	avx, avx2, back := useAVX, useAVX2, writeBack
 	useAVX, useAVX2, writeBack = false, false, backCLFLUSH

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// cleanToPersistence says that the CPU has DC CVAP, which cleans a line to the
-// point of persistence; DC CVAC stops at the point of coherency.
+// cleanToPersistence reports that the CPU has DC CVAP, which cleans a line to the point of
+// persistence. DC CVAC stops at the point of coherency.
 var cleanToPersistence = cpu.ARM64.HasDCPOP
 
 func archMovers() []mover {
@@ -21,18 +21,17 @@ func archMovers() []mover {
 	return []mover{m}
 }
 
-// storeClean copies n bytes, cleans their lines and waits until that is done
-// (DSB) before it returns: a barrier on another CPU would not complete it, and
-// goroutines move between CPUs.
+// storeClean copies n bytes, cleans their lines and waits for completion (DSB) before it returns. A
+// barrier on another CPU would not complete the clean, and goroutines move between CPUs.
 //
 //go:noescape
 func storeClean(dst, src unsafe.Pointer, n uintptr, _ pkey)
 
-// drainStores is a DSB; the last storeClean left it nothing to wait for.
+// drainStores is a DSB. The last storeClean has left it nothing to wait for.
 func drainStores()
 
-// Prefetch asks for lines 64-byte cache lines from p on. It never faults, so p
-// may be a guess.
+// Prefetch asks for 64-byte cache lines, lines of them, beginning at p. It never faults, so p may
+// be a guess.
 //
 //go:noescape
 func Prefetch(p unsafe.Pointer, lines int)

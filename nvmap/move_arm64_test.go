@@ -2,7 +2,7 @@
 
 package nvmap
 
-// lesserCPU makes the assembly believe in a CPU without DC CVAP.
+// lesserCPU makes the assembly use the code for a CPU without DC CVAP.
 func lesserCPU() (restore func()) {
 	old := cleanToPersistence
 	cleanToPersistence = false

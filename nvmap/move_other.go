@@ -6,7 +6,7 @@ import "unsafe"
 
 func archMovers() []mover { return nil }
 
-// Prefetch asks for lines 64-byte cache lines from p on; in this build it does
+// Prefetch asks for 64-byte cache lines, lines of them, beginning at p. In this build it does
 // nothing.
 func Prefetch(p unsafe.Pointer, lines int) {}
 

@@ -2,5 +2,5 @@
 
 package nvmap
 
-// lesserCPU does nothing: there is one path.
+// lesserCPU does nothing, because there is only one path.
 func lesserCPU() (restore func()) { return func() {} }

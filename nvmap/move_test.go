@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cornered returns n bytes that end where the address space does, so that a
-// store or a load beyond them faults.
+// cornered returns n bytes at the end of mapped memory, so that a store or a load beyond them
+// faults.
 func cornered(t testing.TB, n int) []byte {
 	t.Helper()
 	page := unix.Getpagesize()
@@ -34,8 +34,8 @@ func (m mover) move(dst, src []byte) {
 	m.store(unsafe.Pointer(unsafe.SliceData(dst)), unsafe.Pointer(unsafe.SliceData(src)), uintptr(len(src)), 0)
 }
 
-// Every mover stores what it is given, at every alignment and every length up
-// to a few lines, and not a byte beside it.
+// TestMoversStoreExactly checks that every mover stores the given bytes at every alignment and
+// every length up to a few lines, and changes no other byte.
 func TestMoversStoreExactly(t *testing.T) {
 	const span, most = 512, 300
 	for _, m := range movers() {
@@ -72,13 +72,13 @@ func TestMoversStoreExactly(t *testing.T) {
 	}
 }
 
-// The portable paths below the ones this CPU prefers.
+// TestMoversOfLesserCPUs tests the code paths for older CPUs than this one.
 func TestMoversOfLesserCPUs(t *testing.T) {
 	defer lesserCPU()()
 	TestMoversStoreExactly(t)
 }
 
-// A reader never sees half of an aligned word.
+// TestMoversKeepWordsWhole checks that a reader never sees half of an aligned word.
 func TestMoversKeepWordsWhole(t *testing.T) {
 	if raceEnabled {
 		t.Skip("reader and writer race on purpose")
@@ -143,8 +143,8 @@ func FuzzStore(f *testing.F) {
 	})
 }
 
-// BenchmarkMover is the raw floor: store and drain, in a mapping of tmpfs, one
-// write after the other or anywhere in 256 MiB.
+// BenchmarkMover measures the lower bound of a write: store and drain in a mapping of tmpfs, one
+// write after the other or at random in 256 MiB.
 func BenchmarkMover(b *testing.B) {
 	const span = 256 << 20
 	mem := sharedMemory(b, span)

@@ -12,14 +12,14 @@ import (
 	"nvkv/nvmap/crashtest"
 )
 
-// bytesTest crashes a map that is used as bytes, in modes that change, with half
-// of its pages in frames at most. Cells are words, several to a page.
+// bytesTest crashes a map that is used through Load and Store, in changing modes, with frames for
+// at most half of its pages. Cells are words, several to a page.
 //
-// The oracle: a Load returns what was stored last. After a crash a cell holds what
-// it held at the last Sync or anything that was stored since.
+// The oracle: a Load returns the value stored last. After a crash a cell holds its value at the
+// last Sync or any value stored since.
 type bytesTest struct {
 	m     *nvmap.Map
-	legal [][]uint64 // by cell: what a crash may leave, the newest last
+	legal [][]uint64 // by cell: the values that a crash may leave, the newest last
 }
 
 const (
@@ -28,7 +28,7 @@ const (
 	bytesCache = 1 << 20
 )
 
-// bytesCell returns where a cell lies: one in each page, not always at its head.
+// bytesCell returns the offset of cell i. Cells lie at several places in their pages.
 func bytesCell(i int) nvmap.Off {
 	return nvmap.PageID(i%bytesPages).Off() + nvmap.Off(i%3*1360)
 }
@@ -70,7 +70,7 @@ func (b *bytesTest) Step(m *crashtest.Medium) error {
 	return nil
 }
 
-// settle makes what was stored last the only thing that a crash may leave.
+// settle makes the values stored last the only ones that a crash may leave.
 func (b *bytesTest) settle() {
 	for i := range b.legal {
 		b.legal[i] = []uint64{b.newest(i)}
@@ -90,7 +90,7 @@ func (b *bytesTest) Recover(m *crashtest.Medium) (crashtest.Session, error) {
 			err = fmt.Errorf("cell %d holds %x, none of %x", i, v, b.legal[i])
 		}
 		if err == nil {
-			err = next.store(i, v) // it may be visible and not durable
+			err = next.store(i, v) // the value may be visible and not durable
 		}
 		next.legal[i] = []uint64{v}
 	}
@@ -102,8 +102,8 @@ func (b *bytesTest) Recover(m *crashtest.Medium) (crashtest.Session, error) {
 
 func (b *bytesTest) End(*crashtest.Medium) error { return b.m.Close() }
 
-// TestMapMutation disables each place from which a map used as bytes writes or
-// fences, and demands that the crash test of such maps objects.
+// TestMapMutation disables each place from which a map with Load and Store writes or fences, one at
+// a time, and requires that the crash test fails.
 func TestMapMutation(t *testing.T) {
 	if raceEnabled {
 		t.Skip("one goroutine, many images")
@@ -129,8 +129,8 @@ func TestMapMutation(t *testing.T) {
 	for _, s := range m.Survivors() {
 		t.Errorf("unnoticed: %v", s)
 	}
-	// What is in write.go passes calls of a map's owner on: the suites of package
-	// alloc and kv count those who call.
+	// write.go passes calls of a map's owner on. The suites of packages alloc and kv count the
+	// callers instead.
 	calls, err := callsites.In(".", []string{"write.go"}, func(callee ast.Expr) bool {
 		f, ok := callee.(*ast.SelectorExpr)
 		return ok && (f.Sel.Name == "Write" || f.Sel.Name == "Fence") && (callsites.IsNamed(f.X, "dev") || callsites.IsNamed(f.X, "m"))
@@ -145,7 +145,7 @@ func TestMapMutation(t *testing.T) {
 	}
 }
 
-// emptyBytes is what the medium holds at first.
+// emptyBytes returns the session of an empty medium.
 func emptyBytes() *bytesTest {
 	b := &bytesTest{legal: make([][]uint64, bytesCells)}
 	for i := range b.legal {

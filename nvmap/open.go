@@ -3,43 +3,53 @@ package nvmap
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
+	"time"
 )
 
-// OpenOptions say how OpenDevice opens; the zero value opens what is there for
-// writing, with a lock.
+// OpenOptions are choices for OpenDevice. The zero value opens an existing device for writing, with
+// a lock.
 type OpenOptions struct {
-	// Kind asks for a kind of device: "mem", "shm", "file", "dax", "devdax",
-	// "pcie" or "block". Empty: detected from the path.
+	// Kind is the kind of device: "mem", "shm", "file", "dax", "devdax", "pcie" or "block". Empty:
+	// detected from the path.
 	Kind string
 
-	// Mover asks for the way bytes travel to memory: "nt", "store+clwb" and so
-	// on, as the CPU has it, or "copy". Empty: the best. Kinds that are written
-	// with system calls do not look at it.
+	// Mover names the instructions that carry bytes to memory: "nt", "store+clwb" and so on, if the
+	// CPU has them, or "copy". Empty: the best. Kinds that are written with system calls ignore it.
 	Mover string
 
-	// Protect says what keeps stray stores away from the medium. The zero value
-	// is the best that this machine has. Info.Protect says what is in force.
+	// Protect says how stray stores are kept away from the medium. The zero value is the best
+	// protection of this machine. Info.Protect reports the one in force.
 	Protect Protection
 
-	// ReadOnly shares the lock with other readers and refuses to change anything.
+	// ReadOnly shares the lock with other readers and refuses all changes.
 	ReadOnly bool
 
-	// Create makes an absent file, empty. The caller formats it. Nothing else
-	// is created; with ReadOnly it means nothing.
+	// Create makes an absent file, empty. The caller formats it. Create makes nothing else, and
+	// with ReadOnly it has no effect.
 	Create bool
 
-	// MaxBytes bounds the size the device can grow to and costs address space
-	// only. It is rounded up to a power of two. 0: 1 TiB, or as much as the
-	// system grants. Devices of fixed size have that size, whatever is asked.
+	// FileMode is the mode of a file that Create makes, less the bits of the process's umask. 0:
+	// 0600.
+	FileMode fs.FileMode
+
+	// MaxBytes bounds the size of the device. It costs address space only, at most twice its value.
+	// 0: 1 TiB, or less, down to 16 GiB, where the process has much address space reserved already;
+	// see Info.Scant. A device of fixed size ignores it.
 	MaxBytes int64
 
-	// NoLock leaves the lock to the caller, who knows that nobody else writes.
+	// LockTimeout is how long OpenDevice waits for a lock that another user holds. 0: it does not
+	// wait. For the lock of a process that has ended it always waits a few seconds, because the
+	// kernel may be slow to release it.
+	LockTimeout time.Duration
+
+	// NoLock takes no lock. The caller ensures that nothing else writes to the device.
 	NoLock bool
 }
 
-// OpenDevice opens the device at path. What it detects:
+// OpenDevice opens the device at path. It detects the kind:
 //
 //	a resource file of a PCI device in sysfs    pcie
 //	a character device of the DAX subsystem     devdax
@@ -48,13 +58,12 @@ type OpenOptions struct {
 //	a regular file on tmpfs or hugetlbfs        shm
 //	any other regular file                      file
 //
-// A kind that is asked for is what is opened, or the error says why it cannot
-// be. "block" may be asked for on a regular file; "mem" must be, and needs no
-// path. A path that cannot hold a store is an error that names it. Where another
-// user holds the lock the error is ErrLocked.
+// If Kind is set, OpenDevice opens that kind or returns an error that says why it cannot. "block"
+// may be asked for on a regular file. "mem" must be asked for, and needs no path. For a path that
+// cannot hold a store the error names the path. If another user holds the lock, the error is
+// ErrLocked.
 //
-// Opening changes nothing of what is there: whether it may be written over is
-// for the caller to find out.
+// Opening does not change existing contents. The caller decides whether they may be overwritten.
 func OpenDevice(path string, o OpenOptions) (Device, error) {
 	switch o.Kind {
 	case "mem":
@@ -62,6 +71,9 @@ func OpenDevice(path string, o OpenOptions) (Device, error) {
 	case "", "shm", "file", "dax", "devdax", "pcie", "block":
 	default:
 		return nil, fmt.Errorf("nvmap: %s: no device kind %q; there are mem, shm, file, dax, devdax, pcie and block", path, o.Kind)
+	}
+	if o.FileMode&^fs.ModePerm != 0 {
+		return nil, fmt.Errorf("nvmap: %s: file mode %v has more than bits of permission", path, o.FileMode)
 	}
 	if path == "" {
 		return nil, errors.New("nvmap: no path given")
@@ -76,7 +88,7 @@ func OpenDevice(path string, o OpenOptions) (Device, error) {
 	return openPath(path, at, o)
 }
 
-// site is what a path leads to, in the words of errors.
+// site is the kind of file that a path leads to, as error texts name it.
 type site string
 
 const (
@@ -94,7 +106,7 @@ var siteKinds = map[site][]string{
 	siteResource: {"pcie"},
 }
 
-// takes says why the kind cannot be opened at a site.
+// takes returns an error if the kind cannot be opened at a site.
 func (s site) takes(path, kind string) error {
 	if kind == "" || slices.Contains(siteKinds[s], kind) {
 		return nil
@@ -107,12 +119,12 @@ func (s site) takes(path, kind string) error {
 	return fmt.Errorf("nvmap: %s: %s cannot be opened as %q", path, s, kind)
 }
 
-// look finds out what is at path, and refuses what cannot hold a store. It looks
-// before anything is opened, because opening a FIFO or a device may have effects.
+// look returns the kind of file at path, or an error if it cannot hold a store. It does so before
+// opening, because opening a FIFO or a device may have effects.
 func look(path string) (site, error) {
 	fi, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return siteFile, nil // opening says so, or creates it
+		return siteFile, nil // opening reports this, or creates the file
 	}
 	if err != nil {
 		return "", fmt.Errorf("nvmap: %w", err)

@@ -18,7 +18,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// helper names what a copy of this test binary should do instead of testing.
+// helper is the variable that tells a copy of this test binary what to do instead of testing.
 const helper = "NVMAP_TEST_HELPER"
 
 func TestMain(m *testing.M) {
@@ -160,7 +160,7 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// What is not ours keeps its size and bytes until somebody grows it.
+// TestOpenChangesNothing checks that an existing file keeps its size and bytes until it is grown.
 func TestOpenChangesNothing(t *testing.T) {
 	path := filepath.Join(shmDir(t), "foreign")
 	const text = "not a store, and not of a whole page"
@@ -200,8 +200,8 @@ func TestStoreOutlivesClose(t *testing.T) {
 	}
 }
 
-// A file that shrinks behind us is an error where it is read or written, and no
-// signal.
+// TestTruncatedBehindUs checks that reading or writing a file that another process truncated
+// returns an error, without a signal.
 func TestTruncatedBehindUs(t *testing.T) {
 	for kind, dir := range map[string]string{"file": t.TempDir(), "block": t.TempDir(), "shm": shmDir(t)} {
 		t.Run(kind, func(t *testing.T) {
@@ -228,7 +228,7 @@ func TestTruncatedBehindUs(t *testing.T) {
 			wantFault("Read", d.Read(gone, make([]byte, 8)))
 			_, err = m.Frame(gone / nvmap.PageBytes)
 			wantFault("Frame", err)
-			if kind == "shm" { // a file takes it, and grows again
+			if kind == "shm" { // a write extends a file again
 				wantFault("Write", d.Write(gone+8, make([]byte, 8)))
 			}
 			if d.Mapping() != nil {
@@ -238,7 +238,7 @@ func TestTruncatedBehindUs(t *testing.T) {
 	}
 }
 
-// readView reads a view as a store does that wants errors instead of faults.
+// readView reads a view as a store does that turns faults into errors.
 func readView(m *nvmap.Map, off nvmap.Off, n int) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -283,7 +283,7 @@ func TestMoversByName(t *testing.T) {
 	}
 }
 
-// mount mounts a file system for the time of a test.
+// mount mounts a file system until the test ends.
 func mount(t *testing.T, fs, options string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -298,7 +298,7 @@ func mount(t *testing.T, fs, options string) string {
 	return dir
 }
 
-// A full disk is an error of Grow, never a fault of what comes after.
+// TestFullDisk checks that a full disk is an error of Grow, and never a fault of a later access.
 func TestFullDisk(t *testing.T) {
 	for _, kind := range []string{"shm", "file", "block"} {
 		t.Run(kind, func(t *testing.T) {
@@ -323,7 +323,7 @@ func TestFullDisk(t *testing.T) {
 			if err := d.Read(0, got); err != nil || !bytes.Equal(got, fill) {
 				t.Errorf("what was there stays: %v", err)
 			}
-			// The failed attempt gave back what it had taken.
+			// The failed attempt must have freed its blocks.
 			if err := d.Grow(900 << 10); err != nil {
 				t.Errorf("what the disk has left: %v", err)
 			}
@@ -339,8 +339,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// testFullHole fills the disk with the blocks of a hole: the hole must not be
-// usable again, and say so.
+// testFullHole fills the disk with the blocks of a hole. Allocate must then fail.
 func testFullHole(t *testing.T, d nvmap.Device, dir string) {
 	if err := d.Discard(0, 512<<10); err != nil {
 		t.Fatal(err)
@@ -376,7 +375,8 @@ func testFullHole(t *testing.T, d nvmap.Device, dir string) {
 	write(t, d, 4096, "x")
 }
 
-// Where the system grants little address space, the bound is what it grants.
+// TestNarrowAddressSpace checks that the bound is the address space that the system grants, if that
+// is small.
 func TestNarrowAddressSpace(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector needs the address space for itself")
@@ -421,7 +421,7 @@ func narrowHelper() {
 	check(m.Close())
 }
 
-// BenchmarkWriteFence is a durable write through a map: what a commit pays.
+// BenchmarkWriteFence measures a durable write through a map, which is the device cost of a commit.
 func BenchmarkWriteFence(b *testing.B) {
 	for kind, dir := range map[string]string{"shm": shmDir(b), "file": b.TempDir()} {
 		d := open(b, filepath.Join(dir, "store"), kind, nvmap.OpenOptions{Kind: kind, Create: true})
@@ -449,7 +449,8 @@ func BenchmarkWriteFence(b *testing.B) {
 	}
 }
 
-// The source of a write may be a view of the same device, and fail.
+// TestWriteFromFailingView checks that a write whose source is a view of the same device, and
+// faults, returns an error.
 func TestWriteFromFailingView(t *testing.T) {
 	path := filepath.Join(shmDir(t), "store")
 	d := open(t, path, "shm", nvmap.OpenOptions{Create: true})
@@ -471,16 +472,19 @@ func TestMaxBytes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	o := nvmap.OpenOptions{Kind: "file", Create: true, MaxBytes: 3 << 20}
 	d := open(t, path, "file", o)
-	if got := d.Info().MaxBytes; got != 4<<20 {
-		t.Errorf("asked for 3 MiB, which is 4 as a power of two, and got %d bytes", got)
+	if got := d.Info().MaxBytes; got != 3<<20 {
+		t.Errorf("asked for 3 MiB and got %d bytes", got)
 	}
-	if err := d.Grow(4 << 20); err != nil {
+	if err := d.Grow(3<<20 + 1); !errors.Is(err, nvmap.ErrFull) {
+		t.Errorf("a byte more: %v", err)
+	}
+	if err := d.Grow(3 << 20); err != nil {
 		t.Error(err)
 	}
 	d.Close()
 	o.MaxBytes = 1 << 20
 	d = open(t, path, "file", o)
-	if got := d.Info().MaxBytes; got != 4<<20 || d.Size() != 4<<20 {
+	if got := d.Info().MaxBytes; got != 3<<20 || d.Size() != 3<<20 {
 		t.Errorf("a bound below the file's size: %d bytes of at most %d", d.Size(), got)
 	}
 }

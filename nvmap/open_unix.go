@@ -3,25 +3,59 @@
 package nvmap
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"nvkv/internal/filegate"
 )
 
-// openPath opens what is at path as the kind asked for or detected.
+// openPath opens the file at path as the kind asked for or detected. It waits for a lock as
+// OpenOptions.LockTimeout says.
 func openPath(path string, at site, o OpenOptions) (Device, error) {
+	began := time.Now()
+	for pause := lockPauseLeast; ; pause = min(2*pause, lockPauseMost) {
+		d, err := openOnce(path, at, o)
+		wait := o.LockTimeout
+		if dead := new(deadHolder); errors.As(err, &dead) {
+			wait = max(wait, deadHolderWait)
+		}
+		left := wait - time.Since(began)
+		if err == nil || left <= 0 || !errors.Is(err, ErrLocked) {
+			return d, err
+		}
+		time.Sleep(min(pause, left))
+	}
+}
+
+const (
+	lockPauseLeast = time.Millisecond
+	lockPauseMost  = 50 * time.Millisecond
+
+	// deadHolderWait is how long openPath waits for the lock of a process that has ended. The
+	// kernel keeps the file open until it has torn down the io_uring requests in flight; 1.4 s have
+	// been seen.
+	deadHolderWait = 5 * time.Second
+)
+
+// deadHolder is an ErrLocked where no living process is known to hold the lock.
+type deadHolder struct{ error }
+
+func (e *deadHolder) Unwrap() error { return e.error }
+
+func openOnce(path string, at site, o OpenOptions) (Device, error) {
 	f, created, err := openFile(path, at, o)
 	if err != nil {
 		return nil, err
 	}
 	d, err := newDevice(f, path, at, o)
 	if err != nil {
-		if created { // locked, and nobody has put anything there
+		if created { // it is locked, so nothing else has written to it
 			os.Remove(path)
 		}
 		f.Close()
@@ -30,23 +64,24 @@ func openPath(path string, at site, o OpenOptions) (Device, error) {
 	return d, nil
 }
 
-// openFile opens the file at path, which is what it was when it was looked at,
-// and takes its lock. It says whether it made the file.
+// openFile opens the file at path, checks that it still is at that site, and locks it. It reports
+// whether it created the file.
 func openFile(path string, at site, o OpenOptions) (f *os.File, created bool, err error) {
-	// Non-blocking: what was a file a moment ago may be a FIFO now.
+	// Non-blocking, because the file may have become a FIFO since look.
 	flags := os.O_RDWR | unix.O_NONBLOCK
+	mode := cmp.Or(o.FileMode, 0o600)
 	switch {
 	case o.ReadOnly:
 		flags = os.O_RDONLY | unix.O_NONBLOCK
 	case at == siteBlock && !o.NoLock:
-		flags |= os.O_EXCL // refused while it is mounted, or part of something else
+		flags |= os.O_EXCL // refused while the disk is mounted or part of another device
 	case at == siteFile && o.Create:
-		f, err = os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, 0o644)
+		f, err = os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, mode)
 		created = err == nil
 		flags |= os.O_CREATE
 	}
 	if !created {
-		f, err = os.OpenFile(path, flags, 0o644)
+		f, err = os.OpenFile(path, flags, mode)
 	}
 	if errors.Is(err, unix.EBUSY) {
 		return nil, false, fmt.Errorf("%w: %s is mounted, or in use as part of another device: %w", ErrLocked, path, err)
@@ -71,13 +106,12 @@ func checkOpened(f *os.File, path string, at site, o OpenOptions) error {
 		err = fmt.Errorf("nvmap: %s: it was %s, and is %s now", path, at, now)
 	}
 	if err != nil || o.NoLock || at == siteResource {
-		return err // a resource has two names: newPCIe locks
+		return err // a resource has two names, so newPCIe locks it
 	}
 	return lockFile(f, path, o.ReadOnly)
 }
 
-// newDevice makes a device of an open, locked file. The caller closes the file
-// if that fails.
+// newDevice makes a device of an open, locked file. The caller closes the file if newDevice fails.
 func newDevice(f *os.File, path string, at site, o OpenOptions) (Device, error) {
 	fm := &fileMap{f: f, path: path, why: "asked for", gate: filegate.Of(path)}
 	var err error
@@ -106,8 +140,8 @@ func newDevice(f *os.File, path string, at site, o OpenOptions) (Device, error) 
 	return newFile(fm), nil
 }
 
-// directoryOf returns the directory in which the file at path is, by a name that means
-// the same wherever the process goes.
+// directoryOf returns the directory of the file at path, as an absolute path without symbolic links
+// if possible.
 func directoryOf(path string) string {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
@@ -129,8 +163,8 @@ func detect(f *os.File, fs fsInfo) (kind, why string) {
 	return "file", "a file on " + fs.name
 }
 
-// lockFile takes the advisory lock of f, shared or exclusive, without waiting.
-// Closing f gives it back, as does the end of the process.
+// lockFile takes the advisory lock of f, shared or exclusive, without waiting. Closing f or ending
+// the process releases it.
 func lockFile(f *os.File, path string, shared bool) error {
 	how := unix.LOCK_EX
 	if shared {
@@ -141,7 +175,12 @@ func lockFile(f *os.File, path string, shared bool) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EWOULDBLOCK):
-		return fmt.Errorf("%w: %s%s", ErrLocked, path, lockHolder(f))
+		holder, lives := lockHolder(f)
+		err = fmt.Errorf("%w: %s%s", ErrLocked, path, holder)
+		if !lives {
+			err = &deadHolder{err}
+		}
+		return err
 	}
 	return fmt.Errorf("nvmap: locking %s: %w", path, err)
 }

@@ -14,8 +14,8 @@ import (
 	"nvkv/internal/filegate"
 )
 
-// A pager moves pages between memory and a file that is open with O_DIRECT. It
-// returns when all transfers are through, each with an error of its own.
+// A pager moves pages between memory and a file that is open with O_DIRECT. Its methods return when
+// all transfers have ended. Each transfer has an error of its own.
 type pager interface {
 	name() string
 	read(ts []transfer)
@@ -23,22 +23,21 @@ type pager interface {
 	close()
 }
 
-// transfer is a run of neighbouring pages: those from off on, to or from bufs,
-// which begin at pages of memory and are whole pages.
+// transfer moves a run of neighbouring pages, from file offset off on. Each of bufs is one page and
+// page-aligned in memory.
 type transfer struct {
 	off  int64
 	bufs [][]byte
-	end  int64 // of the file, for reads: what lies beyond it is zero
+	end  int64 // end of the file, for reads: bytes beyond it are zero
 	err  error
 }
 
-// transferPagesMax bounds a run (256 KiB): longer ones gain nothing, and keep
-// others waiting.
+// transferPagesMax bounds a run (256 KiB). Longer runs gain nothing, and make others wait.
 const transferPagesMax = 64
 
 func (t *transfer) bytes() int64 { return int64(len(t.bufs)) * PageBytes }
 
-// transfersOf makes runs of pages that are neighbours.
+// transfersOf groups neighbouring pages into transfers.
 func transfersOf(pages map[PageID]*[PageBytes]byte) []transfer {
 	ids := make([]PageID, 0, len(pages))
 	for id := range pages {
@@ -56,10 +55,10 @@ func transfersOf(pages map[PageID]*[PageBytes]byte) []transfer {
 	return ts
 }
 
-// newPage returns a page of memory that begins at a page.
+// newPage returns a page-aligned page of memory.
 func newPage() *[PageBytes]byte {
 	if p := new([PageBytes]byte); aligned(p[:]) {
-		return p // as the allocator happens to place them
+		return p // the Go allocator usually aligns it
 	}
 	b := make([]byte, 2*PageBytes)
 	pad := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (PageBytes - 1)
@@ -70,8 +69,8 @@ func aligned(b []byte) bool {
 	return uintptr(unsafe.Pointer(unsafe.SliceData(b)))&(PageBytes-1) == 0
 }
 
-// readEnded clears what t wants beyond the end of the file if its first done
-// bytes reach there.
+// readEnded reports whether the first done bytes of a read reach the end of the file. If they do,
+// it clears the rest of the buffers.
 func (t *transfer) readEnded(done int64) bool {
 	if t.off+done < t.end || t.end == 0 {
 		return false
@@ -95,13 +94,13 @@ func newPager(f *os.File, gate filegate.Gate) (pager, error) {
 	return calls, nil
 }
 
-// callPager moves pages with a system call for each run, from a few goroutines.
+// callPager moves pages with one system call for each run, from several goroutines.
 type callPager struct {
-	file syscall.RawConn // keeps the descriptor open meanwhile
-	gate filegate.Gate   // nil but in tests
+	file syscall.RawConn // keeps the descriptor open during a call
+	gate filegate.Gate   // nil except in tests
 }
 
-// callsAtOnce is how many runs of a batch are on their way at the same time.
+// callsAtOnce bounds the runs of a batch that are in flight at the same time.
 const callsAtOnce = 16
 
 func (p *callPager) name() string { return "O_DIRECT, preadv and pwritev" }
@@ -115,8 +114,8 @@ func (p *callPager) write(ts []transfer) { p.all(ts, p.gated(filegate.Write, uni
 // vectorCall is preadv or pwritev.
 type vectorCall func(fd int, bufs [][]byte, off int64) (int, error)
 
-// gated puts the gate, if there is one, before a call. What it lets pass is
-// whole sectors, as a disk does.
+// gated puts the gate, if there is one, before a call. The gate may let a part pass, in whole
+// pages.
 func (p *callPager) gated(op filegate.Op, call vectorCall) vectorCall {
 	if p.gate == nil {
 		return call
@@ -131,13 +130,13 @@ func (p *callPager) gated(op filegate.Op, call vectorCall) vectorCall {
 		if pages == 0 && err != nil {
 			return 0, err
 		}
-		pages = max(pages, 1) // a call without an error moves something
+		pages = max(pages, 1) // a call without an error moves at least a page
 		n, callErr := call(fd, bufs[:pages], off)
 		return n, firstErr(callErr, err)
 	}
 }
 
-// all moves all of ts, some of them at once.
+// all moves all of ts, up to callsAtOnce of them at a time.
 func (p *callPager) all(ts []transfer, call vectorCall) {
 	withFile(p.file, ts, func(fd int) {
 		if len(ts) == 1 {
@@ -161,8 +160,8 @@ func (p *callPager) all(ts []transfer, call vectorCall) {
 	})
 }
 
-// withFile calls do with the descriptor, which nobody closes meanwhile, or fails
-// all of ts.
+// withFile calls do with the descriptor, which stays open meanwhile. If the file is closed, it sets
+// the error of all of ts.
 func withFile(file syscall.RawConn, ts []transfer, do func(fd int)) {
 	if err := file.Control(func(fd uintptr) { do(int(fd)) }); err != nil {
 		for i := range ts {
@@ -171,10 +170,10 @@ func withFile(file syscall.RawConn, ts []transfer, do func(fd int)) {
 	}
 }
 
-// move repeats a system call until all of t is through, of which done bytes are.
+// move repeats a system call until all of t is moved. The first done bytes are moved already.
 func move(fd int, t *transfer, done int64, call vectorCall) {
 	for done < t.bytes() && !t.readEnded(done) {
-		page := done / PageBytes // what is done may end inside a page, which begins again
+		page := done / PageBytes // if done ends inside a page, that page is moved again
 		var n int
 		err := retryIntr(func() (err error) {
 			n, err = call(fd, t.bufs[page:], t.off+page*PageBytes)

@@ -15,13 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pcieDevice is memory behind a window (BAR) of a PCI device. The CPU can map it
-// and reads it badly: each load waits for the bus, whatever its size. So there is
-// no mapping for readers, and what is read is read in whole lines.
+// pcieDevice is memory behind a window (BAR) of a PCI device. The CPU can map it but reads it
+// slowly: each load waits for the bus, whatever its size. So readers have no mapping, and Read
+// loads whole lines.
 //
-// Stores are posted: the CPU does not learn when they arrive. A read from the
-// device does not overtake them on the bus, so a fence reads back the last line
-// stored, and finds out too whether the device still answers.
+// Stores are posted: the CPU does not learn when they arrive. A read from the device does not
+// overtake them on the bus. So a fence reads back the last line stored. The same read shows whether
+// the device still answers.
 type pcieDevice struct {
 	*fileMap
 
@@ -29,8 +29,7 @@ type pcieDevice struct {
 	last    pcieStore
 }
 
-// pcieStore is the end of the last store: up to a word that does not cross
-// lines.
+// pcieStore is the end of the last store: up to one word, which does not cross lines.
 type pcieStore struct {
 	off  int64
 	word [8]byte
@@ -39,7 +38,7 @@ type pcieStore struct {
 
 var resourceName = regexp.MustCompile(`^resource[0-5](_wc)?$`)
 
-// isResource says whether path is a memory window of a PCI device in sysfs.
+// isResource reports whether path is a memory window of a PCI device in sysfs.
 func isResource(path string) bool {
 	if !resourceName.MatchString(filepath.Base(path)) {
 		return false
@@ -72,7 +71,7 @@ func newPCIe(fm *fileMap, o OpenOptions) (Device, error) {
 	return d, err
 }
 
-// openWindow maps the window that fm's file is.
+// openWindow maps the window, which is the file of fm.
 func openWindow(fm *fileMap, o OpenOptions) (Device, error) {
 	fi, err := fm.f.Stat()
 	if err != nil {
@@ -92,13 +91,13 @@ func openWindow(fm *fileMap, o OpenOptions) (Device, error) {
 	return d, nil
 }
 
-// Flags of a window in the file "resource" beside it.
+// These flags of a window are in the file "resource" beside it.
 const (
 	resourceIO     = 1 << 8
 	resourceMemory = 1 << 9
 )
 
-// checkResource says why a window cannot be used.
+// checkResource returns an error if a window cannot be used.
 func checkResource(path string) error {
 	dir := filepath.Dir(path)
 	number := int(filepath.Base(path)[len("resource")] - '0')
@@ -106,7 +105,7 @@ func checkResource(path string) error {
 	if err != nil {
 		return err
 	}
-	// A line for each window: first address, last address, flags.
+	// The table has a line for each window: first address, last address, flags.
 	lines := strings.Split(string(table), "\n")
 	var first, last, flags uint64
 	if number >= len(lines) {
@@ -162,7 +161,7 @@ func (d *pcieDevice) Read(off Off, p []byte) error {
 	return d.guarded("read", func() { d.load(int64(off), p) })
 }
 
-// load copies the lines around [off, off+len(p)) and takes p out of them.
+// load loads the lines around [off, off+len(p)) and copies their part of p.
 func (d *pcieDevice) load(off int64, p []byte) {
 	var edge [lineBytes]byte
 	if at := off & (lineBytes - 1); at != 0 && len(p) > 0 {
@@ -180,8 +179,8 @@ func (d *pcieDevice) load(off int64, p []byte) {
 	}
 }
 
-// Write stores p and sends it on its way: another goroutine, on another CPU,
-// finds it from then on.
+// Write stores p and drains the stores. From then on a goroutine on another CPU reads the new
+// bytes.
 func (d *pcieDevice) Write(off Off, p []byte) error {
 	if err := d.checkWrite("write", off, int64(len(p))); err != nil || len(p) == 0 {
 		return err
@@ -195,7 +194,7 @@ func (d *pcieDevice) Write(off Off, p []byte) error {
 	})
 }
 
-// endOf returns the last bytes of p, which is not empty, within one word.
+// endOf returns the last bytes of p that lie in one aligned word. p is not empty.
 func endOf(off Off, p []byte) pcieStore {
 	end := int64(off) + int64(len(p))
 	s := pcieStore{n: min(len(p), int((end-1)&7)+1)}
@@ -204,7 +203,7 @@ func endOf(off Off, p []byte) pcieStore {
 	return s
 }
 
-// Fence reads back the end of the last store.
+// Fence reads back the end of the last store and compares it.
 func (d *pcieDevice) Fence() error {
 	if d.ro {
 		return nil
@@ -226,8 +225,8 @@ func (d *pcieDevice) Fence() error {
 	return nil
 }
 
-// guarded runs f, which touches the window, and returns a fault there as an
-// error: the device was removed, or its driver takes it.
+// guarded runs f, which touches the window, and returns a fault there as an error. A fault means
+// that the device was removed or that its driver took the window away.
 func (d *pcieDevice) guarded(op string, f func()) (err error) {
 	old := debug.SetPanicOnFault(true)
 	defer func() {

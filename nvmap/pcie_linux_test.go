@@ -12,8 +12,8 @@ import (
 	"unsafe"
 )
 
-// fakeSlot makes a directory that looks like a PCI device's in sysfs, with a
-// memory window of 64 KiB under two names, and one of I/O ports.
+// fakeSlot makes a directory like that of a PCI device in sysfs. It has a memory window of 64 KiB
+// under two names, and a window of I/O ports.
 func fakeSlot(t *testing.T, command byte) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -32,11 +32,11 @@ func fakeSlot(t *testing.T, command byte) string {
 	return dir
 }
 
-// openSlot opens a window as OpenDevice does where it is in sysfs.
+// openSlot opens a window as OpenDevice does for one in sysfs.
 func openSlot(t *testing.T, path string, o OpenOptions) (Device, error) {
 	t.Helper()
 	noLock := o
-	noLock.NoLock = true // newPCIe locks
+	noLock.NoLock = true // newPCIe takes the lock
 	f, _, err := openFile(path, siteFile, noLock)
 	mustDo(t, err)
 	m, err := moverNamed("")
@@ -68,7 +68,7 @@ func TestPCIeRefuses(t *testing.T) {
 	}
 }
 
-// Both names of a window are one device with one lock.
+// TestPCIeLock checks that both names of a window are one device with one lock.
 func TestPCIeLock(t *testing.T) {
 	dir := fakeSlot(t, 0xff)
 	d, err := openSlot(t, filepath.Join(dir, "resource2_wc"), OpenOptions{})
@@ -93,7 +93,7 @@ func TestPCIeLock(t *testing.T) {
 	mustDo(t, again.Read(0, got))
 }
 
-// A fence looks at what the device holds of the last store.
+// TestPCIeFenceReadsBack checks that a fence compares the last store with the device.
 func TestPCIeFenceReadsBack(t *testing.T) {
 	path := filepath.Join(fakeSlot(t, 0xff), "resource2")
 	d, err := openSlot(t, path, OpenOptions{})
@@ -136,8 +136,7 @@ func TestEndOf(t *testing.T) {
 	}
 }
 
-// Whatever is read, it comes in whole lines of the window and touches nothing
-// beyond its end.
+// TestPCIeLoads checks that reads load whole lines of the window, and touch nothing beyond its end.
 func TestPCIeLoads(t *testing.T) {
 	const size = 4 * lineBytes
 	window := cornered(t, size)

@@ -7,45 +7,43 @@ import (
 	"strings"
 )
 
-// A Policy decides which pages have frames where not all can: which misses are
-// worth one, and which frames go. The map does the rest: it moves the bytes,
-// counts, and keeps the bound.
+// A Policy decides which pages have frames if not all can. It chooses the misses that get a frame,
+// and the frames to evict. The map moves the bytes, counts, and keeps the bound.
 //
-// A policy is used by one map. The map calls Insert, Remove and Victims one at
-// a time. Admit it calls from any goroutine at any time, without a lock.
+// One map uses a policy. The map calls Insert, Remove and Victims one at a time. It calls Admit
+// from any goroutine at any time, without a lock.
 //
-// Readers do not call a policy: they set a bit in the page's state word, the
-// first time that they come by since Victims last asked for it. A policy that
-// wants to hear of each such first touch is a [Toucher] as well.
+// Readers do not call a policy. They set a bit in the page's state word at the first read after
+// Victims last cleared it. A policy that needs each such first read is also a [Toucher].
 type Policy interface {
-	// Name says what the policy is, in a word.
+	// Name returns a short name of the policy.
 	Name() string
 
-	// Admit says whether page p, which was missed, gets a frame; write says that
-	// it is about to be changed. What gets none is read from the device and
-	// written through to it. It need not be asked: an owner that must change a
-	// page in DRAM makes a frame whatever the policy thinks.
+	// Admit reports whether page p, which was missed, gets a frame. write says that the page is
+	// about to be changed. A page without a frame is read from the device and written through to
+	// it. The map does not ask Admit for Frame and FreshFrame: an owner that must change a page in
+	// DRAM always gets a frame.
 	Admit(p PageID, write bool) bool
 
-	// Insert says that p has a frame now. It had none, or Victims named it and it
-	// had to stay: because it is dirty, or in use, or was wanted back.
+	// Insert says that p has a frame now. Either p had none before, or Victims named it and the
+	// frame stayed because it was dirty, in use, or wanted back.
 	Insert(p PageID)
 
-	// Remove says that p's frame went without being a victim.
+	// Remove says that p lost its frame without being a victim.
 	Remove(p PageID)
 
-	// Victims appends up to n pages that are to lose their frames to dst, and
-	// forgets them: those that stay are inserted again. touched reports whether
-	// p was read since it was last asked about p, and begins anew. Fewer than n
-	// are right only if no others have frames.
+	// Victims appends to dst up to n pages that are to lose their frames, and forgets them. If one
+	// keeps its frame, the map inserts it again. touched reports whether p was read since the last
+	// call of touched for p, and clears the mark. Victims may return fewer than n pages only if no
+	// others have frames.
 	Victims(dst []PageID, n int, touched func(p PageID) bool) []PageID
 }
 
-// A Toucher is a policy that hears of reads. Touch is called from any goroutine
-// without a lock, at least for the first read of p since Victims asked.
+// A Toucher is a policy that is told of reads. The map calls Touch from any goroutine without a
+// lock, at least for the first read of p after Victims cleared its mark.
 type Toucher interface{ Touch(p PageID) }
 
-// policies are those that ship, by name.
+// policies maps the names of the included policies to their constructors.
 var policies = map[string]func() Policy{
 	"clock":    func() Policy { return new(clockPolicy) },
 	"2q":       func() Policy { return new(twoQueues) },
@@ -53,9 +51,8 @@ var policies = map[string]func() Policy{
 	"spitfire": func() Policy { return Spitfire(new(clockPolicy), spitfireRead, spitfireWrite) },
 }
 
-// DefaultPolicy is the policy where none is named.
-// Of the reads that a skewed workload makes, s3fifo serves most from DRAM, also
-// while a scan goes on beside it: see docs/nvmap.md.
+// DefaultPolicy is the policy of a map that names none. Of the reads of a skewed workload, s3fifo
+// serves the most from DRAM, also during a scan: see docs/nvmap.md.
 const DefaultPolicy = "s3fifo"
 
 // Policies returns the names that NewPolicy knows.
@@ -68,8 +65,8 @@ func Policies() []string {
 	return names
 }
 
-// NewPolicy returns a policy by name: "clock", "2q", "s3fifo" or "spitfire"; ""
-// is DefaultPolicy.
+// NewPolicy returns a new policy by name: "clock", "2q", "s3fifo" or "spitfire". "" is
+// DefaultPolicy.
 func NewPolicy(name string) (Policy, error) {
 	if name == "" {
 		name = DefaultPolicy
@@ -80,8 +77,8 @@ func NewPolicy(name string) (Policy, error) {
 	return nil, fmt.Errorf("nvmap: no cache policy %q; there are %s", name, strings.Join(Policies(), ", "))
 }
 
-// clockPolicy gives every frame that was read since the hand came by a second
-// round (CLOCK: Corbató, 1968).
+// clockPolicy gives each frame that was read since the hand last passed a second round (CLOCK:
+// Corbató, 1968).
 type clockPolicy struct{ ring queue }
 
 func (c *clockPolicy) Name() string            { return "clock" }
@@ -90,8 +87,8 @@ func (c *clockPolicy) Insert(p PageID)         { c.ring.push(p) }
 func (c *clockPolicy) Remove(p PageID)         { c.ring.remove(p) }
 
 func (c *clockPolicy) Victims(dst []PageID, n int, touched func(PageID) bool) []PageID {
-	// Readers may touch as fast as the hand moves: after one round it takes what
-	// comes.
+	// Readers may touch pages as fast as the hand moves. After one round it takes every page that
+	// it meets.
 	for spared := c.ring.len(); n > 0; {
 		p, ok := c.ring.pop()
 		if !ok {
@@ -108,10 +105,9 @@ func (c *clockPolicy) Victims(dst []PageID, n int, touched func(PageID) bool) []
 	return dst
 }
 
-// twoQueues keeps frames in an inactive and an active list, as Linux does for
-// its page cache: what is read again while it is inactive becomes active, and
-// a scan, whose pages are read once, passes through the inactive list without
-// disturbing the active one.
+// twoQueues keeps frames in an inactive and an active list, as Linux does for its page cache. A
+// page that is read again while it is inactive becomes active. A scan reads each page once, so its
+// pages pass through the inactive list and leave the active one alone.
 type twoQueues struct{ inactive, active queue }
 
 func (q *twoQueues) Name() string            { return "2q" }
@@ -146,8 +142,8 @@ func (q *twoQueues) Victims(dst []PageID, n int, touched func(PageID) bool) []Pa
 	return dst
 }
 
-// balance moves pages from the active list until it holds two thirds at most;
-// those that were read meanwhile have a second chance at its end.
+// balance moves pages from the active list to the inactive one until the active list holds at most
+// two thirds. Pages that were read meanwhile stay active, at the end of the list.
 func (q *twoQueues) balance(spared *int, touched func(PageID) bool) {
 	for q.active.len() > 2*q.inactive.len() {
 		p, _ := q.active.pop()
@@ -160,21 +156,20 @@ func (q *twoQueues) balance(spared *int, touched func(PageID) bool) {
 	}
 }
 
-// s3fifo keeps most frames in a main queue and tries new ones in a small queue
-// first: what is not read again there leaves soon. Pages that left it and come
-// back before they are forgotten go to the main queue at once. There a page gains
-// a round for each round in which it was read, up to countMost, and loses one for
-// each in which it was not (S3-FIFO: Yang et al., SOSP 2023, whose small queue has
-// a tenth of the frames, and which counts reads one by one).
+// s3fifo keeps most frames in a main queue and tries new ones in a small queue first. A page that
+// is not read again there leaves soon. If such a page returns before it is forgotten, it enters the
+// main queue at once. In the main queue a page gains a round for each round in which it was read,
+// up to countMost, and loses one for each in which it was not (S3-FIFO: Yang et al., SOSP 2023;
+// there the small queue has a tenth of the frames, and reads are counted one by one).
 type s3fifo struct{ small, main, ghost queue }
 
 const (
-	// smallShare is the part of all frames that the small queue may hold: a
-	// fiftieth. A tenth costs half of a percent of zipfian reads.
+	// smallShare is the part of all frames that the small queue may hold: a fiftieth. A tenth loses
+	// half a percent of the hits of zipfian reads.
 	smallShare = 50
 
-	// countMost is how many rounds a page of the main queue may have to its
-	// credit. More make the policy slower to follow, and serve no more reads.
+	// countMost bounds the rounds that a page of the main queue may collect. A larger bound makes
+	// the policy slower to adapt and serves no more reads.
 	countMost = 3
 )
 
@@ -198,8 +193,8 @@ func (s *s3fifo) Remove(p PageID) {
 }
 
 func (s *s3fifo) Victims(dst []PageID, n int, touched func(PageID) bool) []PageID {
-	// Readers may touch as fast as pages go round: after one round of all it takes
-	// what comes.
+	// Readers may touch pages as fast as the queues turn. After one round of all pages the policy
+	// takes every page that it meets.
 	for spared := s.frames(); n > 0; {
 		p, ok := s.next(&spared, touched)
 		if !ok {
@@ -213,10 +208,10 @@ func (s *s3fifo) Victims(dst []PageID, n int, touched func(PageID) bool) []PageI
 	return dst
 }
 
-// noVictim says that a page was looked at and stays.
+// noVictim says that next examined a page, which keeps its frame.
 const noVictim = ^PageID(0)
 
-// next looks at the page whose turn it is, and returns it if it goes.
+// next examines the next page in turn, and returns it if it loses its frame.
 func (s *s3fifo) next(spared *int, touched func(PageID) bool) (victim PageID, ok bool) {
 	if s.small.len() > 0 && (s.main.len() == 0 || s.small.len()*smallShare >= s.frames()) {
 		p, _ := s.small.pop()
@@ -246,7 +241,7 @@ func (s *s3fifo) next(spared *int, touched func(PageID) bool) (victim PageID, ok
 
 func (s *s3fifo) frames() int { return s.small.len() + s.main.len() }
 
-// remember notes that p left the small queue. As many are remembered as there are
+// remember notes that p left the small queue. The ghost queue remembers as many pages as there are
 // frames.
 func (s *s3fifo) remember(p PageID) {
 	s.ghost.push(p)
@@ -260,12 +255,11 @@ const (
 	spitfireWrite = 1
 )
 
-// Spitfire returns inner with another rule for admission: a page that is missed
-// by a read gets a frame with probability read, one that is missed by a write
-// with probability write (Spitfire: Zhou et al., SIGMOD 2021). Where reading in
-// place is cheap, pages that are read now and then are not worth a copy: those
-// that are read often get one soon all the same. Frames for writes save the
-// medium: writes to the same page are absorbed.
+// Spitfire returns a policy that differs from inner in its admission: a page that a read misses
+// gets a frame with probability read, a page that a write misses with probability write (Spitfire:
+// Zhou et al., SIGMOD 2021). If reading in place is cheap, a page that is read now and then is not
+// worth a copy, and a page that is read often gets one soon all the same. Frames for writes save
+// the medium, because they absorb further writes to the page.
 func Spitfire(inner Policy, read, write float64) Policy {
 	s := spitfire{inner, read, write}
 	if t, ok := inner.(Toucher); ok {

@@ -8,21 +8,21 @@ import (
 	"sync/atomic"
 )
 
-// protectionState is the protection in force on a fileMap. It changes under the
-// fileMap's mutex and is read without.
+// protectionState is the protection in force on a fileMap. It is changed under the fileMap's mutex
+// and read without it.
 type protectionState struct {
 	protection atomic.Uint32 // a Protection, never ProtectBest
-	key        atomic.Uint32 // the pkey that the alias is under, or is about to be
+	key        atomic.Uint32 // the pkey that guards the alias, or will soon
 }
 
-// Protection returns what is in force.
+// Protection returns the protection in force.
 func (s *protectionState) Protection() Protection { return Protection(s.protection.Load()) }
 
-// pkey returns what a store must open.
+// pkey returns the key that a store must open.
 func (s *protectionState) pkey() pkey { return pkey(s.key.Load()) }
 
-// SetProtection changes the protection beside readers and writers. A writer
-// that meets the key without having opened it tries again; see store.
+// SetProtection changes the protection while readers and writers run. A writer that faults because
+// it did not open the new key tries again; see shmDevice.Write.
 func (d *fileMap) SetProtection(p Protection) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -46,9 +46,8 @@ func (d *fileMap) SetProtection(p Protection) error {
 	return nil
 }
 
-// possible turns what was asked for into what can be here. A device that is not
-// stored into has no alias to guard, and one that is read-only no mapping to
-// open.
+// possible returns the protection that this device can have for p. A device without a store routine
+// has no alias to guard. A read-only device has no mapping that may become writable.
 func (d *fileMap) possible(p Protection) (Protection, error) {
 	switch {
 	case p > ProtectNone:
@@ -63,9 +62,8 @@ func (d *fileMap) possible(p Protection) (Protection, error) {
 	return p.resolve(d.mover)
 }
 
-// guardAlias puts the alias under the key of the process, or takes it from
-// under it. Writers look up the key before each store: it is there before the
-// alias needs it, and stays until nothing does.
+// guardAlias puts the alias under the key of the process, or removes it from the key. Writers look
+// up the key before each store, so it is set before the alias needs it and cleared after.
 func (d *fileMap) guardAlias(on bool) error {
 	was := d.pkey()
 	if !d.stored || on == (was != 0) {

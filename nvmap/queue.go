@@ -1,8 +1,7 @@
 package nvmap
 
-// queue is a list of pages in order of arrival, each at most once, from which
-// any can be taken. Links are indices into one array, so that a million pages
-// are no work for the garbage collector.
+// queue is a list of pages in order of arrival, each at most once. Any page can be removed. Links
+// are indices into one array, so a million pages give the garbage collector no work.
 type queue struct {
 	nodes []queueNode // nodes[0] is the ring's anchor
 	at    map[PageID]int32
@@ -12,7 +11,7 @@ type queue struct {
 type queueNode struct {
 	page       PageID
 	next, prev int32
-	count      uint8 // whatever the owner counts
+	count      uint8 // a counter for the user of the queue
 }
 
 func (q *queue) len() int { return len(q.at) }
@@ -22,10 +21,10 @@ func (q *queue) has(p PageID) bool {
 	return ok
 }
 
-// push puts p at the end, if it is not there.
+// push adds p at the end, if it is not in the queue.
 func (q *queue) push(p PageID) { q.pushCounted(p, 0) }
 
-// pushCounted is push, with a count that popCounted returns.
+// pushCounted is push with a count, which popCounted returns.
 func (q *queue) pushCounted(p PageID, count uint8) {
 	if q.at == nil {
 		q.at, q.nodes = map[PageID]int32{}, make([]queueNode, 1)
@@ -46,13 +45,13 @@ func (q *queue) pushCounted(p PageID, count uint8) {
 	q.at[p] = i
 }
 
-// pop takes the first page.
+// pop removes the first page.
 func (q *queue) pop() (PageID, bool) {
 	p, _, ok := q.popCounted()
 	return p, ok
 }
 
-// popCounted takes the first page and returns its count as well.
+// popCounted removes the first page and returns its count as well.
 func (q *queue) popCounted() (p PageID, count uint8, ok bool) {
 	if q.len() == 0 {
 		return 0, 0, false
@@ -62,7 +61,7 @@ func (q *queue) popCounted() (p PageID, count uint8, ok bool) {
 	return n.page, n.count, true
 }
 
-// remove takes p out and says whether it was there.
+// remove removes p and reports whether it was in the queue.
 func (q *queue) remove(p PageID) bool {
 	i, ok := q.at[p]
 	if !ok {

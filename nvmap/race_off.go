@@ -2,12 +2,12 @@
 
 package nvmap
 
-// raceEnabled says that the race detector watches this build.
+// raceEnabled reports whether the race detector watches this build.
 const raceEnabled = false
 
-// count adds n to a counter that has one writer at a time in ordinary use. It
-// is a plain addition because it runs between a store and its fence, where a
-// locked instruction would wait for the store to drain.
+// count adds n to a counter that has one writer at a time in ordinary use. It is a plain addition
+// because it runs between a store and its fence, where a locked instruction would wait for the
+// store to drain.
 func count(c *uint64, n uint64) { *c += n }
 
 func countOf(c *uint64) uint64 { return *c }

@@ -7,19 +7,17 @@ import (
 	"sync/atomic"
 )
 
-// raceEnabled says that the race detector watches this build. It sees only the
-// Go heap: in mapped memory a race goes unreported and a correct publication
-// through an atomic is reported as one, so page states, frames and mem devices
-// live on the heap here.
+// raceEnabled reports whether the race detector watches this build. The detector handles the Go
+// heap only: in mapped memory it misses races, and it reports a correct publication through an
+// atomic as a race. So in this build page states, frames and mem devices live on the heap.
 const raceEnabled = true
 
-// count adds n to a counter that has one writer at a time in ordinary use. The
-// detector would rightly report two.
+// count adds n to a counter that has one writer at a time in ordinary use. A second writer is a
+// race that the detector would report.
 func count(c *uint64, n uint64) { atomic.AddUint64(c, n) }
 
 func countOf(c *uint64) uint64 { return atomic.LoadUint64(c) }
 
-// raceLock keeps Load and what changes the bytes that it reads apart: the
-// detector would report every optimistic read, which is racy by design and
-// validated.
+// raceLock separates Load from the code that changes the bytes that it reads. Without it the
+// detector would report every optimistic read, which races by design and is validated.
 type raceLock struct{ sync.RWMutex }

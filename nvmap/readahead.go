@@ -5,20 +5,18 @@ import (
 	"sync/atomic"
 )
 
-// Where many reads at once are faster than one after the other, pages are read
-// before they are asked for: those that an owner says it will need (ReadAhead),
-// the rest of a Load of several pages, and, in mode Cached, what follows pages
-// that are read in order.
+// If a batch of reads is faster than single reads, pages are read before they are asked for: the
+// pages that an owner names (ReadAhead), the rest of a Load of several pages, and, in mode Cached,
+// the pages that follow pages read in order.
 
-// aheadPagesMax is how many pages are read together: as many as are on their way
-// to a disk at once.
+// aheadPagesMax bounds the pages of a batch. A disk processes about as many at once.
 const aheadPagesMax = 64
 
-// ReadAhead gives frames to those of ps that have none, as Fetch does, and reads
-// them together, where the device can do that ([BatchReader]) and is not read in
-// place; elsewhere it does nothing. It is advice: a page that somebody else is at,
-// that the policy or the bound keeps out, or that cannot be read, gets no frame,
-// and whoever then reads it learns why. What ps holds afterwards means nothing.
+// ReadAhead gives frames to those of ps that have none, as Fetch does, and reads them in one batch.
+// It does nothing if the device is not a [BatchReader] or is read in place. It is advice. A page
+// gets no frame if another goroutine is using its state word, if the policy or the bound excludes
+// it, or if it cannot be read; the next reader of that page gets the error. ReadAhead reorders ps
+// and leaves its contents undefined.
 func (m *Map) ReadAhead(ps []PageID) {
 	if m.batch == nil {
 		return
@@ -29,8 +27,7 @@ func (m *Map) ReadAhead(ps []PageID) {
 	}
 }
 
-// aheadMost is how many pages are read together: not so many that they push one
-// another out.
+// aheadMost returns the largest batch, small enough that its pages do not evict one another.
 func (m *Map) aheadMost() int {
 	if limit := m.cache.limit; limit > 0 {
 		return int(min(aheadPagesMax, max(limit/8, 1)))
@@ -38,7 +35,7 @@ func (m *Map) aheadMost() int {
 	return aheadPagesMax
 }
 
-// readTogether is ReadAhead of at most aheadPagesMax pages, each once.
+// readTogether is ReadAhead for at most aheadPagesMax pages, each named once.
 func (m *Map) readTogether(ps []PageID) {
 	var words [aheadPagesMax]uint64
 	var reqs []PageRead
@@ -70,8 +67,8 @@ func (m *Map) readTogether(ps []PageID) {
 	}
 }
 
-// claim makes a page busy that has no frame and that nobody is at, counts the
-// frame that it is about to get, and returns its word as it was.
+// claim makes a page busy that has no frame and is not in use, and counts the frame that it is
+// about to get. It returns the page's earlier state word.
 func (m *Map) claim(p PageID) (w uint64, ok bool) {
 	const not = stateFrame | stateLeaving | stateBusy | stateChanging
 	word := m.word(p)
@@ -88,8 +85,8 @@ func (m *Map) claim(p PageID) (w uint64, ok bool) {
 	return w, true
 }
 
-// land makes a frame that was read count, whose word was w. If the page was
-// written to meanwhile it is read again.
+// land publishes a frame that was read. w is the page's state word from claim. If the page was
+// written meanwhile, land reads it again.
 func (m *Map) land(r *PageRead, w uint64) {
 	if r.Err != nil {
 		m.abandon(r.Page)
@@ -108,8 +105,8 @@ func (m *Map) land(r *PageRead, w uint64) {
 	}
 }
 
-// loadTogether is loadPages of several pages, as many at once as are read together:
-// into frames as far as there is room, and past them.
+// loadTogether is loadPages for several pages. It reads them in batches: into frames as far as
+// there is room, else straight into p.
 func (m *Map) loadTogether(off Off, p []byte) error {
 	for len(p) > 0 {
 		n := min(len(p), m.aheadMost()*PageBytes-int(off%PageBytes))
@@ -122,7 +119,7 @@ func (m *Map) loadTogether(off Off, p []byte) error {
 	return nil
 }
 
-// readRun is readTogether of neighbours.
+// readRun is readTogether for the neighbouring pages first to last.
 func (m *Map) readRun(first, last PageID) {
 	var ps [aheadPagesMax]PageID
 	n := 0
@@ -133,8 +130,8 @@ func (m *Map) readRun(first, last PageID) {
 	m.readTogether(ps[:n])
 }
 
-// loadPast is loadPages of at most aheadPagesMax pages, of which it reads those
-// together that lie in p entirely and have no frame.
+// loadPast is loadPages for at most aheadPagesMax pages. It reads in one batch the pages that lie
+// in p entirely and have no frame.
 func (m *Map) loadPast(off Off, p []byte) error {
 	var reqs [aheadPagesMax]PageRead
 	var seen [aheadPagesMax]Version
@@ -156,7 +153,7 @@ func (m *Map) loadPast(off Off, p []byte) error {
 	for i := range n {
 		id := reqs[i].Page
 		if reqs[i].Err != nil || !m.ReadValid(id, seen[i]) {
-			continue // it is read again, by itself
+			continue // loadPages reads it again
 		}
 		m.miss()
 		m.counters.directs.add()
@@ -168,19 +165,19 @@ func (m *Map) loadPast(off Off, p []byte) error {
 	return m.loadPages(off, p)
 }
 
-// streams remember where pages are read in order: for each of the last few places
-// the page that would come next, and how many were read together last.
+// streams remembers places where pages are read in order. For each of the last few places it has
+// the next page, and the size of the last batch.
 type streams struct {
 	at   [8]atomic.Uint64 // page << 8 | pages
 	turn atomic.Uint32
 }
 
-// streamPagesMax is how far is read ahead. The first page of what may be a stream
-// is read alone, and then twice as many each time.
+// streamPagesMax bounds the batches of a stream. The first page of a possible stream is read alone.
+// Each later batch is twice as large.
 const streamPagesMax = 32
 
-// follow is told of each page that is missed in mode Cached. If it is the one that
-// comes next somewhere, it is read with those behind it.
+// follow is called for each page that is missed in mode Cached. If p is the next page of a stream,
+// follow reads it with the pages after it.
 func (m *Map) follow(p PageID) {
 	s := &m.streams
 	for i := range s.at {

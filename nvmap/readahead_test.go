@@ -9,17 +9,18 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 	"nvkv/nvmap/nvmaptest"
 )
 
-// slowDisk is a device without a mapping that counts how it is read, and calls
-// during while a batch is on its way: after its bytes were read.
+// slowDisk is a device without a mapping that counts its reads. It calls during while a batch is in
+// flight, after the bytes of the batch were read.
 type slowDisk struct {
 	nvmap.Device
 	singles, batches, pages atomic.Int64
 	during                  func(reqs []nvmap.PageRead)
-	bad                     nvmap.PageID // cannot be read; 0: none
+	bad                     nvmap.PageID // page that cannot be read; 0: none
 }
 
 var errBad = errors.New("bad page")
@@ -77,8 +78,8 @@ func cachedMap(t *testing.T, d nvmap.Device, cacheBytes int64) *nvmap.Map {
 	return m
 }
 
-// Pages that are read in order are read together, by one reader and by two at
-// different places; pages read in no order are not.
+// TestReadInOrder checks that pages that are read in order are read in batches, by one reader and
+// by two at different places, and that pages read in random order are not.
 func TestReadInOrder(t *testing.T) {
 	const pages = 2048
 	d := newSlowDisk(t, pages*nvmap.PageBytes)
@@ -117,7 +118,7 @@ func TestReadInOrder(t *testing.T) {
 	}
 }
 
-// A Load of many pages reads them together, and so does ReadAhead.
+// TestReadTogether checks that a Load of many pages reads them in batches, and that ReadAhead does.
 func TestReadTogether(t *testing.T) {
 	const pages = 512
 	d := newSlowDisk(t, pages*nvmap.PageBytes)
@@ -151,8 +152,8 @@ func TestReadTogether(t *testing.T) {
 	}
 }
 
-// What is written while its page is read ahead is not lost; nor is a frame that
-// somebody makes.
+// TestWriteBesideReadAhead checks that a write during the read-ahead of its page is not lost, and
+// that a frame made meanwhile is not lost either.
 func TestWriteBesideReadAhead(t *testing.T) {
 	if raceEnabled {
 		t.Skip("a device's calls hold a lock there: nobody can write in the middle of one")
@@ -177,8 +178,8 @@ func TestWriteBesideReadAhead(t *testing.T) {
 	}
 }
 
-// A page that cannot be read keeps no other from being read, and its reader gets
-// the error.
+// TestBadPageReadAhead checks that a page that cannot be read does not affect the other pages, and
+// that its reader gets the error.
 func TestBadPageReadAhead(t *testing.T) {
 	d := newSlowDisk(t, 1<<20)
 	d.bad = 10
@@ -195,8 +196,8 @@ func TestBadPageReadAhead(t *testing.T) {
 	must(t, m.Load(nvmap.PageID(11).Off(), got))
 }
 
-// Readers in order and at random, writers, and a cache much too small for them:
-// every read finds what was written, and the bound holds.
+// TestReadAheadUnderPressure runs readers in order and at random, and writers, with a cache much
+// too small for them. Every read must return the bytes written, and the bound must hold.
 func TestReadAheadUnderPressure(t *testing.T) {
 	const size = 8 << 20
 	d := newSlowDisk(t, size)
@@ -217,10 +218,7 @@ func TestReadAheadUnderPressure(t *testing.T) {
 			}
 		})
 	}
-	operations := 20_000
-	if testing.Short() {
-		operations = 5_000
-	}
+	operations := effort.Pick(5_000, 2_000, 20_000, 20_000)
 	model := make([]byte, size)
 	must(t, d.Device.Read(0, model))
 	nvmaptest.Continue(t, m, model, 7, operations)
@@ -231,8 +229,8 @@ func TestReadAheadUnderPressure(t *testing.T) {
 	}
 }
 
-// Dirty pages that are neighbours are written back together, with a fence for many
-// of them.
+// TestWriteBackTogether checks that neighbouring dirty pages are written back together, with one
+// fence for many of them.
 func TestWriteBackTogether(t *testing.T) {
 	const pages = 4096
 	sim := nvmap.NewSim(nvmap.NewMem(pages * nvmap.PageBytes))

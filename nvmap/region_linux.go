@@ -4,18 +4,17 @@ import "golang.org/x/sys/unix"
 
 const mapNoReserve = unix.MAP_NORESERVE
 
-// mapSynced maps what may be stored into without a system call afterwards: the
-// kernel refuses it unless stores reach the medium directly, and makes the
-// blocks of a page durable before the page can be written.
+// mapSynced maps memory that takes stores without a later system call. The kernel refuses it unless
+// stores reach the medium directly, and makes the blocks of a page durable before the page can be
+// written.
 const mapSynced = unix.MAP_SHARED_VALIDATE | unix.MAP_SYNC
 
-// populateStep bounds how long one call keeps the kernel busy with page tables.
+// populateStep bounds the time that one call keeps the kernel busy with page tables.
 const populateStep = 16 << 20
 
-// populate enters [from, to) into the page tables now, so that the put that
-// first touches a page does not pay for it (2.5 us on tmpfs). It is an
-// optimisation: kernels before 5.14 do not know the request, and any failure
-// leaves the work to the first touch.
+// populate enters [from, to) into the page tables now, so that the first put that touches a page
+// does not pay for it (2.5 us on tmpfs). It is an optimisation: kernels before 5.14 do not support
+// it, and after any failure the first touch does the work.
 func (r *region) populate(from, to int64, writable bool) {
 	advice := unix.MADV_POPULATE_READ
 	if writable {
@@ -28,10 +27,9 @@ func (r *region) populate(from, to int64, writable bool) {
 	}
 }
 
-// gather moves [from, to), which is whole huge pages of a file on tmpfs, behind
-// huge pages, holes too where something is there. Unlike advice it
-// does not depend on the system's settings. Where the kernel will not (before
-// 6.1, or for want of memory in one piece) everything stays as it is.
+// gather moves [from, to), which covers whole huge pages of a file on tmpfs, into huge pages. It
+// fills holes beside existing pages. Unlike advice it does not depend on the system's settings. If
+// the kernel refuses (before 6.1, or without contiguous memory), nothing changes.
 func (r *region) gather(from, to int64) error {
 	return unix.Madvise(r.slice(from, to), unix.MADV_COLLAPSE)
 }

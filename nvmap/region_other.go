@@ -4,7 +4,7 @@ package nvmap
 
 import "errors"
 
-// heapOnly says that anonymous memory comes from the Go heap.
+// heapOnly reports whether anonymous memory comes from the Go heap.
 const heapOnly = true
 
 func reserveExactly(size, align int64) (*region, error) {
@@ -21,7 +21,7 @@ func (r *region) preferHuge(from, to int64) {}
 
 func (r *region) avoidHuge(from, to int64) {}
 
-// drop gives the memory behind [from, to) back; it reads as zero afterwards.
+// drop gives the memory behind [from, to) back. It then reads as zero.
 func (r *region) drop(from, to int64) error {
 	clear(r.heap[from:to])
 	return nil

@@ -9,12 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// heapOnly says that anonymous memory comes from the Go heap.
+// heapOnly reports whether anonymous memory comes from the Go heap.
 const heapOnly = raceEnabled
 
-// reserveExactly reserves size bytes aligned to align: PROT_NONE, so that it
-// counts against no limit but that of addresses, also where the system does
-// not overcommit.
+// reserveExactly reserves size bytes aligned to align. It uses PROT_NONE, so that the reservation
+// counts only against the limit of address space, also on systems that do not overcommit.
 func reserveExactly(size, align int64) (*region, error) {
 	n := uintptr(size + align)
 	raw, err := unix.MmapPtr(-1, 0, nil, n, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|mapNoReserve)
@@ -25,7 +24,7 @@ func reserveExactly(size, align int64) (*region, error) {
 	return &region{base: unsafe.Add(raw, pad), bytes: size, raw: raw, rawN: n}, nil
 }
 
-// open makes [from, to) zeroed, writable, private memory, committed when touched.
+// open makes [from, to) zeroed, writable, private memory, which is committed when it is touched.
 func (r *region) open(from, to int64) error {
 	if r.heap != nil || from >= to {
 		return nil
@@ -36,8 +35,8 @@ func (r *region) open(from, to int64) error {
 	return nil
 }
 
-// mapFile maps bytes [from, to) of a file to the same place in the region,
-// synced with MAP_SYNC where there is such a thing.
+// mapFile maps bytes [from, to) of a file to the same place in the region, with MAP_SYNC if synced
+// is set and the system has it.
 func (r *region) mapFile(fd int, from, to int64, writable, synced bool) error {
 	if from >= to {
 		return nil
@@ -72,15 +71,21 @@ func (r *region) setWritable(from, to int64, writable bool) error {
 	return nil
 }
 
-// hide replaces [from, to) by reserved addresses, as before it was opened.
+// hide replaces [from, to) by reserved addresses, as before open.
 func (r *region) hide(from, to int64) error {
+	if from >= to {
+		return nil
+	}
 	_, err := unix.MmapPtr(-1, 0, r.at(from), uintptr(to-from), unix.PROT_NONE,
 		unix.MAP_PRIVATE|unix.MAP_ANON|mapNoReserve|unix.MAP_FIXED)
 	return err
 }
 
-// drop gives the memory behind [from, to) back; it reads as zero afterwards.
+// drop gives the memory behind [from, to) back. It then reads as zero.
 func (r *region) drop(from, to int64) error {
+	if from >= to {
+		return nil
+	}
 	if r.heap != nil {
 		clear(r.heap[from:to])
 		return nil

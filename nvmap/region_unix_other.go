@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Outside Linux the flags are absent or without effect.
+// Outside Linux these flags are absent or have no effect.
 const (
 	mapNoReserve = 0
 	mapSynced    = unix.MAP_SHARED
@@ -23,8 +23,7 @@ func (r *region) preferHuge(from, to int64) {}
 
 func (r *region) avoidHuge(from, to int64) {}
 
-// dropPages maps fresh memory over b: MADV_DONTNEED keeps the contents
-// outside Linux.
+// dropPages maps fresh memory over b, because MADV_DONTNEED keeps the contents outside Linux.
 func dropPages(b []byte) error {
 	_, err := unix.MmapPtr(-1, 0, unsafe.Pointer(unsafe.SliceData(b)), uintptr(len(b)),
 		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|mapNoReserve|unix.MAP_FIXED)

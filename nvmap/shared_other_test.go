@@ -4,5 +4,5 @@ package nvmap
 
 import "testing"
 
-// sharedMemory returns anonymous bytes: there is no tmpfs here.
+// sharedMemory returns anonymous memory, because this system has no tmpfs.
 func sharedMemory(b *testing.B, n int) []byte { return make([]byte, n) }

@@ -5,9 +5,9 @@ import (
 	"unsafe"
 )
 
-// shmDevice is a file on tmpfs or hugetlbfs: memory that outlives the process
-// and stands in for NVM. Readers have a read-only mapping; the store routine
-// alone uses a second, writable one of the same pages.
+// shmDevice is a file on tmpfs or hugetlbfs: memory that outlives the process and emulates NVM.
+// Readers have a read-only mapping. The store routine uses a second, writable mapping of the same
+// pages.
 type shmDevice struct{ *fileMap }
 
 func newShm(fm *fileMap) Device {
@@ -28,14 +28,14 @@ func (d *shmDevice) Info() Info {
 		Unit:     lineBytes,
 		Sector:   8,
 		MaxBytes: d.maxBytes(),
+		Scant:    d.scant(),
 		Note:     d.mover.note,
 		Protect:  d.Protection().words(),
 	}
 }
 
-// Write stores p with instructions that bypass or write back the caches. A
-// fault on the way, from a failing medium or a file truncated behind us, is an
-// error.
+// Write stores p with instructions that bypass or write back the caches. It returns a fault, from a
+// failing medium or a truncated file, as an error.
 func (d *shmDevice) Write(off Off, p []byte) error {
 	if err := d.checkWrite("write", off, int64(len(p))); err != nil {
 		return err
@@ -46,11 +46,11 @@ func (d *shmDevice) Write(off Off, p []byte) error {
 		if err == nil || d.pkey() == k {
 			return err
 		}
-		// The alias came under a key meanwhile.
+		// Another goroutine put the alias under a key meanwhile, or removed it from one.
 	}
 }
 
-// store is the one way into the alias, with the key that it is under.
+// store is the only code that stores through the alias. k is the key of the alias.
 func (d *shmDevice) store(off Off, p []byte, k pkey) (err error) {
 	k.begin()
 	old := debug.SetPanicOnFault(true)
@@ -66,9 +66,9 @@ func (d *shmDevice) store(off Off, p []byte, k pkey) (err error) {
 	return nil
 }
 
-// fault says where a store of n bytes at off faulted: at its source, if that is
-// a view of this device, or at its destination, where a masked store reports the
-// pair of words around its bytes.
+// fault returns the error of a store of n bytes at off that faulted. The fault may lie at the
+// source, if that is a view of this device, or at the destination. There a masked store may report
+// an address up to two words around its bytes.
 func (d *shmDevice) fault(r any, off Off, n int) error {
 	if f, ok := r.(addressed); ok {
 		if at, in := d.alias.contains(f.Addr()); in {

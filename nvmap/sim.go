@@ -7,28 +7,23 @@ import (
 	"sync/atomic"
 )
 
-// A Sim is a device that knows what a crash may leave of it. It passes reads
-// and writes to the device beneath and remembers, for each 64-byte line written
-// since the last fence, every content it has had: a power failure leaves of such
-// a line any of them, or a mixture by 8-byte words, independently of all other
-// lines. Images walks through those states, and each can be opened as a device.
-// SetModel makes sectors or pages the unit, as disks have them.
+// A Sim is a device that knows every state that a crash may leave. It passes reads and writes to
+// the device beneath. For each 64-byte line written since the last fence it remembers every content
+// that the line has had. A power failure leaves any of these contents, or a mixture of their 8-byte
+// words, independently for each line. Images yields those states, and each can be opened as a
+// device. SetModel makes sectors or pages the unit, as on disks.
 //
-// A line is clean, dirty (stored), flushed (on its way) or, behind a fence, clean
-// again and durable: see LineState. Write stores and flushes at once; Store and
-// Flush do so one by one.
+// A line is clean, dirty (stored), flushed (on its way to the medium), or clean again and durable
+// after a fence: see LineState. Write stores and flushes at once. Store and Flush do so separately.
 //
-// Grow is durable when it returns, Discard and Allocate too. A line's content
-// that a fence made durable stays, unless IgnoreWrite or FailFence said
-// otherwise.
+// Grow, Discard and Allocate are durable when they return. The content of a line that a fence made
+// durable stays, unless IgnoreWrite or FailFence changed that.
 //
-// A Sim is as fast as the device beneath unless SetTiming says otherwise, counts
-// how its blocks wear (Wear), and fails where it is told to: one call by its
-// number (FailWrite, FailFence), any call by a rule (FailIf), lines that cannot
-// be read (LoseLines), bytes that change (Corrupt).
+// A Sim is as fast as the device beneath unless SetTiming says otherwise. It counts the wear of its
+// blocks (Wear). It can fail one call by its number (FailWrite, FailFence) or any call by a rule
+// (FailIf), lose lines so that they cannot be read (LoseLines), and change bytes (Corrupt).
 //
-// A Sim may be used as concurrently as any Device. Its fence covers what all
-// goroutines wrote.
+// A Sim may be used as concurrently as any Device. Its fence covers the writes of all goroutines.
 type Sim struct {
 	base Device
 
@@ -39,36 +34,36 @@ type Sim struct {
 	onFence atomic.Pointer[func()]
 
 	closed atomic.Bool
-	hidden bool // no mapping
+	hidden bool // the mapping is hidden
 	pace   atomic.Pointer[pace]
 	rule   atomic.Pointer[func(Access) error]
 	lost   lostLines
 
-	mu      sync.Mutex // guards what follows, and is held while images are walked through
-	limit   int64      // Grow stops here; 0: where base stops
-	keep    bool       // Discard leaves the bytes
+	mu      sync.Mutex // guards the fields below; held during Images
+	limit   int64      // bound of Grow; 0: the bound of base
+	keep    bool       // Discard keeps the bytes
 	pending pendingLines
-	strays  map[uint64]line // content on the medium where it is not what is visible
-	seq     int             // numbers writes
+	strays  map[uint64]line // content on the medium, where it differs from the visible content
+	seq     int             // number of the last write
 	plan    faultPlan
 	lints   Lints
 	model   Model
 	wear    wear
-	poison  func(Off) bool // lines whose words in flight may end as anything
+	poison  func(Off) bool // lines whose words in flight may become noise
 
-	durable []byte   // what the medium certainly holds; nil until somebody asks
+	durable []byte   // durable bytes of the medium; nil until first needed
 	stale   pageSet  // pages where the workbench may differ from durable
-	bench   *Sim     // the device that images are tried on
-	touched *pageSet // set on a workbench: pages written since it was reset
+	bench   *Sim     // the device on which images are tried
+	touched *pageSet // set on a workbench: pages written since its reset
 }
 
-// line is the content of one 64-byte line, and words its 8-byte words.
+// line is the content of one 64-byte line.
 type line [lineBytes]byte
 
 const wordsPerLine = lineBytes / 8
 
-// NewSim wraps base, which the simulator then owns: nothing else writes to it.
-// What base holds now counts as durable.
+// NewSim wraps base, which the simulator then owns: nothing else may write to it. The present
+// contents of base count as durable.
 func NewSim(base Device) *Sim {
 	s := &Sim{base: base, strays: map[uint64]line{}, model: Lines}
 	s.size.Store(base.Size())
@@ -85,7 +80,7 @@ func (s *Sim) Info() Info {
 	return info
 }
 
-// Size returns the usable bytes.
+// Size returns the number of usable bytes.
 func (s *Sim) Size() int64 { return s.size.Load() }
 
 // Mapping returns the mapping of the device beneath, unless it is hidden.
@@ -96,38 +91,38 @@ func (s *Sim) Mapping() []byte {
 	return s.base.Mapping()
 }
 
-// SetProtection changes the protection of the device beneath, where it has one.
+// SetProtection changes the protection of the device beneath, if it has one.
 func (s *Sim) SetProtection(p Protection) error { return setProtection(s.base, p) }
 
-// SetLimit makes Grow beyond size fail with ErrFull; 0 takes the limit away.
+// SetLimit makes Grow beyond size fail with ErrFull. 0 removes the limit.
 func (s *Sim) SetLimit(size int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.limit = size
 }
 
-// KeepDiscarded makes Discard leave the bytes as they were, as a file system
-// without holes does. Otherwise they become zero.
+// KeepDiscarded makes Discard leave the bytes as they were, as a file system without holes does.
+// Otherwise they become zero.
 func (s *Sim) KeepDiscarded(keep bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keep = keep
 }
 
-// OnWrite has f called at the start of each Write, before the bytes are there.
+// OnWrite sets f to be called at the start of each Write and Store, before the bytes are visible.
 func (s *Sim) OnWrite(f func(off Off, n int)) { s.onWrite.Store(&f) }
 
-// OnFence has f called at the start of each Fence, when most is pending. f may
-// walk through Images; it must not write to this device.
+// OnFence sets f to be called at the start of each Fence, when the most lines are pending. f may
+// iterate over Images. It must not write to this device.
 func (s *Sim) OnFence(f func()) { s.onFence.Store(&f) }
 
-// Writes returns how many writes were asked for.
+// Writes returns the number of calls of Write and Store.
 func (s *Sim) Writes() int { return int(s.writes.Load()) }
 
-// Fences returns how many fences were asked for.
+// Fences returns the number of calls of Fence.
 func (s *Sim) Fences() int { return int(s.fences.Load()) }
 
-// Pending returns how many lines a power failure could spoil now.
+// Pending returns the number of lines that a power failure could spoil now.
 func (s *Sim) Pending() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,7 +181,7 @@ func (s *Sim) Write(off Off, p []byte) error {
 		fail = s.refused("write", off, int64(len(p)))
 	}
 	if fail != nil {
-		// Somewhere in the middle it went wrong.
+		// The write fails half-way.
 		p = p[:len(p)/2&^7]
 	}
 	err := s.store(off, p, ignore)
@@ -200,7 +195,7 @@ func (s *Sim) Write(off Off, p []byte) error {
 	return err
 }
 
-// store makes p visible. Unless it is ignored, it is a version of its lines.
+// store makes p visible. Unless the write is ignored, p becomes a version of its lines.
 func (s *Sim) store(off Off, p []byte, ignore bool) error {
 	s.seq++
 	var err error
@@ -221,7 +216,7 @@ func (s *Sim) store(off Off, p []byte, ignore bool) error {
 	return err
 }
 
-// check says why a range cannot be used.
+// check returns an error if [off, off+n) cannot be used.
 func (s *Sim) check(op string, off Off, n int64) error {
 	if s.closed.Load() {
 		return ErrClosed
@@ -229,10 +224,10 @@ func (s *Sim) check(op string, off Off, n int64) error {
 	return checkRange(op, off, n, s.size.Load())
 }
 
-// record notes a new version of each line that p touches.
+// record adds a new version to each line that p touches.
 func (s *Sim) record(off Off, p []byte) error {
 	from, to := outward(off, int64(len(p)), lineBytes)
-	visible := make([]byte, to-from) // read at once: a line at a time is slow on a disk
+	visible := make([]byte, to-from) // read in one call: single lines are slow on a disk
 	if err := s.base.Read(Off(from), visible); err != nil {
 		return err
 	}
@@ -256,12 +251,11 @@ func (s *Sim) record(off Off, p []byte) error {
 	})
 }
 
-// stray keeps what the medium holds of the lines that p is about to change
-// behind its back.
+// stray saves the medium's content of the lines that an ignored write of p is about to change.
 func (s *Sim) stray(off Off, p []byte) error {
 	return eachLine(off, p, func(n uint64, _ int, _ []byte) error {
 		if pl := s.pending.get(n); pl != nil {
-			pl.unlike = true // its versions say what the medium may hold
+			pl.unlike = true // its versions hold the possible contents of the medium
 			return nil
 		}
 		content, err := s.medium(n)
@@ -280,7 +274,7 @@ func (s *Sim) medium(n uint64) (line, error) {
 	return content, err
 }
 
-// eachLine cuts the write of p at off at line boundaries.
+// eachLine splits the write of p at off at line boundaries.
 func eachLine(off Off, p []byte, f func(n uint64, at int, part []byte) error) error {
 	for len(p) > 0 {
 		n, at := uint64(off)/lineBytes, int(off%lineBytes)
@@ -293,7 +287,7 @@ func eachLine(off Off, p []byte, f func(n uint64, at int, part []byte) error) er
 	return nil
 }
 
-// Fence makes what is pending durable.
+// Fence makes all flushed versions durable.
 func (s *Sim) Fence() error {
 	if f := s.onFence.Load(); f != nil {
 		(*f)()
@@ -318,8 +312,8 @@ func (s *Sim) fence() error {
 	}
 	switch {
 	case fail != nil:
-		// As after a failed fsync: whether the lines arrived is unknown, and no
-		// later fence tries them again unless they are written again.
+		// As after a failed fsync, it is unknown whether the lines arrived. A later fence covers
+		// them only if they are written again.
 		for _, pl := range s.pending.order {
 			pl.flushed = 0
 		}
@@ -332,8 +326,7 @@ func (s *Sim) fence() error {
 	return s.base.Fence()
 }
 
-// Show makes the mapping show what was written, where the device beneath does so
-// late.
+// Show makes earlier writes visible in the mapping, if the device beneath shows them late.
 func (s *Sim) Show() error {
 	if d, ok := s.base.(shower); ok {
 		return d.Show()
@@ -345,7 +338,7 @@ func (s *Sim) Show() error {
 func (s *Sim) settle() {
 	s.pending.settle(func(pl *pendingLine) {
 		off := Off(pl.n * lineBytes)
-		if s.touched == nil { // what is tried on an image wears nothing
+		if s.touched == nil { // trials on an image cause no wear
 			s.wear.line(pl.n, s.fences.Load())
 		}
 		if pl.unlike && len(pl.versions) == 0 {
@@ -375,8 +368,7 @@ func (s *Sim) Discard(off Off, n int64) error {
 	return s.put(Off(from), make([]byte, to-from))
 }
 
-// Allocate does nothing: a simulated block is always there, unless a rule says
-// otherwise.
+// Allocate does nothing unless a rule refuses it, because a simulated block is always there.
 func (s *Sim) Allocate(off Off, n int64) error {
 	if err := s.check("allocate", off, n); err != nil {
 		return err
@@ -387,8 +379,8 @@ func (s *Sim) Allocate(off Off, n int64) error {
 	return nil
 }
 
-// Corrupt changes bytes on the medium and in sight, as decay does. No counter
-// moves and no hook runs.
+// Corrupt changes visible and durable bytes, as decay does. It changes no counter and calls no
+// hook.
 func (s *Sim) Corrupt(off Off, p []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -398,8 +390,8 @@ func (s *Sim) Corrupt(off Off, p []byte) error {
 	return s.put(off, p)
 }
 
-// put makes p visible and durable at once. What is pending of other bytes in
-// the same lines stays pending.
+// put makes p visible and durable at once. Pending changes of other bytes in the same lines stay
+// pending.
 func (s *Sim) put(off Off, p []byte) error {
 	_ = eachLine(off, p, func(n uint64, at int, part []byte) error {
 		if content, ok := s.strays[n]; ok {
@@ -421,8 +413,8 @@ func (s *Sim) put(off Off, p []byte) error {
 	return s.base.Write(off, p)
 }
 
-// Close closes the device beneath, unless this is the device of an image, which
-// is used again for the next one.
+// Close closes the device beneath. The device of an image keeps it, because the next image uses it
+// again.
 func (s *Sim) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -438,17 +430,17 @@ func (s *Sim) Close() error {
 	return s.base.Close()
 }
 
-// Kill returns what the next process finds after this one died and the machine
-// lived on: what was visible is visible, and what was pending still may be lost
-// later. The device returned has its own memory; this one goes on unharmed.
+// Kill returns the state that the next process finds when this one dies and the machine stays up.
+// Visible bytes are visible, and pending lines may still be lost later. The returned device has
+// memory of its own. This device continues unchanged.
 func (s *Sim) Kill() *Sim {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.killed(s.seq).Clone()
 }
 
-// Crash returns what a random power failure now leaves, on memory of its own.
-// This device goes on unharmed. Equal seeds and histories give equal crashes.
+// Crash returns a random state that a power failure may leave now, on memory of its own. This
+// device continues unchanged. Equal seeds and histories give equal crashes.
 func (s *Sim) Crash(seed uint64) *Sim {
 	s.mu.Lock()
 	defer s.mu.Unlock()

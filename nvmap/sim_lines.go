@@ -8,14 +8,14 @@ import (
 // pendingLine is a line that was stored and not fenced.
 type pendingLine struct {
 	n        uint64 // line number
-	before   line   // what the medium held at the last fence
+	before   line   // content on the medium at the last fence
 	versions []version
-	flushed  int        // versions on their way: the next fence makes the last of them durable
-	unlike   bool       // an ignored write made what is visible another content
-	first    [1]version // most lines have one
+	flushed  int        // number of versions flushed: the next fence makes the last of them durable
+	unlike   bool       // an ignored write made the visible content differ
+	first    [1]version // storage of versions: most lines have one
 }
 
-// version is what a line was after write seq.
+// version is the content of a line after write seq.
 type version struct {
 	seq     int
 	content line
@@ -28,8 +28,7 @@ func (pl *pendingLine) newest() line {
 	return pl.versions[len(pl.versions)-1].content
 }
 
-// at returns the line after write seq: its content before if it was not written
-// by then.
+// at returns the content of the line after write seq.
 func (pl *pendingLine) at(seq int) line {
 	content := pl.before
 	for _, v := range pl.versions {
@@ -49,15 +48,14 @@ func (pl *pendingLine) put(at int, part []byte) {
 	}
 }
 
-// clone shares nothing with pl.
+// clone returns a copy that shares nothing with pl.
 func (pl *pendingLine) clone() *pendingLine {
 	c := *pl
 	c.versions = append([]version(nil), pl.versions...)
 	return &c
 }
 
-// cut leaves only what was written up to write seq, unflushed, and reports
-// whether that is anything.
+// cut keeps only the versions up to write seq, unflushed, and reports whether any remain.
 func (pl *pendingLine) cut(seq int) bool {
 	n := 0
 	for n < len(pl.versions) && pl.versions[n].seq <= seq {
@@ -67,7 +65,7 @@ func (pl *pendingLine) cut(seq int) bool {
 	return n > 0
 }
 
-// torn takes each 8-byte word from a version of its own.
+// torn returns a content whose 8-byte words come from random versions.
 func (pl *pendingLine) torn(rng *rand.Rand) line {
 	content := pl.before
 	for w := range wordsPerLine {
@@ -78,7 +76,7 @@ func (pl *pendingLine) torn(rng *rand.Rand) line {
 	return content
 }
 
-// garbled puts noise where words are in flight.
+// garbled returns the durable content with noise in the words that are in flight.
 func (pl *pendingLine) garbled(rng *rand.Rand) line {
 	content := pl.before
 	for w := 0; w < lineBytes; w += 8 {
@@ -92,8 +90,7 @@ func (pl *pendingLine) garbled(rng *rand.Rand) line {
 	return content
 }
 
-// settle makes durable what was flushed, and reports whether nothing is left to
-// wait for.
+// settle makes the flushed versions durable, and reports whether no version remains.
 func (pl *pendingLine) settle() bool {
 	if pl.flushed == 0 {
 		return false
@@ -109,7 +106,7 @@ func (pl *pendingLine) settle() bool {
 type pendingLines struct {
 	order []*pendingLine
 	index map[uint64]*pendingLine
-	spare []*pendingLine // to be used again
+	spare []*pendingLine // for reuse
 }
 
 func (p *pendingLines) get(n uint64) *pendingLine { return p.index[n] }
@@ -135,8 +132,8 @@ func (p *pendingLines) insert(pl *pendingLine) {
 	p.order = append(p.order, pl)
 }
 
-// settle calls f for each line of which something became durable, and forgets
-// those of which nothing is left.
+// settle calls f for each line with a version that became durable, and removes the lines without
+// further versions.
 func (p *pendingLines) settle(f func(*pendingLine)) {
 	left := p.order[:0]
 	for _, pl := range p.order {
@@ -156,7 +153,7 @@ func (p *pendingLines) settle(f func(*pendingLine)) {
 	p.order = left
 }
 
-// clear forgets all lines.
+// clear removes all lines.
 func (p *pendingLines) clear() {
 	p.spare = append(p.spare, p.order...)
 	p.order = p.order[:0]
@@ -175,15 +172,14 @@ func (ps *pageSet) add(off Off, n int64) {
 	}
 }
 
-// faultPlan says which of the coming calls misbehave. Counters count down to
-// the call; 0 is never.
+// faultPlan says which future calls misbehave. Its counters count down to the call; 0 is never.
 type faultPlan struct {
 	failWrite, failFence       int
 	failWriteErr, failFenceErr error
 	ignoreWrite, ignoreFence   int
 }
 
-// due counts n down and reports whether it arrived.
+// due counts n down and reports whether it has reached zero.
 func due(n *int) bool {
 	if *n == 0 {
 		return false
@@ -206,25 +202,24 @@ func (p *faultPlan) nextFence() (ignore bool, fail error) {
 	return due(&p.ignoreFence), fail
 }
 
-// FailWrite makes the n-th write from now fail with a FaultError around err,
-// half of it done. n counts from 1.
+// FailWrite makes the n-th write from now write half of its bytes and fail with a FaultError that
+// wraps err. n counts from 1.
 func (s *Sim) FailWrite(n int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.plan.failWrite, s.plan.failWriteErr = n, err
 }
 
-// FailFence makes the n-th fence from now fail with a FaultError around err. As
-// with fsync, what was pending is uncertain from then on, and only what is
-// written again can become durable.
+// FailFence makes the n-th fence from now fail with a FaultError that wraps err. As with fsync, the
+// pending lines are then uncertain, and only lines that are written again can become durable.
 func (s *Sim) FailFence(n int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.plan.failFence, s.plan.failFenceErr = n, err
 }
 
-// IgnoreWrite makes the n-th write from now visible and never durable, without
-// an error: a mutant that a crash suite has to catch.
+// IgnoreWrite makes the n-th write from now visible and never durable, without an error. It makes a
+// mutant that a crash suite has to catch.
 func (s *Sim) IgnoreWrite(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,39 +5,37 @@ import (
 	"math/rand/v2"
 )
 
-// A Model says in which pieces a medium keeps or loses what was not fenced.
+// A Model gives the units in which a medium keeps or loses writes that were not fenced.
 type Model struct {
-	Unit int // bytes that arrive together, in one of the versions they have had
-	Tear int // bytes of a unit that are never torn; Unit: a unit never tears
+	Unit int // bytes that are kept or lost together, in one of their versions
+	Tear int // bytes within a unit that never tear; Unit: a unit never tears
 }
 
-// Models of media. A processor's lines tear between words. A disk writes whole
-// sectors, and a page cache whole pages, each of them sector by sector.
+// These are the models of media. The lines of a processor tear between words. A disk writes whole
+// sectors. A page cache writes whole pages, each of them sector by sector.
 var (
 	Lines   = Model{Unit: lineBytes, Tear: 8}
 	Sectors = Model{Unit: 512, Tear: 512}
 	Pages   = Model{Unit: PageBytes, Tear: 512}
 )
 
-// SetModel chooses the granularity of images from now on: Lines, which is how a
-// Sim begins, Sectors or Pages.
+// SetModel sets the granularity of images from now on: Lines (the default), Sectors or Pages.
 func (s *Sim) SetModel(m Model) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.model = m
 }
 
-// SetPoison lets images put noise in the place of words that were in flight, in
-// lines for which may returns true. A structure that passes does not depend on
-// such bytes being old or new. It must not be asked where the structure relies
-// on aligned words being stored whole. nil: no noise.
+// SetPoison lets images replace words in flight by noise, in lines for which may returns true. A
+// structure that passes does not depend on such bytes being old or new. may must return false for
+// lines where the structure relies on aligned words being stored whole. nil: no noise.
 func (s *Sim) SetPoison(may func(line Off) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.poison = may
 }
 
-// block is what a model keeps or loses together.
+// block is a group of pending lines that a model keeps or loses together.
 type block struct {
 	off   Off
 	bytes int
@@ -56,14 +54,14 @@ func (b *block) last() (seq int) {
 	return seq
 }
 
-// anySeq returns the number of some write to b.
+// anySeq returns the number of a random write to b.
 func (b *block) anySeq(rng *rand.Rand) int {
 	vs := b.lines[rng.IntN(len(b.lines))].versions
 	return vs[rng.IntN(len(vs))].seq
 }
 
-// blocks groups the pending lines by the model's unit, in the order in which the
-// groups were first written.
+// blocks groups the pending lines by the model's unit, in the order of the first write to each
+// group.
 func (s *Sim) blocks() []block {
 	out := make([]block, 0, len(s.pending.order))
 	if s.model.Unit == lineBytes {
@@ -86,21 +84,21 @@ func (s *Sim) blocks() []block {
 	return out
 }
 
-// keepAt keeps b as it was after write seq.
+// keepAt keeps b in its state after write seq.
 func (im *Image) keepAt(b block, seq int) {
 	for _, pl := range b.lines {
 		im.keep(pl, pl.at(seq))
 	}
 }
 
-// garble puts noise where b was in flight.
+// garble puts noise in the words of b that are in flight.
 func (im *Image) garble(b block, rng *rand.Rand) {
 	for _, pl := range b.lines {
 		im.keep(pl, pl.garbled(rng))
 	}
 }
 
-// tear keeps pieces of b, each in a version of its own.
+// tear keeps pieces of b, each in a random version.
 func (m Model) tear(im *Image, b block, rng *rand.Rand) {
 	if m.Tear < lineBytes {
 		for _, pl := range b.lines {
@@ -122,7 +120,7 @@ func (m Model) tear(im *Image, b block, rng *rand.Rand) {
 	}
 }
 
-// poisoned has noise in every line that may have it, and all else.
+// poisoned keeps everything, with noise in every line that may have it.
 func (s *Sim) poisoned(rng *rand.Rand) *Image {
 	return s.choose("noise in what was in flight", func(pl *pendingLine) line {
 		if s.poison(Off(pl.n * lineBytes)) {

@@ -7,8 +7,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestLineStates walks a line through its states, and asks after each step what
-// a crash may leave of it.
+// TestLineStates moves a line through its states, and after each step checks the contents that a
+// crash may leave.
 func TestLineStates(t *testing.T) {
 	s := newSim(t, nvmap.PageBytes)
 	defer s.Close()
@@ -56,13 +56,13 @@ func TestLineStates(t *testing.T) {
 	is("fenced at last", nvmap.Clean, "c")
 }
 
-// TestLints counts flushes and fences that nothing needed.
+// TestLints checks the counts of unneeded flushes and fences.
 func TestLints(t *testing.T) {
 	s := newSim(t, nvmap.PageBytes)
 	defer s.Close()
 	write(t, s, 0, "one")
-	write(t, s, 10, "two") // the same line, on its way already
-	write(t, s, 0, "one")  // and these bytes were there
+	write(t, s, 10, "two") // the same line, already flushed
+	write(t, s, 0, "one")  // the same bytes as before
 	if err := s.Flush(0, 128); err != nil {
 		t.Fatal(err)
 	}
@@ -78,13 +78,13 @@ func TestLints(t *testing.T) {
 	}
 }
 
-// TestModels writes a page twice, and looks at how images mix the versions.
+// TestModels writes a page twice, and checks how images mix the versions.
 func TestModels(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		model nvmap.Model
 		whole int  // bytes that are never mixed
-		mixed bool // larger stretches are
+		mixed bool // whether larger stretches are mixed
 	}{
 		{"lines", nvmap.Lines, 8, true},
 		{"sectors", nvmap.Sectors, 512, true},
@@ -125,7 +125,7 @@ func TestModels(t *testing.T) {
 	}
 }
 
-// TestPoison finds noise where words were in flight, and nowhere else.
+// TestPoison checks that noise appears in words in flight, and nowhere else.
 func TestPoison(t *testing.T) {
 	s := newSim(t, nvmap.PageBytes)
 	defer s.Close()
@@ -156,8 +156,8 @@ func TestPoison(t *testing.T) {
 	}
 }
 
-// TestKilledAfterAnyWrite: a process may die after any of its writes, and no
-// fence of the next one covers what it left.
+// TestKilledAfterAnyWrite checks images of a process that died after any of its writes: no fence of
+// the next process covers the lines that it left.
 func TestKilledAfterAnyWrite(t *testing.T) {
 	s := newSim(t, nvmap.PageBytes)
 	defer s.Close()

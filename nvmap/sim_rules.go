@@ -7,19 +7,19 @@ import (
 	"sync/atomic"
 )
 
-// Access is a call on a Sim, as a rule sees it.
+// Access describes a call on a Sim to a rule.
 type Access struct {
 	Op    string // "read", "write", "fence", "grow", "discard" or "allocate"
-	Off   Off    // of a range; 0 for a fence and for growth
-	Bytes int64  // of the range; for growth the size asked for
+	Off   Off    // start of the range; 0 for a fence and for growth
+	Bytes int64  // length of the range; for growth the size asked for
 }
 
-// FailIf has rule asked about every call from now on; nil: none. An error that
-// it returns makes the call fail with it: a write is half done as with FailWrite,
-// what is pending at a fence is as after FailFence, and anything else is not done
-// at all. Growth and allocation return the error as it is, so that ErrFull is
-// one; all others return a FaultError around it. A rule may be called from
-// several goroutines and must not call the device. Images are not subject to it.
+// FailIf makes the Sim ask rule about every call from now on. nil: no rule. If rule returns an
+// error, the call fails: a write writes half of its bytes as with FailWrite, a fence leaves its
+// lines as after FailFence, and any other call does nothing. Growth and allocation return an error
+// that wraps the rule's, so that it can be ErrFull. All others return a FaultError that wraps it. A
+// rule may be called from several goroutines and must not call the device. It does not apply to
+// images.
 func (s *Sim) FailIf(rule func(Access) error) {
 	if rule == nil {
 		s.rule.Store(nil)
@@ -28,7 +28,7 @@ func (s *Sim) FailIf(rule func(Access) error) {
 	s.rule.Store(&rule)
 }
 
-// refused asks the rule.
+// refused returns the rule's error for a call.
 func (s *Sim) refused(op string, off Off, n int64) error {
 	if rule := s.rule.Load(); rule != nil {
 		return (*rule)(Access{op, off, n})
@@ -36,13 +36,13 @@ func (s *Sim) refused(op string, off Off, n int64) error {
 	return nil
 }
 
-// errPoisoned is behind the FaultError of a lost line.
+// errPoisoned is the cause in the FaultError of a lost line.
 var errPoisoned = errors.New("the line is lost: the medium cannot read it")
 
-// LoseLines makes the 64-byte lines around [off, off+n) unreadable, as memory is
-// that the hardware gave up on (poison): Read of any of their bytes is a
-// FaultError that names the first. A line that is written whole is good again.
-// The mapping, where it is not hidden, goes on showing them, and so do images.
+// LoseLines makes the 64-byte lines around [off, off+n) unreadable, as memory is after an
+// uncorrectable error (poison). A Read of any of their bytes returns a FaultError that names the
+// first. A write that covers a whole line repairs it. The mapping, if it is not hidden, and images
+// still show the lines.
 func (s *Sim) LoseLines(off Off, n int64) error {
 	if err := s.check("lose", off, n); err != nil {
 		return err
@@ -51,15 +51,14 @@ func (s *Sim) LoseLines(off Off, n int64) error {
 	return nil
 }
 
-// LostLines returns how many lines are unreadable.
+// LostLines returns the number of unreadable lines.
 func (s *Sim) LostLines() int { return int(s.lost.n.Load()) }
 
-// HideMapping makes the device one that cannot be mapped: everything is read
-// through Read. It is called before anybody asks for the mapping, and holds for
-// images too.
+// HideMapping makes Mapping return nil, so that everything is read through Read. Call it before the
+// first use of the mapping. It applies to images too.
 func (s *Sim) HideMapping() { s.hidden = true }
 
-// lostLines is a set of lines that costs nothing while it is empty.
+// lostLines is a set of lines. It costs nothing while it is empty.
 type lostLines struct {
 	n     atomic.Int64
 	mu    sync.Mutex
@@ -86,7 +85,7 @@ func (l *lostLines) clear() {
 	l.n.Store(0)
 }
 
-// heal takes the lines that lie whole in [off, off+n) out of the set.
+// heal removes the lines that lie in [off, off+n) entirely from the set.
 func (l *lostLines) heal(off Off, n int64) {
 	if l.n.Load() == 0 {
 		return
@@ -100,7 +99,7 @@ func (l *lostLines) heal(off Off, n int64) {
 	l.n.Store(int64(len(l.lines)))
 }
 
-// check returns a FaultError if a line that [off, off+n) touches is in the set.
+// check returns a FaultError if [off, off+n) touches a line in the set.
 func (l *lostLines) check(off Off, n int64) error {
 	if l.n.Load() == 0 {
 		return nil
@@ -116,7 +115,7 @@ func (l *lostLines) check(off Off, n int64) error {
 	return nil
 }
 
-// readable says why [off, off+n) cannot be read.
+// readable returns an error if [off, off+n) cannot be read.
 func (s *Sim) readable(off Off, n int64) error {
 	if err := s.check("read", off, n); err != nil {
 		return err
@@ -130,7 +129,7 @@ func (s *Sim) readable(off Off, n int64) error {
 	return s.lost.check(off, n)
 }
 
-// ReadBatch reads pages together, in the time of one read and all their bytes.
+// ReadBatch reads pages in one batch, in the time of one read and all their bytes.
 func (s *Sim) ReadBatch(reqs []PageRead) error {
 	good := make([]PageRead, 0, len(reqs))
 	var at []int
@@ -156,7 +155,7 @@ func (s *Sim) ReadBatch(reqs []PageRead) error {
 	return nil
 }
 
-// notGrown is the error of growth and allocation that a rule refused.
+// notGrown returns the error of growth or allocation that a rule refused.
 func notGrown(op string, err error) error {
 	return fmt.Errorf("nvmap: simulated device: %s: %w", op, err)
 }

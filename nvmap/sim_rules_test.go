@@ -10,8 +10,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// A block wears once for a fence, however it is written before it, and not for
-// what is never fenced.
+// TestWear checks that a block wears once per fence, however often it is written before, and does
+// not wear without a fence.
 func TestWear(t *testing.T) {
 	s := newSim(t, 1<<20)
 	for range 3 {
@@ -33,7 +33,7 @@ func TestWear(t *testing.T) {
 			t.Errorf("the block at %d is written %d times, want %d", off, got, want)
 		}
 	}
-	for im := range s.Images(1, 10) { // opening images wears nothing
+	for im := range s.Images(1, 10) { // opening images causes no wear
 		d := im.Device()
 		write(t, d, 512, "on an image")
 		fence(t, d)
@@ -47,8 +47,8 @@ func TestWear(t *testing.T) {
 	}
 }
 
-// With a buffer a block wears once for each time that it enters it, however often
-// it is written and fenced while it is there.
+// TestWearBuffer checks that with a buffer a block wears once each time it enters the buffer,
+// however often it is written and fenced while there.
 func TestWearBuffer(t *testing.T) {
 	s := newSim(t, 1<<20)
 	s.SetWearBuffer(4 * 256)
@@ -61,15 +61,15 @@ func TestWearBuffer(t *testing.T) {
 		store(block)
 		store(block)
 	}
-	store(0) // is the newest now, 1 the oldest
+	store(0) // now the newest; 1 is the oldest
 	store(4)
 	for block, want := range map[int]int64{0: 1, 1: 1, 2: 1, 3: 1, 4: 1} {
 		if got := s.WearAt(nvmap.Off(block * 256)); got != want {
 			t.Errorf("block %d was written %d times, want %d", block, got, want)
 		}
 	}
-	store(0) // in the buffer still
-	store(1) // had left it
+	store(0) // still in the buffer
+	store(1) // had left the buffer
 	if zero, one := s.WearAt(0), s.WearAt(256); zero != 1 || one != 2 {
 		t.Errorf("the block that stayed was written %d times, the one that left %d; want 1 and 2", zero, one)
 	}
@@ -78,7 +78,7 @@ func TestWearBuffer(t *testing.T) {
 	}
 }
 
-// A rule sees every call and makes those fail that it says.
+// TestFailIf checks that a rule sees every call, and that the calls that it rejects fail.
 func TestFailIf(t *testing.T) {
 	broken := errors.New("broken by rule")
 	s := newSim(t, 1<<20)
@@ -128,12 +128,12 @@ func TestFailIf(t *testing.T) {
 	}
 }
 
-// A lost line cannot be read until it is written whole.
+// TestLoseLines checks that a lost line cannot be read until it is written whole.
 func TestLoseLines(t *testing.T) {
 	s := newSim(t, 1<<20)
 	write(t, s, 4096, string(bytes.Repeat([]byte("x"), 4096)))
 	fence(t, s)
-	if err := s.LoseLines(4096+70, 100); err != nil { // lines at 4160 and 4224
+	if err := s.LoseLines(4096+70, 100); err != nil { // the lines at 4160 and 4224
 		t.Fatal(err)
 	}
 	if s.LostLines() != 2 {

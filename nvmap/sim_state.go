@@ -2,18 +2,17 @@ package nvmap
 
 import "fmt"
 
-// LineState is where a 64-byte line of a Sim stands on its way to the medium.
+// LineState is the state of a 64-byte line of a Sim on its way to the medium.
 //
 //	          Store              Flush              Fence
 //	Clean ---------------> Dirty ---------> Flushed -------> Clean
 //
-// A line is as dirty as its newest bytes are: one that is stored into between
-// Flush and Fence is Dirty again, and the fence makes what was flushed durable
-// and no more.
+// The newest bytes of a line decide its state. A line that is stored into between Flush and Fence
+// is Dirty again, and the fence makes only the flushed content durable.
 type LineState int
 
-// The states. What a Clean line shows is durable; of the others a crash leaves
-// any version since the last fence that covered them.
+// The content of a Clean line is durable. Of a Dirty or Flushed line a crash leaves any version
+// since the last fence that covered it.
 const (
 	Clean LineState = iota
 	Dirty
@@ -46,10 +45,9 @@ func (s *Sim) LineState(off Off) LineState {
 	return Flushed
 }
 
-// Store makes p visible at off without flushing it: a fence does not cover it
-// until Flush has been called, and a crash may keep it all the same. It is for
-// structures that store and flush by themselves; Write does both. It counts as
-// a write.
+// Store makes p visible at off without flushing it. A fence does not cover it until Flush has been
+// called, and a crash may keep it all the same. It is for structures that store and flush
+// separately. Store counts as a write.
 func (s *Sim) Store(off Off, p []byte) error {
 	if f := s.onWrite.Load(); f != nil {
 		(*f)(off, len(p))
@@ -64,8 +62,8 @@ func (s *Sim) Store(off Off, p []byte) error {
 	return s.store(off, p, ignore)
 }
 
-// Flush sends the lines of [off, off+n) on their way: the next Fence makes what
-// they show now durable.
+// Flush starts writing back the lines of [off, off+n). The next Fence makes their present content
+// durable.
 func (s *Sim) Flush(off Off, n int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,17 +94,17 @@ func (s *Sim) flush(off Off, n int64) {
 	}
 }
 
-// Lints counts what a device was asked to do and did not need to. None of it is
-// an error; all of it costs time on a medium.
+// Lints counts operations of a device that were not needed. None of them is an error; all of them
+// cost time on a medium.
 type Lints struct {
-	Stores       int // lines stored into; one call may store into many
-	Unchanged    int // of them: with the bytes that were there
+	Stores       int // lines stored into; one call may store into several
+	Unchanged    int // of them: the bytes were the same as before
 	Flushes      int // lines flushed
-	FlushedClean int // of them: nothing had been stored into since the last flush
+	FlushedClean int // of them: nothing was stored since the last flush
 	FlushedAgain int // of them: flushed before under the same fence
 	Fences       int // fences that succeeded
-	IdleFences   int // of them: no line was on its way
-	Left         int // lines that were dirty at a fence, and not covered by it
+	IdleFences   int // of them: no line was flushed
+	Left         int // lines that were dirty at a fence, which did not cover them
 }
 
 // Lints returns the counters.
@@ -139,7 +137,7 @@ func (l *Lints) fenced(p *pendingLines) {
 	}
 }
 
-// Add sums counters.
+// Add returns the sums of the counters.
 func (l Lints) Add(o Lints) Lints {
 	l.Stores += o.Stores
 	l.Unchanged += o.Unchanged

@@ -14,11 +14,11 @@ import (
 	"nvkv/nvmap"
 )
 
-// A log that a crash suite can judge: records of 24 equal words from offset
-// 4096 on, and their count at offset 0.
+// countLog is a log for crash tests. It has records of 24 equal words from offset 4096 on, and
+// their count at offset 0.
 type countLog struct {
 	d     nvmap.Device
-	hasty bool // count before the record is fenced: the bug to be caught
+	hasty bool // the bug to be caught: the count is written before the record is fenced
 }
 
 const (
@@ -45,7 +45,7 @@ func (l countLog) append(n uint64) error {
 	return l.d.Fence()
 }
 
-// recover returns the count, or why the log is not what append left.
+// recover returns the count, or an error if the log is not one that append can leave.
 func (l countLog) recover() (uint64, error) {
 	var head [8]byte
 	if err := l.d.Read(0, head[:]); err != nil {
@@ -66,8 +66,7 @@ func (l countLog) recover() (uint64, error) {
 	return count, nil
 }
 
-// crashLog appends records and recovers each image at each fence. It returns
-// the first failure.
+// crashLog appends records and recovers each image at each fence. It returns the first failure.
 func crashLog(t *testing.T, hasty bool, prepare func(*nvmap.Sim)) (images int, failure error) {
 	t.Helper()
 	s := newSim(t, 1<<20)
@@ -128,7 +127,7 @@ func TestSimCatchesMissingFence(t *testing.T) {
 	}
 }
 
-// Every write and every fence matters: leaving one out must show.
+// TestSimCatchesMutants checks that ignoring any write or any fence makes the suite fail.
 func TestSimCatchesMutants(t *testing.T) {
 	for n := 1; n <= 8; n++ {
 		if _, err := crashLog(t, false, func(s *nvmap.Sim) { s.IgnoreWrite(n) }); err == nil {
@@ -140,7 +139,7 @@ func TestSimCatchesMutants(t *testing.T) {
 	}
 }
 
-// contents returns what the first n bytes are in each image.
+// contents counts the values of the first n bytes over the images.
 func contents(t *testing.T, s *nvmap.Sim, n, limit int) map[string]int {
 	t.Helper()
 	seen := make(map[string]int)
@@ -185,7 +184,7 @@ func TestImagesOfOneLine(t *testing.T) {
 	fence(t, s)
 	write(t, s, 0, "bbbbbbbbBBBBBBBB")
 	write(t, s, 8, "CCCCCCCC")
-	// Each word by itself is what it was, or any of what was written into it.
+	// Each word has its first value or any of the values written to it, independently.
 	want := []string{"aaaaaaaaAAAAAAAA", "aaaaaaaaBBBBBBBB", "aaaaaaaaCCCCCCCC", "bbbbbbbbAAAAAAAA", "bbbbbbbbBBBBBBBB", "bbbbbbbbCCCCCCCC"}
 	seen := contents(t, s, 16, 1000)
 	for _, w := range want {
@@ -251,14 +250,15 @@ func TestImagesLimit(t *testing.T) {
 	}
 }
 
-// Images share memory: what one of them went through must not show in the next.
+// TestImagesAreIndependent checks that the changes of one image do not show in the next, although
+// images share memory.
 func TestImagesAreIndependent(t *testing.T) {
 	s := newSim(t, 64<<10)
 	defer s.Close()
 	r := rand.New(rand.NewPCG(11, 0))
 	durable := make([]byte, s.Size())
 	for round := range 30 {
-		var pending [][2]int // of random writes: offset, length
+		var pending [][2]int // random writes: offset, length
 		for range r.IntN(10) {
 			n := 1 + r.IntN(300)
 			off := r.IntN(len(durable) - n)
@@ -295,7 +295,7 @@ func TestImagesAreIndependent(t *testing.T) {
 	}
 }
 
-// spoil changes an image's device in every way there is.
+// spoil changes an image's device in every possible way.
 func spoil(t *testing.T, d *nvmap.Sim, r *rand.Rand) {
 	t.Helper()
 	junk := bytes.Repeat([]byte{0xee}, 5000)
@@ -338,7 +338,7 @@ func TestKilledProcessLeavesLinesPending(t *testing.T) {
 	if err := k.Read(0, p); err != nil || string(p) != "new" {
 		t.Errorf("what was visible stays visible: %q, %v", p, err)
 	}
-	// Recovery writes it again, unchanged, and fences (R12).
+	// Recovery writes the bytes again, unchanged, and fences (R12).
 	write(t, k, 0, "new")
 	fence(t, k)
 	if seen := contents(t, k, 3, 20); seen["old"] != 0 {
@@ -398,8 +398,8 @@ func TestSimLimit(t *testing.T) {
 	}
 }
 
-// BenchmarkImages opens a map on each image of a 1 MiB store, changes a few
-// pages, and goes on to the next.
+// BenchmarkImages opens a map on each image of a 1 MiB store, changes a few pages, and goes on to
+// the next.
 func BenchmarkImages(b *testing.B) {
 	s := newSim(b, 1<<20)
 	defer s.Close()
@@ -431,8 +431,8 @@ func BenchmarkImages(b *testing.B) {
 	}
 }
 
-// A store of one word and its copy wants both or none. Writing them under one
-// fence is not enough, and some image shows it.
+// This example stores a word and its copy. Both should change or neither. Writing both under one
+// fence is not enough: some image shows one without the other.
 func ExampleSim_Images() {
 	s := nvmap.NewSim(nvmap.NewMem(1 << 20))
 	defer s.Close()
@@ -446,7 +446,7 @@ func ExampleSim_Images() {
 	}
 	seen := map[string]bool{}
 	for im := range s.Images(1, 100) {
-		d := im.Device() // recover on it, operate, crash it again
+		d := im.Device() // here a test would recover, operate, and crash again
 		var a, b [4]byte
 		if err := errors.Join(d.Read(0, a[:]), d.Read(512, b[:])); err != nil {
 			fmt.Println(err)
@@ -461,4 +461,33 @@ func ExampleSim_Images() {
 	// "\x00\x00\x00\x00" "both"
 	// "both" "\x00\x00\x00\x00"
 	// "both" "both"
+}
+
+// TestImagesOfAnImageThatGrew reuses the device of an image, which in turn reuses the device of its
+// own images. Bytes that the second history wrote in the grown part must be in its images too.
+func TestImagesOfAnImageThatGrew(t *testing.T) {
+	s := nvmap.NewSim(nvmap.NewMem(1 << 20))
+	must(t, s.Grow(nvmap.PageBytes))
+	must(t, s.Write(0, []byte("pending.")))
+	want := []byte("is fenced")
+	for round := range 2 {
+		for im := range s.Images(1, 1) {
+			d := im.Device()
+			if round == 1 {
+				must(t, d.Grow(4*nvmap.PageBytes))
+				must(t, d.Write(3*nvmap.PageBytes, want))
+				must(t, d.Fence())
+			}
+			must(t, d.Write(64, []byte("pending.")))
+			for inner := range d.Images(1, 1) {
+				got := make([]byte, len(want))
+				if b := inner.Device(); round == 1 {
+					must(t, b.Read(3*nvmap.PageBytes, got))
+				}
+				if round == 1 && !bytes.Equal(got, want) {
+					t.Errorf("what was fenced reads %q", got)
+				}
+			}
+		}
+	}
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// clock is a time that passes when somebody waits for it.
+// clock is a time that passes only when a caller waits for it.
 type clock struct{ at time.Time }
 
 func (c *clock) now() time.Time      { return c.at }
@@ -17,7 +17,7 @@ func (c *clock) took() (d time.Duration) {
 	return d
 }
 
-// slow returns a Sim of 1 MiB on a clock of the test's.
+// slow returns a Sim of 1 MiB on the test's clock.
 func slow(t *testing.T, timing Timing) (*Sim, *clock) {
 	t.Helper()
 	s, c := NewSim(NewMem(1<<20)), &clock{}
@@ -75,7 +75,7 @@ func mustBe(t *testing.T, err error) {
 	}
 }
 
-// The clock of the machine is waited for, not less.
+// TestTimingWaits checks that waits take at least their time on the machine's clock.
 func TestTimingWaits(t *testing.T) {
 	s := NewSim(NewMem(1 << 20))
 	mustBe(t, s.Grow(PageBytes))

@@ -1,9 +1,9 @@
 package nvmap
 
-// CanTruncate says that Truncate works.
+// CanTruncate returns true: Truncate works.
 func (s *Sim) CanTruncate() bool { return true }
 
-// Truncate cuts the device, durably. What comes when it grows again is zero.
+// Truncate cuts the device to size, durably. Bytes that a later Grow adds are zero.
 func (s *Sim) Truncate(size int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,39 +2,38 @@ package nvmap
 
 import "slices"
 
-// wearBytes is the block in which non-volatile memory writes, whatever it is
-// asked for: 256 bytes in Optane.
+// wearBytes is the block in which non-volatile memory writes, whatever the size of the request: 256
+// bytes in Optane.
 const wearBytes = 256
 
-// OptaneBuffer is the write buffer of one module of Optane DC persistent memory of
-// the first generation, as measured: 16 KiB. See [Sim.SetWearBuffer].
+// OptaneBuffer is the write buffer of one module of Optane DC persistent memory of the first
+// generation, as measured: 16 KiB. See [Sim.SetWearBuffer].
 const OptaneBuffer = 16 << 10
 
-// Wear says how often the blocks of a simulated medium, of 256 bytes, were
-// written. A block wears once for each fence that finds a byte of it written:
-// what is written again before the fence is combined. A medium with a write
-// buffer ([Sim.SetWearBuffer]) combines beyond fences.
+// Wear counts the writes to the 256-byte blocks of a simulated medium. A block wears once for each
+// fence that makes a byte of it durable, because writes before the fence are combined. A medium
+// with a write buffer ([Sim.SetWearBuffer]) combines writes across fences.
 type Wear struct {
-	Lines  int64   // of 64 bytes that fences made durable
-	Writes int64   // of blocks
-	Blocks int64   // that were written at least once
-	Max    int64   // of one block
-	MaxOff Off     // where that is; the first of several
-	Mean   float64 // over all blocks of the device: Max far above it is a hot spot
+	Lines  int64   // 64-byte lines that fences made durable
+	Writes int64   // writes to blocks
+	Blocks int64   // blocks written at least once
+	Max    int64   // most writes to one block
+	MaxOff Off     // offset of that block; the first of several
+	Mean   float64 // over all blocks of the device: Max far above it shows a hot spot
 }
 
-// wear counts the writes of each block.
+// wear counts the writes to each block.
 type wear struct {
 	lines  int64
 	blocks []wornBlock // grows with the highest block written
-	room   int         // blocks that the medium's buffer holds
-	buffer []int       // those in it, the one written last at the end
+	room   int         // capacity of the medium's buffer, in blocks
+	buffer []int       // blocks in the buffer, the one written last at the end
 }
 
-// wornBlock is a block's count and the last fence that added to it.
+// wornBlock is the write count of a block and the last fence that added to it.
 type wornBlock struct{ writes, fence uint32 }
 
-// line counts a write to line n that fence made durable.
+// line counts a write to line n, which a fence made durable.
 func (w *wear) line(n uint64, fence int64) {
 	w.lines++
 	at := int(n * lineBytes / wearBytes)
@@ -52,9 +51,8 @@ func (w *wear) line(n uint64, fence int64) {
 	}
 }
 
-// buffered makes a block the newest in the buffer, from which the oldest goes, and
-// reports whether it was there already: what is written to it then goes along
-// with what it holds.
+// buffered makes a block the newest in the buffer and evicts the oldest if the buffer is full. It
+// reports whether the block was in the buffer: then the write is combined with earlier ones.
 func (w *wear) buffered(at int) bool {
 	i := slices.Index(w.buffer, at)
 	if i < 0 {
@@ -67,19 +65,17 @@ func (w *wear) buffered(at int) bool {
 	return true
 }
 
-// SetWearBuffer gives the medium a write buffer of so many bytes, in which it
-// combines what is written to a block while the block stays there: the block that
-// was written to longest ago leaves when another needs its place. What is fenced
-// is durable all the same, because such a buffer outlives a power failure. 0, as
-// at first: writes are combined up to the next fence only.
+// SetWearBuffer gives the medium a write buffer of the given size in bytes. The medium combines
+// writes to a block while the block is in the buffer. When the buffer is full, the block that was
+// written longest ago leaves it. Fenced bytes are durable all the same, because such a buffer
+// survives a power failure. 0 (the default): writes are combined up to the next fence only.
 func (s *Sim) SetWearBuffer(bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wear.room, s.wear.buffer = bytes/wearBytes, nil
 }
 
-// Wear returns how worn the medium is since the Sim was made or ResetWear was
-// called.
+// Wear returns the wear of the medium since the Sim was made or ResetWear was called.
 func (s *Sim) Wear() Wear {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,7 +96,7 @@ func (s *Sim) Wear() Wear {
 	return w
 }
 
-// WearAt returns how often the block that holds the byte at off was written.
+// WearAt returns the number of writes to the block that holds the byte at off.
 func (s *Sim) WearAt(off Off) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,7 +106,7 @@ func (s *Sim) WearAt(off Off) int64 {
 	return 0
 }
 
-// ResetWear makes the medium new.
+// ResetWear sets all wear to zero.
 func (s *Sim) ResetWear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

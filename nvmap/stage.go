@@ -1,35 +1,33 @@
 package nvmap
 
-// A stage collects writes to a file until a fence, so that neighbours share a
-// system call. It holds runs of bytes in one buffer, in the order in which they
-// came; runs never overlap.
+// A stage collects writes to a file until a fence, so that neighbouring writes share a system call.
+// It holds runs of bytes in one buffer, in order of arrival. Runs never overlap.
 type stage struct {
 	file stagedFile
 	buf  []byte
-	runs []run
+	runs []stagedRun
 }
 
-// stagedFile is what a stage writes to. peek copies bytes that the file holds,
-// cheaply.
+// stagedFile is the file that a stage writes to. peek copies bytes of the file cheaply.
 type stagedFile interface {
 	WriteAt(p []byte, off int64) (int, error)
 	peek(p []byte, off int64) error
 }
 
-// run is staged bytes [off, off+n) of the file, at buf[at:at+n].
-type run struct {
+// stagedRun describes staged bytes: [off, off+n) of the file, at buf[at:at+n].
+type stagedRun struct {
 	off int64
 	at  int
 	n   int
 }
 
 const (
-	stageBytes = 256 << 10 // buffer; a write of more than a quarter goes straight to the file
-	stageRuns  = 64        // looked through linearly by every write
-	stageGap   = 64        // bytes between two writes that are bridged
+	stageBytes = 256 << 10 // size of the buffer; a write of more than a quarter goes to the file at once
+	stageRuns  = 64        // every write searches them linearly
+	stageGap   = 64        // gap between two writes that is bridged, in bytes
 )
 
-// touches says whether a staged byte lies in [off, off+n).
+// touches reports whether a staged byte lies in [off, off+n).
 func (s *stage) touches(off, n int64) bool {
 	for _, r := range s.runs {
 		if off < r.off+int64(r.n) && r.off < off+n {
@@ -39,7 +37,7 @@ func (s *stage) touches(off, n int64) bool {
 	return false
 }
 
-// write stages p for off, or writes it.
+// write stages p for off. It writes a large p to the file at once.
 func (s *stage) write(off int64, p []byte) error {
 	if len(p) == 0 {
 		return nil
@@ -56,7 +54,7 @@ func (s *stage) write(off int64, p []byte) error {
 	if len(p) > stageBytes/4 {
 		return s.put(off, p)
 	}
-	s.runs = append(s.runs, run{off, len(s.buf), len(p)})
+	s.runs = append(s.runs, stagedRun{off, len(s.buf), len(p)})
 	s.buf = append(s.buf, p...)
 	return nil
 }
@@ -72,11 +70,10 @@ func (s *stage) overwrite(off int64, p []byte) bool {
 	return false
 }
 
-// extend appends p to the last run if it continues it and overlaps no other. A
-// small gap, such as the unused end of a slot, is bridged with the bytes that
-// the file has there: a batch of records is then one system call and not one
-// for each. Nobody else can change them meanwhile, because every write to the
-// file goes through the stage.
+// extend appends p to the last run if p continues it and overlaps no other. It bridges a small gap,
+// such as the unused end of a slot, with the bytes of the file: a batch of records is then one
+// system call instead of many. The bridged bytes cannot change meanwhile, because every write to
+// the file goes through the stage.
 func (s *stage) extend(off int64, p []byte) bool {
 	if len(s.runs) == 0 {
 		return false
@@ -100,7 +97,7 @@ func (s *stage) extend(off int64, p []byte) bool {
 	return true
 }
 
-// flush writes everything staged. What could not be written stays staged.
+// flush writes all staged bytes. Runs that could not be written stay staged.
 func (s *stage) flush() error {
 	for i, r := range s.runs {
 		if err := s.put(r.off, s.buf[r.at:r.at+r.n]); err != nil {

@@ -54,7 +54,8 @@ func TestStageBridgesSmallGaps(t *testing.T) {
 	}
 }
 
-// Whatever the order, what is flushed is what was written last.
+// TestStageAgainstModel checks that flush writes the newest bytes, in whatever order they were
+// staged.
 func TestStageAgainstModel(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -72,7 +73,7 @@ func TestStageAgainstModel(t *testing.T) {
 		case 0:
 			off = r.IntN(size)
 		case 1:
-			off = max(0, off-r.IntN(400)) // over what was just staged
+			off = max(0, off-r.IntN(400)) // over bytes that were just staged
 		case 2:
 			off += r.IntN(2 * stageGap)
 		}

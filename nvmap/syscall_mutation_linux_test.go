@@ -15,25 +15,25 @@ import (
 	"sync"
 	"testing"
 
+	"nvkv/internal/effort"
 	"nvkv/internal/filegate"
 )
 
-// The simulator stands above Device.Write and Device.Fence, so it cannot see what a
-// device of a real file leaves out beneath them. Here each place from which one
-// writes to its file or syncs it is made to leave that out, one at a time, and a model
-// of a disk with a cache must object: behind a fence the file holds what was written
-// and the disk has been told to keep it; behind growth and a cut, its size; behind the
-// first of either, its name.
+// The simulator stands above Device.Write and Device.Fence, so it cannot detect an omission inside
+// a file device. These tests disable each place from which such a device writes or syncs its file,
+// one at a time. A model of a disk with a cache must then object. After a fence, the file must hold
+// the written bytes, and the disk must have been told to keep them. After growth and after
+// truncation the same holds for the size, and after the first of any of these for the name.
 
-// disk is what is known of a file and of the disk beneath.
+// disk models a file and the disk beneath.
 type disk struct {
 	path string
 
 	mu      sync.Mutex
-	lost    string // the place whose calls are left out
+	lost    string // the disabled place
 	places  map[string]int
-	unsaved bool // written to since the last sync
-	resized bool // likewise
+	unsaved bool // written since the last sync
+	resized bool // resized since the last sync
 	unnamed bool // its directory entry may be lost
 }
 
@@ -61,7 +61,7 @@ func (d *disk) ask(c filegate.Call) (int64, error) {
 	return c.N, nil
 }
 
-// callerOf says from where a device makes the call that asks: the way to it from the
+// callerOf returns the place from which a device makes the current call: the call path from the
 // method of the device.
 func callerOf() string {
 	var pcs [32]uintptr
@@ -81,7 +81,7 @@ func callerOf() string {
 	}
 }
 
-// check says what a crash now would take of what a device has promised to keep.
+// check returns an error if a crash now would lose bytes that a device has promised to keep.
 func (d *disk) check(after string, want []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -101,15 +101,11 @@ func (d *disk) check(after string, want []byte) error {
 	return nil
 }
 
-// run uses a device of a kind on a new file, with one place left out.
-func (d *disk) run(kind string) error {
-	dir, err := os.MkdirTemp("", "nvmap")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
+// run uses a device of a kind on new files in dir, with one place disabled.
+func (d *disk) run(dir, kind string) error {
 	for _, made := range []string{"by the device", "by a process that died", "by a process that died, to be grown to its size"} {
 		d.path = filepath.Join(dir, made)
+		_ = os.Remove(d.path)
 		d.unsaved, d.resized, d.unnamed = false, false, true
 		size := int64(0)
 		if made != "by the device" {
@@ -134,7 +130,7 @@ func (d *disk) use(kind string, size int64, grow bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, dev.Close()) }()
 	if kind == "block" {
-		dev = WithoutRing(dev) // which carries out what the gate is asked for afterwards
+		dev = WithoutRing(dev) // the ring asks the gate only afterwards
 	}
 	want := make([]byte, size)
 	if size == 0 || grow {
@@ -152,16 +148,12 @@ func (d *disk) use(kind string, size int64, grow bool) (err error) {
 		copy(want[off:], p)
 		return dev.Write(Off(off), p)
 	}
-	rounds := 120
-	if raceEnabled {
-		rounds = 40
-	}
-	for range rounds {
+	for range effort.Pick(40, 40, 120, 120) {
 		for range 1 + rng.IntN(5) {
 			n := 1 + rng.IntN(300)
 			switch rng.IntN(12) {
 			case 0:
-				n = 100_000 // more than is staged
+				n = 100_000 // more than the stage holds
 			case 1:
 				n = 5 * PageBytes
 			}
@@ -203,7 +195,7 @@ func (d *disk) use(kind string, size int64, grow bool) (err error) {
 			return err
 		}
 	}
-	// What overtakes a fence: more than is staged, and a discard of what is staged.
+	// Two events write staged bytes before a fence: a full stage, and a discard of staged bytes.
 	for range 600 {
 		if err := write(rng.IntN(len(want)/PageBytes-1)*PageBytes, PageBytes); err != nil {
 			return err
@@ -220,7 +212,7 @@ func (d *disk) use(kind string, size int64, grow bool) (err error) {
 	return d.check("a cut", want)
 }
 
-// checkSize is check where the bytes are not due yet.
+// checkSize is check for a moment when only the size must be durable.
 func (d *disk) checkSize(after string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -230,15 +222,16 @@ func (d *disk) checkSize(after string) error {
 	return nil
 }
 
-// TestFileMutation leaves out what a device of a file does to the file, one place at
-// a time, and demands that it is noticed. It reads the source, too: a write or a sync
-// there that is not reached is an error.
+// TestFileMutation disables the writes and syncs of a file device, one place at a time, and
+// requires that the model notices each. It also reads the source: a write or a sync that is never
+// reached is an error.
 func TestFileMutation(t *testing.T) {
 	reached := map[string]bool{}
 	for _, kind := range []string{"file", "block"} {
 		t.Run(kind, func(t *testing.T) {
+			dir := effort.Dir(t)
 			all := &disk{places: map[string]int{}}
-			if err := all.run(kind); err != nil {
+			if err := all.run(dir, kind); err != nil {
 				if kind == "block" && errors.Is(err, errors.ErrUnsupported) {
 					t.Skipf("NOT TESTED: %v", err)
 				}
@@ -249,7 +242,7 @@ func TestFileMutation(t *testing.T) {
 					reached[m[1]] = true
 				}
 				without := &disk{places: map[string]int{}, lost: place}
-				if err := without.run(kind); err == nil {
+				if err := without.run(dir, kind); err == nil {
 					t.Errorf("unnoticed, left out %d times: %s", without.places[place], place)
 				} else {
 					t.Logf("%s\n\tnoticed: %v", place, err)
@@ -264,8 +257,8 @@ func TestFileMutation(t *testing.T) {
 	}
 }
 
-// fileCalls returns where the source of the package writes to a file that has a gate,
-// or syncs one, as file.go:line.
+// fileCalls returns the places in the source of the package that write to a file with a gate, or
+// sync one, as file.go:line.
 func fileCalls(t *testing.T) (calls []string) {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
@@ -274,7 +267,7 @@ func fileCalls(t *testing.T) (calls []string) {
 	}
 	call := regexp.MustCompile(`\.(fullSync|dataSync|enter|confirm)\(\)|filegate\.SyncDir|s\.file\.WriteAt\(|\.pager\.write\(`)
 	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") || file == "dax_linux.go" { // which needs such a file system: see testMadeByOthers
+		if strings.HasSuffix(file, "_test.go") || file == "dax_linux.go" { // it needs such a file system: see testMadeByOthers
 			continue
 		}
 		text, err := os.ReadFile(file)

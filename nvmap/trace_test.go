@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Traces are histories that broke an earlier protocol; most are told in package kv.
-// These are of the instructions and of the medium.
+// Traces are histories that broke an earlier protocol. Most are tested in package kv. The traces
+// here concern instructions and the medium.
 
 // instructions returns the bodies of the routines in an assembly file, by name.
 func instructions(t *testing.T, file string) map[string][]string {
@@ -33,13 +33,12 @@ func instructions(t *testing.T, file string) map[string][]string {
 	return routines
 }
 
-// Trace 11: a goroutine stores on one processor and fences on another, or stores
-// for a group whose leader fences. A fence covers what its own processor stored, and
-// on arm64 none of the barriers of Go's scheduler completes the cleaning of a line.
-// So the routine that stores ends in the barrier that does, on every way out of it
-// that has stored anything. (On amd64 the scheduler's locked instructions drain; that
-// a fence is an SFENCE is TestDrainIsSFENCE, that a PCI window drains with each write
-// TestFencesDrain.)
+// TestTrace11_WhoCopiesDrains tests trace 11. A goroutine stores on one processor and fences on
+// another, or stores for a group whose leader fences. A fence covers only the stores of its own
+// processor, and on arm64 no barrier of Go's scheduler completes the cleaning of a line. So the
+// store routine ends in a barrier that does, on every way out that has stored anything. (On amd64
+// the scheduler's locked instructions drain. TestDrainIsSFENCE tests that a fence is an SFENCE, and
+// TestFencesDrain that a PCI window drains with each write.)
 func TestTrace11_WhoCopiesDrains(t *testing.T) {
 	body := instructions(t, "move_arm64.s")["storeClean"]
 	if len(body) == 0 {
@@ -59,7 +58,7 @@ func TestTrace11_WhoCopiesDrains(t *testing.T) {
 	}
 	returns := 0
 	for i, line := range body {
-		// The way around the barrier is for those who stored nothing.
+		// Only the path that stored nothing may skip the barrier.
 		if strings.HasSuffix(line, "done") && line != "done:" && (line != "CBZ  R2, done" || i > last) {
 			t.Errorf("%q leads around the barrier", line)
 		}
@@ -72,10 +71,11 @@ func TestTrace11_WhoCopiesDrains(t *testing.T) {
 	}
 }
 
-// Trace 29: LDAR keeps what follows it behind it, not what precedes it, and STLR the
-// other way round: so a reader needs a barrier before the load that validates, and a
-// writer one behind the store that makes readers retry. amd64 needs neither. What
-// the barriers are on arm64 is in their routines, and who calls them in the source.
+// TestTrace29_BarriersOfReadersAndWriters tests trace 29. LDAR orders later accesses after itself,
+// not earlier ones before; STLR orders earlier accesses before itself, not later ones after. So a
+// reader needs a barrier before the load that validates, and a writer needs one after the store
+// that makes readers retry. amd64 needs neither. The test reads the barrier routines for arm64, and
+// their callers in the source.
 func TestTrace29_BarriersOfReadersAndWriters(t *testing.T) {
 	arm := instructions(t, "barrier_arm64.s")
 	for name, want := range map[string]string{"loadBarrier": "DMB $0x9", "storeBarrier": "DMB $0xa"} {
@@ -99,9 +99,9 @@ func TestTrace29_BarriersOfReadersAndWriters(t *testing.T) {
 	}
 }
 
-// Trace 19: records share sectors and pages with others that were acknowledged
-// earlier. What lies beside a write is as it was, whatever a crash makes of the
-// write: in lines, in sectors and in pages, since that is what the store relies on.
+// TestTrace19_NeighboursOfAWrite tests trace 19. Records share sectors and pages with records that
+// were acknowledged earlier. A crash during a write must leave the neighbouring bytes as they were,
+// with lines, sectors and pages as the unit, because the store relies on that.
 func TestTrace19_NeighboursOfAWrite(t *testing.T) {
 	mustDo := func(err error) {
 		t.Helper()
@@ -139,7 +139,7 @@ func TestTrace19_NeighboursOfAWrite(t *testing.T) {
 		}
 		mustDo(sim.Close())
 	}
-	// And whoever asks is told.
+	// Info must report this.
 	for _, kind := range []string{"file", "block"} {
 		dev, err := OpenDevice(t.TempDir()+"/d", OpenOptions{Kind: kind, Create: true})
 		if err != nil {

@@ -11,8 +11,8 @@ type truncater interface {
 	Truncate(size int64) error
 }
 
-// Whatever mappings a kind has, a file of it can be cut, and what grows again is
-// zero.
+// TestTruncate checks that a file can be truncated with every set of mappings, and that bytes added
+// later are zero.
 func TestTruncate(t *testing.T) {
 	for _, kind := range []string{"file", "shm", "block", "sim over block"} {
 		t.Run(kind, func(t *testing.T) {

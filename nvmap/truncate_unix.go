@@ -2,11 +2,11 @@
 
 package nvmap
 
-// CanTruncate says whether there is a file to cut, and not a device of fixed size.
+// CanTruncate reports whether Truncate works: false for a device of fixed size.
 func (d *fileMap) CanTruncate() bool { return d.plan.fixed == 0 }
 
-// Truncate cuts the file down to size, which is below Size, durably. Nobody
-// reads or writes what is cut, nor will.
+// Truncate cuts the file to size, which is below Size, durably. The caller keeps readers and
+// writers out of the bytes that are cut.
 func (d *fileMap) Truncate(size int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

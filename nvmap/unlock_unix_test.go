@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestUnlockKeepsMapping: after Unlock another opener gets the file, and what
-// was mapped can still be read.
+// TestUnlockKeepsMapping checks that after Unlock another opener gets the file, and the mapped
+// bytes can still be read.
 func TestUnlockKeepsMapping(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	first, err := OpenDevice(path, OpenOptions{Create: true, MaxBytes: 1 << 20})

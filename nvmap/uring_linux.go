@@ -14,9 +14,8 @@ import (
 	"nvkv/internal/filegate"
 )
 
-// ringPager moves batches of pages through io_uring: one system call sends many
-// runs off and waits for them. A single run costs a system call in any case, and
-// goes the plain way.
+// ringPager moves batches of pages through io_uring: one system call submits many runs and waits
+// for them. A single run costs one system call in any case, and uses callPager.
 type ringPager struct {
 	calls *callPager
 
@@ -26,11 +25,10 @@ type ringPager struct {
 	closed bool
 }
 
-// ringsMax bounds how many batches are on their way through rings; more go the
-// plain way.
+// ringsMax bounds the batches in flight through rings. Further batches use callPager.
 const ringsMax = 4
 
-// newRingPager fails where the system does not allow io_uring.
+// newRingPager fails if the system does not allow io_uring.
 func newRingPager(calls *callPager) (*ringPager, error) {
 	r, err := newRing()
 	if err != nil {
@@ -62,14 +60,14 @@ func (p *ringPager) all(ts []transfer, op uint8, call vectorCall) {
 	withFile(p.calls.file, ts, func(fd int) {
 		for i, done := range r.run(fd, op, ts) {
 			done = p.passed(op, &ts[i], done)
-			if ts[i].err == nil { // short, or never sent off
+			if ts[i].err == nil { // short, or not submitted
 				move(fd, &ts[i], done, call)
 			}
 		}
 	})
 }
 
-// passed returns how much of what was moved the gate, if there is one, lets pass.
+// passed returns how many of the moved bytes the gate, if there is one, lets pass.
 func (p *ringPager) passed(op uint8, t *transfer, done int64) int64 {
 	if p.calls.gate == nil || t.err != nil {
 		return done
@@ -80,7 +78,7 @@ func (p *ringPager) passed(op uint8, t *transfer, done int64) int64 {
 	return min(done, pass)
 }
 
-// take returns a ring, or nil if enough are in use.
+// take returns a ring, or nil if all ringsMax are in use.
 func (p *ringPager) take() *ring {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -120,35 +118,34 @@ func (p *ringPager) close() {
 	p.idle = nil
 }
 
-// ring is an io_uring that one goroutine at a time uses: a ring of requests and
-// one of results, shared with the kernel. Each side has an index that it alone
-// moves. See io_uring(7).
+// ring is an io_uring that one goroutine uses at a time. It has a queue of requests and a queue of
+// results, shared with the kernel. Each side moves an index of its own. See io_uring(7).
 type ring struct {
 	fd      int
-	queues  []byte // the mapping of both rings
-	entries []byte // the mapping of requests
+	queues  []byte // the mapping of both queues
+	entries []byte // the mapping of the requests
 
-	sqHead, sqTail *uint32 // the kernel's, ours
-	cqHead, cqTail *uint32 // ours, the kernel's
+	sqHead, sqTail *uint32 // moved by the kernel, by us
+	cqHead, cqTail *uint32 // moved by us, by the kernel
 	sqMask, cqMask uint32
 	sqes           []ringRequest
-	cqes           unsafe.Pointer // of ringResult
-	slots          []uint32       // which request a place in the ring means: its own
-	vectors        [][]unix.Iovec // what the request in each place points to
+	cqes           unsafe.Pointer // array of ringResult
+	slots          []uint32       // maps each place in the queue to a request: the identity
+	vectors        [][]unix.Iovec // the iovecs of the request in each place
 }
 
-// ringEntries is how many runs are on their way at once.
+// ringEntries bounds the runs in flight.
 const ringEntries = 64
 
-// What the kernel calls IORING_*.
+// These are constants of the kernel, named IORING_* there.
 const (
 	ringReadv       = 1
 	ringWritev      = 2
 	ringOffRequests = 0x10000000 // IORING_OFF_SQES
 	ringGetEvents   = 1 << 0     // IORING_ENTER_GETEVENTS
 
-	// IORING_FEAT_SINGLE_MMAP, NODROP (no result is lost) and SUBMIT_STABLE (what
-	// a request points to is free once it is sent off).
+	// ringNeeds is IORING_FEAT_SINGLE_MMAP, NODROP (no result is lost) and SUBMIT_STABLE (memory
+	// that a request points to may be reused once it is submitted).
 	ringNeeds = 1<<0 | 1<<1 | 1<<2
 )
 
@@ -160,8 +157,8 @@ type ringParams struct {
 	cq                                                                     ringOffsets
 }
 
-// ringOffsets is struct io_sqring_offsets and io_cqring_offsets, whose last
-// fields differ in meaning: dropped and array there, overflow and cqes here.
+// ringOffsets is struct io_sqring_offsets and io_cqring_offsets. Their last fields differ: dropped
+// and array in the first, overflow and cqes in the second.
 type ringOffsets struct {
 	head, tail, mask, entries uint32
 	at                        [4]uint32 // sq: flags, dropped, array; cq: overflow, cqes, flags
@@ -210,7 +207,7 @@ func newRing() (*ring, error) {
 	return r, nil
 }
 
-// mmap finds the parts of the ring in its mappings.
+// mmap maps the ring and finds its parts.
 func (r *ring) mmap(p *ringParams) (err error) {
 	if p.features&ringNeeds != ringNeeds {
 		return errors.New("io_uring: a kernel before 5.5")
@@ -248,9 +245,9 @@ func (r *ring) close() {
 	_ = unix.Close(r.fd)
 }
 
-// run moves all of ts and returns how many bytes of each are done. What the
-// kernel would not take is not done and has no error. It returns only when
-// nothing is on its way any more: the kernel writes to the buffers until then.
+// run moves all of ts and returns the number of bytes moved for each. A transfer that the kernel
+// did not accept has 0 bytes and no error. run returns only when no transfer is in flight, because
+// the kernel writes to the buffers until then.
 func (r *ring) run(fd int, op uint8, ts []transfer) []int64 {
 	done := make([]int64, len(ts))
 	next, flying := 0, 0
@@ -260,7 +257,8 @@ func (r *ring) run(fd int, op uint8, ts []transfer) []int64 {
 			flying++
 		}
 		if err := r.enter(flying); err != nil {
-			// Out of memory for requests, say. What was not taken is taken back.
+			// The kernel may be out of memory for requests. Withdraw the requests that it did not
+			// take.
 			back := int(atomic.LoadUint32(r.sqTail) - atomic.LoadUint32(r.sqHead))
 			atomic.StoreUint32(r.sqTail, atomic.LoadUint32(r.sqHead))
 			flying -= back
@@ -275,8 +273,8 @@ func (r *ring) run(fd int, op uint8, ts []transfer) []int64 {
 	return done
 }
 
-// push makes a request of t. Its place is free: enter has sent off all that were
-// pushed before, at most as many as the ring has.
+// push makes a request for t. There is a free place: enter has submitted all earlier requests, and
+// run keeps at most as many in flight as the ring has.
 func (r *ring) push(fd int, op uint8, t *transfer, user int) {
 	tail := *r.sqTail
 	slot := tail & r.sqMask
@@ -292,8 +290,7 @@ func (r *ring) push(fd int, op uint8, t *transfer, user int) {
 	atomic.StoreUint32(r.sqTail, tail+1)
 }
 
-// enter sends off what was pushed and waits until something is through, if
-// anything is on its way.
+// enter submits the pushed requests and waits for a result if any are in flight.
 func (r *ring) enter(flying int) error {
 	for {
 		send := atomic.LoadUint32(r.sqTail) - atomic.LoadUint32(r.sqHead)
@@ -309,7 +306,7 @@ func (r *ring) enter(flying int) error {
 	}
 }
 
-// reap takes results and returns how many.
+// reap takes the results and returns their number.
 func (r *ring) reap(ts []transfer, done []int64) int {
 	head, tail := *r.cqHead, atomic.LoadUint32(r.cqTail)
 	n := int(tail - head)
@@ -319,7 +316,7 @@ func (r *ring) reap(ts []transfer, done []int64) int {
 		case c.res >= 0:
 			done[c.user] = int64(c.res)
 		case unix.Errno(-c.res) == unix.EINTR || unix.Errno(-c.res) == unix.EAGAIN:
-			// not done; the plain way tries again
+			// not moved; callPager's move tries again
 		default:
 			ts[c.user].err = unix.Errno(-c.res)
 		}

@@ -5,14 +5,14 @@ import (
 	"unsafe"
 )
 
-// counters are kept by the map. Those of Write are plain words with one writer:
-// a locked instruction between a store and its fence would wait for the store.
+// counters are the counters of a map. Those of Write are plain words with one writer, because a
+// locked instruction between a store and its fence would wait for the store.
 type counters struct {
-	writes, writeBytes, lines uint64 // by whoever has the writer's turn
+	writes, writeBytes, lines uint64 // changed by the one goroutine that may call Write
 
-	_ [64]byte // the counters below are written by other CPUs
+	_ [64]byte // the counters below are changed by other CPUs
 
-	fences              atomic.Uint64 // added after the fence
+	fences              atomic.Uint64 // counted after the fence
 	backs, backBytes    atomic.Uint64
 	backLines           atomic.Uint64
 	beside, besideBytes atomic.Uint64
@@ -27,8 +27,8 @@ type counters struct {
 	hits, misses, directs tally
 }
 
-// tally is a counter of what readers do: in stripes, picked by where the
-// caller's stack is, so that they rarely share a line.
+// tally is a counter for readers. It has stripes, chosen by the address of the caller's stack, so
+// that readers rarely share a cache line.
 type tally [16]struct {
 	n atomic.Uint64
 	_ [56]byte
@@ -47,24 +47,24 @@ func (t *tally) sum() (n uint64) {
 	return n
 }
 
-// backed counts a write-back of n bytes, from so many pages.
+// backed counts a write-back of n bytes, from the given number of pages.
 func (c *counters) backed(off Off, n, pages int) {
 	c.backs.Add(uint64(pages))
 	c.backBytes.Add(uint64(n))
 	c.backLines.Add(linesOf(off, n))
 }
 
-// MapStats counts what a map did since it was opened. Write counters are exact
-// as long as one goroutine at a time calls Write, and may be read a little late
-// beside it; all others are exact.
+// MapStats counts the operations of a map since it was opened. The write counters are exact as long
+// as one goroutine at a time calls Write; a concurrent reader may see them a little late. All
+// others are exact.
 type MapStats struct {
 	Size     int64 `json:"size"`      // usable bytes
 	MaxBytes int64 `json:"max_bytes"` // address space reserved
 
 	Writes     uint64 `json:"writes"`      // calls of Write and WriteBeside
-	WriteBytes uint64 `json:"write_bytes"` // bytes they stored
-	WriteLines uint64 `json:"write_lines"` // 64-byte lines they touched
-	Fences     uint64 `json:"fences"`      // fences asked for
+	WriteBytes uint64 `json:"write_bytes"` // bytes that these calls stored
+	WriteLines uint64 `json:"write_lines"` // 64-byte lines that these calls touched
+	Fences     uint64 `json:"fences"`      // calls of Fence
 
 	WriteBacks     uint64 `json:"write_backs"` // pages, or parts of one, written from frames
 	WriteBackBytes uint64 `json:"write_back_bytes"`
@@ -73,19 +73,19 @@ type MapStats struct {
 	Frames      int64  `json:"frames"`       // pages that have a frame now
 	FrameBytes  int64  `json:"frame_bytes"`  // DRAM they occupy
 	Drops       uint64 `json:"drops"`        // frames given back
-	DirtyFrames int64  `json:"dirty_frames"` // of them, those that the device does not have yet
+	DirtyFrames int64  `json:"dirty_frames"` // frames with bytes that the device does not have yet
 
-	CachePolicy string `json:"cache_policy,omitempty"` // "" where frames have no bound
+	CachePolicy string `json:"cache_policy,omitempty"` // "" if frames have no bound
 	CacheBytes  int64  `json:"cache_bytes"`            // the bound
-	CacheUsed   int64  `json:"cache_used_bytes"`       // what counts towards it: frames, and huge pages whole
-	Hits        uint64 `json:"hits"`                   // of Load, Store and Fetch: found in a frame, if only because it was read ahead
+	CacheUsed   int64  `json:"cache_used_bytes"`       // memory that counts towards the bound: frames, and huge pages whole
+	Hits        uint64 `json:"hits"`                   // calls of Load, Store and Fetch that found a frame, also one that was read ahead
 	Misses      uint64 `json:"misses"`
-	Direct      uint64 `json:"direct_reads"` // of Load: read on the device, without a frame
+	Direct      uint64 `json:"direct_reads"` // Loads that read the device, without a frame
 	Fills       uint64 `json:"fills"`        // pages copied from the device to frames
-	Admissions  uint64 `json:"admissions"`   // of them, those that were missed and that the policy let in
-	Batches     uint64 `json:"read_batches"` // times that pages were read together
-	BatchPages  uint64 `json:"batch_pages"`  // of the fills, those that were read so, before they were asked for
-	Evictions   uint64 `json:"evictions"`    // frames taken by the policy
+	Admissions  uint64 `json:"admissions"`   // frames made for a miss that the policy admitted
+	Batches     uint64 `json:"read_batches"` // batches of pages read
+	BatchPages  uint64 `json:"batch_pages"`  // pages of Fills that a batch read before they were asked for
+	Evictions   uint64 `json:"evictions"`    // frames that the policy gave up
 
 	Discards  uint64 `json:"discards"`
 	Allocates uint64 `json:"allocates"`
@@ -127,7 +127,7 @@ func (m *Map) Stats() MapStats {
 
 const lineBytes = 64
 
-// linesOf returns how many 64-byte lines [off, off+n) touches.
+// linesOf returns the number of 64-byte lines that [off, off+n) touches.
 func linesOf(off Off, n int) uint64 {
 	if n <= 0 {
 		return 0
@@ -135,11 +135,10 @@ func linesOf(off Off, n int) uint64 {
 	return (uint64(off)+uint64(n)-1)/lineBytes - uint64(off)/lineBytes + 1
 }
 
-// View returns the bytes [off, off+n) of the device's mapping, clipped, or nil
-// where they lie outside Size or the device is not mapped. The slice must not be
-// written and is good as long as the device is open; what it shows changes with
-// what is written there. Frames are not looked at: View is for records, which
-// have none.
+// View returns the bytes [off, off+n) of the device's mapping, clipped. It returns nil if they lie
+// outside Size or the device is not mapped. The slice must not be written. It is valid as long as
+// the device is open, and shows later writes. View ignores frames: it is for records, which have
+// none.
 func (m *Map) View(off Off, n int) []byte {
 	size := m.size.Load()
 	if n < 0 || int64(n) > size || uint64(off) > uint64(size-int64(n)) || m.device == nil {
@@ -148,16 +147,16 @@ func (m *Map) View(off Off, n int) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(m.base[0], off)), n)
 }
 
-// PrefetchView asks for lines 64-byte cache lines of the device from each of offs
-// on, where View has it. It never faults, so offs may be guesses.
+// PrefetchView asks for 64-byte cache lines of the device's mapping, lines of them beginning at
+// each of offs. It never faults, so offs may be guesses.
 func (m *Map) PrefetchView(offs []Off, lines int) {
 	if m.device != nil && len(offs) > 0 {
 		prefetchAt(m.base[0], unsafe.SliceData(offs), len(offs), lines)
 	}
 }
 
-// Write stores p at off on the device; see Device.Write. One goroutine at a
-// time writes, else the counters are off.
+// Write stores p at off on the device; see Device.Write. If several goroutines call Write at once,
+// the counters are wrong.
 func (m *Map) Write(off Off, p []byte) error {
 	if err := m.write(off, p); err != nil {
 		return err
@@ -176,8 +175,8 @@ func (m *Map) write(off Off, p []byte) error {
 	return m.dev.Write(off, p)
 }
 
-// WriteBeside is Write for goroutines that write beside the one that calls
-// Write: its counters are shared, and exact.
+// WriteBeside is Write for goroutines other than the one that calls Write. Its counters are shared,
+// and exact.
 func (m *Map) WriteBeside(off Off, p []byte) error {
 	if err := m.write(off, p); err != nil {
 		return err
@@ -192,9 +191,9 @@ func (c *counters) wroteBeside(off Off, n int) {
 	c.besideLines.Add(linesOf(off, n))
 }
 
-// WriteBack stores bytes [from, to) of the frame of p at its place on the
-// device. The state of p stays: Clean is for after the fence. The caller knows
-// that p has a frame and does not change meanwhile.
+// WriteBack stores bytes [from, to) of the frame of p at its place on the device. It does not
+// change the state of p: the caller calls Clean after the fence. p must have a frame and must not
+// change meanwhile.
 func (m *Map) WriteBack(p PageID, from, to int) error {
 	off := p.Off() + Off(from)
 	if err := m.dev.Write(off, m.frameAt(p)[from:to]); err != nil {
@@ -204,19 +203,18 @@ func (m *Map) WriteBack(p PageID, from, to int) error {
 	return nil
 }
 
-// Fence returns nil once everything this goroutine wrote is durable.
+// Fence returns nil once everything that this goroutine wrote is durable.
 func (m *Map) Fence() error {
 	err := m.dev.Fence()
 	m.counters.fences.Add(1)
 	return err
 }
 
-// shower is a device whose mapping shows writes late: no sooner than Show or
-// Fence returns.
+// shower is a device whose mapping may show writes late: when Show or Fence returns.
 type shower interface{ Show() error }
 
-// Show makes the device's mapping show what was written, durable or not: for
-// owners who let others read what they have not fenced.
+// Show makes the device's mapping show all earlier writes, durable or not. It is for owners who let
+// others read bytes that are not fenced.
 func (m *Map) Show() error {
 	if d, ok := m.dev.(shower); ok {
 		return d.Show()
@@ -236,9 +234,9 @@ func (m *Map) Allocate(off Off, n int64) error {
 	return m.dev.Allocate(off, n)
 }
 
-// Faulted turns what recover returned into a *FaultError if it is a memory
-// fault inside the device's mapping, and panics with it again if it is not. It
-// is for callers that read views under debug.SetPanicOnFault.
+// Faulted converts r, which recover returned, into a *FaultError if r is a memory fault inside the
+// device's mapping. Else it panics with r again. op is the Op of the error. Faulted is for callers
+// that read views under debug.SetPanicOnFault.
 func (m *Map) Faulted(r any, op string) *FaultError {
 	return faulted(r, op, m.device)
 }

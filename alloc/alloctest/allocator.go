@@ -1,5 +1,5 @@
-// Package alloctest checks that an allocator keeps the promises of
-// alloc.Allocator, those after a crash included.
+// Package alloctest checks that an allocator keeps the promises of alloc.Allocator, including those
+// after a crash.
 package alloctest
 
 import (
@@ -15,18 +15,17 @@ import (
 	"nvkv/nvmap"
 )
 
-// Open opens the allocator on a map, and makes one where the device is empty.
-// It does not call Recover.
+// Open opens the allocator on a map, or makes one if the device is empty. It does not call Recover.
 type Open func(m *nvmap.Map) (alloc.Allocator, error)
 
-// deviceBytes is what the devices of the suite can grow to. Pieces of all sizes
-// come at random on one of largeBytes: slabs need one for each size class.
+// The devices of the suite can grow to deviceBytes. Tests with random sizes use largeBytes, because
+// slabs need a slab for each size class.
 const (
 	deviceBytes = 4 << 20
 	largeBytes  = 32 << 20
 )
 
-// TestAllocator runs the suite, on devices of its own.
+// TestAllocator runs the suite on devices that it makes.
 func TestAllocator(t *testing.T, open Open) {
 	for _, test := range []struct {
 		name string
@@ -60,7 +59,7 @@ func mapOf(t *testing.T, d nvmap.Device) *nvmap.Map {
 	return m
 }
 
-// recovered opens the allocator on m, keeping the pieces given.
+// recovered opens the allocator on m and keeps the given pieces.
 func recovered(m *nvmap.Map, open Open, pieces map[alloc.Off]int) (alloc.Allocator, error) {
 	a, err := open(m)
 	if err != nil {
@@ -84,7 +83,7 @@ func fresh(t *testing.T, open Open) (*nvmap.Map, alloc.Allocator) {
 	return m, a
 }
 
-// content is what a piece of n bytes at o is filled with.
+// content returns the bytes that fill a piece of n bytes at o.
 func content(o alloc.Off, n int) []byte {
 	p := make([]byte, n)
 	for i := range p {
@@ -93,7 +92,7 @@ func content(o alloc.Off, n int) []byte {
 	return p
 }
 
-// intact says whether all pieces hold what they were filled with.
+// intact returns an error if a piece does not hold its content.
 func intact(m *nvmap.Map, pieces map[alloc.Off]int) error {
 	for o, n := range pieces {
 		if !bytes.Equal(m.View(o, n), content(o, n)) {
@@ -103,9 +102,8 @@ func intact(m *nvmap.Map, pieces map[alloc.Off]int) error {
 	return nil
 }
 
-// testPieces allocates and frees at random: pieces lie inside the device, are
-// aligned, overlap none other, and those that are kept are there after opening
-// again.
+// testPieces allocates and frees at random. Pieces must lie inside the device, be aligned and not
+// overlap. After opening again, the kept pieces must still be there.
 func testPieces(t *testing.T, open Open) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -145,7 +143,7 @@ func testPieces(t *testing.T, open Open) {
 	must(t, intact(m, pieces))
 }
 
-// size draws the size of a piece: mostly small.
+// size returns a random size of a piece, mostly small.
 func size(rng *rand.Rand) int {
 	switch rng.IntN(20) {
 	case 0:
@@ -215,8 +213,8 @@ func fill(t *testing.T, a alloc.Allocator, n int) (pieces []alloc.Off) {
 	}
 }
 
-// testFull: a full device says so, and all that is freed is there again, for
-// pieces of another size too, and after opening anew.
+// testFull checks that a full device returns ErrFull, and that all freed space can be allocated
+// again, also for pieces of another size and after opening again.
 func testFull(t *testing.T, open Open) {
 	m, a := fresh(t, open)
 	var most [3]int
@@ -229,7 +227,7 @@ func testFull(t *testing.T, open Open) {
 			if len(pieces) < most[i] || len(pieces)*n < deviceBytes/3 {
 				t.Errorf("round %d: %d pieces of %d bytes, before %d", round, len(pieces), n, most[i])
 			}
-			if round == 1 { // nothing is kept: all of it is free
+			if round == 1 { // nothing is kept, so all of it is free
 				must(t, m.Fence())
 				var err error
 				a, err = recovered(m, open, nil)
@@ -243,7 +241,7 @@ func testFull(t *testing.T, open Open) {
 	}
 }
 
-// testBadReferences: what a walk keeps comes from the medium, and may be
+// testBadReferences checks references that a walk keeps, which come from the medium and may be
 // anything.
 func testBadReferences(t *testing.T, open Open) {
 	m, a := fresh(t, open)
@@ -251,7 +249,7 @@ func testBadReferences(t *testing.T, open Open) {
 	must(t, err)
 	big, err := a.Alloc(40_000)
 	must(t, err)
-	must(t, a.SetRoot(o)) // what was handed out is on the medium, as far as it ever is
+	must(t, a.SetRoot(o)) // the piece is on the medium, as far as pieces ever are
 	type piece struct {
 		o alloc.Off
 		n int
@@ -280,8 +278,8 @@ func testBadReferences(t *testing.T, open Open) {
 	must(t, err)
 }
 
-// testFailedFence: when setting the root failed nothing goes on before the
-// allocator is opened again.
+// testFailedFence checks that after a failed SetRoot every call fails until the allocator is opened
+// again.
 func testFailedFence(t *testing.T, open Open) {
 	for nth := 1; nth <= 2; nth++ {
 		s := nvmap.NewSim(nvmap.NewMem(deviceBytes))
@@ -300,7 +298,7 @@ func testFailedFence(t *testing.T, open Open) {
 	}
 }
 
-// testForeign: what is not the allocator's own is refused and left alone.
+// testForeign checks that a device with other contents is refused and not changed.
 func testForeign(t *testing.T, open Open) {
 	m := mapOf(t, nvmap.NewMem(deviceBytes))
 	must(t, m.Grow(1<<20))

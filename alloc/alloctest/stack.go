@@ -9,18 +9,19 @@ import (
 	"testing"
 
 	"nvkv/alloc"
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
-// stack is the smallest persistent structure: the root is the top, each piece
-// names the one below it, and holds bytes that follow from its size and value.
+// stack is a minimal persistent structure. The root is its top. Each piece has the offset of the
+// one below it, and bytes that follow from its size and value.
 type stack struct {
 	m *nvmap.Map
 	a alloc.Allocator
 }
 
-// A piece is a header of three words, the piece below, its size and a value,
-// and a filling.
+// pieceHeader is the size of the header of a piece: the offset of the piece below, its size, and a
+// value. A filling follows.
 const pieceHeader = 24
 
 func openStack(m *nvmap.Map, open Open) (*stack, error) {
@@ -89,10 +90,13 @@ func (s *stack) pop() error {
 	return s.a.Free(o)
 }
 
-// step pushes or pops, and keeps the model, from the top down, alike. before is
-// called when it is known what the model will be.
+// deepest bounds the depth of the stack: in a small device each piece may lie in a slab of its own.
+const deepest = 40
+
+// step pushes or pops, and changes model, which lists the values from the top down, in the same
+// way. It calls before as soon as the next state of the model is known.
 func (s *stack) step(rng *rand.Rand, model []uint64, v uint64, before func(next []uint64)) ([]uint64, error) {
-	if len(model) > 0 && rng.IntN(5) < 2 {
+	if len(model) > deepest || len(model) > 0 && rng.IntN(5) < 2 {
 		before(model[1:])
 		return model[1:], s.pop()
 	}
@@ -101,13 +105,10 @@ func (s *stack) step(rng *rand.Rand, model []uint64, v uint64, before func(next 
 	return next, s.push(v, size(rng)/8)
 }
 
-// testCrashAnywhere crashes at every write and fence of a history: what is there
-// is the stack before the operation under way or after it, and it works.
+// testCrashAnywhere crashes at every write and fence of a history. The stack must be the one before
+// or after the operation in progress, and must work.
 func testCrashAnywhere(t *testing.T, open Open) {
-	steps, limit := 60, 24
-	if testing.Short() || raceEnabled {
-		steps, limit = 24, 8
-	}
+	steps, limit := effort.Pick(24, 24, 60, 60), effort.Pick(8, 8, 24, 24)
 	sim := nvmap.NewSim(nvmap.NewMem(deviceBytes))
 	var legal [][]uint64
 	images, seed := 0, rand.Uint64()
@@ -142,8 +143,8 @@ func testCrashAnywhere(t *testing.T, open Open) {
 	t.Logf("%d images", images)
 }
 
-// afterCrash opens what a crash left, compares it with what may be there, goes
-// on with it, and crashes that.
+// afterCrash opens the device that a crash left, compares the stack with the legal ones, uses it
+// further, and crashes it again.
 func afterCrash(im *nvmap.Image, open Open, legal [][]uint64) error {
 	dev := im.Device()
 	m, err := nvmap.NewMap(dev, nil)
@@ -166,7 +167,7 @@ func afterCrash(im *nvmap.Image, open Open, legal [][]uint64) error {
 	return secondCrash(dev.Crash(uint64(len(found))), open, append([]uint64{marker}, found...))
 }
 
-// secondCrash opens what another crash left after all was acknowledged.
+// secondCrash opens the device that another crash left after everything was acknowledged.
 func secondCrash(dev nvmap.Device, open Open, want []uint64) error {
 	m, err := nvmap.NewMap(dev, nil)
 	if err != nil {
@@ -191,13 +192,10 @@ func (s *stack) legal(legal [][]uint64) ([]uint64, error) {
 	return found, err
 }
 
-// testCrashChain crashes, or is killed, recovers and goes on, many times over
-// one medium: nothing acknowledged is lost and nothing leaks.
+// testCrashChain crashes or kills, recovers and continues, many times on one medium. Nothing
+// acknowledged may be lost, and nothing may leak.
 func testCrashChain(t *testing.T, open Open) {
-	rounds := 40
-	if testing.Short() {
-		rounds = 10
-	}
+	rounds := effort.Pick(10, 20, 40, 40)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -211,7 +209,7 @@ func testCrashChain(t *testing.T, open Open) {
 		model, err := s.legal(legal)
 		must(t, err)
 		var next *nvmap.Sim
-		crash := rng.IntN(60) // at this write, if it comes to that
+		crash := rng.IntN(60) // the write at which to crash, if it is reached
 		sim.OnWrite(func(nvmap.Off, int) {
 			if crash--; crash != 0 || next != nil {
 				return

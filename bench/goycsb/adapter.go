@@ -10,15 +10,15 @@ import (
 	"nvkv/kv"
 )
 
-// field is the only field of a record: its bytes are the stored value.
+// field is the only field of a record. Its bytes are the stored value.
 const field = "field0"
 
-// adapter makes an engine a database of go-ycsb. Failures are counted, since
-// go-ycsb only prints them.
+// adapter makes an engine a database of go-ycsb. It counts failures, because go-ycsb only prints
+// them.
 type adapter struct {
 	engine   compat.Engine
 	failures atomic.Uint64
-	missing  atomic.Uint64 // reads of keys that were not there
+	missing  atomic.Uint64 // reads of absent keys
 	first    sync.Once
 	failure  error // the first one
 }
@@ -68,7 +68,7 @@ func (a *adapter) Delete(_ context.Context, _, key string) error {
 	return a.fail(a.engine.Delete([]byte(key)))
 }
 
-// nothing is an engine that does nothing: what a run costs on it is go-ycsb's.
+// nothing is an engine that does nothing. A run on it measures the cost of go-ycsb.
 type nothing struct {
 	compat.Engine // nil: go-ycsb calls nothing else
 	value         []byte

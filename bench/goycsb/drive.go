@@ -23,7 +23,7 @@ const noop = "noop"
 
 const gcPercent = 1600
 
-// order is told to the process that drives one engine.
+// order holds the instructions for the process that drives one engine.
 type order struct {
 	Engine, Dir         string
 	Records, Operations int
@@ -46,9 +46,8 @@ func drive(ctx context.Context, text string) error {
 		}
 	}
 	defer engine.Close()
-	// go-ycsb makes garbage for every operation. How much of the collector's
-	// work that is depends on the engine's heap, so it cannot be taken off;
-	// it can be made rare.
+	// go-ycsb makes garbage for every operation. The collector's work for it depends on the
+	// engine's heap, so it cannot be subtracted. But it can be made rare.
 	debug.SetGCPercent(gcPercent)
 	result := map[string]float64{}
 	for _, workload := range append([]string{"load"}, o.Workloads...) {
@@ -57,8 +56,7 @@ func drive(ctx context.Context, text string) error {
 			return fmt.Errorf("%s on %s: %w", workload, o.Engine, err)
 		}
 		result[workload] = ns
-		// As in this project's benchmark: no workload finds the debts of
-		// another one.
+		// As in this project's benchmark, no workload pays for the pending work of another.
 		if err := engine.Flush(); err != nil {
 			return fmt.Errorf("flush %s after %s: %w", o.Engine, workload, err)
 		}

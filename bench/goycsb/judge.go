@@ -16,9 +16,8 @@ func middle(list []float64) float64 {
 	return list[(len(list)-1)/2]
 }
 
-// judge prints both measurements side by side and returns an error where they
-// disagree: a pair of engines ranked the other way round, or an engine's time
-// that differs by more than the tolerance.
+// judge prints both measurements side by side. It returns an error if they rank a pair of engines
+// differently, or if an engine's times differ by more than the tolerance.
 func judge(w io.Writer, engines, workloads []string, theirs, own times, tolerance float64) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "workload\tengine\tgo-ycsb ns/op\tof it its own\tnet\tthis benchmark, net\tdifference\t")
@@ -47,8 +46,8 @@ func judge(w io.Writer, engines, workloads []string, theirs, own times, toleranc
 	return err
 }
 
-// misranked names the pairs that one of the two puts the other way round.
-// Pairs closer than the tolerance have no rank.
+// misranked returns the pairs that the two measurements rank differently. Pairs closer than the
+// tolerance have no rank.
 func misranked(workload string, engines []string, net times, tolerance float64) (wrong []string) {
 	for i, a := range engines {
 		for _, b := range engines[i+1:] {

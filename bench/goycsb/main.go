@@ -81,8 +81,7 @@ func (r repetitions) medians() times {
 	return joined
 }
 
-// compare lets the two benchmarks take turns, so that both meet the same
-// moods of the machine.
+// compare lets the two benchmarks take turns, so that changes of the machine affect both.
 func compare(ctx context.Context, o order, engines []string, repeat int, tolerance float64) error {
 	var theirs, own repetitions
 	for range repeat {
@@ -141,8 +140,8 @@ func driveOnce(ctx context.Context, o order, engine string) (map[string]float64,
 	return got, err
 }
 
-// measureAll lets this project's benchmark do the same. The cost of its loop
-// is already taken off.
+// measureAll runs this project's benchmark on the same engines. Its times exclude the cost of its
+// loop.
 func measureAll(ctx context.Context, o order, engines []string) (times, error) {
 	self, err := os.Executable()
 	if err != nil {

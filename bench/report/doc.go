@@ -1,8 +1,7 @@
-// Package report turns a benchmark's figures into pictures and one
-// self-contained page: no script, no font, no file beside it, readable on a
-// phone, on paper and in the dark.
+// Package report turns a benchmark's figures into plots and one self-contained HTML page. The page
+// needs no script, font or other file, and is readable on a phone, on paper and in dark mode.
 //
-// Throughput spans three decades between engines, so the axes are logarithmic;
-// and since bars on such an axis lie about proportions, figures are dots, with
-// the spread of the repetitions as a line through them.
+// Throughput spans three decades between engines, so the axes are logarithmic. Bars on such an axis
+// misrepresent proportions, so figures are dots, each with a line for the spread of the
+// repetitions.
 package report

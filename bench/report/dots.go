@@ -9,11 +9,11 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// dotRows is a plotter: rows from top to bottom, in each a dot per engine on a
-// common axis, a line through the dot for its spread, and a note at the right.
+// dotRows is a plotter of rows from top to bottom. Each row has a dot per engine on a common axis,
+// a line through the dot for its spread, and a note at the right.
 type dotRows struct {
 	rows  []dotRow
-	key   []keyEntry // drawn above the rows, where there is no other key
+	key   []keyEntry // drawn above the rows, if there is no other key
 	theme theme
 }
 
@@ -52,7 +52,7 @@ func (d dotRows) Plot(c draw.Canvas, p *plot.Plot) {
 	}
 }
 
-// drawKey says which colour is whose, in a line at the given height.
+// drawKey draws the key of colours in a line at the given height.
 func (d dotRows) drawKey(c draw.Canvas, style draw.TextStyle, at vg.Length) {
 	style.XAlign, style.YAlign = draw.XLeft, draw.YCenter
 	left := c.Min.X + 2*dotRadius
@@ -74,11 +74,10 @@ func (d dotRows) connect(c draw.Canvas, x func(float64) vg.Length, at vg.Length,
 	}
 }
 
-// height is the y of a row: the first is on top.
+// height returns the y of a row. The first row is on top.
 func (d dotRows) height(i int) float64 { return float64(len(d.rows) - i) }
 
-// DataRange implements plot.DataRanger. Where rows have notes, it leaves room
-// for them at the right.
+// DataRange implements plot.DataRanger. If rows have notes, it leaves room for them at the right.
 func (d dotRows) DataRange() (xmin, xmax, ymin, ymax float64) {
 	xmin, xmax = math.Inf(1), math.Inf(-1)
 	noted := false

@@ -14,7 +14,7 @@ import (
 	"nvkv/bench"
 )
 
-// figure is a plot and the size it is meant for.
+// figure is a plot and its intended size.
 type figure struct {
 	plot *plot.Plot
 	w, h vg.Length
@@ -33,8 +33,7 @@ func newPainter(r *bench.Report, t theme) *painter {
 	return &painter{theme: t, report: r, engines: engines, colors: palette(engines)}
 }
 
-// throughput is every workload's, one row each, for the first number of
-// threads and the largest store.
+// throughput draws every workload in a row, for the first number of threads and the largest store.
 func (f *painter) throughput() (figure, bool) {
 	rows := slices.DeleteFunc(f.mainRows(), func(r bench.Row) bool { return r.IsReopen() })
 	return f.dotFigure("operations per second, log scale: right is better", rows, bench.Count,
@@ -48,7 +47,7 @@ func (f *painter) throughput() (figure, bool) {
 		})
 }
 
-// writeAmplification is that of the workloads that write.
+// writeAmplification draws the write amplification of the workloads that write.
 func (f *painter) writeAmplification() (figure, bool) {
 	rows := slices.DeleteFunc(f.mainRows(), func(r bench.Row) bool { return r.IsDelete() })
 	return f.dotFigure("bytes to the medium per byte written, log scale: left is better", rows,
@@ -64,8 +63,8 @@ func orElse(v, otherwise float64) float64 {
 	return otherwise
 }
 
-// mainRows are the rows with the fewest threads, the most records and the
-// first value size, which is what a single figure can show.
+// mainRows returns the rows with the fewest threads, the most records and the first value size,
+// which a single figure can show.
 func (f *painter) mainRows() []bench.Row {
 	rows := f.report.Rows()
 	if len(rows) == 0 {
@@ -113,7 +112,7 @@ func (f *painter) dotFigure(title string, rows []bench.Row, format func(float64)
 	return figure{p, 480, vg.Length(80 + 22*len(d.rows))}, true
 }
 
-// small is the size of a figure of which there are several side by side.
+// small returns a figure of the size for several side by side.
 func small(p *plot.Plot) figure { return figure{p, 300, 230} }
 
 // curves draws one line per engine; pick returns its points.
@@ -145,7 +144,7 @@ func byEngine(row bench.Row) map[string][]bench.Run {
 	return runs
 }
 
-// latencies is one figure per workload: time over percentile.
+// latencies draws one figure per workload: time over percentile.
 func (f *painter) latencies() ([]figure, error) {
 	var figures []figure
 	for _, row := range f.mainRows() {
@@ -186,7 +185,7 @@ func percentileTicks() plot.ConstantTicks {
 	return ticks
 }
 
-// overTime is one figure per YCSB workload: throughput by the second.
+// overTime draws one figure per YCSB workload: throughput per second.
 func (f *painter) overTime() ([]figure, error) {
 	var figures []figure
 	for _, row := range f.mainRows() {
@@ -220,7 +219,7 @@ func timeline(runs []bench.Run) plotter.XYs {
 			for _, ops := range r.Series.Ops[i : i+step] {
 				n += ops
 			}
-			if n > 0 { // a logarithmic axis has no place for a standstill
+			if n > 0 { // a logarithmic axis cannot show zero
 				seconds := float64(r.Series.IntervalNs) * float64(step) / 1e9
 				points = append(points, plotter.XY{X: (float64(i/step) + 0.5) * seconds, Y: float64(n) / seconds})
 			}
@@ -229,8 +228,8 @@ func timeline(runs []bench.Run) plotter.XYs {
 	return points
 }
 
-// scaling is one figure per workload that ran at several values of what by
-// returns, all else being equal.
+// scaling draws one figure per workload that ran at several values of the parameter that by
+// returns, with equal other parameters.
 func (f *painter) scaling(label string, by func(bench.Row) float64, axis func(*plot.Plot), same func(bench.Row) bool) ([]figure, error) {
 	groups, order := map[string][]bench.Row{}, []string{}
 	for _, row := range f.report.Rows() {

@@ -27,7 +27,7 @@ func dash(v float64, format func(float64) string) string {
 	return format(v)
 }
 
-// page is what the template shows.
+// page is the data of the template.
 type page struct {
 	*bench.Report
 	Engines []legend
@@ -45,7 +45,7 @@ type legend struct {
 type pageRow struct {
 	bench.Row
 	Cells []cell
-	Times string // nvkv's throughput over that of the best rival
+	Times string // nvkv's throughput over that of the best other engine
 	Rival string
 	Won   bool
 }
@@ -55,14 +55,14 @@ type cell struct {
 	Best bool
 }
 
-// section is some plots under a heading.
+// section is a heading with plots.
 type section struct {
 	Title, Text string
 	Wide        bool
 	Plots       []template.HTML
 }
 
-// WriteHTML writes the report as one page that needs nothing else.
+// WriteHTML writes the report as one self-contained page.
 func WriteHTML(w io.Writer, r *bench.Report) error {
 	paint := newPainter(r, onPage)
 	p := page{Report: r}
@@ -104,7 +104,7 @@ func newPageRow(row bench.Row, engines []string) pageRow {
 	return pr
 }
 
-// sections draws all plots of the page; those with no data are left out.
+// sections draws all plots of the page, without those that have no data.
 func (f *painter) sections() ([]section, error) {
 	var all []section
 	for _, wide := range []struct {

@@ -86,7 +86,8 @@ func TestPageIsSelfContainedAndComplete(t *testing.T) {
 	}
 }
 
-// Every plot has to be well-formed, or a browser draws half of it.
+// TestPlotsAreWellFormed checks that every plot is well-formed, because a browser shows a malformed
+// one only in part.
 func TestPlotsAreWellFormed(t *testing.T) {
 	page := mustPage(t, sampleReport())
 	for i, part := range strings.Split(page, "<svg")[1:] {
@@ -102,7 +103,7 @@ func TestPlotsAreWellFormed(t *testing.T) {
 	}
 }
 
-// Reports that lack most things still make a page.
+// TestSparseReports checks that incomplete reports give a page.
 func TestSparseReports(t *testing.T) {
 	full := sampleReport()
 	for name, runs := range map[string][]bench.Run{
@@ -140,9 +141,8 @@ func browser(t *testing.T) string {
 	return ""
 }
 
-// The page is laid out by a real browser, on a desk and on a phone; nothing
-// may stick out at the side. NVKV_SCREENSHOTS names a directory that keeps the
-// pictures.
+// TestPageInBrowser lays out the page in a real browser, in the sizes of a desktop and of a phone.
+// Nothing may extend beyond the side. NVKV_SCREENSHOTS names a directory for the screenshots.
 func TestPageInBrowser(t *testing.T) {
 	chromium := browser(t)
 	if testing.Short() {
@@ -153,7 +153,7 @@ func TestPageInBrowser(t *testing.T) {
 	if keep == "" {
 		keep = dir
 	}
-	// The probe tells in the title what only a layout can tell.
+	// The probe reports in the title the properties that only a layout shows.
 	probe := `<script>const d=document.documentElement;document.title="width "+d.scrollWidth+" of "+d.clientWidth+`
 	probe += `" plots "+[...document.querySelectorAll("svg.plot")].filter(s=>s.getBoundingClientRect().height>50).length</script></body>`
 	page := strings.Replace(mustPage(t, sampleReport()), "</body>", probe, 1)

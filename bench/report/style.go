@@ -18,8 +18,8 @@ import (
 	"nvkv/bench"
 )
 
-// engineColors come from the palette of Okabe and Ito, which the colour-blind
-// can tell apart. Engines that are not named take from the others in turn.
+// engineColors come from the palette of Okabe and Ito, which colour-blind people can distinguish.
+// Other engines take the remaining colours in turn.
 var engineColors = map[string]color.RGBA{
 	"nvkv":           rgb(0x0072B2),
 	"bbolt":          rgb(0xD55E00),
@@ -48,15 +48,14 @@ func palette(engines []string) map[string]color.RGBA {
 	return colors
 }
 
-// The ink and grid of a plot inside the page are stand-ins, which inlineSVG
-// turns into the page's own colours, so that they follow light and dark.
+// The ink and grid colours of a plot inside the page are placeholders. inlineSVG replaces them by
+// the page's own colours, so that they follow light and dark mode.
 var (
 	inkStandIn  = rgb(0x010203)
 	gridStandIn = rgb(0x040506)
 )
 
-// theme is how a plot is drawn. A plot that stands alone says itself which
-// colour is whose.
+// theme is a style of drawing. A plot outside the page has its own key of colours.
 type theme struct {
 	ink, grid, ground color.Color
 	alone             bool
@@ -119,7 +118,7 @@ func linearAxis(a *plot.Axis, format func(float64) string) {
 	})
 }
 
-// logTicks labels decades, or 1, 2 and 5 of each where there are few of them.
+// logTicks labels decades, or 1, 2 and 5 of each if there are few decades.
 type logTicks struct{ format func(float64) string }
 
 func (l logTicks) Ticks(lo, hi float64) []plot.Tick {
@@ -141,7 +140,7 @@ func (l logTicks) Ticks(lo, hi float64) []plot.Tick {
 	return ticks
 }
 
-// inlineSVG draws p as an element for the page, as wide as there is room.
+// inlineSVG draws p as an element of the page, as wide as the page allows.
 func inlineSVG(p *plot.Plot, w, h vg.Length) (string, error) {
 	text, err := svg(p, w, h)
 	if err != nil {
@@ -169,7 +168,7 @@ func svg(p *plot.Plot, w, h vg.Length) (string, error) {
 	return out.String(), nil
 }
 
-// inset keeps what is drawn at the edges, labels above all, from being cut.
+// inset keeps drawings at the edges, above all labels, from being cut.
 func inset(c draw.Canvas) draw.Canvas {
 	return draw.Crop(c, 4, -16, 4, -6)
 }

@@ -5,14 +5,14 @@ import (
 	"math/rand/v2"
 )
 
-// A chooser picks one of the first n items. n never shrinks between calls:
-// it grows as the thread inserts.
+// A chooser picks one of the first n items. n never shrinks between calls; it grows as the thread
+// inserts.
 type chooser interface {
 	next(r *rand.Rand, n uint64) uint64
 }
 
-// newChooser returns w's key chooser for records that start at items and may
-// grow to grown of them.
+// newChooser returns w's key chooser for a number of records that begins at items and may grow to
+// grown.
 func newChooser(w *Workload, items, grown uint64) chooser {
 	switch w.Request {
 	case Zipfian:
@@ -74,11 +74,10 @@ func (l *latest) next(r *rand.Rand, n uint64) uint64 {
 	return n - 1 - min(l.zipf.next(r), n-1)
 }
 
-// scrambled spreads the popular items of a zipfian draw over all items, so
-// that they are not neighbours. As in YCSB the draw is from a fixed, far
-// larger range and hashed into the items expected at the end of the run;
-// items that are not there yet are drawn again. So the popular ones stay the
-// same ones while the store grows.
+// scrambled spreads the popular items of a zipfian draw over all items, so that they are not
+// neighbours. As in YCSB, the draw is from a fixed, far larger range and is hashed to the items
+// expected at the end of the run. Items that do not exist yet are drawn again. So the popular items
+// stay the same while the store grows.
 type scrambled struct {
 	zipf  *zipf
 	items uint64

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// allocate takes room for n operations and their keys from the kernel and
-// touches all of it, so that Bytes is exactly what it adds to the process.
+// allocate gets memory for n operations and their keys from the kernel and touches all of it, so
+// that Bytes is exactly its share of the process.
 func (s *Stream) allocate(n int) error {
 	opBytes := n * int(unsafe.Sizeof(Op{}))
 	if n == 0 {
@@ -24,8 +24,7 @@ func (s *Stream) allocate(n int) error {
 	return nil
 }
 
-// Close gives the memory back. The stream and its keys must not be used any
-// more.
+// Close frees the memory. The stream and its keys must not be used afterwards.
 func (s *Stream) Close() error {
 	m := s.memory
 	s.memory, s.Ops, s.keys = nil, nil, nil

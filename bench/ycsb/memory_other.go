@@ -2,7 +2,7 @@
 
 package ycsb
 
-// allocate takes room for n operations and their keys from the Go heap.
+// allocate gets memory for n operations and their keys from the Go heap.
 func (s *Stream) allocate(n int) error {
 	s.Ops = make([]Op, n)
 	s.memory = make([]byte, n*s.keyBytes)
@@ -10,8 +10,7 @@ func (s *Stream) allocate(n int) error {
 	return nil
 }
 
-// Close gives the memory back. The stream and its keys must not be used any
-// more.
+// Close frees the memory. The stream and its keys must not be used afterwards.
 func (s *Stream) Close() error {
 	s.memory, s.Ops, s.keys = nil, nil, nil
 	return nil

@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// Properties are YCSB settings by name, as property files and -p give them.
+// Properties are YCSB settings by name, as in property files and -p flags.
 type Properties map[string]string
 
-// ReadProperties parses a Java property file: one "name=value" (or "name:
-// value") a line, '#' or '!' starts a comment line, a backslash at the end
-// continues the line. The source only serves in errors.
+// ReadProperties parses a Java property file. It has one "name=value" (or "name: value") per line.
+// '#' or '!' begins a comment line, and a backslash at the end continues the line. source is for
+// error texts.
 func ReadProperties(r io.Reader, source string) (Properties, error) {
 	p := Properties{}
 	lines := bufio.NewScanner(r)

@@ -8,8 +8,7 @@ import (
 	"strconv"
 )
 
-// Hash is YCSB's 64-bit FNV-1 variant over the eight bytes of n, low byte
-// first, with the sign taken off.
+// Hash is YCSB's 64-bit FNV-1 variant over the eight bytes of n, low byte first, without the sign.
 func Hash(n uint64) uint64 {
 	const offset, prime = 0xCBF29CE484222325, 1099511628211
 	h := uint64(offset)
@@ -38,8 +37,8 @@ func (w *Workload) AppendKey(dst []byte, n uint64) []byte {
 	return append(dst, d...)
 }
 
-// Version names a write: the operation op of a thread's stream in a phase.
-// Phases and threads count from 1 within a store; 0 is no write at all.
+// Version identifies a write: operation op of a thread's stream in a phase. Phases and threads
+// count from 1 within a store. 0 is no write.
 type Version uint64
 
 // MakeVersion joins the parts: 12 bits of phase, 12 of thread, 40 of op.
@@ -59,12 +58,12 @@ func (v Version) String() string {
 }
 
 const (
-	stampBytes = 16 // record number and version, 8 bytes each, at the head of a field
+	stampBytes = 16 // record number and version, 8 bytes each, at the beginning of a field
 	poolBytes  = 1 << 20
 )
 
-// pool is where the bytes of values come from: incompressible, so that no
-// engine gains by compression what real data would not give it.
+// pool is the source of the bytes of values. It is incompressible, so that no engine gains more by
+// compression than with real data.
 var pool = makePool()
 
 func makePool() []byte {
@@ -74,7 +73,7 @@ func makePool() []byte {
 		x += 0x9E3779B97F4A7C15
 		binary.LittleEndian.PutUint64(p[i:], mix(x))
 	}
-	copy(p[poolBytes:], p) // a run of bytes may start anywhere in the first half
+	copy(p[poolBytes:], p) // a run of bytes may begin anywhere in the first half
 	return p
 }
 
@@ -101,8 +100,8 @@ func (w *Workload) AppendValue(dst []byte, n uint64, v Version) []byte {
 	return dst
 }
 
-// PatchValue appends value with one field replaced by its content at v, as an
-// update does where writeallfields=false.
+// PatchValue appends value with one field replaced by its content at v, as an update with
+// writeallfields=false does.
 func (w *Workload) PatchValue(dst, value []byte, n uint64, v Version, field int) ([]byte, error) {
 	rest := value
 	for f := range w.Fields {
@@ -169,9 +168,8 @@ func (w *Workload) cutField(value []byte, n uint64) (content, rest []byte, err e
 	return value[:size], value[size:], nil
 }
 
-// CheckValue proves that value is one that some version of record n has, and
-// returns the newest version among its fields: 0 where fields are too short
-// to tell.
+// CheckValue checks that value belongs to some version of record n, and returns the newest version
+// of its fields, or 0 if the fields are too short to hold one.
 func (w *Workload) CheckValue(value []byte, n uint64) (newest Version, err error) {
 	rest := value
 	for f := range w.Fields {

@@ -5,17 +5,17 @@ import (
 	"math/rand/v2"
 )
 
-// Kind is what an operation does.
+// Kind is the kind of an operation.
 type Kind uint8
 
-// The kinds of operations.
+// These are the kinds of operations.
 const (
 	Read Kind = iota
 	Update
 	Insert
 	Scan
 	ReadModifyWrite
-	Miss // a read of a key that is not there
+	Miss // a read of an absent key
 	Delete
 	Kinds
 )
@@ -33,12 +33,11 @@ type Op struct {
 	Arg    uint32 // Scan: records to visit; Update, ReadModifyWrite: the field
 	Own    uint32 // checked reads: 1 + this stream's latest write to the record, 0 = none
 	Kind   Kind
-	Check  bool // compare what is read with what was written
+	Check  bool // compare the value read with the writes
 }
 
-// Stream is the work of one thread in one phase, ready before any clock runs.
-// It is immutable and lies outside the Go heap, so that it costs the garbage
-// collector of the engine under test nothing.
+// Stream is the work of one thread in one phase, generated before any clock runs. It is immutable
+// and lies outside the Go heap, so that it costs the garbage collector nothing.
 type Stream struct {
 	Workload *Workload
 	Phase    int // from 1, unique within a store
@@ -49,29 +48,29 @@ type Stream struct {
 	memory   []byte
 }
 
-// Key returns the key of operation i. It lives as long as the stream.
+// Key returns the key of operation i. It is valid until Close.
 func (s *Stream) Key(i int) []byte {
 	at := i * s.keyBytes
 	n := int(s.keys[at])
 	return s.keys[at+1 : at+1+n : at+1+n]
 }
 
-// Version returns what operation i writes.
+// Version returns the version that operation i writes.
 func (s *Stream) Version(i int) Version { return MakeVersion(s.Phase, s.Thread, uint64(i)) }
 
-// Bytes returns the memory that the stream holds.
+// Bytes returns the memory of the stream, in bytes.
 func (s *Stream) Bytes() int64 { return int64(len(s.memory)) }
 
-// Spec places a stream within a phase.
+// Spec gives a stream its place in a phase.
 type Spec struct {
 	Seed       uint64
 	Phase      int    // number of the phase, from 1
 	Thread     int    // from 1
-	Threads    int    // streams of the phase
-	FirstNew   uint64 // number of the first record that nobody inserted yet
-	CheckEvery int    // every which read is compared with what was written; 0 = none
+	Threads    int    // number of streams of the phase
+	FirstNew   uint64 // number of the first record that was not inserted yet
+	CheckEvery int    // one read in CheckEvery is compared with the writes; 0 = none
 	Ops        uint64 // operations of this stream
-	Misses     bool   // reads look for keys that are not there
+	Misses     bool   // reads use absent keys
 }
 
 // keySlot is the room for a length byte and the longest key: "user", 64
@@ -101,9 +100,8 @@ func (w *Workload) LoadStream(sp Spec) (*Stream, error) {
 	return w.SweepStream(sp, Insert, w.InsertStart, w.InsertStart+w.InsertCount, 1)
 }
 
-// SweepStream returns one thread's share of doing the same to every step-th
-// record of [first, end), in the order of their numbers. Spec.Ops is not
-// looked at.
+// SweepStream returns one thread's share of doing the same to every step-th record of [first, end),
+// in the order of their numbers. It ignores Spec.Ops.
 func (w *Workload) SweepStream(sp Spec, kind Kind, first, end, step uint64) (*Stream, error) {
 	mine := first + uint64(sp.Thread-1)*step
 	stride := step * uint64(sp.Threads)
@@ -124,9 +122,9 @@ func (w *Workload) SweepStream(sp Spec, kind Kind, first, end, step uint64) (*St
 
 // RunStream returns one thread's operations of the run phase.
 //
-// A thread chooses among the records of the load phase and those it has
-// inserted itself, which are there for certain when the operation runs;
-// threads interleave their new record numbers from FirstNew on.
+// A thread chooses among the records of the load phase and those that it has inserted itself, which
+// certainly exist when the operation runs. Threads interleave their new record numbers from
+// FirstNew on.
 func (w *Workload) RunStream(sp Spec) (*Stream, error) {
 	if w.InsertCount == 0 && w.Insert < w.Read+w.Update+w.Insert+w.Scan+w.ReadModifyWrite {
 		return nil, fmt.Errorf("ycsb: no records are loaded (recordcount, insertcount): there is nothing to read or update")
@@ -139,8 +137,7 @@ func (w *Workload) RunStream(sp Spec) (*Stream, error) {
 	return s, nil
 }
 
-// generator chooses operations. It knows what its own thread wrote last to
-// each record.
+// generator chooses operations. It knows the last write of its own thread to each record.
 type generator struct {
 	w       *Workload
 	sp      Spec
@@ -162,8 +159,8 @@ func newGenerator(w *Workload, sp Spec) *generator {
 		total += share
 		g.mixes[i] = total
 	}
-	// Twice the inserts that are expected, as YCSB has it: the range of the
-	// scrambled chooser must not be outgrown.
+	// As in YCSB, twice the number of expected inserts: the range of the scrambled chooser must not
+	// be exceeded.
 	grown := g.loaded + uint64(2*float64(sp.Ops)*w.Insert/total)
 	g.choose = newChooser(w, g.loaded, grown)
 	g.lengths = newZipf(uint64(w.MaxScanLength-w.MinScanLength+1), zipfTheta)
@@ -207,8 +204,8 @@ func (g *generator) kind() Kind {
 	return Read
 }
 
-// index returns a position among the records this thread may name: those of
-// the load phase, then its own new ones.
+// index returns a position among the records that this thread may use: those of the load phase,
+// then its own new ones.
 func (g *generator) index(k Kind) uint64 {
 	n := g.loaded + g.fresh
 	if k == Insert || n == 0 {

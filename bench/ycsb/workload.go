@@ -13,9 +13,8 @@ import (
 //go:embed workloads/workload*
 var coreFiles embed.FS
 
-// CoreNames lists the core workloads in the order YCSB's documentation runs
-// them: those that only update first, then D, whose inserts make the store
-// grow, then E, which reads it in ranges.
+// CoreNames lists the core workloads in the order of YCSB's documentation: those that only update
+// first, then D, whose inserts make the store grow, then E, which reads it in ranges.
 var CoreNames = []string{"a", "b", "c", "f", "d", "e"}
 
 // Core returns the property file of a core workload, "a" to "f".
@@ -35,7 +34,7 @@ func Core(name string) (Properties, error) {
 // Distribution names a key chooser.
 type Distribution string
 
-// The request distributions of YCSB.
+// These are the request distributions of YCSB.
 const (
 	Uniform     Distribution = "uniform"
 	Zipfian     Distribution = "zipfian" // scrambled, constant 0.99
@@ -52,7 +51,7 @@ type Workload struct {
 	InsertStart    uint64 // number of the first record
 	InsertCount    uint64 // records that the load phase inserts and the run phase reads
 	ThreadCount    int
-	Target         float64 // operations per second over all threads; 0 = as fast as they come
+	Target         float64 // operations per second over all threads; 0 = no limit
 	MaxSeconds     float64 // maxexecutiontime; 0 = no limit
 
 	Read, Update, Insert, Scan, ReadModifyWrite float64
@@ -72,7 +71,7 @@ type Workload struct {
 
 	Fields         int
 	FieldBytes     int          // the longest field
-	FieldBytesMin  int          // the shortest, where FieldLengths varies
+	FieldBytesMin  int          // the shortest, if FieldLengths varies
 	FieldLengths   Distribution // constant, uniform or zipfian
 	ReadAllFields  bool
 	WriteAllFields bool
@@ -81,9 +80,8 @@ type Workload struct {
 // ConstantLength gives every field the full length.
 const ConstantLength Distribution = "constant"
 
-// ignored are settings of other clients, of measurement and of bindings that
-// mean nothing here. They are accepted, since shared property files carry
-// them, and reported.
+// ignored are settings of other clients, of measurement and of bindings, which have no meaning
+// here. They are accepted, because shared property files have them, and reported.
 var ignored = []string{
 	"db", "table", "exporter", "exportfile", "measurementtype", "measurement.interval", "fieldnameprefix",
 	"status.interval", "core_workload_insertion_retry_limit", "core_workload_insertion_retry_interval",
@@ -92,9 +90,9 @@ var ignored = []string{
 
 const coreClass = "CoreWorkload"
 
-// Parse checks p and fills in YCSB's defaults. The second result names the
-// settings that have no meaning here and were passed over; a setting that
-// YCSB does not know either is an error, as it is most likely misspelt.
+// Parse checks p and sets YCSB's defaults. The second result names the settings that have no
+// meaning here and were ignored. A setting that YCSB does not know is an error, because it is
+// probably misspelt.
 func Parse(p Properties) (*Workload, []string, error) {
 	r := &reader{from: p, used: map[string]bool{}}
 	w := r.workload()
@@ -162,7 +160,7 @@ func (w *Workload) validate() error {
 	return nil
 }
 
-// reader takes settings out of Properties and gathers what is wrong with them.
+// reader takes settings out of Properties and gathers their errors.
 type reader struct {
 	from Properties
 	used map[string]bool
@@ -221,8 +219,7 @@ func (r *reader) choice(name string, allowed ...Distribution) Distribution {
 	return v
 }
 
-// leftovers sorts what nobody asked for into settings that belong to someone
-// else and misspelt ones.
+// leftovers sorts the unused settings into settings of other programs and misspelt ones.
 func (r *reader) leftovers() (skipped []string, err error) {
 	for name, value := range r.from {
 		switch {

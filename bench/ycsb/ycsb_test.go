@@ -31,7 +31,7 @@ func mustStream(t *testing.T, s *Stream, err error) *Stream {
 	return s
 }
 
-// The first keys that YCSB's own client loads.
+// TestKeysAreYCSBs compares the first keys with those that YCSB's own client loads.
 func TestKeysAreYCSBs(t *testing.T) {
 	w := mustParse(t)
 	for n, want := range []string{"user6284781860667377211", "user8517097267634966620", "user1820151046732198393"} {
@@ -173,7 +173,7 @@ func TestChoosers(t *testing.T) {
 	near(t, "exponential, newest 85.7 %", share(draws(with(Exponential), items, n), 143, 1000), 0.95/inRange, 0.01)
 }
 
-// The scrambled chooser keeps its favourites while the store grows, and they
+// TestScrambledFavourites checks that the popular items stay the same while the store grows, and
 // are not neighbours.
 func TestScrambledFavourites(t *testing.T) {
 	w := mustParse(t, "requestdistribution=zipfian", "recordcount=1000")
@@ -217,8 +217,8 @@ func TestStreamsAreReproducible(t *testing.T) {
 	}
 }
 
-// What a stream says of its own earlier writes, and that it names only
-// records that are there.
+// TestStreamBookkeeping checks the record of a stream's own earlier writes, and that it uses only
+// existing records.
 func TestStreamBookkeeping(t *testing.T) {
 	w := mustParse(t, "recordcount=100", "readproportion=0.5", "updateproportion=0.4", "insertproportion=0.1", "requestdistribution=latest")
 	const threads = 3
@@ -255,7 +255,8 @@ func TestStreamBookkeeping(t *testing.T) {
 	}
 }
 
-// The run phase names no record that the load phase left out.
+// TestRunStaysWithinTheRecordsLoaded checks that the run phase uses no record that the load phase
+// left out.
 func TestRunStaysWithinTheRecordsLoaded(t *testing.T) {
 	for _, d := range []Distribution{Uniform, Zipfian, Latest, HotSpot, Exponential, Sequential} {
 		w := mustParse(t, "recordcount=1000", "insertstart=300", "insertcount=50", "requestdistribution="+string(d))

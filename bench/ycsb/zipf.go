@@ -8,9 +8,8 @@ import (
 const (
 	zipfTheta = 0.99
 
-	// scrambledItems is the range that YCSB's scrambled zipfian chooser draws
-	// from, whatever the number of records; summing its zeta takes minutes,
-	// so the sum is a constant there as well.
+	// scrambledItems is the range of the draws of YCSB's scrambled zipfian chooser, whatever the
+	// number of records. Summing its zeta takes minutes, so YCSB has the sum as a constant, too.
 	scrambledItems = 10_000_000_000
 	scrambledZeta  = 26.46902820178302
 )

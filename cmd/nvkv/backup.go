@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,7 +26,7 @@ carries a checksum, and it does not depend on the device that the store lies on.
 
 FILE is there as a whole or not at all: it is written under a temporary name,
 made durable and renamed. One that is there already stays, unless --force is
-given.`,
+given. It has the permissions of STORE.`,
 		Example: `  nvkv backup store.nv store.backup
   nvkv backup store.nv - | zstd > store.backup.zst
   nvkv backup store.nv - | nvkv restore - copy.nv`,
@@ -34,14 +35,16 @@ given.`,
 	cmd.Flags().BoolVar(&force, "force", false, "replace FILE if it is there")
 	cmd.Flags().BoolVar(&json, "json", false, "print the result as JSON (on standard error with -)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if _, err := os.Lstat(args[1]); err == nil && args[1] != "-" && !force {
-			return fmt.Errorf("%s is there already; --force replaces it", args[1])
+		if args[1] != "-" {
+			if err := checkTarget(args[0], args[1], force); err != nil {
+				return err
+			}
 		}
 		t := newTransfer(cmd)
 		defer t.clear()
-		o := &kv.Options{Device: g.device, ReadOnly: true, Progress: t.tell}
+		o := &kv.Options{Device: string(g.device), ReadOnly: true, Progress: t.tell}
 		return g.with(args[0], o, func(db *kv.DB) error {
-			n, err := backup(cmd.Context(), db, args[1], cmd.OutOrStdout())
+			n, err := backup(cmd.Context(), db, args[0], args[1], cmd.OutOrStdout())
 			if err != nil {
 				return err
 			}
@@ -58,20 +61,49 @@ given.`,
 	return cmd
 }
 
+// checkTarget refuses an output file that exists, unless it may be replaced. It always refuses the
+// source itself, and anything that a rename would turn into another kind of file.
+func checkTarget(from, to string, force bool) error {
+	fi, err := os.Lstat(to)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	if err := notOnto(from, to); err != nil {
+		return err
+	}
+	if through, err := os.Stat(to); err == nil {
+		fi = through
+	}
+	switch {
+	case fi.IsDir():
+		return fmt.Errorf("%s is a directory", to)
+	case fi.Mode()&^os.ModeSymlink&os.ModeType != 0:
+		return fmt.Errorf("%s is no regular file, and is not replaced by one; - writes to standard output", to)
+	case !force:
+		return fmt.Errorf("%s is there already; --force replaces it", to)
+	}
+	return nil
+}
+
 // backup writes a backup to the file at path, or to stdout with "-".
-func backup(ctx context.Context, db *kv.DB, path string, stdout io.Writer) (n int64, err error) {
+func backup(ctx context.Context, db *kv.DB, store, path string, stdout io.Writer) (n int64, err error) {
 	if path == "-" {
-		n, err = db.Backup(ctx, stdout)
+		if n, err = db.Backup(ctx, stdout); errors.Is(err, syscall.EPIPE) {
+			err = fmt.Errorf("standard output: %w: %w", err, errCutShort)
+		}
 		return n, ended(err)
 	}
-	err = replaceFile(path, func(f *os.File) error {
+	err = replaceFile(path, modeOf(store), func(f *os.File) error {
 		n, err = db.Backup(ctx, f)
 		return ended(err)
 	})
 	return n, err
 }
 
-// ended makes the end of a context an interruption.
+// ended turns the end of a context into errInterrupted.
 func ended(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return errInterrupted
@@ -79,33 +111,22 @@ func ended(err error) error {
 	return err
 }
 
-// replaceFile makes a file of what write writes, durably, as a whole or not at
-// all.
-func replaceFile(path string, write func(*os.File) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".part-*")
+// replaceFile makes a file from the output of write, durably, and completely or not at all.
+func replaceFile(path string, mode fs.FileMode, write func(*os.File) error) error {
+	p, err := newPart(path, mode)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(write(f), f.Chmod(0o644), f.Sync())
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name()) // err says what went wrong first
+	defer p.discard()
+	if err := write(p.file); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	dir.Sync() // some file systems have nothing to sync there
-	return nil
+	return p.replace()
 }
 
-// transfer shows how far a backup or restore is, and what came of it.
+// transfer shows the progress of a backup or restore, and reports its result.
 type transfer struct {
-	bar   *bar // nil where nobody would see it
+	bar   *bar // nil if no terminal shows it
 	last  kv.Progress
 	began time.Time
 }
@@ -121,7 +142,7 @@ func (t *transfer) tell(p kv.Progress) {
 
 func (t *transfer) clear() { t.bar.clear() }
 
-// transferResult is what --json prints.
+// transferResult is the output of --json.
 type transferResult struct {
 	Path    string  `json:"path"`
 	Keys    int64   `json:"keys"`
@@ -135,6 +156,6 @@ func (t *transfer) report(w io.Writer, asJSON bool, path string, bytes int64) er
 	if asJSON {
 		return writeJSON(w, transferResult{path, t.last.Done, bytes, took.Seconds()})
 	}
-	_, err := fmt.Fprintf(w, "%s: %s, %s, in %s\n", path, plural(t.last.Done, "record"), size(bytes), span(took))
+	_, err := fmt.Fprintf(w, "%s: %s, %s, in %s\n", shown(path), plural(t.last.Done, "record"), size(bytes), span(took))
 	return err
 }

@@ -7,11 +7,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// bar shows on a terminal how many keys of how many are through. The methods
-// of nil do nothing.
+// bar shows on a terminal how many of how many keys are done. The methods of a nil bar do nothing.
 type bar struct{ b *progressbar.ProgressBar }
 
-// newBar returns nil where standard error is no terminal.
+// newBar returns nil if standard error is no terminal.
 func newBar(cmd *cobra.Command) *bar {
 	w := cmd.ErrOrStderr()
 	if !isTerminal(w) {
@@ -28,7 +27,7 @@ func newBar(cmd *cobra.Command) *bar {
 		progressbar.OptionFullWidth())}
 }
 
-// set says how many keys are through; a total of 0 is not known.
+// set shows how many keys are done. A total of 0 means that it is not known.
 func (b *bar) set(done, total int64) {
 	if b == nil {
 		return
@@ -36,10 +35,10 @@ func (b *bar) set(done, total int64) {
 	if total > 0 {
 		b.b.ChangeMax64(max(total, done))
 	}
-	b.b.Set64(done) // a terminal that cannot be written to shows nothing either
+	b.b.Set64(done) // if the terminal cannot be written to, the bar is not needed
 }
 
-// clear takes the bar off the terminal before something else is written.
+// clear removes the bar from the terminal before other output.
 func (b *bar) clear() {
 	if b != nil {
 		b.b.Clear()

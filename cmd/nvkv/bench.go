@@ -35,7 +35,7 @@ ends the benchmark.
 	return cmd
 }
 
-// newBenchSessionCmd is what the other benchmarks start, once per engine and
+// newBenchSessionCmd returns the command that the other benchmarks start, once per engine and
 // repetition.
 func newBenchSessionCmd() *cobra.Command {
 	return &cobra.Command{
@@ -49,7 +49,7 @@ func newBenchSessionCmd() *cobra.Command {
 	}
 }
 
-// planFlags are the flags that say what is measured.
+// planFlags are the flags that select the measurements.
 type planFlags struct {
 	plan    bench.Plan
 	records []uint
@@ -58,7 +58,7 @@ type planFlags struct {
 	repeat  int
 }
 
-// register binds the flags; what they hold is their default.
+// register binds the flags. Their present values are the defaults.
 func (p *planFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&p.plan.Engines, "engines", p.plan.Engines, "engines to measure, parted by commas; there are "+fmt.Sprint(compat.Names())+", and noop, whose figures are the benchmark's own cost")
@@ -114,7 +114,7 @@ func (p *planFlags) plans() []bench.Plan {
 	return plans
 }
 
-// tasks joins what make returns for each plan.
+// tasks joins the results of make for each plan.
 func (p *planFlags) tasks(make func(bench.Plan) ([]bench.Task, error)) ([]bench.Task, error) {
 	if err := p.validate(); err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ import (
 	"nvkv/bench/report"
 )
 
-// benchOutput says where stores are made and what becomes of the figures.
+// benchOutput holds the directory for stores and the destinations of the figures.
 type benchOutput struct {
 	title   string
 	dir     string
@@ -37,8 +37,8 @@ func (o *benchOutput) register(cmd *cobra.Command) {
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "a line on standard error for every run of every repetition, and all that a failing session says")
 }
 
-// run carries the tasks out and hands the figures on. What was measured before
-// an error or a signal is not lost.
+// run carries the tasks out and writes the figures. After an error or a signal it writes the
+// figures measured before.
 func (o *benchOutput) run(cmd *cobra.Command, tasks []bench.Task, repeat int) error {
 	if err := o.prepare(); err != nil {
 		return err
@@ -65,7 +65,7 @@ func (o *benchOutput) run(cmd *cobra.Command, tasks []bench.Task, repeat int) er
 	return err
 }
 
-// prepare finds out what cannot work before minutes are spent.
+// prepare reports errors that can be found before minutes are spent.
 func (o *benchOutput) prepare() error {
 	if o.dir != "" {
 		if info, err := os.Stat(o.dir); err != nil {
@@ -119,10 +119,9 @@ func writeFile(path string, write func(io.Writer) error) error {
 	return errors.Join(write(f), f.Close())
 }
 
-// benchBar shows on a terminal how far a benchmark has come. It counts steps
-// in thousandths.
+// benchBar shows the progress of a benchmark on a terminal. It counts steps in thousandths.
 type benchBar struct {
-	bar   *progressbar.ProgressBar // nil where nobody would see it
+	bar   *progressbar.ProgressBar // nil if no terminal shows it
 	steps int                      // finished
 }
 
@@ -149,7 +148,7 @@ func (b *benchBar) progress(p bench.Progress) {
 	if p.Total > 0 {
 		part = int(p.Done * stepParts / p.Total)
 	}
-	b.bar.Set(b.steps*stepParts + min(part, stepParts-1)) // a terminal that cannot be written to shows nothing either
+	b.bar.Set(b.steps*stepParts + min(part, stepParts-1)) // if the terminal cannot be written to, the bar is not needed
 }
 
 func (b *benchBar) finished() {

@@ -10,14 +10,15 @@ import (
 	"time"
 
 	"nvkv/bench"
+	"nvkv/internal/effort"
 )
 
-// benchArgs is a command line of a benchmark that takes no time, in a
-// directory of its own. Sessions are this very program.
+// benchArgs returns a command line of a short benchmark, in a directory of its own. Its sessions
+// run this test binary.
 func benchArgs(t *testing.T, args ...string) (command []string, dir string) {
 	t.Helper()
 	t.Setenv(asProgram, "1")
-	dir = t.TempDir()
+	dir = effort.Dir(t)
 	return append(append([]string{"bench"}, args...), "--dir", dir), dir
 }
 
@@ -66,7 +67,8 @@ func TestBenchYCSBWritesEveryForm(t *testing.T) {
 	}
 }
 
-// Everything runs to its end unattended, and each part is in every form.
+// TestBenchAllWritesEveryForm checks that everything runs to its end unattended, and that each part
+// is in every form.
 func TestBenchAllWritesEveryForm(t *testing.T) {
 	to := t.TempDir()
 	path := func(name string) string { return filepath.Join(to, name) }
@@ -179,7 +181,7 @@ func TestBenchCompare(t *testing.T) {
 	}
 }
 
-// An interrupted benchmark ends at once and takes its stores along.
+// TestBenchInterrupted checks that an interrupted benchmark ends at once and removes its stores.
 func TestBenchInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	cmd := program(t, "bench", "ycsb", "--engines", "bbolt", "--time", "1m", "--load-time", "1m", "--operations", "100000000", "--dir", dir)
@@ -189,7 +191,7 @@ func TestBenchInterrupted(t *testing.T) {
 	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 			break
-		} else if time.Since(start) > 10*time.Second {
+		} else if time.Since(start) > effort.Hang {
 			t.Fatal("no store was made")
 		}
 	}
@@ -201,9 +203,9 @@ func TestBenchInterrupted(t *testing.T) {
 		if err == nil {
 			t.Error("an interrupted benchmark exits with 0")
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(effort.Hang):
 		cmd.Process.Kill()
-		t.Fatal("still running 20 s after SIGINT")
+		t.Fatal("still running long after SIGINT")
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)

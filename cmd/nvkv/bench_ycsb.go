@@ -11,7 +11,7 @@ import (
 	"nvkv/bench/ycsb"
 )
 
-// ycsbFlags are the flags of "bench ycsb" alone.
+// ycsbFlags are the flags of "bench ycsb".
 type ycsbFlags struct {
 	*planFlags
 	workloads    []string
@@ -64,7 +64,7 @@ from there, whether the engine was ready or not.`,
 	return cmd
 }
 
-// tasks returns what is to be done, and the settings that were passed over.
+// tasks returns the tasks, and the names of the ignored settings.
 func (y *ycsbFlags) tasks(cmd *cobra.Command) ([]bench.Task, []string, error) {
 	props, err := settings(y.files, y.single)
 	if err != nil {
@@ -79,7 +79,7 @@ func (y *ycsbFlags) tasks(cmd *cobra.Command) ([]bench.Task, []string, error) {
 	return tasks, skipped, err
 }
 
-// applyFlags turns flags that were given into settings, which -p overrides.
+// applyFlags turns the flags given into settings, which -p overrides.
 func (y *ycsbFlags) applyFlags(cmd *cobra.Command, props ycsb.Properties) {
 	own := map[string]bool{}
 	for _, s := range y.single {
@@ -128,8 +128,8 @@ func (y *ycsbFlags) build(cmd *cobra.Command, props ycsb.Properties) ([]bench.Ta
 	})
 }
 
-// inOrder puts core workloads in the order in which YCSB runs them; other
-// names stay, to be refused.
+// inOrder puts core workloads in the order in which YCSB runs them. Other names stay, and are
+// refused later.
 func inOrder(names []string) []string {
 	var ordered []string
 	for _, core := range ycsb.CoreNames {

@@ -19,29 +19,35 @@ func newCheckCmd(g *globals) *cobra.Command {
 		Short: "Verify every structure and checksum of a store",
 		Long: `Reads the whole store and verifies every structure and every checksum. Each
 thing that is wrong is a line on standard output: where, in what, which key,
-why. The exit code is 0 if nothing is wrong and 1 otherwise. Nothing is
-changed.`,
+why. What cannot be read is a line, and so is what could not be looked at for
+that. The exit code is 0 if nothing is wrong and 1 otherwise. Nothing is changed.`,
 		Example: `  nvkv check store.nv
   nvkv check store.nv --json`,
 		Args: wantArgs("STORE"),
 	}
 	cmd.Flags().BoolVar(&json, "json", false, "print as JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return g.view(args[0], func(db *kv.DB) error {
+		opened := false
+		err := g.view(args[0], func(db *kv.DB) error {
+			opened = true
 			return check(cmd.Context(), db, cmd.OutOrStdout(), json)
 		})
+		if !opened && errors.Is(err, kv.ErrCorrupt) {
+			return errors.Join(err, checkClosed(cmd, args[0], g, json))
+		}
+		return err
 	}
 	return cmd
 }
 
-// checkResult is what --json prints.
+// checkResult is the output of --json.
 type checkResult struct {
 	Keys    int64         `json:"keys"`
 	Seconds float64       `json:"seconds"`
 	Issues  []issueResult `json:"issues"`
 }
 
-// issueResult is a kv.CheckIssue. Its key is base64, as JSON has bytes.
+// issueResult is a kv.CheckIssue. Its key is in base64, as bytes are in JSON.
 type issueResult struct {
 	Off       uint64 `json:"offset"`
 	Structure string `json:"structure"`
@@ -56,23 +62,44 @@ func check(ctx context.Context, db *kv.DB, out io.Writer, asJSON bool) error {
 	err := db.Check(ctx, func(i kv.CheckIssue) {
 		issues = append(issues, issueResult{i.Off, i.Structure, i.Key, i.Msg})
 		if !asJSON && printErr == nil {
-			_, printErr = fmt.Fprintln(out, i)
+			_, printErr = fmt.Fprintln(out, shown(i.String()))
 		}
 	})
 	if errors.Is(err, context.Canceled) {
 		return errInterrupted
 	}
-	if err = errors.Join(err, printErr); err != nil {
+	if err != nil {
 		return err
 	}
 	r := checkResult{db.Metrics().Keys, time.Since(started).Seconds(), issues}
-	if err := r.print(out, asJSON); err != nil {
-		return err
+	if printErr == nil {
+		printErr = r.print(out, asJSON)
 	}
-	if len(issues) > 0 {
-		return fmt.Errorf("%s found", plural(len(issues), "issue"))
+	if len(issues) > 0 { // even if nothing has read all of them
+		return fmt.Errorf("%s found: %w", plural(len(issues), "issue"), kv.ErrCorrupt)
 	}
-	return nil
+	return printErr
+}
+
+// checkClosed prints the faults that a salvage finds in a store that does not open.
+func checkClosed(cmd *cobra.Command, path string, g *globals, asJSON bool) error {
+	started := time.Now()
+	report, err := kv.Salvage(cmd.Context(), path, &kv.Options{Device: string(g.device)}, func(kv.Rescued) error { return nil })
+	if errors.Is(err, context.Canceled) {
+		return errInterrupted
+	}
+	r := checkResult{Keys: report.Indexed + report.Stray, Issues: []issueResult{}}
+	for _, i := range report.Damage {
+		r.Issues = append(r.Issues, issueResult{i.Off, i.Structure, i.Key, i.Msg})
+		if !asJSON {
+			fmt.Fprintln(cmd.OutOrStdout(), oneLine(errors.New(i.String()))) // this is reported, whether or not it can be written
+		}
+	}
+	r.Seconds = time.Since(started).Seconds()
+	if !asJSON {
+		return nil
+	}
+	return r.print(cmd.OutOrStdout(), asJSON)
 }
 
 func (r *checkResult) print(out io.Writer, asJSON bool) error {

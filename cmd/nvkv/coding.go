@@ -3,14 +3,15 @@ package main
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 )
 
-// coding is how keys and values are written on the command line and in the
-// output: as they are, in hexadecimal or in base64.
+// coding is the form of keys and values on the command line and in the output: unchanged,
+// hexadecimal or base64.
 type coding struct {
 	hex, base64 bool
 }
@@ -21,11 +22,10 @@ func (c *coding) addFlags(cmd *cobra.Command) {
 	cmd.MarkFlagsMutuallyExclusive("hex", "base64")
 }
 
-// plain reports that bytes are written as they are.
+// plain reports whether bytes are written unchanged.
 func (c *coding) plain() bool { return !c.hex && !c.base64 }
 
-// decode returns the bytes that an argument stands for; what names it in the
-// error.
+// decode returns the bytes of an argument. what names the argument in an error.
 func (c *coding) decode(what, arg string) (p []byte, err error) {
 	switch {
 	case c.hex:
@@ -36,12 +36,27 @@ func (c *coding) decode(what, arg string) (p []byte, err error) {
 		p = []byte(arg)
 	}
 	if err != nil {
-		return nil, usagef("%s %q: %w", what, arg, err)
+		return nil, usagef("%s %s: %w", what, quoted([]byte(arg)), plainCodingError(err))
 	}
 	return p, nil
 }
 
-// encode returns p as it is to be written.
+// plainCodingError describes an error in hexadecimal or base64 without the names of Go's packages.
+func plainCodingError(err error) error {
+	var digit hex.InvalidByteError
+	var place base64.CorruptInputError
+	switch {
+	case errors.As(err, &digit):
+		return fmt.Errorf("%q is no hexadecimal digit", byte(digit))
+	case errors.Is(err, hex.ErrLength):
+		return errors.New("an odd number of hexadecimal digits")
+	case errors.As(err, &place):
+		return fmt.Errorf("no base64 from byte %d on", int64(place))
+	}
+	return err
+}
+
+// encode returns the output form of p.
 func (c *coding) encode(p []byte) []byte {
 	switch {
 	case c.hex:
@@ -52,10 +67,10 @@ func (c *coding) encode(p []byte) []byte {
 	return p
 }
 
-// maxStdinBytes bounds a value read from standard input. Stores take less.
+// maxStdinBytes bounds a value read from standard input. The bound of stores is lower.
 const maxStdinBytes = 1<<31 - 1
 
-// readStdin returns all of standard input, which is a value as it is.
+// readStdin returns all of standard input as a value.
 func readStdin(cmd *cobra.Command) ([]byte, error) {
 	p, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxStdinBytes+1))
 	if err != nil {
@@ -67,7 +82,7 @@ func readStdin(cmd *cobra.Command) ([]byte, error) {
 	return p, nil
 }
 
-// quoted names a key in a message, the beginning of it where it is long.
+// quoted returns a key for a message, truncated if it is long.
 func quoted(key []byte) string {
 	const most = 64
 	if len(key) > most {

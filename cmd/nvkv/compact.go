@@ -34,7 +34,7 @@ two moves; what was moved stays so.`,
 		if r.Before, err = fileUse(args[0]); err != nil {
 			return err
 		}
-		o := &kv.Options{Device: g.device, Progress: t.tell}
+		o := &kv.Options{Device: string(g.device), Progress: t.tell}
 		err = g.with(args[0], o, func(db *kv.DB) error {
 			err := db.Compact(cmd.Context())
 			m := db.Metrics()
@@ -54,7 +54,7 @@ two moves; what was moved stays so.`,
 	return cmd
 }
 
-// compactResult is what --json prints.
+// compactResult is the output of --json.
 type compactResult struct {
 	Path    string  `json:"path"`
 	Keys    int64   `json:"keys"`
@@ -64,7 +64,7 @@ type compactResult struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// use is what a file takes, in bytes.
+// use is the space that a file takes, in bytes.
 type use struct {
 	Size   int64 `json:"size_bytes"`
 	Blocks int64 `json:"allocated_bytes"`
@@ -74,7 +74,7 @@ func (r *compactResult) print(w io.Writer, asJSON bool) error {
 	if asJSON {
 		return writeJSON(w, r)
 	}
-	_, err := fmt.Fprintf(w, "%s: %s moved; %s on the device, %s before; in %s\n", r.Path, plural(r.Moved, "record"),
+	_, err := fmt.Fprintf(w, "%s: %s moved; %s on the device, %s before; in %s\n", shown(r.Path), plural(r.Moved, "record"),
 		size(r.After.Blocks), size(r.Before.Blocks), span(time.Duration(r.Seconds*float64(time.Second))))
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -36,7 +37,11 @@ followed by the bytes 00 01, and then the key; a byte 00 inside any of them is
 written 00 FF. Empty buckets and sequence numbers are entries too, so that the
 way back gives the same file.
 
-bbolt and pebble have no empty key: --empty-key stores it under another one.`,
+bbolt and pebble have no empty key: --empty-key stores it under another one.
+They and the format lines keep no expiries: what expires in the source lives for
+ever there, and a warning says how much that is. What has expired is left out.
+
+The destination has the permissions of what it replaces, or else of the source.`,
 		Example: `  nvkv convert --from bbolt:app.db --to nvkv:app.nv
   nvkv convert --from bbolt:app.db/users --to nvkv:users.nv
   nvkv convert --from nvkv:users.nv --to bbolt:other.db/users
@@ -74,17 +79,31 @@ func (c *conversion) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	if from.Format.Name == "pebble" || to.Format.Name == "pebble" {
+		done, pid, err := guarded(cmd)
+		if done && err != nil {
+			err = errors.Join(err, removeStage(convert.StagePattern(to.Path, pid)))
+		}
+		if done {
+			return err
+		}
+	}
 	bar := &convertBar{out: cmd.ErrOrStderr()}
 	if isTerminal(bar.out) {
 		c.options.Progress = bar.show
 	}
 	result, err := convert.Run(cmd.Context(), from, to, c.options)
 	bar.clear()
+	if err == nil && result.Unended > 0 {
+		warnUnended(cmd.ErrOrStderr(), result.Unended, to.Format.Name)
+	}
 	switch {
 	case errors.Is(err, context.Canceled):
 		return errInterrupted
 	case errors.Is(err, convert.ErrExists):
 		return fmt.Errorf("%w; --force replaces it", err)
+	case err != nil && from.Format.Name == "nvkv" && strings.HasPrefix(err.Error(), "source: "):
+		return damageHelp(from.Path, err)
 	case err != nil:
 		return err
 	case c.json:
@@ -110,7 +129,7 @@ func (c *conversion) locations(stdin io.Reader) (from, to convert.Location, err 
 func printConverted(out io.Writer, r convert.Result) error {
 	took := func(seconds float64) string { return span(time.Duration(seconds * float64(time.Second))) }
 	_, err := fmt.Fprintf(out, "%s, %s of keys and %s of values: copied in %s, verified in %s\n%s\n  to %s\nsha256 %s\n",
-		countEntries(r.Entries), size(r.KeyBytes), size(r.ValueBytes), took(r.CopySeconds), took(r.VerifySeconds), r.From, r.To, r.Checksum)
+		countEntries(r.Entries), size(r.KeyBytes), size(r.ValueBytes), took(r.CopySeconds), took(r.VerifySeconds), shown(r.From), shown(r.To), r.Checksum)
 	return err
 }
 
@@ -121,7 +140,7 @@ func countEntries(n int64) string {
 	return count(n) + " entries"
 }
 
-// convertBar is the progress of a conversion on a terminal, a bar per phase.
+// convertBar shows the progress of a conversion on a terminal, with a bar per phase.
 type convertBar struct {
 	out   io.Writer
 	phase string
@@ -141,7 +160,7 @@ func (b *convertBar) show(p convert.Progress) {
 			progressbar.OptionClearOnFinish(),
 			progressbar.OptionFullWidth())
 	}
-	_ = b.bar.Set64(p.Done) // a terminal that is gone is no failure of the conversion
+	_ = b.bar.Set64(p.Done) // a closed terminal is no failure of the conversion
 }
 
 func (b *convertBar) clear() {

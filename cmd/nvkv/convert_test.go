@@ -15,8 +15,8 @@ func TestConvertHelp(t *testing.T) {
 	golden(t, "help/convert.txt", must(t, "convert", "--help"))
 }
 
-// TestConvertEveryPair goes from each kind of store to each other and ends with
-// what "nvkv dump" shows.
+// TestConvertEveryPair converts from each kind of store to each other. Each result must have the
+// same "nvkv dump".
 func TestConvertEveryPair(t *testing.T) {
 	dir := t.TempDir()
 	origin := newStore(t, "a", "1", "\xff\x00bytes", "\xfe", "empty value", "", "text", "line\nline\ttab")

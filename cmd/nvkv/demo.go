@@ -41,8 +41,8 @@ it cost. It takes a few seconds and leaves nothing behind.`,
 	return cmd
 }
 
-// demoLoadTime is about how long a whole load may take. Where a fence is slow
-// several characters share one.
+// demoLoadTime is the approximate limit for a whole load. If a fence is slow, several characters
+// share one.
 const demoLoadTime = 4 * time.Second
 
 // demo is one run of the command.
@@ -52,10 +52,10 @@ type demo struct {
 	out         *teller
 
 	path         string
-	chars        []character // in the store, once it was verified
-	left         []character // not yet
-	group        int         // characters a transaction
-	acknowledged int         // characters, by the child that was killed
+	chars        []character // in the store, after verification
+	left         []character // not in the store yet
+	group        int         // characters per transaction
+	acknowledged int         // number of characters that the killed child acknowledged
 	cost         demoCost
 }
 
@@ -84,7 +84,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	return d.end()
 }
 
-// demoDir returns where the store goes if the user has not said so.
+// demoDir returns the directory of the store: dir, or a default if that is empty.
 func demoDir(dir string) string {
 	const shm = "/dev/shm"
 	if dir != "" {
@@ -96,9 +96,9 @@ func demoDir(dir string) string {
 	return os.TempDir()
 }
 
-func (d *demo) globals() *globals { return &globals{device: d.device} }
+func (d *demo) globals() *globals { return &globals{device: deviceKind(d.device)} }
 
-// begin makes the store, says what it lies on and measures a fence.
+// begin makes the store, describes its device and measures a fence.
 func (d *demo) begin(context.Context) error {
 	return d.globals().create(d.path, func(db *kv.DB) error {
 		d.out.heading("A store")
@@ -112,7 +112,7 @@ func (d *demo) begin(context.Context) error {
 	})
 }
 
-// timeOneCommit returns what a small durable transaction takes here.
+// timeOneCommit returns the time of a small durable transaction.
 func timeOneCommit(db *kv.DB) (time.Duration, error) {
 	const tries = 20
 	key := []byte("probe")
@@ -126,7 +126,7 @@ func timeOneCommit(db *kv.DB) (time.Duration, error) {
 	return took, db.Delete(key)
 }
 
-// kill has a child process load, and kills it.
+// kill lets a child process load, and kills it.
 func (d *demo) kill(ctx context.Context) error {
 	d.out.heading("A load that is killed")
 	d.out.line("The Unicode character database: %s, each under its code point and under its name.", plural(len(d.chars), "character"))
@@ -145,7 +145,7 @@ func (d *demo) kill(ctx context.Context) error {
 	return d.out.err
 }
 
-// reopen opens the store after the kill and does the rest in this process.
+// reopen opens the store after the kill and does the remaining steps in this process.
 func (d *demo) reopen(ctx context.Context) error {
 	d.out.heading("Recovery")
 	started := time.Now()
@@ -165,7 +165,7 @@ func (d *demo) reopen(ctx context.Context) error {
 	})
 }
 
-// verify compares the store with what the child acknowledged.
+// verify compares the store with the child's acknowledgements.
 func (d *demo) verify(_ context.Context, db *kv.DB) error {
 	whole, err := countWhole(db, d.chars)
 	if err != nil {
@@ -188,8 +188,8 @@ func (d *demo) verify(_ context.Context, db *kv.DB) error {
 	return nil
 }
 
-// countWhole returns how many characters from the first on are in the store.
-// A character that is half there, or behind one that is not, is an error.
+// countWhole returns how many characters, from the first on, are in the store. It returns an error
+// if a character is incomplete, or follows a missing one.
 func countWhole(db *kv.DB, chars []character) (whole int, err error) {
 	for i := range chars {
 		there, err := chars[i].in(db)
@@ -218,8 +218,7 @@ func (c *character) in(db *kv.DB) (bool, error) {
 	return there, err
 }
 
-// holds reports whether key is there. With another value than this it is an
-// error.
+// holds reports whether key is in the store. Another value under key is an error.
 func holds(db *kv.DB, key, value []byte) (bool, error) {
 	got, err := db.Get(key)
 	if errors.Is(err, kv.ErrNotFound) {
@@ -234,7 +233,7 @@ func holds(db *kv.DB, key, value []byte) (bool, error) {
 	return true, nil
 }
 
-// finish loads what the child did not, and counts what that costs.
+// finish loads the remaining characters and counts the cost.
 func (d *demo) finish(ctx context.Context, db *kv.DB) error {
 	before := db.Metrics()
 	started := time.Now()
@@ -254,7 +253,7 @@ func (d *demo) finish(ctx context.Context, db *kv.DB) error {
 	return d.scanAll(db)
 }
 
-// getAll gets every character by its code point, in no order.
+// getAll gets every character by its code point, in random order.
 func (d *demo) getAll(db *kv.DB) error {
 	keys := make([][]byte, len(d.chars))
 	order := rand.Perm(len(keys))
@@ -354,7 +353,7 @@ func (d *demo) check(ctx context.Context, db *kv.DB) error {
 	return err
 }
 
-// end says what it cost.
+// end prints the cost.
 func (d *demo) end() error {
 	d.out.heading("What it cost")
 	d.out.rows(func(t io.Writer) { d.cost.print(t) })

@@ -9,8 +9,7 @@ import (
 	"nvkv/kv"
 )
 
-// demoCost is what the demonstration cost: the transactions that this process
-// made, and the gets.
+// demoCost is the cost of the demonstration: of this process's transactions and gets.
 type demoCost struct {
 	keys                  int64
 	transactions, records uint64
@@ -19,11 +18,11 @@ type demoCost struct {
 	fences                uint64
 	gets, scanned         uint64
 
-	putTime, getTime, scanTime time.Duration // of all of them
+	putTime, getTime, scanTime time.Duration // total times
 }
 
-// count takes in what the engine counted since before, and then takes a
-// checkpoint: only with it does the index reach the medium.
+// count adds the engine's counts since before, and then takes a checkpoint, because only a
+// checkpoint writes the index to the medium.
 func (c *demoCost) count(ctx context.Context, db *kv.DB, before kv.Metrics) error {
 	m := db.Metrics()
 	c.records = m.Puts - before.Puts
@@ -48,7 +47,7 @@ func (c *demoCost) print(t io.Writer) {
 		size(c.checkpointBytes), size(int64(kv.DefaultCheckpointBytes)))
 }
 
-// each writes the time of one of n.
+// each returns the time of one of n as text.
 func each(total time.Duration, n uint64) string {
 	return span(total / time.Duration(max(n, 1)))
 }

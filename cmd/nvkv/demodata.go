@@ -12,21 +12,20 @@ import (
 	"nvkv/kv"
 )
 
-// unicodeData is UnicodeData.txt of the Unicode Character Database, version
-// 15.0.0; data/LICENSE-UNICODE.txt says where it is from and holds its licence.
+// unicodeData is UnicodeData.txt of the Unicode Character Database, version 15.0.0.
+// data/LICENSE-UNICODE.txt names its source and has its licence.
 //
 //go:embed data/UnicodeData.txt.gz
 var unicodeData []byte
 
-// character is a line of UnicodeData.txt and the records made of it.
+// character is a line of UnicodeData.txt with its records.
 type character struct {
 	code rune
-	name string // unique, or "<...>" where a character has none of its own
+	name string // unique, or "<...>" if a character has no name of its own
 	line string
 }
 
-// characters returns the lines of UnicodeData.txt in their order, which is
-// that of the code points.
+// characters returns the lines of UnicodeData.txt in file order, which is the order of code points.
 func characters() ([]character, error) {
 	z, err := gzip.NewReader(bytes.NewReader(unicodeData))
 	if err != nil {
@@ -59,9 +58,8 @@ func parseCharacter(line string) (character, error) {
 	return character{rune(code), fields[1], line}, nil
 }
 
-// The two key spaces of the demonstration: the line of UnicodeData.txt under
-// the code point, in six digits so that the order of the keys is that of the
-// code points; and the code point under the name.
+// These are the two key spaces of the demonstration. Under the code point, in six digits so that
+// keys sort like code points, is the line of UnicodeData.txt. Under the name is the code point.
 const (
 	charSpace = "char/"
 	nameSpace = "name/"

@@ -15,9 +15,9 @@ import (
 	"nvkv/kv"
 )
 
-// newDemoLoadCmd is the child process that the demonstration kills.
+// newDemoLoadCmd returns the command of the child process that the demonstration kills.
 func newDemoLoadCmd() *cobra.Command {
-	var device string
+	var device deviceKind
 	var group int
 	cmd := &cobra.Command{
 		Use:    "demo-load STORE",
@@ -25,7 +25,7 @@ func newDemoLoadCmd() *cobra.Command {
 		Hidden: true,
 		Args:   wantArgs("STORE"),
 	}
-	cmd.Flags().StringVar(&device, "device", "", "kind of device")
+	cmd.Flags().Var(&device, "device", "kind of device")
 	cmd.Flags().IntVar(&group, "group", 1, "characters a transaction")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		chars, err := characters()
@@ -40,8 +40,8 @@ func newDemoLoadCmd() *cobra.Command {
 	return cmd
 }
 
-// loadCharacters puts chars into db, group of them in a transaction, and calls
-// done with the number of characters of each one that is durable.
+// loadCharacters puts chars into db, group of them per transaction. After each durable transaction
+// it calls done with its number of characters.
 func loadCharacters(ctx context.Context, db *kv.DB, chars []character, group int, done func(n int) error) error {
 	batch := db.NewBatch()
 	for len(chars) > 0 {
@@ -64,10 +64,9 @@ func loadCharacters(ctx context.Context, db *kv.DB, chars []character, group int
 	return nil
 }
 
-// acknowledgeTo returns a function that writes a line for each character. One
-// line each also bounds how far the child gets ahead of a parent that reads
-// slowly: when the pipe is full it waits. So it cannot be done before the
-// parent has killed it.
+// acknowledgeTo returns a function that writes a line for each character. The lines also bound how
+// far the child gets ahead of a parent that reads slowly: when the pipe is full, the child waits.
+// So it cannot finish before the parent kills it.
 func acknowledgeTo(w io.Writer) func(n int) error {
 	var acknowledged int
 	var buf []byte
@@ -83,9 +82,9 @@ func acknowledgeTo(w io.Writer) func(n int) error {
 	}
 }
 
-// killedLoad runs the child on the store at path and kills it, with a signal
-// that it cannot catch, once it has acknowledged killAt characters. It returns
-// how many it had acknowledged when it was dead.
+// killedLoad runs the child on the store at path and kills it, with a signal that it cannot catch,
+// when it has acknowledged killAt characters. It returns the number of characters acknowledged
+// before the child was dead.
 func killedLoad(ctx context.Context, path, device string, group, killAt int) (acknowledged int, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -115,14 +114,14 @@ func killedLoad(ctx context.Context, path, device string, group, killAt int) (ac
 	return acknowledged, nil
 }
 
-// readAcknowledged reads acknowledgements, calls kill at the one numbered
-// killAt and goes on to the end: what was in the pipe was promised too.
+// readAcknowledged reads acknowledgements, calls kill at number killAt, and reads on to the end,
+// because lines in the pipe are acknowledged, too.
 func readAcknowledged(r io.Reader, killAt int, kill func() error) (last int, err error) {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		n, err := strconv.Atoi(lines.Text())
 		if err != nil {
-			break // the end of a line that the kill cut off promises nothing
+			break // a line that the kill cut off acknowledges nothing
 		}
 		if n != last+1 {
 			return last, fmt.Errorf("the child process acknowledged %d after %d", n, last)

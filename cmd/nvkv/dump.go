@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -25,7 +27,12 @@ for byte:
   lines  key, tab, value; all that is not printable escaped, as \xHH
 
 Where a key or value is not text it is written in base64, and the field base64
-of the record says which: key, value or both.`,
+of the record says which: key, value or both.
+
+A record that expires says when, in RFC 3339 with nanoseconds: in the field
+expires_at in jsonl, and in csv and tsv in a column of that name, which is there
+only if one does. lines has no place for it: a warning says how many records
+will not expire where they are loaded.`,
 		Example: `  nvkv dump store.nv > store.jsonl
   nvkv dump store.nv --format csv | gzip > store.csv.gz
   nvkv dump old.nv | nvkv load new.nv -`,
@@ -34,31 +41,66 @@ of the record says which: key, value or both.`,
 	cmd.Flags().Var(&format, "format", "jsonl, csv, tsv or lines")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return g.view(args[0], func(db *kv.DB) error {
-			return dump(cmd.Context(), db, cmd.OutOrStdout(), format)
+			unended, err := dump(cmd.Context(), db, cmd.OutOrStdout(), format)
+			if unended > 0 {
+				warnUnended(cmd.ErrOrStderr(), unended, "the format "+format.String())
+			}
+			return err
 		})
 	}
 	return cmd
 }
 
-func dump(ctx context.Context, db *kv.DB, out io.Writer, format textrec.Format) error {
+// dump writes all records. It returns the number of records whose expiry the format cannot express.
+func dump(ctx context.Context, db *kv.DB, out io.Writer, format textrec.Format) (unended int64, err error) {
 	w := textrec.NewWriter(out, format)
-	err := db.View(func(tx *kv.Tx) error {
-		n := 0
-		for key, value := range tx.All(nil, nil) {
-			if isLoadMark(key) {
-				continue
-			}
-			if err := w.Write(key, value); err != nil {
+	err = db.View(func(tx *kv.Tx) error {
+		if format.HasColumns() {
+			err := eachRecord(ctx, tx, func(rec textrec.Record) error {
+				if w.Expiring = !rec.Expires.IsZero(); w.Expiring {
+					return errStop
+				}
+				return nil
+			})
+			if err != nil {
 				return err
 			}
-			if n++; n%1024 == 0 && ctx.Err() != nil {
-				return errInterrupted
-			}
 		}
-		return tx.Err()
+		return eachRecord(ctx, tx, w.Write)
 	})
-	if flushErr := w.Flush(); err == nil { // what comes before an error is good
+	if flushErr := w.Flush(); err == nil { // text before an error is valid
 		err = flushErr
 	}
-	return err
+	return w.Unended, err
+}
+
+// errStop makes eachRecord end without an error.
+var errStop = errors.New("stop")
+
+// eachRecord calls fn for the records of a store, in key order.
+func eachRecord(ctx context.Context, tx *kv.Tx, fn func(textrec.Record) error) error {
+	n := 0
+	c := tx.Cursor()
+	defer c.Close() // Err returns its error
+	for ok := c.First(); ok; ok = c.Next() {
+		if isLoadMark(c.Key()) {
+			continue
+		}
+		err := fn(textrec.Record{Key: c.Key(), Value: c.Value(), Expires: c.Expiry()})
+		if err == errStop {
+			return nil
+		}
+		if n++; err == nil && n%1024 == 0 {
+			err = interrupted(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return c.Err()
+}
+
+// warnUnended warns that records will not expire in the destination.
+func warnUnended(w io.Writer, n int64, where string) {
+	fmt.Fprintf(w, "warning: %s of what was written will not expire: %s keeps no expiries\n", plural(n, "record"), where)
 }

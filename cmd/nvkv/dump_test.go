@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// bytesStore returns a store with text, bytes, and the empty key in it.
+// bytesStore returns a store with text, arbitrary bytes, and the empty key.
 func bytesStore(t testing.TB) string {
 	store := newStore(t, "", "empty key", "text", "välue", "lines", "a\r\nb\n", "tab\t", `\`, "empty", "")
 	must(t, "put", store, "--hex", "00ff", "fffe00")
@@ -56,7 +56,8 @@ func bigStore(t testing.TB) string {
 	return store
 }
 
-// A reader that has seen enough, as head(1), is no failure and no noise.
+// TestDumpIntoClosedPipe checks that a reader that closes its pipe early, like head(1), causes
+// neither a failure nor a message.
 func TestDumpIntoClosedPipe(t *testing.T) {
 	store := bigStore(t)
 	r, w, err := os.Pipe()
@@ -79,8 +80,8 @@ func TestDumpIntoClosedPipe(t *testing.T) {
 	}
 }
 
-// Output that cannot be written is a failure, also when it all fits into a
-// buffer.
+// TestFullOutput checks that an output that cannot be written is a failure, even if all of it fits
+// into a buffer.
 func TestFullOutput(t *testing.T) {
 	store := newStore(t, "a", "1")
 	for _, args := range [][]string{{"dump", store}, {"scan", store}, {"get", store, "a"}, {"info", store}, {"stats", store},
@@ -98,7 +99,7 @@ func TestFullOutput(t *testing.T) {
 	}
 }
 
-// What was read before a damaged record is written all the same.
+// TestDumpDamagedStore checks that the records before a damaged one are written.
 func TestDumpDamagedStore(t *testing.T) {
 	store := newStore(t, "a", "first value", "b", "second value", "c", "third value")
 	bytes, err := os.ReadFile(store)

@@ -12,36 +12,61 @@ import (
 )
 
 func newGetCmd(g *globals) *cobra.Command {
-	var c coding
+	var (
+		c      coding
+		asJSON bool
+	)
 	cmd := &cobra.Command{
 		Use:   "get STORE KEY",
 		Short: "Print the value of a key",
 		Long: `Prints the value stored under KEY. Into a file or a pipe go the bytes of the
 value and nothing else; on a terminal what cannot be shown is escaped as
 "nvkv scan" does, and the line is ended. With --hex or --base64 it is one line
-of that everywhere.
+of that everywhere. With --json it is an object as "nvkv dump" writes it, which
+says when the key expires, if it does.
 
 If the key is not there the exit code is 3.`,
 		Example: `  nvkv get store.nv colour
   nvkv get store.nv photo > photo.jpg
-  nvkv get store.nv --hex 00ff`,
+  nvkv get store.nv --hex 00ff
+  nvkv get store.nv session/7 --json`,
 		Args: wantArgs("STORE", "KEY"),
 	}
 	c.addFlags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print key, value and expiry as JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		key, err := c.decode("key", args[1])
 		if err != nil {
 			return err
 		}
 		return g.view(args[0], func(db *kv.DB) error {
-			value, err := db.Get(key)
-			if err != nil {
+			rec, err := getRecord(db, key)
+			switch {
+			case err != nil:
 				return fmt.Errorf("%s: %w", quoted(key), err)
+			case asJSON:
+				w := textrec.NewWriter(cmd.OutOrStdout(), textrec.JSONL)
+				w.Write(rec) // the writer keeps its error
+				return w.Flush()
 			}
-			return printValue(cmd.OutOrStdout(), &c, value)
+			return printValue(cmd.OutOrStdout(), &c, rec.Value)
 		})
 	}
 	return cmd
+}
+
+// getRecord reads a key with its expiry in one transaction.
+func getRecord(db *kv.DB, key []byte) (rec textrec.Record, err error) {
+	err = db.View(func(tx *kv.Tx) error {
+		value, err := tx.Get(key)
+		if err != nil {
+			return err
+		}
+		rec.Key, rec.Value = key, bytes.Clone(value)
+		rec.Expires, err = tx.Expiry(key)
+		return err
+	})
+	return rec, err
 }
 
 func printValue(w io.Writer, c *coding, value []byte) error {
@@ -55,8 +80,8 @@ func printValue(w io.Writer, c *coding, value []byte) error {
 	return err
 }
 
-// terminalText returns value with its lines kept and all else escaped that
-// could steer a terminal.
+// terminalText returns value with its lines kept. It escapes all characters that could control a
+// terminal.
 func terminalText(value []byte) []byte {
 	var out []byte
 	for line := range bytes.Lines(value) {

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
-// count writes n with its thousands set apart: 34,924.
+// count formats n with separators: 34,924.
 func count[T ~int | ~int64 | ~uint64](n T) string {
 	s := strconv.FormatInt(int64(n), 10)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
@@ -17,7 +20,7 @@ func count[T ~int | ~int64 | ~uint64](n T) string {
 	return s
 }
 
-// plural writes a number of things: "1 record", "2,000 records".
+// plural formats a number of things: "1 record", "2,000 records".
 func plural[T ~int | ~int64 | ~uint64](n T, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -25,7 +28,7 @@ func plural[T ~int | ~int64 | ~uint64](n T, thing string) string {
 	return count(n) + " " + thing + "s"
 }
 
-// size writes a number of bytes in three digits: 1.91 MB.
+// size formats a number of bytes with three digits: 1.91 MB.
 func size[T ~int | ~int64 | ~uint64](n T) string {
 	v, units := float64(n), []string{"B", "kB", "MB", "GB", "TB", "PB"}
 	for v >= 999.5 && len(units) > 1 {
@@ -37,7 +40,7 @@ func size[T ~int | ~int64 | ~uint64](n T) string {
 	return threeDigits(v) + " " + units[0]
 }
 
-// span writes a duration in three digits: 1.24 ms.
+// span formats a duration with three digits: 1.24 ms.
 func span(d time.Duration) string {
 	switch {
 	case d < time.Microsecond:
@@ -60,10 +63,33 @@ func threeDigits(v float64) string {
 	return strconv.FormatFloat(v, 'f', 0, 64)
 }
 
-// writeJSON writes v as an indented JSON text.
+// writeJSON writes v as indented JSON. It escapes everything that is not printable, because package
+// json leaves some characters that control terminals.
 func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(printableJSON(b.Bytes()))
+	return err
+}
+
+// printableJSON escapes characters of a JSON text that are not printable. They occur only in
+// strings.
+func printableJSON(text []byte) []byte {
+	var out []byte
+	for _, c := range string(text) {
+		switch {
+		case c == '\n' || strconv.IsPrint(c):
+			out = utf8.AppendRune(out, c)
+		default:
+			for _, u := range utf16.Encode([]rune{c}) {
+				out = fmt.Appendf(out, `\u%04x`, u)
+			}
+		}
+	}
+	return out
 }

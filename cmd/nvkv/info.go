@@ -36,9 +36,10 @@ func newInfoCmd(g *globals) *cobra.Command {
 	return cmd
 }
 
-// storeInfo is what --json prints.
+// storeInfo is the output of --json.
 type storeInfo struct {
 	Store       string     `json:"store"`
+	Format      int        `json:"format_version"`
 	Device      nvmap.Info `json:"device"`
 	Keys        int64      `json:"keys"`
 	LiveBytes   int64      `json:"live_bytes"`
@@ -53,25 +54,26 @@ func storeInfoOf(db *kv.DB, path string) (*storeInfo, error) {
 	}
 	m := db.Metrics()
 	return &storeInfo{
-		Store: path, Device: db.Info(), Keys: m.Keys,
+		Store: path, Format: kv.FormatVersion, Device: db.Info(), Keys: m.Keys,
 		LiveBytes: m.LiveBytes, DeviceBytes: m.DeviceBytes, Unfinished: mark,
 	}, nil
 }
 
 func (s *storeInfo) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "store\t%s\n", s.Store)
+	fmt.Fprintf(t, "store\t%s\n", shown(s.Store))
+	fmt.Fprintf(t, "format\tversion %d\n", s.Format)
 	printDevice(t, s.Device)
 	fmt.Fprintf(t, "keys\t%s\n", count(s.Keys))
 	fmt.Fprintf(t, "size\t%s, of which %s live\n", size(s.DeviceBytes), size(s.LiveBytes))
 	if m := s.Unfinished; m != nil {
 		fmt.Fprintf(t, "unfinished\tload of %s: %s in, up to line %s; load --resume goes on\n",
-			m.Source, plural(m.Records, "record"), count(m.Line))
+			shown(m.Source), plural(m.Records, "record"), count(m.Line))
 	}
 	return t.Flush()
 }
 
-// printDevice writes what a device is and promises as rows of a table.
+// printDevice writes the properties and promises of a device as rows of a table.
 func printDevice(t io.Writer, d nvmap.Info) {
 	fmt.Fprintf(t, "device\t%s: %s\n", d.Kind, d.Why)
 	fmt.Fprintf(t, "fenced is\t%s\n", d.Domain)

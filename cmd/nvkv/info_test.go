@@ -10,14 +10,15 @@ import (
 func TestInfo(t *testing.T) {
 	store := newStore(t, "a", "1", "b", "2")
 	out := must(t, "info", store)
-	for _, want := range []string{store, "device", "fenced is", "power cut", "keys", "2"} {
+	for _, want := range []string{store, "version 2", "device", "fenced is", "power cut", "keys", "2"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("info does not say %q:\n%s", want, out)
 		}
 	}
 }
 
-// A kind that is asked for is what every command opens, and what info says.
+// TestInfoOfDevice checks that every command opens the kind of device that --device names, and that
+// info shows it.
 func TestInfoOfDevice(t *testing.T) {
 	store := filepath.Join(t.TempDir(), "store")
 	if r := nvkv(t, "put", store, "k", "v", "--device", "block"); r.code != exitDone {
@@ -33,7 +34,7 @@ func TestInfoOfDevice(t *testing.T) {
 
 func TestInfoOfWrongDevice(t *testing.T) {
 	store := newStore(t, "a", "1")
-	for _, kind := range []string{"devdax", "pcie", "dax", "tape"} {
+	for _, kind := range []string{"devdax", "pcie", "dax"} {
 		fails(t, exitFailed, []string{kind, store}, "info", store, "--device", kind)
 	}
 }
@@ -44,7 +45,7 @@ func TestInfoJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(must(t, "info", store, "--json")), &info); err != nil {
 		t.Fatal(err)
 	}
-	if info.Store != store || info.Keys != 2 || info.Device.Kind == "" || info.DeviceBytes == 0 || info.Unfinished != nil {
+	if info.Store != store || info.Format != 2 || info.Keys != 2 || info.Device.Kind == "" || info.DeviceBytes == 0 || info.Unfinished != nil {
 		t.Errorf("got %+v", info)
 	}
 }

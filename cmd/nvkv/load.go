@@ -28,7 +28,9 @@ key, and the value is the whole, as JSON, or the one field --value names.
 --columns names the columns of a file that has no header row.
 
 At the first bad record the load stops and says where it is; with --skip-bad it
-names each bad record on standard error, leaves it out and loads the rest.
+names each bad record on standard error, leaves it out and loads the rest. Then
+the exit code is 4. What an unclosed quote of a csv file takes with it counts by
+lines. An input whose very first record cannot be used makes no store.
 
 Records go into the store in batches, each of them whole or not at all. A load
 that was stopped, by a bad record, a signal or a power failure, may simply be
@@ -46,7 +48,7 @@ records is verified by their checksum.`,
 	}
 	f := cmd.Flags()
 	f.Var(&o.format, "format", "jsonl, csv, tsv or lines (default: from the end of FILE's name; jsonl for -)")
-	f.Lookup("format").DefValue = "" // the text has it
+	f.Lookup("format").DefValue = "" // the usage text states the default
 	f.StringVar(&o.text.Key, "key", "", "`FIELD` that is the key; any object or row is a record")
 	f.StringVar(&o.text.Value, "value", "", "`FIELD` that is the value (default: the whole object or row as JSON)")
 	f.StringSliceVar(&o.text.Columns, "columns", nil, "`NAMES` of the columns of a csv or tsv file without a header row, parted by commas")
@@ -55,11 +57,17 @@ records is verified by their checksum.`,
 	f.BoolVar(&o.resume, "resume", false, "go on where an unfinished load stopped; from the start if there is none")
 	f.BoolVar(&json, "json", false, "print the result as JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := notOnto(args[1], args[0]); err != nil {
+			return err
+		}
 		in, err := openInput(cmd, args[1], &o)
 		if err != nil {
 			return err
 		}
 		defer in.close()
+		if err := in.begin(o.skipBad); err != nil {
+			return err
+		}
 		return g.create(args[0], func(db *kv.DB) error {
 			l := &loader{db: db, in: in, opt: o, warn: cmd.ErrOrStderr()}
 			if err := l.run(cmd.Context()); err != nil {

@@ -11,11 +11,8 @@ import (
 	"nvkv/kv"
 )
 
-// loadBatchBytes bounds the keys and values of a batch, whatever --batch says.
+// loadBatchBytes bounds the keys and values of a batch, whatever --batch is.
 const loadBatchBytes = 4 << 20
-
-// maxKeyBytes is the longest key of a store.
-const maxKeyBytes = 65535
 
 // loader is one run of the command.
 type loader struct {
@@ -26,14 +23,15 @@ type loader struct {
 
 	batch   *kv.Batch
 	sum     recordSum
-	marked  bool  // a mark is in the store
+	marked  bool  // the store has a mark
 	resumed int64 // records that an earlier load had put
-	records int64 // good ones read
-	stored  int64 // of those, in the store
-	failed  bool  // the store has refused a batch
-	line    int   // of the last of them
+	records int64 // good records read
+	stored  int64 // of these, records in the store
+	failed  bool  // the store refused a batch
+	line    int   // line of the last of them
 	bytes   int64 // of the keys and values put
 	skipped int64 // bad records left out
+	expired int64 // records put that had expired
 	took    time.Duration
 }
 
@@ -61,11 +59,10 @@ func (l *loader) run(ctx context.Context) error {
 	return nil
 }
 
-// pass reads over the records that mark says are in the store, and makes sure
-// that they are those.
+// pass reads the records that mark says are in the store, and checks that they are the same.
 func (l *loader) pass(ctx context.Context, mark *loadMark) error {
 	for l.records < mark.Records {
-		err := l.next(ctx, func(key, value []byte) error { return nil })
+		err := l.next(ctx, func(textrec.Record) error { return nil })
 		if err == io.EOF {
 			break
 		}
@@ -98,56 +95,40 @@ func (l *loader) putAll(ctx context.Context) error {
 	}
 }
 
-// next reads one record and hands it to use. A bad one is an error, or is told
-// about and left out.
-func (l *loader) next(ctx context.Context, use func(key, value []byte) error) error {
+// next reads one record and passes it to use. A bad record is an error, or is reported and left
+// out.
+func (l *loader) next(ctx context.Context, use func(textrec.Record) error) error {
 	if err := interrupted(ctx); err != nil {
 		return err
 	}
-	key, value, err := l.in.records.Next()
-	if err == nil {
-		err = l.admit(key, value)
-	}
+	rec, err := l.in.next()
 	if err == nil {
 		l.records++
 		l.line = l.in.records.Line()
-		l.sum.add(key, value)
-		return use(key, value)
+		l.sum.add(&rec)
+		return use(rec)
 	}
 	var bad *textrec.LineError
-	if !errors.As(err, &bad) {
-		if err == io.EOF {
-			return err
-		}
-		return fmt.Errorf("%s: %w", l.in.name, err)
+	if !errors.As(err, &bad) || !l.opt.skipBad {
+		return l.in.at(err)
 	}
-	if !l.opt.skipBad {
-		return fmt.Errorf("%s:%d: %w", l.in.name, bad.Line, bad.Err)
-	}
-	l.skipped++
+	l.skipped += int64(bad.Records())
 	l.in.clearBar()
-	fmt.Fprintf(l.warn, "%s:%d: %s; left out\n", l.in.name, bad.Line, oneLine(bad.Err))
+	fmt.Fprintf(l.warn, "%s:%d: %s; left out\n", shown(l.in.name), bad.Line, oneLine(bad.Err))
 	return nil
 }
 
-// admit refuses a record that no store takes.
-func (l *loader) admit(key, value []byte) error {
-	switch {
-	case len(key) > maxKeyBytes:
-		return &textrec.LineError{Line: l.in.records.Line(), Err: fmt.Errorf("a key of %d bytes: at most %d", len(key), maxKeyBytes)}
-	case isLoadMark(key):
-		return &textrec.LineError{Line: l.in.records.Line(), Err: fmt.Errorf("the key %q is the load's own", loadMarkKey)}
+// put puts a record. An expired record deletes its key, as the expiry would have.
+func (l *loader) put(rec textrec.Record) error {
+	l.batch.PutUntil(rec.Key, rec.Value, rec.Expires)
+	l.bytes += int64(len(rec.Key) + len(rec.Value))
+	if !rec.Expires.IsZero() && !rec.Expires.After(time.Now()) {
+		l.expired++
 	}
 	return nil
 }
 
-func (l *loader) put(key, value []byte) error {
-	l.batch.Put(key, value)
-	l.bytes += int64(len(key) + len(value))
-	return nil
-}
-
-// writeMarked writes the batch and, with it, how far the load has come.
+// writeMarked writes the batch together with a mark of the progress.
 func (l *loader) writeMarked() error {
 	m := loadMark{Source: l.in.name, Records: l.records, Line: l.line, Sum: l.sum.hex()}
 	l.batch.Put([]byte(loadMarkKey), m.encode())
@@ -155,7 +136,7 @@ func (l *loader) writeMarked() error {
 	return l.write()
 }
 
-// finish writes the last batch, which takes the mark away.
+// finish writes the last batch, which removes the mark.
 func (l *loader) finish() error {
 	if l.marked {
 		l.batch.Delete([]byte(loadMarkKey))
@@ -176,10 +157,10 @@ func (l *loader) write() error {
 	return nil
 }
 
-// stopped keeps what was read before err, and says in err what is kept.
+// stopped writes the records read before err, and adds to err how many are stored.
 func (l *loader) stopped(err error) error {
 	if !l.failed && l.batch.Len() > 0 {
-		l.writeMarked() // err is the first failure; what was kept is said below
+		l.writeMarked() // err is the first failure; the message below says how much is stored
 	}
 	if l.stored == 0 {
 		return err
@@ -187,24 +168,37 @@ func (l *loader) stopped(err error) error {
 	return fmt.Errorf("%w (%s loaded before; --resume goes on from there)", err, plural(l.stored, "record"))
 }
 
-// loadResult is what --json prints.
+// loadResult is the output of --json.
 type loadResult struct {
 	Source  string  `json:"source"`
-	Records int64   `json:"records"` // good ones in the input
-	Resumed int64   `json:"resumed"` // of those, put by an earlier load
-	Skipped int64   `json:"skipped"` // bad ones
+	Records int64   `json:"records"` // good records in the input
+	Resumed int64   `json:"resumed"` // of these, put by an earlier load
+	Skipped int64   `json:"skipped"` // bad records
+	Expired int64   `json:"expired"` // of those put now, records that had expired
 	Bytes   int64   `json:"bytes"`   // of the keys and values put now
 	Seconds float64 `json:"seconds"`
 }
 
+// report prints the result. Records left out are an error, with an exit code of its own.
 func (l *loader) report(w io.Writer, asJSON bool) error {
+	err := l.print(w, asJSON)
+	if l.skipped > 0 {
+		return errors.Join(err, errLeftOut)
+	}
+	return err
+}
+
+func (l *loader) print(w io.Writer, asJSON bool) error {
 	l.in.clearBar()
 	if asJSON {
-		return writeJSON(w, loadResult{l.in.name, l.records, l.resumed, l.skipped, l.bytes, l.took.Seconds()})
+		return writeJSON(w, loadResult{l.in.name, l.records, l.resumed, l.skipped, l.expired, l.bytes, l.took.Seconds()})
 	}
-	line := fmt.Sprintf("%s: %s put, %s, in %s", l.in.name, plural(l.records-l.resumed, "record"), size(l.bytes), span(l.took))
+	line := fmt.Sprintf("%s: %s put, %s, in %s", shown(l.in.name), plural(l.records-l.resumed, "record"), size(l.bytes), span(l.took))
 	if l.resumed > 0 {
 		line += fmt.Sprintf("; %s put before", plural(l.resumed, "record"))
+	}
+	if l.expired > 0 {
+		line += fmt.Sprintf("; %s of them had expired", count(l.expired))
 	}
 	if l.skipped > 0 {
 		line += fmt.Sprintf("; %s left out", plural(l.skipped, "bad record"))

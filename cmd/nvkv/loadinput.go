@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,18 +11,20 @@ import (
 	"github.com/spf13/cobra"
 
 	"nvkv/cmd/nvkv/internal/textrec"
+	"nvkv/kv"
 )
 
-// input is the file that a load reads.
+// input is the input of a load.
 type input struct {
 	name    string
 	records textrec.Reader
-	bar     *progressbar.ProgressBar // nil where nobody would see it
-	file    *os.File                 // nil for standard input
+	first   func() (textrec.Record, error) // the record that begin has read; nil: none
+	bar     *progressbar.ProgressBar       // nil if no terminal shows it
+	file    *os.File                       // nil for standard input
 }
 
-// openInput opens FILE before the store is touched, so that a wrong name or
-// flag leaves no empty store behind.
+// openInput opens FILE before the store is touched, so that a wrong name or flag leaves no empty
+// store behind.
 func openInput(cmd *cobra.Command, path string, o *loadOptions) (*input, error) {
 	if o.batch < 1 {
 		return nil, usagef("--batch %d: want at least 1", o.batch)
@@ -43,7 +46,55 @@ func openInput(cmd *cobra.Command, path string, o *loadOptions) (*input, error) 
 	return in, nil
 }
 
-// openFile opens the file alone and puts a progress bar beside it.
+// begin reads the first record, so that an input without a usable record makes no store. next
+// returns it again.
+func (in *input) begin(skipBad bool) error {
+	rec, err := in.next()
+	var bad *textrec.LineError
+	if err != nil && err != io.EOF && !(skipBad && errors.As(err, &bad)) {
+		return in.at(err)
+	}
+	in.first = func() (textrec.Record, error) { return rec, err }
+	return nil
+}
+
+// next returns the next record that a store accepts.
+func (in *input) next() (textrec.Record, error) {
+	if first := in.first; first != nil {
+		in.first = nil
+		return first()
+	}
+	rec, err := in.records.Next()
+	if err == nil {
+		err = in.admit(rec.Key)
+	}
+	return rec, err
+}
+
+// admit refuses a record that no store accepts.
+func (in *input) admit(key []byte) error {
+	switch {
+	case len(key) > kv.MaxKeyBytes:
+		return &textrec.LineError{Line: in.records.Line(), Err: fmt.Errorf("a key of %d bytes: at most %d", len(key), kv.MaxKeyBytes)}
+	case isLoadMark(key):
+		return &textrec.LineError{Line: in.records.Line(), Err: fmt.Errorf("the key %q is the load's own", loadMarkKey)}
+	}
+	return nil
+}
+
+// at adds to err the file and the line.
+func (in *input) at(err error) error {
+	var bad *textrec.LineError
+	switch {
+	case err == io.EOF:
+		return err
+	case errors.As(err, &bad):
+		return fmt.Errorf("%s:%d: %w", in.name, bad.Line, bad.Err)
+	}
+	return fmt.Errorf("%s: %w", in.name, err)
+}
+
+// openFile opens the file and adds a progress bar.
 func openFile(cmd *cobra.Command, path string) (*input, io.Reader, error) {
 	in, r, bytes := &input{name: path}, cmd.InOrStdin(), int64(-1)
 	if path != "-" {
@@ -72,22 +123,21 @@ func openFile(cmd *cobra.Command, path string) (*input, io.Reader, error) {
 	return in, r, nil
 }
 
-// newLoadBar shows progress over bytes bytes, or that there is some where
-// bytes is -1.
+// newLoadBar shows progress over the given number of bytes, or activity if that is -1.
 func newLoadBar(w io.Writer, bytes int64, path string) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(bytes,
 		progressbar.OptionSetWriter(w),
-		progressbar.OptionSetDescription(path),
+		progressbar.OptionSetDescription(shown(path)),
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
 		progressbar.OptionFullWidth())
 }
 
-// clearBar takes the bar off the terminal before something else is written.
+// clearBar removes the bar from the terminal before other output.
 func (in *input) clearBar() {
 	if in.bar != nil {
-		in.bar.Clear() // a terminal that cannot be written to shows nothing either
+		in.bar.Clear() // if the terminal cannot be written to, the bar is not needed
 	}
 }
 

@@ -1,14 +1,13 @@
-// Command nvkv works with nvkv stores: it puts, gets, scans, loads, dumps and
-// checks them, says what device they lie on and what that promises, and shows
-// in a demonstration what the engine does when a process is killed.
+// Command nvkv works with nvkv stores. It puts, gets, scans, loads, dumps and checks records,
+// describes the device of a store and its promises, and demonstrates what the engine does when a
+// process is killed.
 //
 //	nvkv demo
 //	nvkv put store.nv colour blue
 //	nvkv get store.nv colour
 //
-// It exits with 0 when it did what was asked, 1 when it failed, 2 when it was
-// called wrongly, 3 when a key is not there. Why goes to standard error, in
-// one line.
+// It exits with 0 for success, 1 for a failure, 2 for wrong usage, 3 if a key is not there, and 4
+// if records were left out as requested. It writes the reason to standard error, in one line.
 package main
 
 import (
@@ -22,8 +21,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal ends a command in good order, the second at once.
 	context.AfterFunc(ctx, stop)
-	// With a handler of its own a broken pipe is an error of the write, so that
-	// the store is closed as ever.
+	// With a handler, a broken pipe is an error of the write, so that the store is closed as usual.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, standardError()))
 }

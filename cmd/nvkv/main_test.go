@@ -10,18 +10,18 @@ import (
 	"testing"
 )
 
-// asProgram makes the test binary be the program itself.
+// asProgram makes the test binary run as the program.
 const asProgram = "NVKV_TEST_RUN_MAIN"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
+	if os.Getenv(asProgram) != "" || os.Getenv(guardedEnv) != "" {
 		main()
 		return
 	}
 	os.Exit(m.Run())
 }
 
-// program returns a command that runs nvkv in a process of its own.
+// program returns a command that runs nvkv in another process.
 func program(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -33,7 +33,7 @@ func program(t testing.TB, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// result is what a command line did.
+// result is the result of a command line.
 type result struct {
 	code        int
 	out, errOut string
@@ -57,7 +57,7 @@ func nvkvContext(ctx context.Context, stdin string, args ...string) result {
 	return result{code, out.String(), errOut.String()}
 }
 
-// must runs a command line that has to succeed, in silence but for its output.
+// must runs a command line that has to succeed and write nothing to standard error.
 func must(t testing.TB, args ...string) string {
 	t.Helper()
 	return mustIn(t, "", args...)
@@ -72,8 +72,8 @@ func mustIn(t testing.TB, stdin string, args ...string) string {
 	return r.out
 }
 
-// fails runs a command line that has to exit with code and one line on stderr
-// that holds each of words.
+// fails runs a command line that has to exit with code and write one line to stderr that contains
+// each of words.
 func fails(t testing.TB, code int, words []string, args ...string) {
 	t.Helper()
 	r := nvkv(t, args...)
@@ -93,7 +93,7 @@ func fails(t testing.TB, code int, words []string, args ...string) {
 	}
 }
 
-// newStore returns the path of a store with the pairs given, key by value.
+// newStore returns the path of a store with the given keys and values.
 func newStore(t testing.TB, pairs ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "store.nv")
@@ -103,7 +103,7 @@ func newStore(t testing.TB, pairs ...string) string {
 	return path
 }
 
-// newFile returns the path of a file with the text given.
+// newFile returns the path of a file with the given text.
 func newFile(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"nvkv/kv"
 )
 
 func newPutCmd(g *globals) *cobra.Command {
-	var c coding
+	var (
+		c   coding
+		ttl time.Duration
+	)
 	cmd := &cobra.Command{
 		Use:   "put STORE KEY VALUE|-",
 		Short: "Store a value under a key",
@@ -15,15 +20,21 @@ func newPutCmd(g *globals) *cobra.Command {
 store if it is absent. The pair is durable when the command returns.
 
 With - the value is what standard input holds, byte for byte, whatever --hex
-or --base64 say about the key. A key that starts with a dash goes behind --.`,
+or --base64 say about the key. With --ttl the key is absent once that has passed;
+"nvkv get --json" says when that is, and a put without it clears it. A key that starts with a dash goes behind --.`,
 		Example: `  nvkv put store.nv colour blue
   nvkv put store.nv photo - < photo.jpg
   nvkv put store.nv --hex 00ff 68656c6c6f
+  nvkv put store.nv session/7 token --ttl 90s
   nvkv put store.nv -- -key value`,
 		Args: wantArgs("STORE", "KEY", "VALUE|-"),
 	}
 	c.addFlags(cmd)
+	cmd.Flags().DurationVar(&ttl, "ttl", 0, "`DURATION` after which the key is absent, such as 90s (default: never)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if ttl <= 0 && cmd.Flags().Changed("ttl") {
+			return usagef("--ttl %v: want more than nothing", ttl)
+		}
 		key, err := c.decode("key", args[1])
 		if err != nil {
 			return err
@@ -32,7 +43,12 @@ or --base64 say about the key. A key that starts with a dash goes behind --.`,
 		if err != nil {
 			return err
 		}
-		return g.create(args[0], func(db *kv.DB) error { return db.Put(key, value) })
+		return g.create(args[0], func(db *kv.DB) error {
+			if ttl > 0 {
+				return db.PutTTL(key, value, ttl)
+			}
+			return db.Put(key, value)
+		})
 	}
 	return cmd
 }

@@ -30,6 +30,9 @@ is refused with the byte at which that shows, and nothing is left behind.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		in := cmd.InOrStdin()
 		if args[0] != "-" {
+			if err := notOnto(args[0], args[1]); err != nil {
+				return err
+			}
 			f, err := os.Open(args[0])
 			if err != nil {
 				return err
@@ -39,7 +42,7 @@ is refused with the byte at which that shows, and nothing is left behind.`,
 		}
 		t := newTransfer(cmd)
 		defer t.clear()
-		if err := restore(cmd.Context(), args[1], in, &kv.Options{Device: g.device, Progress: t.tell}); err != nil {
+		if err := restore(cmd.Context(), args[1], in, &kv.Options{Device: string(g.device), Progress: t.tell}); err != nil {
 			return err
 		}
 		return t.report(cmd.OutOrStdout(), json, args[1], t.last.Bytes)

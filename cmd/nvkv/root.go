@@ -12,10 +12,13 @@ import (
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRootCmd()
-	root.SetArgs(append([]string{}, args...)) // nil would be the process's own
-	root.SetIn(stdin)
+	root.SetArgs(append([]string{}, args...)) // nil would mean the process's own arguments
+	root.SetIn(&interruptible{ctx: ctx, r: stdin})
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	root.InitDefaultCompletionCmd() // now, so that the code below sees it; it keeps the present output
+	refuseUnknown(root)
+	markRunErrors(root)
 	cmd, err := root.ExecuteContextC(ctx)
 	return explain(stderr, cmd, err)
 }
@@ -30,8 +33,9 @@ on a filesystem, or in /dev/shm to try things out at the speed of memory; or
 it is a device of its own: /dev/daxX.Y, a disk, or a PCI device's resourceN_wc
 in sysfs.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 key not found. A failure is
-one line on standard error that says what and where.`,
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 key not found, 4 done but for
+records that were left out. A failure is one line on standard error that says
+what and where.`,
 		Example: `  nvkv demo
   nvkv put store.nv colour blue
   nvkv get store.nv colour
@@ -40,8 +44,8 @@ one line on standard error that says what and where.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.PersistentFlags().StringVar(&g.device, "device", "",
-		"`KIND` of device the store lies on: file, shm, dax, devdax, pcie or block (default: found out from the path)")
+	root.PersistentFlags().Var(&g.device, "device",
+		"`KIND` of device the store lies on: "+deviceKindList+" (default: found out from the path)")
 	root.AddCommand(
 		newPutCmd(&g), newGetCmd(&g), newDelCmd(&g), newScanCmd(&g),
 		newLoadCmd(&g), newDumpCmd(&g), newConvertCmd(),
@@ -49,12 +53,60 @@ one line on standard error that says what and where.`,
 		newCompactCmd(&g), newBackupCmd(&g), newRestoreCmd(&g),
 		newBenchCmd(), newVersionCmd(), newDemoCmd(), newDemoLoadCmd(),
 	)
-	markRunErrors(root)
+	root.SetHelpCommand(newHelpCmd())
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return plainFlagError(err) })
 	return root
 }
 
-// wantArgs accepts exactly the arguments named; a last name that ends in
-// "..." stands for one or more.
+// newHelpCmd returns cobra's help command, except that it fails for unknown names.
+func newHelpCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		Example: `  nvkv help load
+  nvkv help bench ycsb`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err == nil && len(rest) > 0 {
+				err = unknownCommand(about, rest[0])
+			}
+			if err != nil {
+				return usageError{err}
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
+}
+
+// refuseUnknown makes every command that only has subcommands refuse an unknown name. cobra would
+// show the help and succeed.
+func refuseUnknown(cmd *cobra.Command) {
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{unknownCommand(cmd, args[0])}
+			}
+			return cmd.Help()
+		}
+	}
+	for _, c := range cmd.Commands() {
+		refuseUnknown(c)
+	}
+}
+
+func unknownCommand(cmd *cobra.Command, name string) error {
+	err := fmt.Errorf("unknown command %s for %q", quoted([]byte(name)), cmd.CommandPath())
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(near, " or "))
+	}
+	return err
+}
+
+// wantArgs accepts exactly the named arguments. A last name that ends in "..." stands for one or
+// more.
 func wantArgs(names ...string) cobra.PositionalArgs {
 	many := len(names) > 0 && strings.HasSuffix(names[len(names)-1], "...")
 	return func(_ *cobra.Command, args []string) error {

@@ -33,7 +33,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// ownCommands are the commands whose help this directory's golden files hold.
+// ownCommands are the commands whose help is in this directory's golden files.
 var ownCommands = []string{"put", "get", "del", "scan", "load", "dump", "info", "stats", "check", "compact", "backup", "restore", "version", "demo"}
 
 func TestHelp(t *testing.T) {
@@ -42,8 +42,8 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// Every command that a user sees has a summary and examples, and every example
-// is a command line that the program understands.
+// TestExamples checks that every visible command has a summary and examples, and that the program
+// can parse every example.
 func TestExamples(t *testing.T) {
 	walk(newRootCmd(), func(cmd *cobra.Command) {
 		if cmd.Hidden || cmd.Name() == "help" || cmd.Name() == "completion" || cmd.Parent() != nil && cmd.Parent().Name() == "completion" {
@@ -133,8 +133,8 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
-// Every command on a store answers a path that is no store with one line that
-// names it, and makes nothing.
+// TestNotAStore checks that every command on a store answers a path that is no store with one line
+// that names it, and makes nothing.
 func TestNotAStore(t *testing.T) {
 	dir := t.TempDir()
 	foreign := newFile(t, "letter.txt", strings.Repeat("Dear reader, this is not a store. ", 1000))

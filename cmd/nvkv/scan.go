@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"iter"
 
 	"github.com/spf13/cobra"
 
@@ -61,8 +60,8 @@ type scan struct {
 	limit                   uint64
 }
 
-// bounds returns the range that the flags name together. An end is open only
-// where none is given: an empty --end is a range without keys.
+// bounds returns the range of the flags. The end is open only if no flag gives one: an empty --end
+// is a range without keys.
 func (s *scan) bounds(hasEnd bool) (start, end []byte, err error) {
 	if start, err = s.coding.decode("--start", s.start); err != nil {
 		return nil, nil, err
@@ -93,28 +92,39 @@ func (s *scan) run(ctx context.Context, db *kv.DB, out io.Writer, start, end []b
 	w := textrec.NewWriter(out, format)
 	w.KeysOnly = s.keysOnly
 	err := db.View(func(tx *kv.Tx) error {
-		records := tx.All(start, end)
-		if s.reverse {
-			records = tx.Backward(start, end)
-		}
-		if err := s.print(ctx, w, records); err != nil {
+		c := tx.Cursor()
+		defer c.Close() // Err returns its error
+		if err := s.print(ctx, w, c, start, end); err != nil {
 			return err
 		}
-		return tx.Err()
+		return c.Err()
 	})
-	if flushErr := w.Flush(); err == nil { // what comes before an error is good
+	if flushErr := w.Flush(); err == nil { // output before an error is valid
 		err = flushErr
 	}
 	return err
 }
 
-func (s *scan) print(ctx context.Context, w *textrec.Writer, records iter.Seq2[[]byte, []byte]) error {
+func (s *scan) print(ctx context.Context, w *textrec.Writer, c *kv.Cursor, start, end []byte) error {
+	next, within := c.Next, func() bool { return end == nil || bytes.Compare(c.Key(), end) < 0 }
+	begin := func() bool { return c.Seek(start) }
+	if s.reverse {
+		next, within = c.Prev, func() bool { return bytes.Compare(c.Key(), start) >= 0 }
+		begin = c.Last
+		if end != nil {
+			begin = func() bool { return c.SeekLT(end) }
+		}
+	}
 	var n uint64
-	for key, value := range records {
-		if isLoadMark(key) {
+	for ok := begin(); ok && within(); ok = next() {
+		if isLoadMark(c.Key()) {
 			continue
 		}
-		if err := w.Write(s.coding.encode(key), s.coding.encode(value)); err != nil {
+		rec := textrec.Record{Key: s.coding.encode(c.Key()), Value: s.coding.encode(c.Value())}
+		if s.json {
+			rec.Expires = c.Expiry()
+		}
+		if err := w.Write(rec); err != nil {
 			return err
 		}
 		if n++; n == s.limit {
@@ -134,8 +144,7 @@ func maxKey(a, b []byte) []byte {
 	return a
 }
 
-// prefixEnd returns the least key behind all that begin with p, or nil where
-// there is none.
+// prefixEnd returns the least key after all keys with prefix p, or nil if there is none.
 func prefixEnd(p []byte) []byte {
 	for i := len(p) - 1; i >= 0; i-- {
 		if p[i] < 0xff {

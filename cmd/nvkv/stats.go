@@ -44,8 +44,8 @@ func printStats(w io.Writer, m kv.Metrics) error {
 	return t.Flush()
 }
 
-// printFields writes a row for every exported field of a struct, under the
-// name it has in JSON, and for those of the structs in it.
+// printFields writes a row for every exported field of a struct, under its JSON name, including
+// fields of nested structs.
 func printFields(w io.Writer, prefix string, v reflect.Value) {
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
@@ -64,8 +64,7 @@ func printFields(w io.Writer, prefix string, v reflect.Value) {
 	}
 }
 
-// statValue writes a number exactly and, where its name tells the unit, also
-// as a person would.
+// statValue formats a number exactly and, if its name gives the unit, also in readable form.
 func statValue(name string, v reflect.Value) string {
 	switch {
 	case v.CanInt():

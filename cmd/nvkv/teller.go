@@ -8,8 +8,8 @@ import (
 	"text/tabwriter"
 )
 
-// teller writes text with headings and tables for a person. Headings are bold
-// on a terminal, unless NO_COLOR is set. The first error stays.
+// teller writes text with headings and tables for people. Headings are bold on a terminal, unless
+// NO_COLOR is set. It keeps the first error.
 type teller struct {
 	w     io.Writer
 	bold  bool
@@ -44,12 +44,12 @@ func (t *teller) line(format string, args ...any) {
 	t.write(strings.TrimRight("  "+fmt.Sprintf(format, args...), " ") + "\n")
 }
 
-// rows writes a table: fill writes its rows, cells ended by tabs.
+// rows writes a table. fill writes its rows, with a tab after each cell.
 func (t *teller) rows(fill func(io.Writer)) {
 	var b strings.Builder
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fill(table)
-	table.Flush() // to memory, which does not fail
+	table.Flush() // to memory, which cannot fail
 	for row := range strings.Lines(b.String()) {
 		t.line("%s", strings.TrimSuffix(row, "\n"))
 	}

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onTerminal runs a command line whose output and errors go to a terminal, and
-// returns what the terminal got.
+// onTerminal runs a command line with output and errors on a terminal, and returns the terminal's
+// input.
 func onTerminal(t *testing.T, args ...string) string {
 	t.Helper()
 	master, slave := openTerminal(t)

@@ -4,8 +4,8 @@ package main
 
 import "os"
 
-// fileUse returns the size of the file at path for what it takes: here nothing
-// says how many blocks it has.
+// fileUse returns the size of the file at path as its use, because this system does not report the
+// number of blocks.
 func fileUse(path string) (use, error) {
 	fi, err := os.Stat(path)
 	if err != nil {

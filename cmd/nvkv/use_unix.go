@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// fileUse returns what the file at path takes.
+// fileUse returns the space that the file at path takes.
 func fileUse(path string) (use, error) {
 	fi, err := os.Stat(path)
 	if err != nil {

@@ -29,7 +29,7 @@ func newVersionCmd() *cobra.Command {
 	return cmd
 }
 
-// versionInfo is what --json prints.
+// versionInfo is the output of --json.
 type versionInfo struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision,omitempty"`
@@ -38,7 +38,7 @@ type versionInfo struct {
 	Platform string `json:"platform"`
 }
 
-// buildVersion reads what the go command wrote into the binary.
+// buildVersion returns the build information that the go command wrote into the binary.
 func buildVersion() versionInfo {
 	v := versionInfo{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	b, ok := debug.ReadBuildInfo()

@@ -97,8 +97,7 @@ func batchAllOrNone(s *store) {
 // batchSeenByGets writes.
 const instantWidth = 5
 
-// batchAtOneInstant lets scans look for a batch of which only a part is
-// visible.
+// batchAtOneInstant checks with scans that no part of a batch is visible without the rest.
 func batchAtOneInstant(s *store) {
 	besideBatches(s, func() {
 		seen := make(map[string]int)
@@ -117,8 +116,8 @@ func batchAtOneInstant(s *store) {
 	})
 }
 
-// batchSeenByGets reads the keys one by one, up and down. Once one of them
-// shows a batch, all that are read after it must show it or a later one.
+// batchSeenByGets reads the keys one by one, upwards and downwards. Once one of them shows a batch,
+// all later reads must show it or a later one.
 func batchSeenByGets(s *store) {
 	besideBatches(s, func() {
 		last := -1
@@ -138,8 +137,8 @@ func batchSeenByGets(s *store) {
 	})
 }
 
-// besideBatches calls look from two goroutines while batches are written, all
-// to the same keys and each with its number as the values.
+// besideBatches calls look from two goroutines while batches are written. All batches write the
+// same keys, with their number as the values.
 func besideBatches(s *store, look func()) {
 	const rounds = 100
 	batch := func(round int) []compat.Op {

@@ -43,8 +43,8 @@ func concurrentWriters(s *store) {
 	s.wantAll(s, want)
 }
 
-// writeOne stores entry i of writer w, by turns in each way there is, and
-// removes the ones that end in 9 again.
+// writeOne stores entry i of writer w, with each write method in turn, and deletes the keys that
+// end in 9.
 func writeOne(s *store, w, i int) error {
 	key, value := fmt.Sprint(w, "-", i), fmt.Sprint(i)
 	if i%2 == 0 {
@@ -59,8 +59,8 @@ func writeOne(s *store, w, i int) error {
 	return nil
 }
 
-// concurrentReadersAndWriters has writers that store under each key only
-// values made from it, and readers that look for any other.
+// concurrentReadersAndWriters has writers that store under each key only values made from it, and
+// readers that check this.
 func concurrentReadersAndWriters(s *store) {
 	const keys, rounds = 8, 40
 	valueOf := func(key, round int) string {
@@ -109,8 +109,7 @@ func concurrentReadersAndWriters(s *store) {
 	readers.Wait()
 }
 
-// concurrentSnapshots checks that a snapshot gives the same answers twice
-// while others write.
+// concurrentSnapshots checks that a snapshot gives the same answers twice while others write.
 func concurrentSnapshots(s *store) {
 	numbered(s, 50)
 	var writing atomic.Bool
@@ -154,8 +153,8 @@ func checkStill(s *store) {
 	}
 }
 
-// closeWhileBusy closes the engine under running calls: each either works or
-// answers ErrClosed, and what worked is there afterwards.
+// closeWhileBusy closes the engine during calls. Each call must succeed or return ErrClosed, and
+// the successful writes must be there afterwards.
 func closeWhileBusy(s *store) {
 	const writers = 3
 	engine := s.Engine

@@ -17,7 +17,7 @@ func TestEngines(t *testing.T) {
 	}
 }
 
-// TestEnginesRelaxed: only what LatestMayBeLost names is otherwise.
+// TestEnginesRelaxed checks that relaxed engines differ only in LatestMayBeLost.
 func TestEnginesRelaxed(t *testing.T) {
 	for _, name := range compat.Names() {
 		t.Run(name, func(t *testing.T) {

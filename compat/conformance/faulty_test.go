@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"nvkv/compat"
 	"nvkv/compat/conformance"
@@ -32,6 +33,7 @@ var faults = map[string]struct {
 	"stop ignored":               {"ScanStops", func(e compat.Engine) compat.Engine { return stopIgnored{e} }},
 	"batch reversed":             {"BatchOrder", func(e compat.Engine) compat.Engine { return batchReversed{e} }},
 	"batch torn by an error":     {"BatchAllOrNone", func(e compat.Engine) compat.Engine { return batchTorn{e} }},
+	"expiry dropped":             {"ExpiryRefused", func(e compat.Engine) compat.Engine { return expiryDropped{e} }},
 	"batch seen in part":         {"BatchAtOneInstant", func(e compat.Engine) compat.Engine { return batchTorn{e} }},
 	"batch got in part":          {"BatchSeenByGets", func(e compat.Engine) compat.Engine { return batchTorn{e} }},
 	"stale reads":                {"Linearizable", func(e compat.Engine) compat.Engine { return &staleReads{Engine: e} }},
@@ -42,9 +44,8 @@ var faults = map[string]struct {
 	"size not known":             {"SizeOnDisk", func(e compat.Engine) compat.Engine { return nothingCounted{e} }},
 }
 
-// TestFaultsAreCaught breaks an engine in every way of the list and demands
-// that the suite fails. Each fault runs in a child process, because a failed
-// subtest fails its parents.
+// TestFaultsAreCaught breaks an engine in every way of the list and requires that the suite fails.
+// Each fault runs in a child process, because a failed subtest fails its parents.
 func TestFaultsAreCaught(t *testing.T) {
 	for fault, f := range faults {
 		t.Run(fault, func(t *testing.T) {
@@ -76,6 +77,16 @@ func TestFaultyEngine(t *testing.T) {
 	})
 }
 
+type expiryDropped struct{ compat.Engine }
+
+func (e expiryDropped) WriteBatch(ops []compat.Op) error {
+	ops = slices.Clone(ops)
+	for i := range ops {
+		ops[i].Expiry = time.Time{}
+	}
+	return e.Engine.WriteBatch(ops)
+}
+
 type emptyIsAbsent struct{ compat.Engine }
 
 func (e emptyIsAbsent) Put(key, value []byte) error {
@@ -94,7 +105,7 @@ func (e emptyKeyRefused) Put(key, value []byte) error {
 	return e.Engine.Put(key, value)
 }
 
-// buffersKept writes a put only with the next call.
+// buffersKept delays each put until the next call.
 type buffersKept struct {
 	compat.Engine
 	late []compat.Op
@@ -208,8 +219,7 @@ type movingReader struct{ compat.Engine }
 
 func (movingReader) Close() error { return nil }
 
-// staleReads answers every second Get with what the one before it on the same
-// key found.
+// staleReads answers every second Get with the result of the previous Get of the same key.
 type staleReads struct {
 	compat.Engine
 	mu   sync.Mutex

@@ -67,9 +67,8 @@ func useAfterClose(s *store) {
 	s.want(s, "k", "v")
 }
 
-// killedProcess opens a copy of the files as they are after a write returned,
-// which is what a process killed at that moment leaves. Each kind of write is
-// the last one in its turn.
+// killedProcess opens a copy of the files as they are after a write returned, which is the state
+// that a process killed at that moment leaves. Each kind of write comes last once.
 func killedProcess(s *store) {
 	if s.excused(compat.LatestMayBeLost) {
 		s.Skip("excused: " + compat.LatestMayBeLost)
@@ -94,7 +93,7 @@ func killedProcess(s *store) {
 	}
 }
 
-// flushedProcessKilled is the promise that Flush makes in every mode.
+// flushedProcessKilled checks the promise of Flush, which holds in every mode.
 func flushedProcessKilled(s *store) {
 	want := make(map[string]string)
 	for i := range 100 {
@@ -106,7 +105,7 @@ func flushedProcessKilled(s *store) {
 	wantInCopy(s, want)
 }
 
-// wantInCopy checks that the files, copied now, hold want.
+// wantInCopy checks that a copy of the files as they are now holds want.
 func wantInCopy(s *store, want map[string]string) {
 	s.Helper()
 	dir := s.TempDir()
@@ -157,16 +156,16 @@ func sizeOnDisk(s *store) {
 	s.must(s.Flush())
 	after, err := s.SizeOnDisk()
 	s.must(err)
-	// A store may hold free space from the start; it cannot hold the data in less than its size.
+	// A store may have free space at first. It cannot hold the data in less than its size.
 	if after < n*size || after < before {
 		s.Errorf("%d bytes on disk before and %d after %d incompressible bytes", before, after, n*size)
 	}
 }
 
-// stepsVariable makes RandomHistory longer: it is the number of its steps.
+// stepsVariable is the environment variable with the number of steps of RandomHistory.
 const stepsVariable = "CONFORMANCE_STEPS"
 
-// randomHistory drives the engine and a map with the same operations.
+// randomHistory does the same operations on the engine and on a map.
 func randomHistory(s *store) {
 	const seed = 7
 	steps := 2500
@@ -183,17 +182,17 @@ func randomHistory(s *store) {
 	s.wantAll(s, h.model)
 }
 
-// A history is an engine and what it should hold.
+// A history is an engine and its expected contents.
 type history struct {
 	*store
 	rng   *rand.Rand
-	keys  int // that there may be
+	keys  int // number of possible keys
 	model map[string]string
 }
 
 func (h *history) key() string { return fmt.Sprint(h.rng.IntN(h.keys)) }
 
-// value returns one of up to 4 KiB, mostly short.
+// value returns a value of up to 4 KiB, mostly short.
 func (h *history) value() string {
 	return string(pattern(h.rng.IntN(1<<h.rng.IntN(13)), h.rng.Uint64()))
 }

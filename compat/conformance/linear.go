@@ -12,9 +12,8 @@ import (
 	"nvkv/compat"
 )
 
-// linearizable records what concurrent callers asked and were told, and
-// demands an order of all calls, each somewhere between its start and its end,
-// in which every answer is right.
+// linearizable records the calls and results of concurrent callers. There must be an order of all
+// calls, each at a point between its start and its end, in which every result is right.
 func linearizable(s *store) {
 	const seed, callers, calls, keys = 11, 4, 80, 3
 	s.Logf("seed %d", seed)
@@ -62,13 +61,13 @@ const (
 type callInput struct {
 	kind  callKind
 	key   string
-	value string // that a write stores
+	value string // value to store
 }
 
-// absent is what a read finds where there is no value. No value is empty.
+// absent is the result of a read if there is no value. No value is empty.
 const absent = ""
 
-// run makes the call and returns what it found, if it was a read.
+// run makes the call. If it is a read, run returns the value found.
 func (in callInput) run(s *store) (found string, err error) {
 	switch in.kind {
 	case callGet:
@@ -96,7 +95,7 @@ func getOrAbsent(r reader, key string) (string, error) {
 	return string(value), err
 }
 
-// registers is a value per key, as porcupine has models.
+// registers is the porcupine model of a value per key.
 var registers = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byKey := make(map[string][]porcupine.Operation)

@@ -42,7 +42,7 @@ func numbered(s *store, n int) []entry {
 	for i := range entries {
 		entries[i] = entry{fmt.Sprintf("%06d", 2*i), fmt.Sprintf("value-%d", i)}
 	}
-	for _, i := range []int{1, 0} { // odd places first, so that order is not the order of arrival
+	for _, i := range []int{1, 0} { // odd places first, so that key order differs from order of arrival
 		for ; i < n; i += 2 {
 			s.put(entries[i].key, entries[i].value)
 		}
@@ -56,7 +56,7 @@ func scanStart(s *store) {
 	s.wantScan(s, []byte{}, -1, all)
 	for i, e := range all {
 		s.wantScan(s, []byte(e.key), -1, all[i:])
-		s.wantScan(s, fmt.Appendf(nil, "%06d", 2*i+1), -1, all[i+1:]) // absent
+		s.wantScan(s, fmt.Appendf(nil, "%06d", 2*i+1), -1, all[i+1:]) // an absent key
 		s.wantScan(s, []byte(e.key+"\x00"), -1, all[i+1:])            // just after
 		s.wantScan(s, []byte(e.key[:5]), -1, all[i-i%5:])             // a prefix sorts first
 	}

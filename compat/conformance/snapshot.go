@@ -44,8 +44,8 @@ func snapshotOfEmptyStore(s *store) {
 	s.wantAbsent(r, "")
 }
 
-// snapshotsOfManyInstants closes its snapshots in an order that is neither
-// that of opening nor its reverse, and checks the rest after each.
+// snapshotsOfManyInstants closes its snapshots in an order that is neither that of opening nor its
+// reverse, and checks the remaining ones after each.
 func snapshotsOfManyInstants(s *store) {
 	const instants = 12
 	state := make(map[string]string)
@@ -108,7 +108,7 @@ func snapshotClosed(s *store) {
 	s.want(s, "k", "v")
 }
 
-// snapshotAtClose closes the engine over open snapshots.
+// snapshotAtClose closes the engine while snapshots are open.
 func snapshotAtClose(s *store) {
 	s.put("k", "v")
 	open, closed := s.snapshot(), s.snapshot()

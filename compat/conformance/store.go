@@ -8,11 +8,11 @@ import (
 	"testing"
 
 	"nvkv/compat"
+	"nvkv/internal/effort"
 )
 
-// A store is an engine under test with the assertions that cases are written
-// in. Its methods end the test when the engine answers wrongly; they belong
-// to the test's goroutine.
+// A store is an engine under test together with assertions for the cases. Its methods end the test
+// if the engine answers wrongly. They must be called from the test's goroutine.
 type store struct {
 	*testing.T
 	compat.Engine
@@ -22,13 +22,13 @@ type store struct {
 
 func newStore(t *testing.T, open func(dir string) (compat.Engine, error)) *store {
 	t.Helper()
-	s := &store{T: t, dir: t.TempDir(), open: open}
+	s := &store{T: t, dir: effort.Dir(t), open: open}
 	s.openAgain()
 	t.Cleanup(func() { s.must(s.Engine.Close()) })
 	return s
 }
 
-// openAgain opens the engine in the directory of before.
+// openAgain opens the engine in the same directory again.
 func (s *store) openAgain() {
 	s.Helper()
 	engine, err := s.open(s.dir)
@@ -92,7 +92,7 @@ func (s *store) wantErr(what string, err, want error) {
 	}
 }
 
-// reader is what an engine and a snapshot have in common.
+// reader has the read methods of engines and snapshots.
 type reader interface {
 	Get(dst, key []byte) ([]byte, error)
 	Scan(start []byte, n int, fn func(key, value []byte) bool) error
@@ -120,7 +120,7 @@ func (s *store) wantAbsent(r reader, key string) {
 // entry is a key with its value.
 type entry struct{ key, value string }
 
-// scan returns what Scan delivers.
+// scan returns the entries that Scan delivers.
 func (s *store) scan(r reader, start []byte, n int) []entry {
 	s.Helper()
 	var got []entry
@@ -145,8 +145,7 @@ func (s *store) wantScan(r reader, start []byte, n int, want []entry) {
 	}
 }
 
-// wantAll checks that r holds exactly want, in any order given, by scan and
-// by Get.
+// wantAll checks with Scan and Get that r holds exactly want.
 func (s *store) wantAll(r reader, want map[string]string) {
 	s.Helper()
 	s.wantScan(r, nil, -1, sorted(want))
@@ -171,7 +170,7 @@ func at(entries []entry, i int) string {
 	return brief(entries[i].key) + "=" + brief(entries[i].value)
 }
 
-// brief quotes s, cut short if it is long.
+// brief quotes s, truncated if it is long.
 func brief(s string) string {
 	const limit = 40
 	if len(s) <= limit {
@@ -186,7 +185,7 @@ func putOp(key, value string) compat.Op {
 
 func deleteOp(key string) compat.Op { return compat.Op{Key: []byte(key), Delete: true} }
 
-// pattern returns n bytes that differ with seed and with position.
+// pattern returns n bytes that depend on seed and position.
 func pattern(n int, seed uint64) []byte {
 	p := make([]byte, n)
 	x := seed*0x9E3779B97F4A7C15 + 1

@@ -6,8 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -15,113 +13,83 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"nvkv/compat"
+	"nvkv/compat/boltfile"
 )
 
 func bboltFormat() Format {
 	return Format{Name: "bbolt", Open: openBbolt, Create: createBbolt, Buckets: true, Keep: keepBbolt}
 }
 
-// bboltSource reads one transaction.
+// bboltSource reads a file with package boltfile, which verifies everything.
 type bboltSource struct {
-	db     *bolt.DB
-	tx     *bolt.Tx
+	file   *boltfile.File
 	path   string
 	bucket [][]byte
-
-	key, value []byte // of the entry at which step arrived
 }
 
 func openBbolt(l Location) (Source, error) {
-	if _, err := os.Stat(l.Path); err != nil {
-		return nil, err
-	}
-	s := &bboltSource{path: l.Path, bucket: l.Bucket}
-	err := s.guard(func() error {
-		var err error
-		if s.db, err = openBboltReadOnly(l.Path); err != nil {
-			return err
-		}
-		s.tx, err = s.db.Begin(false)
-		return err
-	})
+	file, err := boltfile.Open(l.Path)
 	if err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, boltfileError(err)
 	}
-	return s, nil
+	return &bboltSource{file: file, path: l.Path, bucket: l.Bucket}, nil
 }
 
-func openBboltReadOnly(path string) (*bolt.DB, error) {
-	db, err := bolt.Open(path, 0, &bolt.Options{ReadOnly: true, Timeout: time.Nanosecond}) // one attempt to lock
-	return db, bboltOpenError(path, err)
+// boltfileErrors maps package boltfile's errors to the sentinels that the other packages use.
+var boltfileErrors = map[error]error{
+	boltfile.ErrNotBolt: compat.ErrNotStore,
+	boltfile.ErrCorrupt: compat.ErrCorrupt,
+	boltfile.ErrLocked:  compat.ErrLocked,
 }
 
-// bboltOpenError puts bbolt's errors under the sentinels that everything else
-// uses.
-func bboltOpenError(path string, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return fmt.Errorf("open %s: %w", path, compat.ErrLocked)
-	case errors.Is(err, bolterrors.ErrInvalid):
-		return fmt.Errorf("open %s: %w: no bbolt file", path, compat.ErrNotStore)
-	}
-	return fmt.Errorf("open %s: %w", path, err)
-}
-
-// guard runs fn, which reads the file, and turns the panics and memory faults
-// by which bbolt answers to a damaged one into ErrCorrupt.
-func (s *bboltSource) guard(fn func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if reason := recover(); reason != nil {
-			err = fmt.Errorf("%s: %w: bbolt: %v", s.path, compat.ErrCorrupt, reason)
+func boltfileError(err error) error {
+	for theirs, ours := range boltfileErrors {
+		if errors.Is(err, theirs) {
+			return fmt.Errorf("%w: %w", ours, err)
 		}
-	}()
-	return fn()
+	}
+	return err
 }
 
-func (s *bboltSource) Close() error {
-	var rollback, closing error
-	if s.tx != nil {
-		rollback = s.tx.Rollback()
+// fault is boltfileError for an error from reading the file.
+func (s *bboltSource) fault(err error) error {
+	if err == nil {
+		return nil
 	}
-	if s.db != nil {
-		closing = s.db.Close()
-	}
-	return errors.Join(rollback, closing)
+	return fmt.Errorf("%s: %w", s.path, boltfileError(err))
 }
 
-// Count walks the pages, which is little beside reading the entries.
+func (s *bboltSource) Close() error { return s.file.Close() }
+
+// Count walks the pages, which costs little compared with writing the entries elsewhere.
 func (s *bboltSource) Count() int64 {
-	n := int64(-1)
-	err := s.guard(func() error {
-		bucket, err := s.named()
-		if err != nil || bucket == nil {
-			return err
-		}
-		n = int64(bucket.Stats().KeyN)
+	bucket, err := s.named()
+	if err != nil || s.bucket == nil {
+		return -1 // Each will meet the damage again and report it
+	}
+	n := int64(0)
+	err = bucket.Each(context.Background(), func(boltfile.Entry) error {
+		n++
 		return nil
 	})
 	if err != nil {
-		return -1 // the damage is met again, and reported, by Each
+		return -1
 	}
 	return n
 }
 
-// named returns the bucket that the location names, or nil for the whole file.
-func (s *bboltSource) named() (*bolt.Bucket, error) {
-	if s.bucket == nil {
-		return nil, nil
-	}
-	bucket := s.tx.Bucket(s.bucket[0])
-	for _, name := range s.bucket[1:] {
-		if bucket != nil {
-			bucket = bucket.Bucket(name)
+// named returns the bucket that the location names, or the root if it names the whole file.
+func (s *bboltSource) named() (*boltfile.Bucket, error) {
+	bucket := s.file.Root()
+	for _, name := range s.bucket {
+		nested, err := bucket.Bucket(name)
+		if errors.Is(err, boltfile.ErrBucketNotFound) {
+			return nil, fmt.Errorf("%s has no bucket %s", s.path, showBucket(s.bucket))
 		}
-	}
-	if bucket == nil {
-		return nil, fmt.Errorf("%s has no bucket %s", s.path, showBucket(s.bucket))
+		if err != nil {
+			return nil, s.fault(err)
+		}
+		bucket = nested
 	}
 	return bucket, nil
 }
@@ -129,79 +97,66 @@ func (s *bboltSource) named() (*bolt.Bucket, error) {
 func showBucket(names [][]byte) string { return quoted(bytes.Join(names, []byte("/"))) }
 
 func (s *bboltSource) Each(ctx context.Context, fn func(key, value []byte) error) error {
-	var bucket *bolt.Bucket
-	err := s.guard(func() (err error) {
-		bucket, err = s.named()
-		return err
-	})
+	bucket, err := s.named()
 	if err != nil {
 		return err
 	}
-	if bucket == nil {
-		return s.eachJoined(ctx, nil, s.tx.Cursor(), s.tx.Bucket, fn)
+	var stopped error // error of fn, as opposed to errors of the file
+	pass := func(key, value []byte) error {
+		stopped = fn(key, value)
+		return stopped
 	}
-	cursor := bucket.Cursor()
-	for more, nested, err := s.step(cursor.First); more || err != nil; more, nested, err = s.step(cursor.Next) {
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return err
-		}
-		if nested {
-			return fmt.Errorf("%s: bucket %s holds another, %s: convert the whole file, or that one",
-				s.path, showBucket(s.bucket), quoted(s.key))
-		}
-		if err := fn(s.key, s.value); err != nil {
-			return err
-		}
+	if s.bucket == nil {
+		err = s.eachJoined(ctx, bucket, pass)
+	} else {
+		err = s.eachOf(ctx, bucket, pass)
 	}
-	return nil
+	if stopped != nil {
+		return stopped
+	}
+	return err
 }
 
-// eachJoined walks a bucket whose joined keys start with prefix, and those in
-// it, which child finds by name.
-func (s *bboltSource) eachJoined(ctx context.Context, prefix []byte, cursor *bolt.Cursor, child func([]byte) *bolt.Bucket, fn func(key, value []byte) error) error {
+// eachOf yields the entries of one bucket. A nested bucket is an error.
+func (s *bboltSource) eachOf(ctx context.Context, bucket *boltfile.Bucket, fn func(key, value []byte) error) error {
+	var nested error
+	err := bucket.Each(ctx, func(e boltfile.Entry) error {
+		if e.IsBucket {
+			nested = fmt.Errorf("%s: bucket %s holds another, %s: convert the whole file, or that one",
+				s.path, showBucket(s.bucket), quoted(e.Key))
+			return nested
+		}
+		return fn(e.Key, e.Value)
+	})
+	if nested != nil {
+		return nested
+	}
+	return s.fault(err)
+}
+
+// eachJoined yields the entries of all buckets. Before the entries of a bucket it yields an entry
+// for the bucket itself if that is needed.
+func (s *bboltSource) eachJoined(ctx context.Context, root *boltfile.Bucket, fn func(key, value []byte) error) error {
 	var joined []byte
-	for more, nested, err := s.step(cursor.First); more || err != nil; more, nested, err = s.step(cursor.Next) {
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return err
+	return s.fault(root.Walk(ctx, func(path [][]byte, in *boltfile.Bucket, e boltfile.Entry) error {
+		joined = joined[:0]
+		for _, name := range path {
+			joined = appendBucket(joined, name)
 		}
-		if nested {
-			err = s.eachInBucket(ctx, appendBucket(bytes.Clone(prefix), s.key), bytes.Clone(s.key), child, fn)
-		} else {
-			joined = appendEscaped(append(joined[:0], prefix...), s.key)
-			err = fn(joined, s.value)
+		if !e.IsBucket {
+			joined = appendEscaped(joined, e.Key)
+			return fn(joined, e.Value)
 		}
+		nested, err := in.Nested(e)
 		if err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// eachInBucket yields the entry that stands for a bucket, where there must be
-// one, and then the bucket's own.
-func (s *bboltSource) eachInBucket(ctx context.Context, prefix, name []byte, child func([]byte) *bolt.Bucket, fn func(key, value []byte) error) error {
-	var bucket *bolt.Bucket
-	var sequence uint64
-	empty := false
-	err := s.guard(func() error {
-		bucket = child(name)
-		if bucket == nil {
-			return fmt.Errorf("%s: %w: bucket %s cannot be opened", s.path, compat.ErrCorrupt, quoted(name))
-		}
-		sequence = bucket.Sequence()
-		first, _ := bucket.Cursor().First()
-		empty = first == nil
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if empty || sequence != 0 {
-		if err := fn(prefix, encodeSequence(sequence)); err != nil {
+		empty, err := nested.Empty()
+		if err != nil || !empty && e.Sequence() == 0 {
 			return err
 		}
-	}
-	return s.eachJoined(ctx, prefix, bucket.Cursor(), bucket.Bucket, fn)
+		return fn(appendBucket(joined, e.Key), encodeSequence(e.Sequence()))
+	}))
 }
 
 func encodeSequence(n uint64) []byte {
@@ -211,37 +166,23 @@ func encodeSequence(n uint64) []byte {
 	return binary.BigEndian.AppendUint64(nil, n)
 }
 
-// step moves a cursor and copies the entry at which it arrives to s, so that
-// a page which cannot be read is noticed here.
-func (s *bboltSource) step(move func() (key, value []byte)) (more, nested bool, err error) {
-	err = s.guard(func() error {
-		key, value := move()
-		more, nested = key != nil, value == nil
-		s.key = append(s.key[:0], key...)
-		s.value = append(s.value[:0], value...)
-		return nil
-	})
-	return more, nested, err
-}
-
 // bboltSink writes one transaction per batch.
 type bboltSink struct {
 	db     *bolt.DB
 	bucket [][]byte // nil: keys are joined
 	batch
-	last      []byte // key
+	last      []byte // last key
 	unordered bool
 }
 
-// Bounds of a bbolt transaction, whichever is met first. Every commit writes
-// the path to each leaf that it touched, so they are larger than those of
-// other engines.
+// These bound a bbolt transaction; the first that is reached ends it. Every commit writes the path
+// to each changed leaf, so the bounds are larger than those of other engines.
 const (
 	bboltEntries = 1 << 17
 	bboltBytes   = 32 << 20
 )
 
-// orderedFill is how full pages are made when keys come in order.
+// orderedFill is the fill of pages if keys come in order.
 const orderedFill = 0.95
 
 func createBbolt(l Location, force bool) (Sink, error) {
@@ -265,15 +206,27 @@ func createBbolt(l Location, force bool) (Sink, error) {
 	return s, nil
 }
 
-// bucketParent is what a transaction and a bucket have in common.
+// bucketParent has the methods that a transaction and a bucket share.
 type bucketParent interface {
 	CreateBucket(name []byte) (*bolt.Bucket, error)
 	CreateBucketIfNotExists(name []byte) (*bolt.Bucket, error)
 	DeleteBucket(name []byte) error
 }
 
-// clearBucket makes the bucket at path, and removes the one that is there if
-// it may.
+// bboltOpenError maps bbolt's errors to the sentinels that the other packages use.
+func bboltOpenError(path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return fmt.Errorf("open %s: %w", path, compat.ErrLocked)
+	case errors.Is(err, bolterrors.ErrInvalid):
+		return fmt.Errorf("open %s: %w: no bbolt file", path, compat.ErrNotStore)
+	}
+	return fmt.Errorf("open %s: %w", path, err)
+}
+
+// clearBucket makes the bucket at path. If force is set, it first removes an existing bucket.
 func clearBucket(tx *bolt.Tx, path [][]byte, force bool) error {
 	var parent bucketParent = tx
 	last := len(path) - 1
@@ -287,7 +240,7 @@ func clearBucket(tx *bolt.Tx, path [][]byte, force bool) error {
 	err := parent.DeleteBucket(path[last])
 	switch {
 	case err == nil && !force:
-		return ErrExists // and the transaction rolls back
+		return ErrExists // the transaction rolls back
 	case err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound):
 		return err
 	}
@@ -303,12 +256,12 @@ func (s *bboltSink) Put(key, value []byte) error {
 	}
 	s.unordered = s.unordered || bytes.Compare(key, s.last) < 0
 	s.last = append(s.last[:0], key...)
-	s.add(key, value)
+	s.add(key, value, time.Time{})
 	return nil
 }
 
-// write commits the batch. It is sorted before, because bbolt moves all later
-// keys of a leaf at each insertion, and a leaf is split at the commit only.
+// write commits the batch. It sorts the batch first, because bbolt moves all later keys of a leaf
+// at each insertion, and splits a leaf only at the commit.
 func (s *bboltSink) write() error {
 	if s.unordered {
 		slices.SortStableFunc(s.ops, func(a, b compat.Op) int { return bytes.Compare(a.Key, b.Key) })
@@ -339,14 +292,14 @@ func (s *bboltSink) Finish() error {
 	return s.db.Close()
 }
 
-func (s *bboltSink) Abort() { s.db.Close() } // the file is thrown away
+func (s *bboltSink) Abort() { s.db.Close() } // the caller removes the file
 
 // bboltWriter puts entries in one transaction.
 type bboltWriter struct {
 	tx     *bolt.Tx
 	bucket [][]byte                // nil: keys are joined
 	open   map[string]*bolt.Bucket // by joined path
-	fill   float64                 // of pages; 0 is bbolt's default
+	fill   float64                 // fill of pages; 0 is bbolt's default
 }
 
 func (w *bboltWriter) put(key, value []byte) error {
@@ -386,7 +339,7 @@ func bboltPutError(err error) error {
 	return err
 }
 
-// enter returns the bucket at a path, made as needed.
+// enter returns the bucket at a path. It makes missing buckets.
 func (w *bboltWriter) enter(path [][]byte) (*bolt.Bucket, error) {
 	var joined []byte
 	for _, name := range path {
@@ -424,16 +377,35 @@ func setSequence(bucket *bolt.Bucket, value []byte) error {
 	return fmt.Errorf("stands for a bucket and has a value of %d bytes, which is no sequence number", len(value))
 }
 
-// keepBbolt copies a file to which a bucket is added. It keeps a lock on the
-// original, so that nobody writes what the copy would not have.
+// keepBbolt copies a file to which a bucket is added. It keeps a lock on the original, so that no
+// process writes changes that the copy would lack. bbolt, which writes to the copy, trusts it, so
+// keepBbolt refuses a damaged file.
 func keepBbolt(l Location, path string) (release func() error, err error) {
-	db, err := openBboltReadOnly(l.Path)
-	if err != nil {
+	if err := soundBbolt(l.Path); err != nil {
 		return nil, err
+	}
+	db, err := bolt.Open(l.Path, 0, &bolt.Options{ReadOnly: true, Timeout: time.Nanosecond}) // one attempt to lock
+	if err != nil {
+		return nil, bboltOpenError(l.Path, err)
 	}
 	err = db.View(func(tx *bolt.Tx) error { return tx.CopyFile(path, 0o666) })
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db.Close, nil
+}
+
+// soundBbolt returns the first fault of a bbolt file, or nil.
+func soundBbolt(path string) error {
+	file, err := boltfile.Open(path)
+	if err != nil {
+		return boltfileError(err)
+	}
+	defer file.Close() // nothing was written
+	var fault error
+	file.Check(func(err error) bool {
+		fault = fmt.Errorf("%s: %w", path, boltfileError(err))
+		return false
+	})
+	return fault
 }

@@ -4,54 +4,62 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
-// ErrExists is what Run answers when the destination exists and
-// Options.Force is not set.
+// ErrExists is the error of Run if the destination exists and Options.Force is not set.
 var ErrExists = errors.New("exists already")
 
-// Options of a conversion. The zero value refuses what is doubtful.
+// ErrSameStore is the error of Run if making the destination would destroy the source.
+var ErrSameStore = errors.New("is the source or has it inside")
+
+// Options are the options of a conversion. The zero value never replaces an existing destination.
 type Options struct {
 	// Force replaces a destination that exists.
 	Force bool
 
-	// EmptyKey is the key under which the empty key is stored; empty: as it is.
+	// EmptyKey replaces the empty key in the destination. If it is empty, the empty key stays as it
+	// is.
 	EmptyKey []byte
 
-	// Progress is told how far the conversion has come, at its start and end
-	// and every thousand entries or so; nil: nobody is.
+	// Progress, if not nil, is called at the start and end of each phase and about every thousand
+	// entries.
 	Progress func(Progress)
 }
 
-// Progress is how far a conversion has come.
+// Progress describes the progress of a conversion.
 type Progress struct {
 	Phase string // "copy", then "verify"
-	Done  int64  // entries
-	Total int64  // entries; -1 where the source does not know
+	Done  int64  // entries done
+	Total int64  // total entries; -1 if the source does not know
 }
 
-// A Result is what a conversion did.
+// A Result describes a completed conversion.
 type Result struct {
 	From          string  `json:"from"`
 	To            string  `json:"to"`
 	Entries       int64   `json:"entries"`
 	KeyBytes      int64   `json:"key_bytes"`
 	ValueBytes    int64   `json:"value_bytes"`
-	Checksum      string  `json:"checksum"` // Digest.Checksum of the destination
+	Unended       int64   `json:"expiries_lost"` // entries that expire in the source and not in the destination, which keeps no expiries
+	Checksum      string  `json:"checksum"`      // Digest.Checksum of the destination
 	CopySeconds   float64 `json:"copy_seconds"`
 	VerifySeconds float64 `json:"verify_seconds"`
 }
 
-// Run copies from to to. When it returns an error, to is as it was.
+// Run converts the store from into the store to. If it returns an error, to is unchanged.
 func Run(ctx context.Context, from, to Location, opts Options) (result Result, err error) {
-	stage, err := newStage(to, opts.Force)
+	if destroys(from, to) {
+		return Result{}, fmt.Errorf("destination: %s: %w, %s", to, ErrSameStore, from)
+	}
+	stage, err := newStage(from, to, opts.Force)
 	if err != nil {
 		return Result{}, fmt.Errorf("destination: %w", err)
 	}
 	defer func() { err = errors.Join(err, stage.remove()) }()
 	start := time.Now()
-	wrote, err := copyAll(ctx, from, stage.at, opts)
+	wrote, unended, err := copyAll(ctx, from, stage.at, opts)
 	if err != nil {
 		return Result{}, err
 	}
@@ -72,60 +80,90 @@ func Run(ctx context.Context, from, to Location, opts Options) (result Result, e
 		Entries:       read.Entries,
 		KeyBytes:      read.KeyBytes,
 		ValueBytes:    read.ValueBytes,
+		Unended:       unended,
 		Checksum:      read.Checksum(),
 		CopySeconds:   copied.Sub(start).Seconds(),
 		VerifySeconds: time.Since(copied).Seconds(),
 	}, nil
 }
 
-// copyAll makes the store at to from the entries of from and returns what it
-// wrote.
-func copyAll(ctx context.Context, from, to Location, opts Options) (*Digest, error) {
+// copyAll makes the store at to from the entries of from. It returns the digest of the written
+// entries, and the number of expiries that to could not keep.
+func copyAll(ctx context.Context, from, to Location, opts Options) (*Digest, int64, error) {
 	source, err := from.Format.Open(from)
 	if err != nil {
-		return nil, fmt.Errorf("source: %w", err)
+		return nil, 0, fmt.Errorf("source: %w", err)
 	}
-	defer source.Close() // reading has ended, well or not
+	defer source.Close() // the source is only read, so its error does not matter
 	sink, err := to.Format.Create(to, opts.Force)
 	if err != nil {
-		return nil, fmt.Errorf("destination: %w", err)
+		return nil, 0, fmt.Errorf("destination: %w", err)
 	}
-	digest, err := pour(ctx, source, sink, opts)
+	digest, unended, err := pour(ctx, source, sink, opts)
 	if err != nil {
 		sink.Abort()
-		return nil, err
+		return nil, 0, err
 	}
 	if err := sink.Finish(); err != nil {
 		sink.Abort()
-		return nil, fmt.Errorf("destination: %w", err)
+		return nil, 0, fmt.Errorf("destination: %w", err)
 	}
-	return digest, nil
+	return digest, unended, nil
 }
 
-func pour(ctx context.Context, source Source, sink Sink, opts Options) (*Digest, error) {
-	digest := NewDigest()
+// lastExpiry is the last time that nvkv can hold. A later expiry means that the entry never
+// expires.
+var lastExpiry = time.Unix(0, math.MaxInt64)
+
+func pour(ctx context.Context, source Source, sink Sink, opts Options) (digest *Digest, unended int64, err error) {
+	digest = NewDigest()
 	report := opts.reporter("copy", source.Count())
+	keeper, keeps := sink.(ExpirySink)
 	var refused error
-	err := source.Each(ctx, func(key, value []byte) error {
+	now := time.Now()
+	err = each(ctx, source, func(key, value []byte, expiry time.Time) error {
+		switch {
+		case expiry.IsZero():
+		case expiry.After(lastExpiry):
+			expiry = time.Time{}
+		case !expiry.After(now):
+			return nil // a text file may state an expiry in the past
+		case !keeps:
+			expiry = time.Time{}
+			unended++
+		}
 		if len(key) == 0 && len(opts.EmptyKey) > 0 {
 			key = opts.EmptyKey
 		}
-		digest.Add(key, value)
+		digest.AddUntil(key, value, expiry)
 		report(digest.Entries)
-		refused = sink.Put(key, value)
+		if keeps {
+			refused = keeper.PutUntil(key, value, expiry)
+		} else {
+			refused = sink.Put(key, value)
+		}
 		return refused
 	})
 	if refused != nil {
-		return nil, fmt.Errorf("destination: %w", refused)
+		return nil, 0, fmt.Errorf("destination: %w", refused)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("source: %w", err)
+		return nil, 0, fmt.Errorf("source: %w", err)
 	}
-	return digest, nil
+	return digest, unended, nil
 }
 
-// digestOf reads a store.
+// each yields the entries of any source with their expiries.
+func each(ctx context.Context, source Source, fn func(key, value []byte, expiry time.Time) error) error {
+	if s, ok := source.(ExpirySource); ok {
+		return s.EachUntil(ctx, fn)
+	}
+	return source.Each(ctx, func(key, value []byte) error { return fn(key, value, time.Time{}) })
+}
+
+// digestOf returns the digest of a store.
 func digestOf(ctx context.Context, l Location, opts Options, total int64) (digest *Digest, err error) {
+	l.Expired = true
 	source, err := l.Format.Open(l)
 	if err != nil {
 		return nil, err
@@ -133,15 +171,15 @@ func digestOf(ctx context.Context, l Location, opts Options, total int64) (diges
 	defer func() { err = errors.Join(err, source.Close()) }()
 	digest = NewDigest()
 	report := opts.reporter("verify", total)
-	err = source.Each(ctx, func(key, value []byte) error {
-		digest.Add(key, value)
+	err = each(ctx, source, func(key, value []byte, expiry time.Time) error {
+		digest.AddUntil(key, value, expiry)
 		report(digest.Entries)
 		return nil
 	})
 	return digest, err
 }
 
-// reporter returns a function that passes on every thousandth count or so.
+// reporter returns a function that reports about every thousandth count.
 func (o Options) reporter(phase string, total int64) func(done int64) {
 	const every = 1 << 10
 	if o.Progress == nil {

@@ -3,6 +3,7 @@ package convert_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,11 +20,10 @@ import (
 	"nvkv/compat/convert"
 )
 
-// flat are the locations, below a directory, of stores that hold keys as they
-// are.
+// flat are locations, below a directory, of stores that keep keys unchanged.
 var flat = []string{"nvkv:%s/store.nvkv", "bbolt:%s/store.db/bucket", "bbolt:%s/nested.db/outer/in%%2Fner", "pebble:%s/pebble"}
 
-// entries returns n entries of any bytes, by key.
+// entries returns n entries of arbitrary bytes, by key.
 func entries(n int) map[string]string {
 	all := map[string]string{"\x00": "zero", "\x00\x01": "as if a bucket", "\xff": "", "a": strings.Repeat("large", 100_000)}
 	for i := range n {
@@ -72,7 +72,7 @@ func TestBucketsThereAndBack(t *testing.T) {
 	}
 }
 
-// makeNested writes a file with all that buckets can be.
+// makeNested writes a file with every kind of bucket.
 func makeNested(t *testing.T, path string) {
 	t.Helper()
 	db, err := bolt.Open(path, 0o600, nil)
@@ -102,7 +102,7 @@ func makeNested(t *testing.T, path string) {
 	}))
 }
 
-// listing shows all of a bbolt file, sequence numbers included.
+// listing returns the contents of a bbolt file as text, including sequence numbers.
 func listing(t *testing.T, path string) string {
 	t.Helper()
 	db, err := bolt.Open(path, 0, &bolt.Options{ReadOnly: true})
@@ -185,7 +185,7 @@ func TestBucketsOfOneFile(t *testing.T) {
 	}
 }
 
-// TestNothingElseIsReplaced aims at what is not a store of the format.
+// TestNothingElseIsReplaced uses destinations that are not stores of the format.
 func TestNothingElseIsReplaced(t *testing.T) {
 	source := locate(t, "pebble:%s/from", t.TempDir())
 	fill(t, source, map[string]string{"bucket\x00\x01k": "v"})
@@ -250,9 +250,8 @@ func TestSourcesThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestDamagedBbolt cuts a file short and turns bytes over. A conversion may
-// work where only free pages are hurt, and bbolt has no checksums by which to
-// notice changed data, but it must come back.
+// TestDamagedBbolt truncates a file and changes bytes. A conversion may succeed if only free pages
+// are damaged, and bbolt has no checksums to detect changed data, but it must end.
 func TestDamagedBbolt(t *testing.T) {
 	dir := t.TempDir()
 	want := entries(300)
@@ -262,7 +261,7 @@ func TestDamagedBbolt(t *testing.T) {
 	run(t, source, parse(t, "bbolt:"+whole+"/b"), convert.Options{})
 	image, err := os.ReadFile(whole)
 	check(t, err)
-	image = image[:lastData(image)]
+	image = image[:wholePages(lastData(image))]
 	damaged := parse(t, "bbolt:"+dir+"/damaged.db/b")
 	to := parse(t, "pebble:"+dir+"/to")
 	attempt := func(image []byte) error {
@@ -292,7 +291,39 @@ func TestDamagedBbolt(t *testing.T) {
 	}
 }
 
-// lastData returns where the zeros at the end of image begin.
+// TestPageThatNamesItself converts a file on which bbolt's own walk overflows the stack, which ends
+// the process.
+func TestPageThatNamesItself(t *testing.T) {
+	dir := t.TempDir()
+	source, file := locate(t, "pebble:%s/from", dir), dir+"/ring.db"
+	fill(t, source, entries(2000))
+	run(t, source, parse(t, "bbolt:"+file+"/b"), convert.Options{})
+	image, err := os.ReadFile(file)
+	check(t, err)
+	rings := 0
+	for at := 2 * os.Getpagesize(); at < len(image); at += os.Getpagesize() {
+		if p := image[at:]; binary.LittleEndian.Uint16(p[8:]) == 1 { // a branch
+			copy(p[16+8:], p[:8]) // its first child is itself
+			rings++
+		}
+	}
+	check(t, os.WriteFile(file, image, 0o600))
+	for _, from := range []string{"bbolt:" + file, "bbolt:" + file + "/b"} {
+		_, err = convert.Run(t.Context(), parse(t, from), locate(t, "nvkv:%s/to", t.TempDir()), convert.Options{})
+		if !errors.Is(err, compat.ErrCorrupt) || rings == 0 {
+			t.Errorf("%s, %d branches name themselves: %v", from, rings, err)
+		}
+	}
+	_, err = convert.Run(t.Context(), source, parse(t, "bbolt:"+file+"/other"), convert.Options{})
+	if !errors.Is(err, compat.ErrCorrupt) {
+		t.Errorf("a bucket is added to it: %v", err)
+	}
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(after, image) {
+		t.Errorf("the file was changed, or: %v", err)
+	}
+}
+
+// lastData returns the offset at which the zeros at the end of image begin.
 func lastData(image []byte) int {
 	return len(bytes.TrimRight(image, "\x00"))
 }
@@ -341,7 +372,7 @@ func TestNameIsBothKeyAndBucket(t *testing.T) {
 func TestUnorderedSource(t *testing.T) {
 	want := entries(500)
 	var list []entry
-	for key, value := range want { // in the order of a map
+	for key, value := range want { // in random order
 		list = append(list, entry{key, value})
 	}
 	for _, to := range flat {
@@ -359,7 +390,7 @@ func TestUnorderedSource(t *testing.T) {
 	}
 }
 
-// TestVerificationNotices converts to sinks that spoil what they are given.
+// TestVerificationNotices converts to sinks that change their entries.
 func TestVerificationNotices(t *testing.T) {
 	for name, spoil := range map[string]func(i int, key, value []byte) (k, v []byte, keep bool){
 		"entry lost": func(i int, k, v []byte) ([]byte, []byte, bool) { return k, v, i != 70 },
@@ -468,7 +499,7 @@ func TestForcedFileKeepsItsMode(t *testing.T) {
 // entry is a key with its value.
 type entry struct{ key, value string }
 
-// listed is a source that yields a list in its order.
+// listed returns a source that yields a list in its order.
 func listed(list ...entry) convert.Location {
 	open := func(convert.Location) (convert.Source, error) { return listSource(list), nil }
 	return convert.Location{Format: convert.Format{Name: "list", Open: open}}
@@ -500,7 +531,7 @@ func locate(t *testing.T, pattern, dir string) convert.Location {
 	return parse(t, fmt.Sprintf(pattern, dir))
 }
 
-// fill adds entries to the store at l, which is made if need be.
+// fill adds entries to the store at l, and makes it if it does not exist.
 func fill(t *testing.T, l convert.Location, all map[string]string) {
 	t.Helper()
 	sink, err := l.Format.Create(l, true)
@@ -533,7 +564,7 @@ func run(t *testing.T, from, to convert.Location, opts convert.Options) convert.
 	return result
 }
 
-// wantOnly checks that nothing but the named files is in dir.
+// wantOnly checks that dir contains only the named files.
 func wantOnly(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	found, err := os.ReadDir(dir)

@@ -6,17 +6,17 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 )
 
 // A Source yields the entries of a store.
 type Source interface {
-	// Each calls fn with every entry until fn returns an error, and returns
-	// that. It ends with the context's error when ctx is done. The slices are
-	// valid during that call of fn only.
+	// Each calls fn with every entry. It stops when fn returns an error and returns that error.
+	// When ctx is done it returns the error of ctx. The slices are valid during that call of fn
+	// only.
 	Each(ctx context.Context, fn func(key, value []byte) error) error
 
-	// Count returns the number of entries, or -1 where it is not known without
-	// reading them all.
+	// Count returns the number of entries, or -1 if that is not known without reading them all.
 	Count() int64
 
 	Close() error
@@ -24,16 +24,29 @@ type Source interface {
 
 // A Sink takes the entries of a new store.
 type Sink interface {
-	// Put stores an entry. It keeps nothing of key and value. What it refuses
-	// may come with a later call.
+	// Put stores an entry. It copies key and value. The error may concern an entry of an earlier
+	// call.
 	Put(key, value []byte) error
 
 	// Finish makes everything durable and closes the sink.
 	Finish() error
 
-	// Abort closes the sink; what was put may be lost. After Finish it does
-	// nothing.
+	// Abort closes the sink and may lose its entries. After Finish it does nothing.
 	Abort()
+}
+
+// An ExpirySource is a [Source] that knows when its entries expire. It yields no expired entries
+// unless Location.Expired is set. The zero time means never.
+type ExpirySource interface {
+	// EachUntil is Each with the expiry of each entry.
+	EachUntil(ctx context.Context, fn func(key, value []byte, expiry time.Time) error) error
+}
+
+// An ExpirySink is a [Sink] that keeps expiries.
+type ExpirySink interface {
+	// PutUntil is Put for an entry that expires at expiry. The zero time means never. It stores an
+	// entry that has expired meanwhile.
+	PutUntil(key, value []byte, expiry time.Time) error
 }
 
 // A Format is a kind of store.
@@ -43,17 +56,16 @@ type Format struct {
 	// Open opens the store for reading.
 	Open func(Location) (Source, error)
 
-	// Create opens a sink at l.Path, where there is nothing, or what Keep left.
+	// Create opens a sink at l.Path, which is empty or holds the copy that Keep made.
 	Create func(l Location, force bool) (Sink, error)
 
-	// Directory says that a store is a directory. IsStore then tells a store
-	// from other directories, which are never replaced.
+	// Directory says that a store is a directory. IsStore then distinguishes a store from other
+	// directories, which are never replaced.
 	Directory bool
 	IsStore   func(path string) bool
 
-	// Buckets says that l.Bucket may follow the path. Keep copies the store
-	// that l is a part of to path and returns a function that ends its claim
-	// on the original.
+	// Buckets says that l.Bucket may follow the path. Keep copies the store of which l is a part to
+	// path, and returns a function that releases its lock on the original.
 	Buckets bool
 	Keep    func(l Location, path string) (release func() error, err error)
 }
@@ -67,7 +79,11 @@ func Formats() []Format {
 type Location struct {
 	Format Format
 	Path   string
-	Bucket [][]byte // from the outermost in; nil is the whole store
+	Bucket [][]byte // from the outermost to the innermost; nil is the whole store
+
+	// Expired makes a source yield expired entries too, so that entries written a moment ago are
+	// found whatever the clock shows.
+	Expired bool
 }
 
 // String returns the text that Parse reads.
@@ -80,9 +96,8 @@ func (l Location) String() string {
 	return text.String()
 }
 
-// Parse reads FORMAT:PATH or, with formats that have buckets,
-// FORMAT:PATH/BUCKET. The path ends at the first file, or at the first name
-// that does not exist; what follows are buckets.
+// Parse reads FORMAT:PATH or, for formats with buckets, FORMAT:PATH/BUCKET. The path ends at the
+// first file, or at the first name that does not exist. The rest names buckets.
 func Parse(text string, formats []Format) (Location, error) {
 	name, path, ok := strings.Cut(text, ":")
 	if !ok || path == "" {

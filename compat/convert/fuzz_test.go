@@ -12,10 +12,10 @@ import (
 	"nvkv/compat/convert"
 )
 
-// FuzzConvert takes any entries from an nvkv store through another format and
-// back: they come back as they were, or one of them is named that the format
-// cannot hold. The input is entries, each a byte for the length of its key, one
-// for that of its value, and both; the first byte says which format.
+// FuzzConvert converts arbitrary entries from an nvkv store to another format and back. They must
+// be unchanged, or the error must name an entry that the format cannot hold. The first byte of the
+// input selects the format. Entries follow, each a byte for the length of its key, one for that of
+// its value, and both.
 func FuzzConvert(f *testing.F) {
 	for kind := range byte(3) {
 		f.Add([]byte{kind, 1, 1, 'a', '1', 2, 0, 'b', 0})
@@ -44,7 +44,7 @@ func FuzzConvert(f *testing.F) {
 	})
 }
 
-// decodeEntries reads any bytes as entries; of equal keys the last one counts.
+// decodeEntries reads arbitrary bytes as entries. The last entry of a key counts.
 func decodeEntries(in []byte) map[string]string {
 	all := map[string]string{}
 	for len(in) >= 2 {
@@ -58,11 +58,9 @@ func decodeEntries(in []byte) map[string]string {
 	return all
 }
 
-// FuzzBbolt converts a bbolt file some of whose bytes are changed, and which may be
-// cut: it comes back, with an error or with what it could not tell from entries.
-// The input is places, two bytes each as a share of the file, and what to put
-// there. The kind of a page stays: bbolt walks pages that point to themselves
-// for ever.
+// FuzzBbolt converts a bbolt file with changed bytes, which may be truncated. The conversion must
+// end, with an error or with entries that it cannot distinguish from real ones. The input is
+// places, two bytes each as a share of the file, and the bytes to put there.
 func FuzzBbolt(f *testing.F) {
 	dir := f.TempDir()
 	whole := filepath.Join(dir, "whole.db")
@@ -76,11 +74,7 @@ func FuzzBbolt(f *testing.F) {
 		}
 		bad := bytes.Clone(image)
 		for ; len(in) >= 3; in = in[3:] {
-			at := (int(in[0])<<8 | int(in[1])) * len(bad) >> 16
-			if in := at % os.Getpagesize(); in == 8 || in == 9 {
-				continue // flags of a page
-			}
-			bad[at] ^= in[2]
+			bad[(int(in[0])<<8|int(in[1]))*len(bad)>>16] ^= in[2]
 		}
 		if len(in) == 2 {
 			bad = bad[:(int(in[0])<<8|int(in[1]))*len(bad)>>16]
@@ -116,5 +110,11 @@ func bboltImage(f *testing.F, path string) []byte {
 	if err != nil {
 		f.Fatal(err)
 	}
-	return image[:lastData(image)]
+	return image[:wholePages(lastData(image))]
+}
+
+// wholePages rounds n up to the end of a page.
+func wholePages(n int) int {
+	size := os.Getpagesize()
+	return (n + size - 1) / size * size
 }

@@ -6,13 +6,13 @@ import (
 	"fmt"
 )
 
-// The bytes that follow a zero in a joined key; see the package comment.
+// These bytes follow a zero in a joined key; see the package comment.
 const (
-	zeroEscape = 0xff // the zero is one of the name or key
+	zeroEscape = 0xff // the zero belongs to the name or key
 	nameEnd    = 0x01 // the zero ends the name of a bucket
 )
 
-// appendEscaped appends the name of a bucket or a key.
+// appendEscaped appends a bucket name or a key.
 func appendEscaped(dst, name []byte) []byte {
 	for _, b := range name {
 		dst = append(dst, b)
@@ -23,13 +23,13 @@ func appendEscaped(dst, name []byte) []byte {
 	return dst
 }
 
-// appendBucket appends the name of a bucket and its end.
+// appendBucket appends a bucket name and its end.
 func appendBucket(dst, name []byte) []byte {
 	return append(appendEscaped(dst, name), 0, nameEnd)
 }
 
-// splitJoined returns the buckets of a joined key and the key in the last of
-// them, which is empty if it stands for the bucket.
+// splitJoined returns the buckets of a joined key and the key in the last of them, which is empty
+// if it represents the bucket.
 func splitJoined(joined []byte) (buckets [][]byte, key []byte, err error) {
 	var name []byte
 	for rest := joined; ; {
@@ -55,7 +55,7 @@ func splitJoined(joined []byte) (buckets [][]byte, key []byte, err error) {
 	}
 }
 
-// quoted shows a key in an error, cut short if it is long.
+// quoted returns a key for an error text, truncated if it is long.
 func quoted(key []byte) string {
 	const limit = 64
 	if len(key) <= limit {

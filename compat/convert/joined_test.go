@@ -8,8 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestJoinedKeys checks that paths come back, and that joined keys have the
-// order of a walk through the buckets.
+// TestJoinedKeys checks that splitting restores paths, and that joined keys have the order of a
+// walk through the buckets.
 func TestJoinedKeys(t *testing.T) {
 	name := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 2, 254, 255}), 1, 4)
 	path := rapid.SliceOfN(name, 1, 4) // the last is the key
@@ -38,8 +38,8 @@ func join(path [][]byte) []byte {
 	return appendEscaped(joined, path[len(path)-1])
 }
 
-// sharesName reports that a name is the key of one path and a bucket of the
-// other, which a file cannot have.
+// sharesName reports whether a name is the key of one path and a bucket of the other, which a file
+// cannot have.
 func sharesName(a, b [][]byte) bool {
 	n := min(len(a), len(b))
 	return len(a) != len(b) && slices.EqualFunc(a[:n], b[:n], bytes.Equal)

@@ -11,11 +11,11 @@ import (
 	"nvkv/compat/convert"
 )
 
-// recordsVariable turns TestManyEachWay on and says with how many records.
+// recordsVariable is the environment variable with the number of records of TestManyEachWay.
 const recordsVariable = "NVKV_CONVERT_RECORDS"
 
-// TestManyEachWay converts records of 23-byte keys and 100-byte values between
-// every two engines and prints the times, of a few or of as many as are asked for:
+// TestManyEachWay converts records of 23-byte keys and 100-byte values between every two engines
+// and prints the times. It uses a few records, or the number in the environment:
 //
 //	NVKV_CONVERT_RECORDS=1000000 go test -v -run ManyEachWay ./compat/convert
 func TestManyEachWay(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package callsites finds calls in source code, for tests that must not miss one:
-// the mutation tests compare what is written with what they reached.
+// Package callsites finds calls in source code. It serves the mutation tests, which compare the
+// calls that exist with those that a suite reached.
 package callsites
 
 import (
@@ -14,25 +14,24 @@ import (
 	"nvkv/nvmap/crashtest"
 )
 
-// A Call is where a function calls another.
+// A Call is a place in the source where a function calls another.
 type Call struct {
-	Func string // the caller, with its package's path, as the runtime names it
+	Func string // the caller, as the runtime names it, with its package's path
 	File string // base name
 	Line int
 }
 
 func (c Call) String() string { return fmt.Sprintf("%s:%d", c.Func, c.Line) }
 
-// Reached says whether a suite has come by the call: site is in the same
-// function, or in one inside it, at the same line.
+// Reached reports whether site is this call: it is in the same function, or in a function literal
+// inside it, at the same line.
 func (c Call) Reached(site crashtest.Site) bool {
 	name, _, _ := strings.Cut(site.Func, ".func")
 	return name == c.Func && site.Line == c.Line
 }
 
-// In returns the calls in the source of a package whose callee is wanted. dir is
-// the package's directory, which lies at the root of the module. Test files and
-// those named in skip are left aside.
+// In returns the calls in the source of a package whose callee is wanted. dir is the package's
+// directory, which lies at the root of the module. In skips test files and the files named in skip.
 func In(dir string, skip []string, wanted func(callee ast.Expr) bool) ([]Call, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
@@ -72,8 +71,8 @@ func within(fset *token.FileSet, pkg string, fn *ast.FuncDecl, wanted func(ast.E
 	return calls
 }
 
-// IsNamed says whether an expression is an identifier or ends in a field of that
-// name: m, x.m, x.y.m.
+// IsNamed reports whether an expression is an identifier with the given name or ends in a field of
+// that name: m, x.m, x.y.m.
 func IsNamed(x ast.Expr, name string) bool {
 	switch x := x.(type) {
 	case *ast.Ident:
@@ -84,7 +83,7 @@ func IsNamed(x ast.Expr, name string) bool {
 	return false
 }
 
-// nameOf is how the runtime names a function within its package.
+// nameOf returns the name that the runtime gives a function within its package.
 func nameOf(fn *ast.FuncDecl) string {
 	if fn.Recv == nil {
 		return fn.Name.Name

@@ -4,7 +4,7 @@ package crc32c
 
 import "hash/crc32"
 
-// hash/crc32 uses what the CPU has.
+// hardware is false: hash/crc32 uses the instructions that the CPU has.
 const hardware = false
 
 func update(crc uint32, a, b []byte) uint32 {

@@ -36,7 +36,7 @@ func TestSameAsStandard(t *testing.T) {
 	}
 }
 
-// TestFourAtOnce compares lengths that agree and lengths that do not.
+// TestFourAtOnce compares checksums of equal and of different lengths.
 func TestFourAtOnce(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	mem := make([]byte, 4096)

@@ -1,9 +1,9 @@
-// Package filegate lets tests say how the system calls end by which package
-// nvmap reaches a file: with an error, after a part of the bytes, well, or not at all.
+// Package filegate lets tests decide how the system calls end with which package nvmap accesses a
+// file: with success, with an error, or after a part of the bytes.
 //
-// A device asks the gate of its file, if a test has set one for the path before
-// the device was opened, before each of these calls. Without one it compares a
-// pointer with nil, once a system call.
+// A device calls the gate of its file before each of these calls, if a test has set one for the
+// path before the device was opened. Without a gate a device compares a pointer with nil at each
+// system call.
 package filegate
 
 import (
@@ -16,12 +16,12 @@ import (
 type Op string
 
 const (
-	Read     Op = "read"  // pread, preadv, and their like of io_uring
-	Write    Op = "write" // pwrite, pwritev, and their like of io_uring
+	Read     Op = "read"  // pread, preadv, and their io_uring equivalents
+	Write    Op = "write" // pwrite, pwritev, and their io_uring equivalents
 	Sync     Op = "sync"  // fdatasync, fsync
 	SyncDir  Op = "sync of the directory"
-	Allocate Op = "allocate" // fallocate that gives blocks
-	Punch    Op = "punch"    // fallocate that takes them
+	Allocate Op = "allocate" // fallocate that allocates blocks
+	Punch    Op = "punch"    // fallocate that frees blocks
 	Resize   Op = "resize"   // ftruncate
 )
 
@@ -34,24 +34,24 @@ type Call struct {
 
 func (c Call) String() string { return fmt.Sprintf("%s of %d bytes at %#x", c.Op, c.N, c.Off) }
 
-// A Gate is asked before a call. It returns how many of the bytes may pass, and
-// with what error the call then ends; a call that moves no bytes is not made if
-// there is an error. Fewer bytes without an error are a short transfer.
+// A Gate is called before a system call. It returns the number of bytes that may pass, and the
+// error with which the call then ends. A call that moves no bytes is not made if there is an error.
+// Fewer bytes without an error are a short transfer.
 //
 // It may be called from several goroutines at once.
 type Gate func(Call) (pass int64, err error)
 
-// ErrLost is returned by a gate that has a call left out as if the program did not
-// make it: nothing passes, and whoever asked goes on.
+// ErrLost is the error with which a gate makes a call disappear: nothing passes, and the device
+// continues as if the call had succeeded.
 var ErrLost = errors.New("filegate: lost")
 
 var gates struct {
 	sync.Mutex
-	of map[string]Gate // by path, as given to whoever opens
+	of map[string]Gate // by path, as given to OpenDevice
 }
 
-// Set makes g the gate of the file at path, for devices that are opened from now
-// on; nil: it has none any more.
+// Set makes g the gate of the file at path, for devices that are opened from now on. nil removes
+// the gate.
 func Set(path string, g Gate) {
 	gates.Lock()
 	defer gates.Unlock()
@@ -72,7 +72,7 @@ func Of(path string) Gate {
 	return gates.of[path]
 }
 
-// Do makes a call that moves no bytes, if it may be made.
+// Do makes a call that moves no bytes, if the gate permits it.
 func (g Gate) Do(op Op, off, n int64, call func() error) error {
 	if g != nil {
 		if _, err := g(Call{op, off, n}); err == ErrLost {
@@ -84,8 +84,8 @@ func (g Gate) Do(op Op, off, n int64, call func() error) error {
 	return call()
 }
 
-// Passes returns how many of the bytes of a call may pass, and with what error
-// it then ends.
+// Passes returns the number of bytes of a call that may pass, and the error with which it then
+// ends.
 func (g Gate) Passes(op Op, off, n int64) (int64, error) {
 	if g == nil {
 		return n, nil

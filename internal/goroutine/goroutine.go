@@ -1,5 +1,5 @@
-// Package goroutine tells goroutines apart, for calls that must not wait for
-// the goroutine that makes them.
+// Package goroutine identifies goroutines, so that a call can detect that it would wait for its own
+// goroutine.
 package goroutine
 
 import (
@@ -9,15 +9,15 @@ import (
 	"sync"
 )
 
-// ID returns the number that the runtime gives to the calling goroutine, the one
-// that stack traces show. No other goroutine of the process ever has it.
+// ID returns the number of the calling goroutine, the one that stack traces show. No other
+// goroutine of the process ever has the same number. ID may be called from any goroutine.
 //
-// The runtime prints that number and has no call for it, and printing takes 6
-// to 60 microseconds. It also keeps it in the goroutine's descriptor, which the
-// CPU always has an address of. Where in there is not for us to know, and may
-// change with any release: so it is found out once, by looking for the printed
-// numbers of some goroutines in theirs. From then on ID takes a few nanoseconds.
-// Where that finds no place, or more than one, ID goes on printing.
+// The runtime has no function that returns this number. It prints the number in stack traces, which
+// takes 6 to 60 microseconds. It also stores the number in the goroutine's descriptor, whose
+// address the CPU always has. The position in the descriptor is not documented and may change with
+// any release. So the first call finds it, by searching the descriptors of some goroutines for
+// their printed numbers. Later calls take a few nanoseconds. If the search finds no position, or
+// more than one, ID continues to use stack traces.
 func ID() uint64 {
 	if at := place(); at != nowhere {
 		return word(at)
@@ -25,7 +25,7 @@ func ID() uint64 {
 	return printed()
 }
 
-// place is where descriptors have the number, in bytes from their beginning, or
+// place returns the position of the number in a descriptor, in bytes from its beginning, or
 // nowhere.
 var place = sync.OnceValue(func() uintptr {
 	if !readable {
@@ -37,10 +37,10 @@ var place = sync.OnceValue(func() uintptr {
 const (
 	nowhere = ^uintptr(0)
 
-	// searched is how much of a descriptor is looked at, in bytes: less than the
-	// smallest that there has been in a release with this language version.
+	// searched is the size of the searched part of a descriptor, in bytes. It is less than the
+	// smallest descriptor of any release with this language version.
 	searched = 256
-	// witnesses are the goroutines that must agree.
+	// witnesses is the number of goroutines that must agree.
 	witnesses = 5
 )
 
@@ -71,14 +71,14 @@ func find() uintptr {
 	return at
 }
 
-// printed is ID as a stack trace has it: "goroutine 18 [running]:".
+// printed returns the ID from a stack trace: "goroutine 18 [running]:".
 func printed() uint64 {
 	var b [40]byte
 	text := string(b[:runtime.Stack(b[:], false)])
 	digits, _, _ := strings.Cut(strings.TrimPrefix(text, "goroutine "), " ")
 	id, err := strconv.ParseUint(digits, 10, 64)
 	if err != nil {
-		return 0 // no goroutine has that
+		return 0 // no goroutine has number 0
 	}
 	return id
 }

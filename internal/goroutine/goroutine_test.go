@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestID: it is the printed number, in goroutines of all depths, also of those
-// that got the descriptor of one that has ended.
+// TestID checks that ID is the printed number, in goroutines of all depths, and in those that reuse
+// the descriptor of one that has ended.
 func TestID(t *testing.T) {
 	var mu sync.Mutex
 	seen := map[uint64]bool{ID(): true}
@@ -45,8 +45,8 @@ func deep(n int, fn func()) int {
 	return 1 + deep(n-1, fn)
 }
 
-// TestFound: the fast way is there where it can be: a release that moves the
-// number so that it is not found is noticed here.
+// TestFound checks that the fast way works where it is supported, so that a release that moves the
+// number is noticed.
 func TestFound(t *testing.T) {
 	if readable && place() == nowhere {
 		t.Error("the number is not found in descriptors: every Update prints a stack")

@@ -4,5 +4,5 @@ package goroutine
 
 const readable = true
 
-// word returns 8 bytes of the calling goroutine's descriptor.
+// word returns the 8 bytes at position at of the calling goroutine's descriptor.
 func word(at uintptr) uint64

@@ -1,13 +1,12 @@
-// Package layout prints what a medium holds, field by field, by the tables of
-// docs/format.md. Only tests use it: the document itself decodes the bytes, so
-// that it cannot drift from the code that wrote them.
+// Package layout prints the contents of a medium, field by field, by the tables of docs/format.md.
+// Only tests use it. The document itself decodes the bytes, so it cannot drift from the code that
+// wrote them.
 //
-// A [Doc] is the document's tables by heading. A [Dump] walks over the bytes of
-// a store at the caller's direction: each structure that the caller names is
-// printed as a line per field,
+// A [Doc] holds the document's tables by heading. A [Dump] decodes the bytes of a store. It prints
+// each structure that the caller names as one line per field,
 //
 //	offset: bytes  # field = value
 //
-// and remembered, so that [Dump.Unexplained] can tell which bytes of the store
-// no table speaks of.
+// and remembers its bytes. [Dump.Unexplained] then reports the bytes of the store that no table
+// describes.
 package layout

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// Dump prints a medium.
+// Dump prints the contents of a medium.
 type Dump struct {
 	t      testing.TB
 	doc    Doc
@@ -19,13 +19,12 @@ type Dump struct {
 	out    strings.Builder
 }
 
-// NewDump returns a dump of medium by the tables of doc. Whatever does not fit
-// them fails the test.
+// NewDump returns a dump of medium by the tables of doc. A mismatch fails the test.
 func NewDump(t testing.TB, doc Doc, medium []byte) *Dump {
 	return &Dump{t: t, doc: doc, medium: medium, seen: make([]bool, len(medium))}
 }
 
-// Values are the integers of a structure by field.
+// Values are the integer fields of a structure, by name.
 type Values map[string]uint64
 
 // Section begins a part of the dump.
@@ -63,7 +62,7 @@ func (d *Dump) Struct(table string, off int) Values {
 	return vals
 }
 
-// Bytes prints n bytes at off that belong to the structure printed last.
+// Bytes prints n bytes at off as a part of the structure printed last.
 func (d *Dump) Bytes(off, n int, name string) []byte {
 	d.t.Helper()
 	b := d.take(off, n)
@@ -73,7 +72,7 @@ func (d *Dump) Bytes(off, n int, name string) []byte {
 	return b
 }
 
-// Ignore takes n bytes at off for explained: they mean nothing.
+// Ignore marks n bytes at off as explained, because they have no meaning.
 func (d *Dump) Ignore(off, n int) { d.take(off, n) }
 
 // take marks bytes as explained.
@@ -88,7 +87,7 @@ func (d *Dump) take(off, n int) []byte {
 	return d.medium[off : off+n]
 }
 
-// shown is how many bytes a line shows.
+// shown is the number of bytes that a line shows.
 const shown = 24
 
 func (d *Dump) line(off int, b []byte, name, value string) {
@@ -102,8 +101,8 @@ func (d *Dump) line(off int, b []byte, name, value string) {
 	fmt.Fprintf(&d.out, "%06x: %-16s  # %s\n", off, hex, name)
 }
 
-// Unexplained fails the test for every byte of the medium that is not zero and
-// that nothing printed or ignored.
+// Unexplained fails the test for every byte of the medium that is not zero and was neither printed
+// nor ignored.
 func (d *Dump) Unexplained() {
 	d.t.Helper()
 	for i := 0; i < len(d.medium); i++ {
@@ -120,7 +119,7 @@ func (d *Dump) Unexplained() {
 
 var update = flag.Bool("update", false, "rewrite the golden dumps under testdata")
 
-// Golden compares the dump with the file at path, and writes it under -update.
+// Golden compares the dump with the file at path, and writes the file under -update.
 func (d *Dump) Golden(path string) {
 	d.t.Helper()
 	got := d.out.String()
@@ -143,7 +142,7 @@ func (d *Dump) Golden(path string) {
 	}
 }
 
-// difference describes the first line that differs, or is empty.
+// difference describes the first line that differs. It returns "" if none does.
 func difference(got, want string) string {
 	if got == want {
 		return ""
@@ -163,7 +162,7 @@ func number(b []byte) uint64 {
 	return binary.LittleEndian.Uint64(wide[:])
 }
 
-// text shows bytes as text if that is what they are, else it is empty.
+// text returns bytes as text, or "" if they are not text.
 func text(b []byte) string {
 	all := len(b)
 	if b = trimZeros(b); len(b) == 0 {

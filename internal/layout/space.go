@@ -5,7 +5,7 @@ import (
 	"hash/crc32"
 )
 
-// Geometry is where slabs are, by the formulas of the document.
+// Geometry computes the places of slabs by the formulas of the document.
 type Geometry struct {
 	SlabBytes, GroupSlabs  int
 	First                  int // offset of slab 0
@@ -14,7 +14,7 @@ type Geometry struct {
 	groupHeader, descBytes int
 }
 
-// Geometry returns where things are in a store of these sizes.
+// Geometry returns the geometry of a store with these sizes.
 func (d *Dump) Geometry(slabBytes, groupSlabs int) Geometry {
 	g := Geometry{
 		SlabBytes: slabBytes, GroupSlabs: groupSlabs,
@@ -37,8 +37,8 @@ func recordSlots(slabBytes int) (sizes []int) {
 		sizes = append(sizes, n)
 	}
 	for d := 256; d < t; d *= 2 {
-		for i := 1; i <= 8 && d+i*d/8 <= t; i++ {
-			sizes = append(sizes, d+i*d/8)
+		for i := 1; i <= 16 && d+i*d/16 <= t; i++ {
+			sizes = append(sizes, d+i*d/16)
 		}
 	}
 	for k := 7; k >= 4; k-- {
@@ -47,7 +47,7 @@ func recordSlots(slabBytes int) (sizes []int) {
 	return sizes
 }
 
-// The kinds of slabs.
+// These are the kinds of slabs.
 const (
 	Records = 1
 	Pages   = 2
@@ -55,7 +55,7 @@ const (
 	Runs    = 4
 )
 
-// SlotBytes returns the slot size of a kind and class, 0 where there is none.
+// SlotBytes returns the slot size of a kind and class, or 0 if there is none.
 func (g *Geometry) SlotBytes(kind, class int) int {
 	switch {
 	case kind == Records && class < len(g.slotsOfRecords):
@@ -89,7 +89,7 @@ func (g *Geometry) mapOff(i, place int) int {
 	return g.groupOff(i) + g.groupHeader + g.descBytes*g.GroupSlabs + (2*(i%g.GroupSlabs)+place)*g.MapBytes
 }
 
-// Slab is what the medium says of one.
+// Slab is the state of a slab on the medium.
 type Slab struct {
 	Index, Off  int
 	Kind, Class int
@@ -100,20 +100,22 @@ type Slab struct {
 	live        []byte // words of the map that counts
 }
 
-// slabMap is what a map place holds.
+// slabMap is the map in a map place.
 type slabMap struct {
-	generation uint64
-	carve      uint32
-	words      []byte
+	generation  uint64
+	kind, class int
+	carve       uint32
+	sum         uint64
+	words       []byte
 }
 
-// Slots returns how many slots the slab has.
+// Slots returns the number of slots of the slab.
 func (s *Slab) Slots(g *Geometry) int { return g.SlabBytes / s.SlotBytes }
 
-// Live says whether the map that counts has slot k.
+// Live reports whether slot k is live in the map that counts.
 func (s *Slab) Live(k int) bool { return k/8 < len(s.live) && s.live[k/8]>>(k%8)&1 != 0 }
 
-// Space is what package alloc keeps on a medium.
+// Space is the part of a medium that package alloc maintains.
 type Space struct {
 	Geometry
 	ID         []byte
@@ -142,8 +144,7 @@ func SuperblockSum(b []byte) uint32 {
 	return More(Sum(b[12:]), b[:8])
 }
 
-// SetStoreID gives a store without groups another id, so that what is written
-// to it does not depend on chance.
+// SetStoreID sets the id of a store without groups, so that the bytes written to it are not random.
 func SetStoreID(medium []byte, id [16]byte) {
 	for slot := 1; slot <= 4; slot++ {
 		b := medium[4096*slot : 4096*(slot+1)]
@@ -181,40 +182,44 @@ func (d *Dump) group(s *Space, first, slabs int) {
 	off := s.slabOff(first)
 	d.Section("Group %d: slabs %d to %d", first/s.GroupSlabs, first, min(first+s.GroupSlabs, slabs)-1)
 	v := d.Struct("Group header", off)
-	if sum := Sum(d.medium[off : off+32]); uint64(sum) != v["checksum"] || v["index"] != uint64(first/s.GroupSlabs) {
-		d.t.Errorf("group at %#x: checksum %#x, should be %#x; index %d", off, v["checksum"], sum, v["index"])
+	sum := Sum(d.medium[off : off+44])
+	if uint64(sum) != v["checksum"] || v["index"] != uint64(first/s.GroupSlabs) || v["slab bytes"] != uint64(s.SlabBytes) ||
+		v["group slabs"] != uint64(s.GroupSlabs) || v["version"] != 2 {
+		d.t.Errorf("group at %#x: %v, the checksum should be %#x", off, v, sum)
 	}
-	for i := first; i < min(first+s.GroupSlabs, slabs); i++ {
-		if len(trimZeros(d.medium[s.descOff(i):s.descOff(i)+s.descBytes])) > 0 {
-			s.Slabs = append(s.Slabs, d.slab(s, i))
-		}
+	for i := first; i < first+s.GroupSlabs; i++ {
+		d.slab(s, i, slabs)
 	}
 }
 
-func (d *Dump) slab(s *Space, i int) Slab {
+// slab prints descriptor and maps of a slab. It records the state of a slab that lies below the
+// size word and was carved.
+func (d *Dump) slab(s *Space, i, slabs int) {
 	d.t.Helper()
 	d.Section("Descriptor and map of slab %d at %#x", i, s.slabOff(i))
 	v := d.Struct("Descriptor", s.descOff(i))
 	id, mark := v["identity"], v["mark"]
-	const low = 1<<48 - 1
-	if id>>48 != check16(id&low) || mark>>48 != check16(^(mark&low)) || v["identity copy"] != id {
+	const low = 1<<44 - 1
+	key := binary.LittleEndian.Uint64(s.ID) ^ uint64(i+1)*0x9e3779b97f4a7c15
+	if id>>44 != check20(id&low^key) || mark>>44 != check20(^(mark&low)^key) || v["identity copy"] != id {
 		d.t.Errorf("descriptor of slab %d: identity %#x, mark %#x, copy %#x do not check", i, id, mark, v["identity copy"])
 	}
-	b := Slab{Index: i, Off: s.slabOff(i), Carve: uint32(id), Kind: int(id >> 32 & 0xff), Class: int(id >> 40 & 0xff), Mark: mark & low}
-	if b.SlotBytes = s.SlotBytes(b.Kind, b.Class); b.SlotBytes == 0 || i%s.GroupSlabs < s.MetaSlabs {
+	b := Slab{Index: i, Off: s.slabOff(i), Carve: uint32(id), Kind: int(id >> 32 & 0xf), Class: int(id >> 36 & 0xff), Mark: mark & low}
+	for place := range 2 {
+		b.maps = append(b.maps, d.mapPlace(s, &b, s.mapOff(i, place)))
+	}
+	if id&low == 0 {
+		return // never carved
+	}
+	if b.SlotBytes = s.SlotBytes(b.Kind, b.Class); b.SlotBytes == 0 || i%s.GroupSlabs < s.MetaSlabs || i >= slabs {
 		d.t.Fatalf("slab %d: kind %d, class %d", i, b.Kind, b.Class)
 	}
-	for place := range 2 {
-		off := s.mapOff(i, place)
-		if number(d.medium[off:off+8]) != 0 {
-			b.maps = append(b.maps, d.mapPlace(s, &b, off))
-		}
-	}
-	return b
+	s.Slabs = append(s.Slabs, b)
 }
 
-// LoadMaps chooses the maps that count for the checkpoint of a generation.
-func (s *Space) LoadMaps(generation uint64) {
+// LoadMaps chooses the maps that count for the checkpoint of the given generation, and returns
+// their digest.
+func (s *Space) LoadMaps(generation uint64) (digest uint64) {
 	for i := range s.Slabs {
 		b := &s.Slabs[i]
 		newest := slabMap{}
@@ -223,26 +228,52 @@ func (s *Space) LoadMaps(generation uint64) {
 				newest = m
 			}
 		}
-		if words := (b.Slots(&s.Geometry) + 63) / 64; newest.carve == b.Carve && len(newest.words) == 8*words {
+		if newest.carve == b.Carve && newest.kind == b.Kind && newest.class == b.Class {
 			b.live = newest.words
 		}
+		digest += newest.adds(b.Index)
 	}
+	return digest
+}
+
+// adds returns the contribution of a map to the digest.
+func (m *slabMap) adds(slab int) uint64 {
+	if len(trimZeros(m.words)) == 0 {
+		return 0
+	}
+	x := uint64(slab+1)*0x9e3779b97f4a7c15 ^ m.generation*0xc2b2ae3d27d4eb4f ^ m.sum<<32
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return x ^ x>>33
 }
 
 // mapPlace prints a map.
 func (d *Dump) mapPlace(s *Space, b *Slab, off int) slabMap {
 	d.t.Helper()
 	v := d.Struct("Map place", off)
-	head := d.doc.Size(d.t, "Map place")
-	words := d.Bytes(off+head, 8*int(v["words"]), "words")
+	m := slabMap{v["generation"], int(v["kind"]), int(v["class"]), uint32(v["carve"]), v["checksum"], nil}
+	if m.kind != 0 {
+		slots := s.SlabBytes / s.SlotBytes(m.kind, m.class)
+		m.words = d.Bytes(off+d.doc.Size(d.t, "Map place"), (slots+63)/64*8, "words")
+	}
 	d.Ignore(off, s.MapBytes)
 	sum := More(Sum(s.ID), binary.LittleEndian.AppendUint64(nil, uint64(b.Index)))
 	sum = More(sum, d.medium[off:off+12])
-	sum = More(sum, words)
-	if uint64(sum) != v["checksum"] {
-		d.t.Errorf("map of slab %d at %#x: checksum %#x, should be %#x", b.Index, off, v["checksum"], sum)
+	sum = More(sum, m.words)
+	if uint64(sum) != m.sum {
+		d.t.Errorf("map of slab %d at %#x: checksum %#x, should be %#x", b.Index, off, m.sum, sum)
 	}
-	return slabMap{v["generation"], uint32(v["carve"]), words}
+	return m
+}
+
+func check20(v uint64) uint64 {
+	v ^= v >> 33
+	v *= 0xff51afd7ed558ccd
+	v ^= v >> 29
+	v *= 0xc4ceb9fe1a85ec53
+	return v>>44 | 1
 }
 
 func check16(v uint64) uint64 {
@@ -255,8 +286,8 @@ func check16(v uint64) uint64 {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Sum is CRC-32C.
+// Sum returns the CRC-32C of b.
 func Sum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
-// More continues a CRC-32C.
+// More returns the CRC-32C of the bytes of sum followed by b.
 func More(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, b) }

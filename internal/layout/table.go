@@ -19,8 +19,7 @@ type Field struct {
 // Doc holds the tables of a format document, each by the heading above it.
 type Doc map[string][]Field
 
-// Read parses the document at path. A table is taken if its header begins with
-// "offset".
+// Read parses the document at path. It uses the tables whose header begins with "offset".
 func Read(t testing.TB, path string) Doc {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -77,7 +76,7 @@ func parseRow(line string) (f Field, err error) {
 	return f, f.validate()
 }
 
-// validate demands that an integer's type has its width.
+// validate returns an error if the width of an integer field differs from its type.
 func (f *Field) validate() error {
 	switch {
 	case f.Bytes <= 0:
@@ -90,7 +89,7 @@ func (f *Field) validate() error {
 	return nil
 }
 
-// validate demands that the fields of a table lie side by side.
+// validate returns an error if the fields of a table are not adjacent.
 func (d Doc) validate() error {
 	for name, table := range d {
 		at := 0
@@ -104,7 +103,7 @@ func (d Doc) validate() error {
 	return nil
 }
 
-// Size returns the bytes of a structure.
+// Size returns the size of a structure in bytes.
 func (d Doc) Size(t testing.TB, table string) int {
 	t.Helper()
 	fields := d.fields(t, table)
@@ -112,7 +111,7 @@ func (d Doc) Size(t testing.TB, table string) int {
 	return last.Off + last.Bytes
 }
 
-// Off returns where in a structure a field begins.
+// Off returns the offset of a field in a structure.
 func (d Doc) Off(t testing.TB, table, field string) int {
 	t.Helper()
 	for _, f := range d.fields(t, table) {

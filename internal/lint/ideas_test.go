@@ -11,8 +11,8 @@ import (
 
 var ideaRow = regexp.MustCompile(`(?m)^\| \*\*N(\d+)\*\* \|(.*)\|(.*)\|(.*)\|$`)
 
-// TestIdeasAreProven: docs/nvmap.md has a row for each of N1 to N12, in order,
-// with a place and with tests that exist.
+// TestIdeasAreProven checks that docs/nvmap.md has a row for each of N1 to N12, in order, with a
+// place and with tests that exist.
 func TestIdeasAreProven(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(repository, "docs", "nvmap.md"))
 	if err != nil {

@@ -19,8 +19,8 @@ var (
 	promiseFile = filepath.Join(repository, "docs", "promises.md")
 )
 
-// TestPromisesAreShown: docs/promises.md has every promise once, and each names
-// tests or benchmarks, all of which exist.
+// TestPromisesAreShown checks that docs/promises.md has every promise once, and that each names
+// tests or benchmarks that exist.
 func TestPromisesAreShown(t *testing.T) {
 	text, err := os.ReadFile(promiseFile)
 	if err != nil {

@@ -1,25 +1,21 @@
-// Package protocol is a bounded model of how package kv commits, checkpoints
-// and recovers: small enough that every history of a few operations, every
-// state that a power failure or a killed process may leave of it, and what
-// comes after its recovery can be looked at.
+// Package protocol is a bounded model of how package kv commits, checkpoints and recovers. It is
+// small enough to examine every history of a few operations, every state that a power failure or a
+// killed process may leave, and the histories after its recovery.
 //
-// It models what the invariants of docs/design.md say of records, marks, trees
-// and superblocks: put, delete, batches, deleted ranges (I42), moves out of
-// sparse slabs (I21), expiry (R7), freeze and flip (R8, I4), groups of relaxed
-// mode (I41, R2), recovery and the run that it begins (R4, R12). Operations are
-// written as the store has them, step by step: what is written, where the fence
-// is, what is free afterwards. At every fence, and between operations, the
-// explorer lets the power fail, or kills the process, in every way, recovers,
-// and goes on from there.
+// It models the invariants of docs/design.md on records, marks, trees and superblocks: put, delete,
+// batches, deleted ranges (I42), moves out of sparse slabs (I21), expiry (R7), freeze and flip (R8,
+// I4), groups of relaxed mode (I41, R2), recovery and the run that it begins (R4, R12). Operations
+// consist of the same steps as in the store: the writes, the fence, and the slots that are free
+// afterwards. At every fence, and between operations, the explorer lets the power fail or kills the
+// process in every way, recovers, and continues.
 //
-// A key must then have a value that the history allows: with the call's
-// durability promised, the last acknowledged one or, inside a commit, the one
-// in flight; in relaxed mode, all keys together, the state behind some commit
-// since the last fence.
+// Afterwards each key must have a value that the history allows. If the call promises durability,
+// that is the last acknowledged value or, inside a commit, the one in flight. In relaxed mode all
+// keys together must have the state after some commit since the last fence.
 //
-// Each rule can be switched off, and the explorer must then find a history that
-// goes wrong: what it cannot tell apart it does not prove.
+// Each rule can be switched off, and the explorer must then find a history that goes wrong. A rule
+// without such a history is not tested by the model.
 //
-// It knows nothing of sizes, slabs that are carved anew, snapshots, pages that
-// are written early, or goroutines: package kv's own crash tests do.
+// The model has no sizes, slabs that are carved anew, snapshots, pages that are written early, or
+// goroutines. The crash tests of package kv cover these.
 package protocol

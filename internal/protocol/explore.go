@@ -5,24 +5,24 @@ import (
 	"strings"
 )
 
-// Config says what is explored.
+// Config bounds the exploration.
 type Config struct {
 	Slots      int  // at most 6
-	Operations int  // at most, in a history
-	Crashes    int  // likewise
-	AnySlot    bool // every choice of slots, not only the first that is free
-	Kills      bool // processes are killed too, and their writes left visible
+	Operations int  // most operations in a history
+	Crashes    int  // most crashes in a history
+	AnySlot    bool // try every free slot, not only the first
+	Kills      bool // also kill processes, which leaves their writes visible
 	Relaxed    bool
 
 	Deletes, Batches, Ranges, Moves, Expiry, Checkpoints bool
 
-	Broken Rule // what is left out
+	Broken Rule // the rule that is left out
 }
 
-// Result is what Explore found.
+// Result is the result of Explore.
 type Result struct {
-	States  int    // that differ
-	Wrong   string // what came out of the history that goes wrong; "" if none does
+	States  int    // number of different states
+	Wrong   string // the history that goes wrong, with its outcome; "" if none does
 	History []string
 }
 
@@ -33,8 +33,8 @@ func (r Result) String() string {
 	return fmt.Sprintf("%s\n\t%s\n\t=> %s", "after", strings.Join(r.History, "\n\t"), r.Wrong)
 }
 
-// Explore looks at all histories within the bounds, short ones first, and stops
-// at the first that goes wrong.
+// Explore examines all histories within the bounds, short ones first, and stops at the first that
+// goes wrong.
 func Explore(c Config) Result {
 	states := 0
 	for n := 1; n <= c.Operations; n++ {
@@ -70,7 +70,7 @@ func (x *explorer) begin() {
 	x.explore(s)
 }
 
-// visit says whether a state is worth a look: new, and nothing is wrong yet.
+// visit reports whether to examine a state: it is new, and nothing has gone wrong yet.
 func (x *explorer) visit(s state) bool {
 	if x.wrong != "" {
 		return false
@@ -82,7 +82,7 @@ func (x *explorer) visit(s state) bool {
 	return true
 }
 
-// explore goes on from a store that runs.
+// explore continues from a running store.
 func (x *explorer) explore(s state) {
 	if !x.visit(s) {
 		return
@@ -97,13 +97,13 @@ func (x *explorer) explore(s state) {
 	}
 }
 
-// fence makes what was written durable, unless a crash comes first.
+// fence makes earlier writes durable, and tries crashes before it.
 func (x *explorer) fence(s *state) {
 	x.crash(*s)
 	s.medium.fence()
 }
 
-// crash recovers from everything that a crash may leave of s at this instant.
+// crash recovers from every state that a crash of s may leave at this moment.
 func (x *explorer) crash(s state) {
 	if int(s.crashes) == x.Crashes || x.wrong != "" {
 		return
@@ -122,7 +122,7 @@ func (x *explorer) crash(s state) {
 	}
 }
 
-// step notes what happens until the function that it returns is called.
+// step notes an event that lasts until the returned function is called.
 func (x *explorer) step(format string, args ...any) func() {
 	if !x.telling {
 		return func() {}

@@ -1,6 +1,6 @@
 package protocol
 
-// The model's store: two keys, a few slots, slabs of two of them.
+// The model's store has two keys and a few slots, two to a slab.
 const (
 	keys      = 2
 	maxSlots  = 6
@@ -9,25 +9,25 @@ const (
 	maxRuns   = 6
 )
 
-// number is a transaction's: run<<4 | counter. 0 is none.
+// number is the number of a transaction: run<<4 | counter. 0 is none.
 type number uint8
 
 func makeNumber(run, counter uint8) number { return number(run<<4 | counter) }
 func (n number) run() uint8                { return uint8(n >> 4) }
 func (n number) counter() uint8            { return uint8(n & 15) }
 
-// kind is what a record says.
+// kind is the meaning of a record.
 type kind uint8
 
 const (
-	nothing kind = iota // no record, or one that is torn
+	nothing kind = iota // no record, or a torn one
 	put                 // key has val
 	tomb                // key is gone
-	tombs               // all keys are gone that an older record has
-	closing             // the group is complete: count says how many it has, itself included
+	tombs               // all keys with an older record are gone
+	closing             // the group is complete: count is its number of records, this one included
 )
 
-// record is what a slot holds. In a group count is 0 but in the closing record.
+// record is the contents of a slot. In a group, count is 0 except in the closing record.
 type record struct {
 	kind       kind
 	n          number
@@ -35,16 +35,16 @@ type record struct {
 	key, val   uint8
 }
 
-// newer says whether r was written after the record with number n and ordinal ord.
+// newer reports whether r was written after the record with number n and ordinal ord.
 func (r *record) newer(n number, ord uint8) bool { return r.n > n || r.n == n && r.ord > ord }
 
-// index says in which slot each key's record is: slot+1, 0 where the key is absent.
+// index maps each key to the slot of its record: slot+1, or 0 if the key is absent.
 type index [keys]uint8
 
-// tree is the index as a checkpoint writes it. All its pages are one cell: what
-// matters is whether all of them were fenced.
+// tree is the index as a checkpoint writes it. All its pages are one cell, because it only matters
+// whether all of them were fenced.
 type tree struct {
-	gen  uint8 // of the checkpoint's superblock; 0: torn, or never written
+	gen  uint8 // generation of the checkpoint's superblock; 0: torn, or never written
 	root index
 }
 
@@ -52,21 +52,21 @@ type tree struct {
 type super struct {
 	gen      uint8
 	last     number
-	place    uint8 // of the tree
-	tree     uint8 // its gen
-	interval uint8 // that began with the checkpoint's freeze
+	place    uint8 // place of the tree
+	tree     uint8 // generation of the tree
+	interval uint8 // the interval that began with the checkpoint's freeze
 	run      uint8
-	ended    [maxRuns]uint8 // by run: its last counter that counts, plus one
+	ended    [maxRuns]uint8 // by run: the last counter that counts, plus one
 }
 
-// counts says whether transactions of this number may count: of the run that
-// wrote the superblock any, of an earlier one what was decided.
+// counts reports whether transactions with this number may count: any of the run that wrote the
+// superblock, and of earlier runs those up to the decided end.
 func (s *super) counts(n number) bool {
 	return n.run() == s.run || n.counter() < s.ended[n.run()]
 }
 
-// cell is a part of the medium that is written as a whole: what it holds for
-// certain, and what was written into it since.
+// cell is a part of the medium that is written as a whole. It has a durable value, and perhaps a
+// later written one.
 type cell[T comparable] struct {
 	durable, written T
 	state            cellState
@@ -77,7 +77,7 @@ type cellState uint8
 const (
 	settled cellState = iota
 	pending           // the next fence makes it durable
-	stuck             // written by a process that died: no later fence covers it
+	stuck             // written by a process that died; no later fence covers it
 )
 
 func (c *cell[T]) visible() T {
@@ -87,8 +87,8 @@ func (c *cell[T]) visible() T {
 	return c.written
 }
 
-// write stores v. What was on its way to the same cell counts as lost; the same
-// bytes as before change nothing, however they tear.
+// write stores v. An earlier pending write to the cell counts as lost. Writing the durable value
+// changes nothing, however it tears.
 func (c *cell[T]) write(v T) {
 	if c.state != settled || c.durable != v {
 		c.written, c.state = v, pending
@@ -106,14 +106,14 @@ func (c *cell[T]) fence() {
 	}
 }
 
-// orphan leaves what is pending visible, but not durable.
+// orphan leaves a pending value visible, but not durable.
 func (c *cell[T]) orphan() {
 	if c.state == pending {
 		c.state = stuck
 	}
 }
 
-// fate is what a power failure does to a cell that is not settled.
+// fate is the effect of a power failure on a cell that is not settled.
 type fate uint8
 
 const (
@@ -125,7 +125,7 @@ const (
 
 func (f fate) String() string { return [...]string{"lost", "kept", "torn"}[f] }
 
-// meet applies a fate; false where it is not another one.
+// meet applies a fate. It returns false if the result is the same as of another fate.
 func (c *cell[T]) meet(f fate, tears bool) bool {
 	switch f {
 	case lost:
@@ -140,9 +140,9 @@ func (c *cell[T]) meet(f fate, tears bool) bool {
 	return true
 }
 
-// medium is everything that lasts. Records and trees can tear, and their checksums
-// then tell. A mark is one word, and a superblock stands twice, one copy written
-// after the other is fenced: neither tears.
+// medium is the durable state. Records and trees can tear, which their checksums detect. A mark is
+// one word, and a superblock has two copies, one written after the other is fenced, so neither
+// tears.
 type medium struct {
 	slots  [maxSlots]cell[record]
 	marks  [maxSlabs]cell[uint8]
@@ -197,7 +197,7 @@ func (m *medium) orphan() {
 	m.each((*cell[record]).orphan, (*cell[uint8]).orphan, (*cell[tree]).orphan, (*cell[super]).orphan)
 }
 
-// unsettled says whether a cell is in a state.
+// unsettled reports whether some cell is in the given state.
 func (m *medium) unsettled(s cellState) bool {
 	for i := range cells {
 		if m.stateOf(i) == s {
@@ -207,11 +207,11 @@ func (m *medium) unsettled(s cellState) bool {
 	return false
 }
 
-// afterPowerFailure calls f with everything that a power failure may leave, and
-// what became of each cell.
+// afterPowerFailure calls f with every state that a power failure may leave, and the fate of each
+// cell.
 func (m medium) afterPowerFailure(f func(medium, fateOf)) { m.powerFails(0, fateOf{}, f) }
 
-// fateOf is each cell's, plus one; 0 where nothing was at stake.
+// fateOf has the fate of each cell, plus one, or 0 if the cell was settled.
 type fateOf [cells]fate
 
 func (m *medium) powerFails(from int, what fateOf, f func(medium, fateOf)) {

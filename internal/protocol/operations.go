@@ -1,6 +1,6 @@
 package protocol
 
-// operate does every operation that s allows, each on a copy of its own.
+// operate does every operation that s allows, each on a copy.
 func (x *explorer) operate(s state) {
 	for k := range uint8(keys) {
 		x.commit(s, entry{put, k, s.value + 1})
@@ -51,7 +51,7 @@ func (x *explorer) commit(s state, es ...entry) {
 	x.place(&s, es, nil)
 }
 
-// place tries the free slots for each entry, or takes the first one.
+// place tries all free slots for each entry, or takes the first one.
 func (x *explorer) place(s *state, es []entry, at []uint8) {
 	if len(at) == len(es) {
 		x.write(*s, es, at)
@@ -77,7 +77,7 @@ func contains(at []uint8, slot uint8) bool {
 	return false
 }
 
-// supersededBy says whether es will take the slot out of the index.
+// supersededBy reports whether es will remove the slot from the index.
 func (s *state) supersededBy(slot uint8, es []entry) bool {
 	for _, e := range es {
 		if e.kind == put && s.index[e.key] == slot+1 {
@@ -87,7 +87,7 @@ func (s *state) supersededBy(slot uint8, es []entry) bool {
 	return false
 }
 
-// write stores es in their slots, fences, and shows them.
+// write stores es in their slots, fences, and publishes them.
 func (x *explorer) write(s state, es []entry, at []uint8) {
 	if s.group == 0 {
 		if x.Relaxed && !s.keepClosing(uint8(x.Slots), at) {
@@ -122,7 +122,7 @@ func (x *explorer) write(s state, es []entry, at []uint8) {
 	x.explore(s)
 }
 
-// keepClosing keeps a slot for the closing record of a group that begins.
+// keepClosing keeps a slot for the closing record of a new group.
 func (s *state) keepClosing(slots uint8, at []uint8) bool {
 	for slot := range slots {
 		if s.free(slot) && !contains(at, slot) {
@@ -133,8 +133,8 @@ func (s *state) keepClosing(slots uint8, at []uint8) bool {
 	return false
 }
 
-// store writes a record and, if it is the slab's first in this interval, the
-// mark, which rides on the same fence.
+// store writes a record. If it is the slab's first in this interval, it also writes the mark, for
+// the same fence.
 func (x *explorer) store(s *state, slot uint8, r record) {
 	mark := &s.marks[slot/slabSlots]
 	if had := mark.visible(); had < s.interval && !(x.off(R5) && had != 0) {
@@ -143,7 +143,7 @@ func (x *explorer) store(s *state, slot uint8, r record) {
 	s.slots[slot].write(r)
 }
 
-// publish shows es in the index and frees, or will, what they supersede.
+// publish puts es into the index. It frees the slots that they supersede, now or later.
 func (x *explorer) publish(s *state, es []entry, at []uint8) {
 	for i, e := range es {
 		switch e.kind {
@@ -244,7 +244,7 @@ func (x *explorer) expire(s state, key uint8) {
 	x.explore(s)
 }
 
-// freeze takes the instant that a checkpoint describes.
+// freeze takes the state that a checkpoint describes.
 func (x *explorer) freeze(s state) {
 	defer x.step("freeze")()
 	s.operations++
@@ -258,7 +258,7 @@ func (x *explorer) freeze(s state) {
 	x.explore(s)
 }
 
-// flip makes the frozen checkpoint the one that counts.
+// flip makes the frozen checkpoint the current one.
 func (x *explorer) flip(s state) {
 	defer x.step("flip")()
 	s.operations++

@@ -2,12 +2,13 @@ package protocol
 
 import (
 	"fmt"
-	"os"
 	"testing"
+
+	"nvkv/internal/effort"
 )
 
-// bounds are what is explored: each a feature or two at a depth that the others
-// would make too wide.
+// bounds lists the explorations. Each has a feature or two, at a depth at which all features
+// together would have too many histories.
 var bounds = []struct {
 	name string
 	Config
@@ -26,19 +27,11 @@ var bounds = []struct {
 	{"everything", Config{Slots: 5, Operations: 4, Crashes: 2, Kills: true, Deletes: true, Batches: true, Ranges: true, Moves: true, Expiry: true, Checkpoints: true}},
 }
 
-// deeper is how many more operations histories have: NVKV_MODEL=long looks at
-// those that take minutes, and gigabytes.
-func deeper() int {
-	switch {
-	case os.Getenv("NVKV_MODEL") == "long":
-		return 1
-	case testing.Short():
-		return -1
-	}
-	return 0
-}
+// deeper returns the number of additional operations of a history. The histories of the long form
+// take minutes, and gigabytes.
+func deeper() int { return effort.Pick(-1, -1, 0, 1) }
 
-// TestProtocol looks at every history within the bounds.
+// TestProtocol examines every history within the bounds.
 func TestProtocol(t *testing.T) {
 	states := 0
 	for _, b := range bounds {

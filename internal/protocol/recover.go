@@ -1,6 +1,6 @@
 package protocol
 
-// recover opens what a crash left, and begins a run.
+// recover opens the store that a crash left, and begins a run.
 func (x *explorer) recover(s state) {
 	s.forget()
 	if !x.visit(s) {
@@ -34,7 +34,7 @@ func (x *explorer) recover(s state) {
 	x.explore(s)
 }
 
-// forget drops what only the process knew.
+// forget clears the state that only the process had.
 func (s *state) forget() {
 	s.index, s.holds, s.frozen = index{}, [maxSlots]hold{}, frozen{}
 	s.run, s.counter, s.interval, s.group, s.closing = 0, 0, 0, 0, 0
@@ -46,8 +46,8 @@ type set uint8
 
 func (c set) has(slot int) bool { return c>>slot&1 != 0 }
 
-// candidates are the slots whose records are newer than the checkpoint, and of
-// which earlier recoveries have not said that they do not count.
+// candidates returns the slots whose records are newer than the checkpoint, except those that
+// earlier recoveries decided not to count.
 func (s *state) candidates(sb *super) (found set) {
 	for i := range s.slots {
 		r := s.slots[i].visible()
@@ -58,9 +58,9 @@ func (s *state) candidates(sb *super) (found set) {
 	return found
 }
 
-// decide returns the candidates without the highest transaction of the run that
-// died, if that did not end, and the last counter of the run that counts. What
-// did end is written again.
+// decide returns the candidates without the highest transaction of the run that died, if that
+// transaction did not end, and the last counter of the run that counts. It writes a transaction
+// that ended again.
 func (x *explorer) decide(s *state, sb *super, found set) (counted set, last uint8) {
 	highest := number(0)
 	for i := range s.slots {
@@ -89,7 +89,7 @@ func (x *explorer) decide(s *state, sb *super, found set) (counted set, last uin
 	return found, highest.counter()
 }
 
-// whole says whether all records of a transaction are there.
+// whole reports whether all records of a transaction are there.
 func (x *explorer) whole(s *state, members set) bool {
 	var ordinals, total uint8
 	for i := range s.slots {
@@ -105,8 +105,8 @@ func (x *explorer) whole(s *state, members set) bool {
 	return ordinals == 1<<total-1
 }
 
-// replay brings the checkpoint's index up to date: of each key the newest record
-// counts, unless a newer range covers it.
+// replay updates the checkpoint's index. The newest record of each key counts, unless a newer range
+// covers it.
 func (x *explorer) replay(s *state, root index, found set) {
 	s.index = root
 	for i := range s.slots {
@@ -118,7 +118,7 @@ func (x *explorer) replay(s *state, root index, found set) {
 			s.holds[i] = awaitsFreeze
 		}
 		if r.kind == tombs {
-			s.index = index{} // what the checkpoint names is older
+			s.index = index{} // the records in the checkpoint are older
 		}
 	}
 	for k := range s.index {
@@ -131,8 +131,7 @@ func (x *explorer) replay(s *state, root index, found set) {
 	}
 }
 
-// newest returns the newest record of a key, a range counting as one; at is less
-// than 0 where there is none.
+// newest returns the newest record of a key, including ranges. at is negative if there is none.
 func (x *explorer) newest(s *state, found set, key uint8) (at int, newest record) {
 	at = -1
 	for i := range s.slots {
@@ -140,7 +139,7 @@ func (x *explorer) newest(s *state, found set, key uint8) (at int, newest record
 		if !found.has(i) || r.kind == closing || r.kind != tombs && r.key != key {
 			continue
 		}
-		ranged := r.kind == tombs && x.off(I42) // whatever its number
+		ranged := r.kind == tombs && x.off(I42) // with I42 off, whatever its number
 		if at < 0 || ranged || r.newer(newest.n, newest.ord) && !(newest.kind == tombs && x.off(I42)) {
 			at, newest = i, r
 		}
@@ -148,8 +147,8 @@ func (x *explorer) newest(s *state, found set, key uint8) (at int, newest record
 	return at, newest
 }
 
-// beginRun makes this opening a run: numbers of its own, and what was decided
-// of the run that died.
+// beginRun makes this opening a run: it gets numbers of its own, and the superblock gets the
+// decision on the run that died.
 func (x *explorer) beginRun(s *state, sb super, last uint8) {
 	if x.off(R4) {
 		s.run, s.counter, s.interval = sb.run, max(last, lastOf(&sb)), sb.interval
@@ -163,8 +162,8 @@ func (x *explorer) beginRun(s *state, sb super, last uint8) {
 	s.run, s.counter, s.interval = sb.run, 0, sb.interval
 }
 
-// lastOf is the counter of the checkpoint's last transaction, if that is of the
-// run that goes on.
+// lastOf returns the counter of the checkpoint's last transaction, if that belongs to the run that
+// continues.
 func lastOf(sb *super) uint8 {
 	if sb.last.run() == sb.run {
 		return sb.last.counter()

@@ -6,22 +6,22 @@ type Rule uint32
 const (
 	R1        Rule = 1 << iota // a transaction has one record per key
 	R2                         // records of a group stay until the next group is fenced
-	R4                         // each opening is a run, and says how far the last one counts
+	R4                         // each opening is a run, and records how far the last one counts
 	R5                         // marks are renewed after a freeze
 	R6                         // a tombstone stays until a checkpoint has flipped
-	R6Again                    // so does one that a recovery met
-	R7                         // what expired stays until a checkpoint has flipped
-	R8                         // a flip frees what was listed at its freeze
-	R9                         // and no freeze frees it
-	R12                        // recovery writes again what it relies on
+	R6Again                    // so does a tombstone that a recovery found
+	R7                         // an expired record stays until a checkpoint has flipped
+	R8                         // a flip frees the slots listed at its freeze
+	R9                         // a freeze does not free them
+	R12                        // recovery writes again the bytes that it relies on
 	I2                         // a commit ends with a fence
-	I3                         // it is seen after its fence, not before
-	I4                         // a checkpoint writes over nothing that the last one names
+	I3                         // a commit is visible after its fence, not before
+	I4                         // a checkpoint overwrites nothing that the last one names
 	I21                        // a record moves under a new number
 	I41                        // a group counts with its closing record
-	I42                        // a range deletes what is older, and only that
+	I42                        // a range deletes older records, and only those
 	FlipFence                  // the tree is fenced before the superblock that names it is written
-	Reuse                      // a slot is free after the fence of what superseded it, not before
+	Reuse                      // a slot is free after the fence of its successor, not before
 )
 
 var ruleNames = []string{"R1", "R2", "R4", "R5", "R6", "R6Again", "R7", "R8", "R9", "R12", "I2", "I3", "I4", "I21", "I41", "I42", "FlipFence", "Reuse"}

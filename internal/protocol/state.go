@@ -1,25 +1,25 @@
 package protocol
 
-// state is a running store, and what its users know of it.
+// state is a running store and the knowledge of its users.
 type state struct {
 	medium
 	recovering bool
 
-	// What the process has in memory.
+	// The state of the process in memory:
 	index    index
 	holds    [maxSlots]hold
 	run      uint8
 	counter  uint8
 	interval uint8
 	frozen   frozen
-	group    uint8 // records of the open group
-	closing  uint8 // slot+1 that is kept for its closing record
+	group    uint8 // number of records of the open group
+	closing  uint8 // slot+1 kept for its closing record
 
-	// What users know.
+	// The knowledge of the users:
 	history [maxHistory]outcome // states that a recovery may show
-	known   uint8               // how many they are
-	value   uint8               // the newest that was put: no two are equal
-	expired uint16              // values that have, by bit
+	known   uint8               // number of these states
+	value   uint8               // the newest value put; all differ
+	expired uint16              // expired values, by bit
 
 	operations, crashes uint8 // so far
 }
@@ -29,13 +29,13 @@ type hold uint8
 
 const (
 	unheld       hold = iota
-	awaitsFreeze      // free when a checkpoint that is frozen from now on has flipped
-	awaitsFlip        // frozen already
+	awaitsFreeze      // free when a checkpoint that is frozen later has flipped
+	awaitsFlip        // frozen; free when that checkpoint has flipped
 	awaitsTwo         // free when this group and the next are fenced
 	awaitsOne
 )
 
-// frozen is what a checkpoint describes, until it flips.
+// frozen is the state that a checkpoint describes, until it flips.
 type frozen struct {
 	on       bool
 	last     number
@@ -68,7 +68,7 @@ func (o outcome) with(es []entry) outcome {
 	return o
 }
 
-// now is o when what has expired is absent.
+// now returns o with the expired values absent.
 func (s *state) now(o outcome) outcome {
 	for k, v := range o {
 		if s.expired>>v&1 != 0 {
@@ -78,13 +78,13 @@ func (s *state) now(o outcome) outcome {
 	return o
 }
 
-// promise adds the state behind es to what a recovery may show.
+// promise adds the state after es to the states that a recovery may show.
 func (s *state) promise(es []entry) {
 	s.history[s.known] = s.history[s.known-1].with(es)
 	s.known++
 }
 
-// acknowledge makes the newest state the only one that may be shown.
+// acknowledge makes the newest state the only one that a recovery may show.
 func (s *state) acknowledge() { s.remember(s.history[s.known-1]) }
 
 func (s *state) remember(o outcome) {
@@ -101,8 +101,8 @@ func (s *state) allowed(o outcome) bool {
 	return false
 }
 
-// read returns what the index shows; false where it names a slot that holds
-// something else.
+// read returns the values that the index reaches. It returns false if the index names a slot with
+// another record.
 func (s *state) read() (o outcome, ok bool) {
 	for k, at := range s.index {
 		if at == 0 {
@@ -129,7 +129,7 @@ func (s *state) free(slot uint8) bool {
 	return true
 }
 
-// turn gives all slots that have hold from the hold to.
+// turn changes all holds equal to from into to.
 func (s *state) turn(from, to hold) {
 	for i, h := range s.holds {
 		if h == from {

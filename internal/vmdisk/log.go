@@ -7,10 +7,10 @@ import (
 	"io"
 )
 
-// The log begins with a sector that has magic, version, number of entries (8
-// bytes each) and the size of a sector (4), all little-endian. Then come the
-// entries: a sector with four words, which are the first sector written, the
-// number of sectors, flags, and the length of a comment; and the data.
+// The log begins with a sector that holds magic, version, number of entries (8 bytes each) and the
+// size of a sector (4), all little-endian. The entries follow. An entry is a sector with four words
+// (the first sector written, the number of sectors, flags, and the length of a comment), and then
+// the data.
 const (
 	logMagic   = 0x6a736677736872
 	logVersion = 1
@@ -18,11 +18,11 @@ const (
 	entryBytes = 32
 )
 
-// Flags of an entry.
+// These are the flags of an entry.
 const (
-	flagFlush   = 1 << iota // what was written before is durable
-	flagFUA                 // what is written here is durable
-	flagDiscard             // there are no data: not in a log that we made
+	flagFlush   = 1 << iota // earlier writes are durable
+	flagFUA                 // this write is durable
+	flagDiscard             // there is no data; our logs have no such entries
 )
 
 // entry is a write, a flush, or both.
@@ -30,8 +30,8 @@ type entry struct {
 	off   int64 // on the disk, bytes
 	n     int64 // bytes written
 	flags uint64
-	data  int64 // where they are in the log
-	unit  int64 // bytes of a sector: what is written whole or not at all
+	data  int64 // offset of the data in the log
+	unit  int64 // bytes of a sector, which is written whole or not at all
 }
 
 // end returns where the entry ends in the log.
@@ -39,12 +39,11 @@ func (e entry) end() int64 { return e.data + e.n }
 
 var errHole = errors.New("the log lacks entries that it counts")
 
-// unitBytes is the size of a sector where nothing says another.
+// unitBytes is the size of a sector if the log does not state one.
 const unitBytes = 512
 
-// readLog returns the entries of a log, none where it is empty. Its head comes
-// with the first flush and is zero before. What follows the last whole one was
-// being written when the log was cut.
+// readLog returns the entries of a log, or none if it is empty. The log's head is written with the
+// first flush and is zero before. An incomplete last entry was being written when the log was cut.
 func readLog(log io.ReaderAt) ([]entry, error) {
 	var super [superBytes]byte
 	if n, err := log.ReadAt(super[:], 0); n == 0 && err == io.EOF {
@@ -77,8 +76,8 @@ func readLog(log io.ReaderAt) ([]entry, error) {
 	return entries, nil
 }
 
-// readEntry returns the entry at a place and the place of the next, which is
-// the same where there is none.
+// readEntry returns the entry at a place and the place of the next entry. If there is no entry, the
+// two places are equal.
 func readEntry(log io.ReaderAt, at, unit int64) (entry, int64, error) {
 	var b [entryBytes]byte
 	if _, err := log.ReadAt(b[:], at); err == io.EOF {

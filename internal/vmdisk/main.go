@@ -1,17 +1,15 @@
-// Command vmdisk is the power cut of a disk with a volatile cache. From an image
-// as it was and a log of what was written to it since, it makes what such a disk
-// may hold afterwards: everything that a flush covered, and of the rest any
-// sectors, each of them whole. scripts/vmtest uses it between two boots.
+// Command vmdisk simulates the power failure of a disk with a volatile cache. It takes an image of
+// the disk and a log of later writes, and makes a state that such a disk may hold afterwards: every
+// sector that a flush covered, and a random selection of the other sectors, each of them whole.
+// scripts/vmtest uses it between two boots.
 //
 //	vmdisk -log LOG -from 123392 -keep 0.5 -seed 1 IMAGE
 //
-// The power fails at a random place of the log: what came later never happened.
-// -from is how long the log was when the last acknowledgement was seen: it fails
-// no earlier than that.
+// The power fails at a random place of the log, and later entries have no effect. -from is the
+// length of the log at the last acknowledgement seen; the power does not fail before it.
 //
-// The log is the one that QEMU's blklogwrites and the kernel's dm-log-writes
-// keep. It exits with 3 if the log lacks entries that it counts, as a log may
-// that was itself cut.
+// The log has the format of QEMU's blklogwrites and the kernel's dm-log-writes. vmdisk exits with 3
+// if the log lacks entries that it counts, as a log may that was itself cut.
 package main
 
 import (

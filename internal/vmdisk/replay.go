@@ -6,10 +6,10 @@ import (
 	"math/rand/v2"
 )
 
-// cut is when the power fails, and what stays then.
+// cut describes the power failure.
 type cut struct {
-	from int64   // not before the log had so many bytes
-	keep float64 // share of the sectors that stay without a flush
+	from int64   // least length of the log at the failure
+	keep float64 // share of the unflushed sectors that are kept
 	rng  *rand.Rand
 }
 
@@ -22,13 +22,13 @@ func (c cut) head(entries []entry) []entry {
 	return entries[:first+c.rng.IntN(len(entries)-first+1)]
 }
 
-// keeps says whether the next sector stays.
+// keeps reports whether the next sector is kept.
 func (c cut) keeps() bool { return c.rng.Float64() < c.keep }
 
-// outcome counts what a replay did.
+// outcome counts the events of a replay.
 type outcome struct {
 	writes, flushes  int
-	unflushed, kept  int // sectors after the last flush, and those of them that stayed
+	unflushed, kept  int // sectors after the last flush, and the kept ones of them
 	unflushedEntries int
 }
 
@@ -37,8 +37,8 @@ func (o outcome) String() string {
 		o.writes, o.flushes, o.unflushedEntries, o.kept, o.unflushed)
 }
 
-// replay writes to image what a flush, or its own flag, made durable, and of
-// the rest the sectors that keep returns true for, in the order of the log.
+// replay writes to image the data that a flush, or its own flag, made durable. Of the rest it
+// writes the sectors for which keep returns true. It follows the order of the log.
 func replay(log io.ReaderAt, image io.WriterAt, entries []entry, keep func() bool) (outcome, error) {
 	var o outcome
 	last := lastFlush(entries)
@@ -75,7 +75,7 @@ func replay(log io.ReaderAt, image io.WriterAt, entries []entry, keep func() boo
 	return o, nil
 }
 
-// lastFlush returns the index of the last flush, or 0: nothing comes before it.
+// lastFlush returns the index of the last flush, or 0 if there is none.
 func lastFlush(entries []entry) int {
 	for i := len(entries) - 1; i >= 0; i-- {
 		if entries[i].flags&flagFlush != 0 {

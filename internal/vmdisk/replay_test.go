@@ -13,8 +13,8 @@ import (
 
 const unit = 512
 
-// logOf builds a log. A letter writes a sector of it at the place of its number
-// in the alphabet; a capital one writes it durably; '|' is a flush.
+// logOf builds a log. A letter writes a sector of that letter at the place of its number in the
+// alphabet; a capital letter writes it durably; '|' is a flush.
 func logOf(events string) []byte {
 	var b []byte
 	sector := func(words ...uint64) {
@@ -106,10 +106,10 @@ func TestLogBeforeItsFirstFlush(t *testing.T) {
 	}
 }
 
-// A log may end anywhere after its last complete entry.
+// TestCutLog checks that a log may end anywhere after its last complete entry.
 func TestCutLog(t *testing.T) {
 	whole := logOf("ab|c")
-	binary.LittleEndian.PutUint64(whole[16:], 3) // the count follows with the flushes
+	binary.LittleEndian.PutUint64(whole[16:], 3) // the count is written with the flushes
 	for cut := len(whole) - 1; cut > len(whole)-2*unit; cut-- {
 		entries, err := readLog(bytes.NewReader(whole[:cut]))
 		if err != nil || len(entries) != 3 {
@@ -140,7 +140,8 @@ func TestRefusesWhatIsNoLog(t *testing.T) {
 	}
 }
 
-// The cut comes after what was acknowledged, and every later place is possible.
+// TestCutPlace checks that the power fails after the last acknowledged entry, and that every later
+// place is possible.
 func TestCutPlace(t *testing.T) {
 	entries, err := readLog(bytes.NewReader(logOf("ab|cd|e")))
 	if err != nil {

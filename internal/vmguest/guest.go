@@ -13,20 +13,19 @@ import (
 
 // guest is one run on one store.
 type guest struct {
-	name, path, kind string // kind: what the device must turn out to be; "" for any
-	acked            int    // operations that must be there
-	operations       int    // to do before closing; 0: no end
+	name, path, kind string // kind: the kind of device that must be detected; "" for any
+	acked            int    // operations that must have survived
+	operations       int    // operations to do before closing; 0: no end
 	pause            time.Duration
 	out              io.Writer
 }
 
-// options keep checkpoints and growth frequent, so that cuts meet them too.
+// options makes checkpoints and growth frequent, so that power failures hit them too.
 func (g *guest) options() *kv.Options {
 	return &kv.Options{SlabBytes: 8192, CheckpointBytes: 64 << 10}
 }
 
-// run opens the store, judges it, and writes until it is killed or has done its
-// operations.
+// run opens the store, judges it, and writes until it is killed or has done its operations.
 func (g *guest) run() error {
 	began := time.Now()
 	db, err := kv.Open(g.path, g.options())
@@ -56,7 +55,7 @@ func (g *guest) run() error {
 
 func (g *guest) say(format string, args ...any) { fmt.Fprintf(g.out, format, args...) }
 
-// reopen closes the store in good order and wants exactly n operations there.
+// reopen closes the store and opens it again. It must hold exactly n operations.
 func (g *guest) reopen(db *kv.DB, n int) error {
 	if err := db.Close(); err != nil {
 		return fmt.Errorf("close: %w", err)
@@ -74,9 +73,8 @@ func (g *guest) reopen(db *kv.DB, n int) error {
 	return again.Close()
 }
 
-// blank writes zeros over the first and the last MiB of a device of fixed size:
-// a new store is made only where nothing seems to lie. What is between them
-// stays, and must never be taken for a record.
+// blank writes zeros over the first and the last MiB of a device of fixed size, because a new store
+// is made only where both are zero. The bytes in between stay, and must never be taken for records.
 func (g *guest) blank() error {
 	d, err := nvmap.OpenDevice(g.path, nvmap.OpenOptions{})
 	if err != nil {
@@ -92,12 +90,12 @@ func (g *guest) blank() error {
 	return d.Fence()
 }
 
-// inFlightMax bounds how many acknowledgements the console may have lost: its
-// buffers hold a few KiB.
+// inFlightMax bounds the acknowledgements that the console may have lost: its buffers hold a few
+// KiB.
 const inFlightMax = 5000
 
-// judge returns how many operations the store holds. They are a prefix of all
-// that were ever done, at least the acknowledged ones and at most most.
+// judge returns the number of operations that the store holds. They must be a prefix of all
+// operations, at least the acknowledged ones and no more than most.
 func (g *guest) judge(db *kv.DB, most int) (int, error) {
 	got, err := contents(db)
 	if err != nil {
@@ -119,7 +117,7 @@ func (g *guest) judge(db *kv.DB, most int) (int, error) {
 	return n, check(db)
 }
 
-// check turns what Check finds into an error.
+// check returns the findings of Check as an error.
 func check(db *kv.DB) error {
 	var found []error
 	err := db.Check(context.Background(), func(i kv.CheckIssue) { found = append(found, errors.New(i.String())) })

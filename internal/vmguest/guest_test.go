@@ -35,7 +35,8 @@ func TestRunsGoOn(t *testing.T) {
 	}
 }
 
-// More may be there than was acknowledged, since the console loses lines.
+// TestUnacknowledgedMayBeThere checks that the store may hold more than was acknowledged, because
+// the console loses lines.
 func TestUnacknowledgedMayBeThere(t *testing.T) {
 	g, out := newGuest(t, 100)
 	mustRun(t, g)
@@ -80,8 +81,8 @@ func TestWantsItsKind(t *testing.T) {
 	}
 }
 
-// A store that lost its last acknowledged operations holds a legal state, but
-// one that is too old.
+// TestFindsALostSuffix checks that a store that lost its last acknowledged operations fails,
+// although it holds a legal earlier state.
 func TestFindsALostSuffix(t *testing.T) {
 	g, _ := newGuest(t, 300)
 	mustRun(t, g)

@@ -1,20 +1,20 @@
-// Command vmguest is what scripts/vmtest runs on a store inside its virtual
-// machine: it looks at what the last power cut left, goes on writing, and says
-// on standard output what is durable.
+// Command vmguest runs on a store inside the virtual machine of scripts/vmtest. It examines the
+// store after the last power failure, continues to write, and reports on standard output what is
+// durable.
 //
 //	vmguest -name dax -store /mnt/dax/store -kind dax -acked 0
 //
-// With -blank it makes a device without a file system ready for a new store
-// instead, whatever lies there.
+// With -blank it instead prepares a device without a file system for a new store, whatever it
+// holds.
 //
 // Its lines are
 //
 //	ack NAME N;               operations 0 to N are durable
 //	@@ PASS NAME-recovered …  every acknowledged operation was there, Check is clean
-//	@@ PASS NAME-closed …     the same after a Close, where -operations ends the run
+//	@@ PASS NAME-closed …     the same after a Close, if -operations ends the run
 //	@@ FAIL NAME …
 //
-// The semicolon tells a whole number from one that the cut went through.
+// The semicolon distinguishes a whole number from one that the power failure cut.
 package main
 
 import (

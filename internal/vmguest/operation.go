@@ -10,7 +10,7 @@ import (
 	"nvkv/kv"
 )
 
-// A change stores a value, or removes a key where value is nil.
+// A change stores a value, or removes a key if value is nil.
 type change struct {
 	key   string
 	value []byte
@@ -20,7 +20,7 @@ type change struct {
 // range. Operation n of a name is always the same.
 type op struct {
 	changes  []change
-	from, to string // a range to remove instead; to is behind it
+	from, to string // a range to remove instead; to is exclusive
 }
 
 // operation returns operation n of the store called name.
@@ -53,7 +53,7 @@ func operation(name string, n int) op {
 
 func key(i int) string { return fmt.Sprintf("key%03d", i) }
 
-// write does o in db; it is durable when write returns nil.
+// write applies o to db. It is durable when write returns nil.
 func (o op) write(db *kv.DB) error {
 	switch {
 	case o.to != "":
@@ -74,7 +74,7 @@ func (o op) write(db *kv.DB) error {
 	return db.Put([]byte(o.changes[0].key), o.changes[0].value)
 }
 
-// A model is what a store should hold.
+// A model is the expected contents of a store.
 type model map[string][]byte
 
 func (m model) apply(o op) {
@@ -100,7 +100,7 @@ func contents(db *kv.DB) (model, error) {
 	return m, err
 }
 
-// difference describes the first key on which two models disagree, or is empty.
+// difference describes the first key on which two models disagree. It returns "" if there is none.
 func difference(got, want model) string {
 	for k, v := range want {
 		if g, ok := got[k]; !ok || !bytes.Equal(g, v) {

@@ -12,70 +12,65 @@ import (
 	"nvkv/nvmap"
 )
 
-// A Session is one opening of the structure under test, and what the test knows
-// of its contents: at least the last state that was acknowledged and, during an
-// operation, the state that the operation leads to. Which of those states counts
-// is decided by Recover.
+// A Session is one opening of the structure under test, together with the contents that the test
+// expects. It knows at least the last acknowledged state and, during an operation, the state that
+// the operation leads to. Recover decides which of these states are legal.
 //
-// All methods are called from one goroutine. A method that panics has failed.
+// All methods are called from one goroutine. A panic in a method counts as a failure.
 type Session interface {
-	// Step does one operation. Crashes happen inside, at the writes and fences
-	// that the operation makes on the device that Recover was given.
+	// Step does one operation. Crashes happen inside, at the writes and fences of the operation on
+	// the device that Recover was given.
 	Step(m *Medium) error
 
-	// Recover opens what a crash during this session left, m, and returns the
-	// session of that opening. It fails if m cannot be opened or if what it holds
-	// is not what this session acknowledged, with the operation in flight or
-	// without it. It does not change the receiver, from which many crashes
-	// recover.
+	// Recover opens m, the medium that a crash during this session left, and returns the session of
+	// that opening. It fails if m cannot be opened, or if its contents are not those that this
+	// session acknowledged, with or without the operation in flight. It must not change the
+	// receiver, from which many crashes recover.
 	//
-	// The session that Run is given is recovered from too: its medium is empty,
-	// or the creation of the structure was crashed on it.
+	// Run also calls Recover of the session that it is given. The medium is then empty, or the
+	// creation of the structure has crashed on it.
 	Recover(m *Medium) (Session, error)
 
-	// End is the last call: of a session in an image or, at the end of a run, of
-	// the first one. It may look whether the structure still works, and lets go of
-	// it. No crash happens inside.
+	// End is the last call, for a session in an image and, at the end of a run, for the first
+	// session. It may check that the structure still works, and closes it. No crash happens inside.
 	End(m *Medium) error
 }
 
-// Options of a run. The zero value is a short one.
+// Options are the options of a run. The zero value gives a short run.
 type Options struct {
-	// Seed of everything random.
+	// Seed is the seed of all random choices.
 	Seed uint64
-	// Steps are the operations of a session, by depth: of the first one, of one
-	// that recovered from its crash, and so on. Default: 100, 4, 3.
+	// Steps are the numbers of operations of a session, by depth: of the first session, of one that
+	// recovered from its crash, and so on. Default: 100, 4, 3.
 	Steps []int
-	// Images bounds the states tried at each crash point, by depth; its length is
-	// how many crashes follow each other at most. Every asks for all that are
-	// systematic. Default: 20, 3, 2.
+	// Images bounds the states tried at each crash point, by depth. Its length bounds how many
+	// crashes follow one another. Every asks for all systematic images. Default: 20, 3, 2.
 	Images []int
-	// Between makes one write in so many a crash point, beside all fences. 1: each
-	// write. Negative: none. Default: 8.
+	// Between makes one write in Between a crash point, in addition to all fences. 1: each write.
+	// Negative: none. Default: 8.
 	Between int
-	// Chain makes one image in so many be used and crashed again, and one in so
-	// many have its recovery crashed. Default: 30. Negative: none.
+	// Chain makes the run use and crash again one image in Chain, and crash the recovery of one
+	// image in Chain. Default: 30. Negative: none.
 	Chain int
 	// Model is the granularity of the medium. Default: nvmap.Lines.
 	Model nvmap.Model
-	// Poison says in which lines words in flight may end as noise; see
-	// nvmap.Sim.SetPoison. nil: in none.
+	// Poison selects lines in which words in flight may become noise; see nvmap.Sim.SetPoison. nil:
+	// none.
 	Poison func(line nvmap.Off) bool
-	// MaxBytes bounds the medium. Default: 8 MiB.
+	// MaxBytes bounds the size of the medium, in bytes. Default: 8 MiB.
 	MaxBytes int64
-	// Base makes the device beneath the simulator, which can grow to maxBytes. nil:
-	// nvmap.NewMem. It is for structures that must cope with what a device may do
-	// and memory does not, such as showing a write only behind its fence.
+	// Base makes the device beneath the simulator, which can grow to maxBytes. nil: nvmap.NewMem.
+	// It is for structures that must work on devices that differ from memory, such as one that
+	// shows a write only after its fence.
 	Base func(maxBytes int64) nvmap.Device
-	// Prepare puts the medium into the state in which the structure first meets
-	// it. nil: it is empty.
+	// Prepare puts the medium into the state that the structure first finds. nil: it is empty.
 	Prepare func(dev nvmap.Device) error
 	// Sites disables a call, for Mutate.
 	Sites *Sites
 }
 
-// Every asks for all systematic images of a crash point: 5,000 at most, which
-// covers all subsets of 12 lines.
+// Every asks for all systematic images of a crash point: 5,000 at most, which covers all subsets of
+// 12 lines.
 const Every = 0
 
 func (o Options) withDefaults() Options {
@@ -103,12 +98,12 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Report says what a run did.
+// Report counts the events of a run.
 type Report struct {
 	Seed       uint64
 	States     int // images that were recovered from: crash states
-	Points     int // moments at which a crash was tried
-	Steps      int // operations, those in images included
+	Points     int // crash points
+	Steps      int // operations, including those in images
 	Chained    int // images that were used and crashed again
 	Recoveries int // recoveries that were crashed
 	Deepest    int // most crashes in a row
@@ -121,8 +116,8 @@ func (r Report) String() string {
 		r.Seed, r.States, r.Points, r.Steps, r.Chained, r.Recoveries, r.Deepest, r.Took.Round(time.Millisecond))
 }
 
-// Run crashes a structure on a medium of its own. See Session for what first is.
-// The error is the first legal state that was missed, with what led to it.
+// Run crashes a structure on a medium of its own, beginning with the session first; see Session.
+// The error describes the first state that is not legal, and the events that led to it.
 func Run(o Options, first Session) (Report, error) {
 	m, err := start(o, first, true)
 	if err == nil {
@@ -131,7 +126,7 @@ func Run(o Options, first Session) (Report, error) {
 	return m.Report(), errors.Join(err, m.Close())
 }
 
-// Test is Run for a test: it logs the report, and the failure fails t.
+// Test is Run for a test: it logs the report, and a failure fails t.
 func Test(t testing.TB, o Options, first Session) Report {
 	t.Helper()
 	report, err := Run(o, first)
@@ -142,7 +137,7 @@ func Test(t testing.TB, o Options, first Session) Report {
 	return report
 }
 
-// run is what all media of one run share.
+// run is the state that all media of one run share.
 type run struct {
 	o      Options
 	rng    *rand.Rand
@@ -150,12 +145,12 @@ type run struct {
 	began  time.Time
 }
 
-// A Medium is what a structure is opened on: an empty one, or what a crash left.
+// A Medium is the medium that a structure is opened on: an empty one, or one that a crash left.
 type Medium struct {
 	run     *run
 	sim     *nvmap.Sim
 	depth   int
-	session Session // that recovers from a crash now
+	session Session // recovers from a crash now
 	watched bool
 	hook    func(fence bool)
 	hooking bool
@@ -163,9 +158,9 @@ type Medium struct {
 	err     error // first failure of a crash
 }
 
-// Start makes an empty medium and opens the structure on it. It is for tests that
-// choose operations and crash points themselves: nothing crashes before Watch or
-// Crash is called. Run is for all others. Close ends it, also after an error.
+// Start makes an empty medium and opens the structure on it. It is for tests that choose operations
+// and crash points themselves: nothing crashes before Watch or Crash is called. Other tests use
+// Run. The caller calls Close, also after an error.
 func Start(o Options, first Session) (*Medium, error) { return start(o, first, false) }
 
 func start(o Options, first Session, watched bool) (*Medium, error) {
@@ -203,7 +198,7 @@ func (m *Medium) Close() error {
 	return errors.Join(err, m.sim.Close())
 }
 
-// Report returns what was done so far.
+// Report returns the counts so far.
 func (m *Medium) Report() Report {
 	r := m.run.report
 	r.Lints = m.sim.Lints()
@@ -211,23 +206,23 @@ func (m *Medium) Report() Report {
 	return r
 }
 
-// Device returns the medium as a device to open. Its Close keeps the medium, so
-// that the structure can be opened again on it.
+// Device returns the medium as a device to open. Closing that device keeps the medium, so that the
+// structure can be opened on it again.
 func (m *Medium) Device() nvmap.Device { return m.run.o.Sites.Device(m.sim) }
 
 // Sim returns the simulator beneath Device, to inject faults and limits.
 func (m *Medium) Sim() *nvmap.Sim { return m.sim }
 
-// Session returns the session that recovers from a crash now.
+// Session returns the session that would recover from a crash now.
 func (m *Medium) Session() Session { return m.session }
 
-// Rand returns the run's random numbers.
+// Rand returns the source of the run's random numbers.
 func (m *Medium) Rand() *rand.Rand { return m.run.rng }
 
-// Depth returns how many crashes lie behind this medium.
+// Depth returns the number of crashes that led to this medium.
 func (m *Medium) Depth() int { return m.depth }
 
-// Log notes what is being done: a failure tells the last of it.
+// Log notes an event. A failure reports the last of them.
 func (m *Medium) Log(format string, args ...any) {
 	const kept = 12
 	if len(m.log) == 2*kept {
@@ -245,7 +240,7 @@ func (m *Medium) Steps(n int) error {
 		m.run.report.Steps++
 		err := guard(func() error { return m.session.Step(m) })
 		if m.err != nil {
-			return m.err // err, if there is one, comes of going on regardless
+			return m.err // an error of the step may only follow from it
 		}
 		if err != nil {
 			return m.explain(err)
@@ -254,14 +249,14 @@ func (m *Medium) Steps(n int) error {
 	return nil
 }
 
-// explain adds what led to an error.
+// explain adds to an error the events that led to it.
 func (m *Medium) explain(err error) error {
 	last := m.log[max(0, len(m.log)-12):]
 	return fmt.Errorf("seed %d, %d crashes deep, after %s: %w", m.run.o.Seed, m.depth, strings.Join(last, "; "), err)
 }
 
-// Watch has crashes happen at fences and writes of this medium, or not: a test
-// that injects a fault may not know in between what a crash may leave.
+// Watch turns crashes at fences and writes of this medium on or off. A test that injects a fault
+// turns them off while it does not know which states are legal.
 func (m *Medium) Watch(on bool) {
 	m.watched = on
 	if !on && m.hook == nil {
@@ -273,15 +268,15 @@ func (m *Medium) Watch(on bool) {
 	m.sim.OnWrite(func(nvmap.Off, int) { m.at(false) })
 }
 
-// Hook has f called at each fence and, with false, each write, before the crash
-// there: what other callers do meanwhile. f may use the structure; it is not
-// called for what it does itself. nil: nothing is called.
+// Hook sets f to be called at each fence and, with false, each write, before the crash there. It
+// stands for operations of other callers. f may use the structure; it is not called for its own
+// writes and fences. nil: no hook.
 func (m *Medium) Hook(f func(fence bool)) {
 	m.hook = f
 	m.Watch(m.watched)
 }
 
-// at is a fence or a write.
+// at is called at each fence and write.
 func (m *Medium) at(fence bool) {
 	if m.hook != nil && !m.hooking {
 		m.hooking = true
@@ -300,21 +295,21 @@ func (m *Medium) at(fence bool) {
 	}
 }
 
-// images returns how many images a crash point at a depth gets.
+// images returns the number of images of a crash point at a depth.
 func (o *Options) images(depth int) int {
 	n := o.Images[min(depth, len(o.Images)-1)]
 	return max(n, 0)
 }
 
-// steps returns how many operations a session at a depth does.
+// steps returns the number of operations of a session at a depth.
 func (o *Options) steps(depth int) int { return o.Steps[min(depth, len(o.Steps)-1)] }
 
-// Crash recovers from at most images states that a crash now would leave; with
-// Every, from all that are systematic. A failure is kept for Err.
+// Crash recovers from at most images states that a crash now would leave. With Every it recovers
+// from all systematic states. Err returns a failure.
 func (m *Medium) Crash(images int) { m.crash(images, nil) }
 
-// CrashThen is Crash, and goes on with then on the recovered medium, instead of
-// random operations. It is not watched.
+// CrashThen is Crash, and calls then on each recovered medium instead of doing random operations.
+// Those media are not watched.
 func (m *Medium) CrashThen(images int, then func(*Medium) error) { m.crash(images, then) }
 
 func (m *Medium) crash(images int, then func(*Medium) error) {
@@ -367,7 +362,7 @@ func (m *Medium) try(dev *nvmap.Sim, then func(*Medium) error) error {
 	return nil
 }
 
-// recover has s, or what a crash of s left, opened on m.
+// recover opens on m the session s, or the state that a crash of s left.
 func (m *Medium) recover(s Session) (next Session, err error) {
 	err = guard(func() (err error) {
 		next, err = s.Recover(m)
@@ -398,8 +393,7 @@ func firstErr(errs ...error) error {
 	return nil
 }
 
-// device lets several openings follow each other on one medium, and says where
-// its calls come from.
+// device is the medium with a Close that keeps it, and with calls that Sites counts.
 type device struct {
 	*nvmap.Sim
 	sites *Sites

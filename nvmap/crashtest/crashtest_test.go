@@ -11,8 +11,8 @@ import (
 	"nvkv/nvmap/crashtest"
 )
 
-// TestDepth: crashes follow each other as deep as Images is long, in images that
-// were used and in recoveries.
+// TestDepth checks that crashes follow one another to the length of Images, in images that were
+// used and in recoveries.
 func TestDepth(t *testing.T) {
 	for depth := 1; depth <= 3; depth++ {
 		o := crashtest.Options{Seed: 7, Steps: []int{20, 3, 3}, Images: []int{10, 3, 3}[:depth], Chain: 6, Between: 1}
@@ -26,7 +26,7 @@ func TestDepth(t *testing.T) {
 	}
 }
 
-// TestDeterministic: equal options give equal runs, and other seeds others.
+// TestDeterministic checks that equal options give equal runs, and different seeds different runs.
 func TestDeterministic(t *testing.T) {
 	run := func(seed uint64) string {
 		_, err := crashtest.Run(crashtest.Options{Seed: seed, Chain: 4}, &stackTest{hasty: true})
@@ -44,7 +44,7 @@ func TestDeterministic(t *testing.T) {
 	}
 }
 
-// TestFailureTellsTheStory: seed, depth, what was done and the image.
+// TestFailureTellsTheStory checks that a failure reports seed, depth, operations and image.
 func TestFailureTellsTheStory(t *testing.T) {
 	_, err := crashtest.Run(crashtest.Options{Seed: 12}, &stackTest{hasty: true})
 	for _, part := range []string{"seed 12", "0 crashes deep", "after push", "image ", "a stack of"} {
@@ -54,8 +54,8 @@ func TestFailureTellsTheStory(t *testing.T) {
 	}
 }
 
-// TestEvery: with all systematic images, a crash point of few lines has every
-// subset of them.
+// TestEvery checks that, with all systematic images, a crash point of few lines has every subset of
+// them.
 func TestEvery(t *testing.T) {
 	s := &plain{}
 	m, err := crashtest.Start(crashtest.Options{Images: []int{crashtest.Every}}, s)
@@ -90,7 +90,7 @@ func TestEvery(t *testing.T) {
 	}
 }
 
-// plain is a session without a structure: the test writes by itself.
+// plain is a session without a structure: the test writes to the device directly.
 type plain struct {
 	recovered func(nvmap.Device) error
 	step      func(*crashtest.Medium) error
@@ -106,7 +106,8 @@ func (p *plain) Recover(m *crashtest.Medium) (crashtest.Session, error) {
 	return p, p.recovered(m.Device())
 }
 
-// TestFailures: an error or a panic of any method is the run's, told once.
+// TestFailures checks that an error or a panic of any method becomes the error of the run, and is
+// reported once.
 func TestFailures(t *testing.T) {
 	boom := errors.New("boom")
 	fenced := func(m *crashtest.Medium) error { return m.Device().Fence() }
@@ -124,7 +125,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestHook: another caller's operation comes between two of a step's.
+// TestHook checks that another caller's operation runs between two operations of a step.
 func TestHook(t *testing.T) {
 	s := &stackTest{}
 	m, err := crashtest.Start(crashtest.Options{Seed: 1}, s)
@@ -134,7 +135,7 @@ func TestHook(t *testing.T) {
 	calls := map[bool]int{}
 	m.Hook(func(fence bool) {
 		calls[fence]++
-		if err := m.Device().Write(4096, []byte{1}); err != nil { // is not hooked itself
+		if err := m.Device().Write(4096, []byte{1}); err != nil { // the hook is not called for this write
 			t.Error(err)
 		}
 	})
@@ -150,7 +151,7 @@ func TestHook(t *testing.T) {
 	}
 }
 
-// TestCrashThen goes on from every image with what the test says.
+// TestCrashThen continues from every image with a function of the test.
 func TestCrashThen(t *testing.T) {
 	m, err := crashtest.Start(crashtest.Options{Seed: 1}, &stackTest{})
 	if err != nil {
@@ -179,7 +180,7 @@ func TestCrashThen(t *testing.T) {
 	}
 }
 
-// TestModels: the sound stack is sound on disks as well.
+// TestModels checks that the correct stack survives on disks as well.
 func TestModels(t *testing.T) {
 	for name, model := range map[string]nvmap.Model{"sectors": nvmap.Sectors, "pages": nvmap.Pages} {
 		t.Run(name, func(t *testing.T) {
@@ -188,8 +189,8 @@ func TestModels(t *testing.T) {
 	}
 }
 
-// TestPoison: nodes are not believed before the head names them; the head is one
-// word, which the stack relies on.
+// TestPoison checks that the stack reads a node only when the head names it. The head is one word,
+// which the stack relies on.
 func TestPoison(t *testing.T) {
 	o := crashtest.Options{Seed: 5, Steps: []int{40, 3, 2}, Chain: 12, Between: 1, Poison: func(line nvmap.Off) bool { return line != 0 }}
 	crashtest.Test(t, o, &stackTest{})
@@ -199,7 +200,7 @@ func TestPoison(t *testing.T) {
 	}
 }
 
-// idle pushes, and fences once more than it must.
+// idle pushes, and makes one fence too many.
 type idle struct{ *stackTest }
 
 func (s idle) Step(m *crashtest.Medium) error {
@@ -214,7 +215,7 @@ func (s idle) Recover(m *crashtest.Medium) (crashtest.Session, error) {
 	return idle{next.(*stackTest)}, nil
 }
 
-// TestSurvivors: a fence that nothing needs is named.
+// TestSurvivors checks that Mutate names a fence that is not needed.
 func TestSurvivors(t *testing.T) {
 	var lints nvmap.Lints
 	suite := func(sites *crashtest.Sites) error {
@@ -241,7 +242,7 @@ func TestSurvivors(t *testing.T) {
 	}
 }
 
-// TestMutateNeedsAPassingSuite: a suite that fails as it is proves nothing.
+// TestMutateNeedsAPassingSuite checks that a suite that fails unmutated is an error.
 func TestMutateNeedsAPassingSuite(t *testing.T) {
 	boom := errors.New("boom")
 	if _, err := crashtest.Mutate(crashtest.MutateOptions{}, func(*crashtest.Sites) error { return boom }); !errors.Is(err, boom) {

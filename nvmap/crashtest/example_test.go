@@ -11,12 +11,12 @@ import (
 	"nvkv/nvmap/crashtest"
 )
 
-// stack is a linked stack of numbers on a device: a head word at offset 0 that
-// says where the top node is, and nodes of two words, the number and where the
-// next node is, each in a line of its own.
+// stack is a linked stack of numbers on a device. The head word at offset 0 holds the offset of the
+// top node. A node has two words, the number and the offset of the next node, and lies in a line of
+// its own.
 type stack struct {
 	dev   nvmap.Device
-	next  nvmap.Off // where the next node goes
+	next  nvmap.Off // offset for the next node
 	hasty bool      // the planted bug: the head is published before its node is fenced
 }
 
@@ -51,7 +51,7 @@ func openStack(dev nvmap.Device, hasty bool) (s *stack, numbers []uint64, err er
 	if err := dev.Grow(1 << 16); err != nil {
 		return nil, nil, err
 	}
-	// What a killed process left may not be durable: write it again.
+	// The bytes that a killed process left may not be durable, so write them again.
 	var head [8]byte
 	err = errors.Join(dev.Read(0, head[:]), dev.Write(0, head[:]), dev.Fence())
 	if err != nil {
@@ -70,11 +70,11 @@ func openStack(dev nvmap.Device, hasty bool) (s *stack, numbers []uint64, err er
 	return s, numbers, nil
 }
 
-// stackTest is what the test knows of a stack.
+// stackTest is a session of a stack.
 type stackTest struct {
 	stack *stack
-	acked []uint64 // what is in it
-	more  []uint64 // the same, with what is being pushed
+	acked []uint64 // numbers on the stack
+	more  []uint64 // numbers including the one that is being pushed
 	hasty bool
 }
 
@@ -100,8 +100,8 @@ func (t *stackTest) Recover(m *crashtest.Medium) (crashtest.Session, error) {
 
 func (t *stackTest) End(*crashtest.Medium) error { return nil }
 
-// A whole crash test of a small structure. It finds the bug that is planted
-// there: a head that is durable while the node that it names is not.
+// This example is a complete crash test of a small structure. It finds the planted bug: a head that
+// is durable while its node is not.
 func Example() {
 	for _, hasty := range []bool{false, true} {
 		report, err := crashtest.Run(crashtest.Options{Seed: 1, Steps: []int{30, 3, 2}}, &stackTest{hasty: hasty})
@@ -120,7 +120,7 @@ func Example() {
 	// hasty true: tried true states, one is not legal
 }
 
-// Every call matters: with any of them disabled the test fails.
+// Every call is needed: with any of them disabled the test fails.
 func ExampleMutate() {
 	suite := func(sites *crashtest.Sites) error {
 		_, err := crashtest.Run(crashtest.Options{Steps: []int{30, 3, 2}, Sites: sites}, &stackTest{})

@@ -8,16 +8,15 @@ import (
 	"nvkv/nvmap"
 )
 
-// ShowingLate returns a device in memory whose mapping shows what was written no
-// sooner than Fence or Show returns, as a file's does whose writes are staged; Read
-// sees it at once. It is for Options.Base, and finds whoever reads in place what
-// has not been fenced.
+// ShowingLate returns a device in memory whose mapping shows a write only when Fence or Show
+// returns, like the mapping of a file whose writes are staged. Read sees a write at once. It is for
+// Options.Base. It finds code that reads bytes in place before they are fenced.
 func ShowingLate(maxBytes int64) nvmap.Device { return &lateDevice{Device: nvmap.NewMem(maxBytes)} }
 
 type lateDevice struct {
 	nvmap.Device
 	mu     sync.Mutex
-	staged []stagedWrite // in the order in which they came
+	staged []stagedWrite // in order of arrival
 }
 
 type stagedWrite struct {
@@ -47,7 +46,7 @@ func (d *lateDevice) Read(off nvmap.Off, p []byte) error {
 	return nil
 }
 
-// Show makes the mapping show what was written.
+// Show makes the mapping show all earlier writes.
 func (d *lateDevice) Show() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -15,10 +15,9 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestDevice runs the suite on devices that open returns: either fresh, empty
-// and able to grow to 8 MiB, or of a fixed size of at least 8 MiB. Whatever a
-// device of fixed size holds is written over. The suite closes the devices, and
-// has one open at a time.
+// TestDevice runs the suite on devices that open returns. A device is either fresh, empty and able
+// to grow to 8 MiB, or of a fixed size of at least 8 MiB. The suite overwrites the contents of a
+// device of fixed size. It closes the devices, and has one open at a time.
 func TestDevice(t *testing.T, open func(t *testing.T) nvmap.Device) {
 	for _, test := range []struct {
 		name string
@@ -115,7 +114,7 @@ func testGrow(t *testing.T, d nvmap.Device) {
 	}
 }
 
-// testFixed checks what takes the place of growth where there is none.
+// testFixed checks that a device of fixed size refuses growth.
 func testFixed(t *testing.T, d nvmap.Device) {
 	size := d.Size()
 	if size == 0 {
@@ -191,7 +190,7 @@ func testWrites(t *testing.T, d nvmap.Device) {
 		}
 		copy(model[off:], p)
 		must(t, d.Write(nvmap.Off(off), p))
-		clear(p) // the caller's again
+		clear(p) // the caller may reuse p
 		if r.IntN(20) == 0 {
 			from := r.IntN(len(model))
 			got := make([]byte, min(r.IntN(5000), len(model)-from))
@@ -209,9 +208,8 @@ func testWrites(t *testing.T, d nvmap.Device) {
 	}
 }
 
-// testSharedPages has goroutines write ranges that do not overlap and lie in the
-// same pages, each with fences of its own. A goroutine finds what it wrote, at
-// once and after its fence.
+// testSharedPages has goroutines write disjoint ranges in the same pages, each with fences of its
+// own. A goroutine reads its own writes, at once and after its fence.
 func testSharedPages(t *testing.T, d nvmap.Device) {
 	const workers, slot, pages, rounds = 4, 200, 8, 60
 	ready(t, d, pages*nvmap.PageBytes)
@@ -251,8 +249,8 @@ func testSharedPages(t *testing.T, d nvmap.Device) {
 	}
 }
 
-// testBatch compares pages read together with pages read alone: fenced ones,
-// ones written since, and one that is not there.
+// testBatch compares pages read in a batch with pages read singly: fenced ones, ones written since,
+// and one outside the device.
 func testBatch(t *testing.T, d nvmap.Device) {
 	const pages = 100
 	ready(t, d, pages*nvmap.PageBytes)
@@ -287,8 +285,8 @@ func testBatch(t *testing.T, d nvmap.Device) {
 	}
 }
 
-// testWholeWords stores words of equal bytes next to each other while a reader
-// looks for one that is mixed.
+// testWholeWords stores words of equal bytes next to each other while a reader looks for a mixed
+// word.
 func testWholeWords(t *testing.T, d nvmap.Device) {
 	view := d.Mapping()
 	if view == nil || raceEnabled {

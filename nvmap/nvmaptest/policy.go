@@ -11,8 +11,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestPolicy checks that a cache policy keeps the promises of nvmap.Policy, by
-// itself and behind a map. How good its choices are is not looked at.
+// TestPolicy checks that a cache policy keeps the promises of nvmap.Policy, by itself and behind a
+// map. It does not judge the quality of the choices.
 func TestPolicy(t *testing.T, make func() nvmap.Policy) {
 	for _, test := range []struct {
 		name string
@@ -46,14 +46,14 @@ func testPolicyEmpty(t *testing.T, make func() nvmap.Policy) {
 	if got := p.Victims(nil, 10, never); len(got) != 0 {
 		t.Errorf("victims %v of nothing", got)
 	}
-	p.Remove(7) // which is not there
+	p.Remove(7) // which is absent
 	p.Insert(7)
 	if got := p.Victims([]nvmap.PageID{3}, 10, never); !slices.Equal(got, []nvmap.PageID{3, 7}) {
 		t.Errorf("victims %v; 7 belongs behind what was there, 3", got)
 	}
 }
 
-// testPolicyAllComeOut: every page is a victim once, and then forgotten.
+// testPolicyAllComeOut checks that every page is a victim once, and then forgotten.
 func testPolicyAllComeOut(t *testing.T, make func() nvmap.Policy) {
 	p := make()
 	for id := range nvmap.PageID(1000) {
@@ -106,7 +106,7 @@ func testPolicyTwice(t *testing.T, make func() nvmap.Policy) {
 	}
 }
 
-// testPolicyAlwaysTouched: readers may be faster than the search for victims.
+// testPolicyAlwaysTouched checks that Victims ends even if readers are faster than its search.
 func testPolicyAlwaysTouched(t *testing.T, make func() nvmap.Policy) {
 	p := make()
 	for id := range nvmap.PageID(100) {
@@ -119,7 +119,7 @@ func testPolicyAlwaysTouched(t *testing.T, make func() nvmap.Policy) {
 	}
 }
 
-// testPolicyRandom compares what is there with a set.
+// testPolicyRandom compares the pages of the policy with a set.
 func testPolicyRandom(t *testing.T, make func() nvmap.Policy) {
 	r := rand.New(rand.NewPCG(1, 2))
 	p, in := make(), map[nvmap.PageID]bool{}
@@ -148,7 +148,7 @@ func testPolicyRandom(t *testing.T, make func() nvmap.Policy) {
 	}
 }
 
-// testPolicyAdmit calls Admit beside the others; the race detector watches.
+// testPolicyAdmit calls Admit at the same time as the other methods, for the race detector.
 func testPolicyAdmit(t *testing.T, make func() nvmap.Policy) {
 	p := make()
 	touch := func(nvmap.PageID) {}
@@ -173,8 +173,8 @@ func testPolicyAdmit(t *testing.T, make func() nvmap.Policy) {
 	readers.Wait()
 }
 
-// testPolicyMap puts the policy behind a map four times larger than its cache:
-// whatever it chooses, the bytes are right and the bound holds.
+// testPolicyMap puts the policy behind a map four times larger than its cache. Whatever it chooses,
+// the bytes must be right and the bound must hold.
 func testPolicyMap(t *testing.T, make func() nvmap.Policy) {
 	const size, bound = 4 << 20, 1 << 20
 	m, err := nvmap.NewMap(nvmap.NewMem(8<<20), &nvmap.MapOptions{CacheBytes: bound, Policy: make(), Mode: nvmap.Cached})
@@ -188,9 +188,9 @@ func testPolicyMap(t *testing.T, make func() nvmap.Policy) {
 	}
 }
 
-// Bytes loads and stores at random on a map that is all zeros, and compares
-// with a model; now and then it calls Sync. It fails the test where bytes differ
-// or frames exceed the bound. It returns what the map holds.
+// Bytes loads and stores at random on a map that is all zeros, and compares the bytes with a model.
+// Sometimes it calls Sync. It fails the test if bytes differ or frames exceed the bound. It returns
+// the contents of the map.
 func Bytes(t *testing.T, m *nvmap.Map, seed uint64, operations int) []byte {
 	t.Helper()
 	model := make([]byte, m.Size())
@@ -198,8 +198,8 @@ func Bytes(t *testing.T, m *nvmap.Map, seed uint64, operations int) []byte {
 	return model
 }
 
-// settledStats returns Stats, which reads one counter after the other: where
-// others use the map beside, those of two moments may not fit together once.
+// settledStats returns Stats. Stats reads one counter after the other, so while others use the map
+// its values may be of different moments. settledStats then reads again.
 func settledStats(m *nvmap.Map) (s nvmap.MapStats) {
 	for range 1000 {
 		if s = m.Stats(); s.FrameBytes <= s.CacheUsed || s.CacheUsed > s.CacheBytes {
@@ -210,7 +210,7 @@ func settledStats(m *nvmap.Map) (s nvmap.MapStats) {
 	return s
 }
 
-// Continue is Bytes on a map that holds model, which it changes.
+// Continue is Bytes on a map whose contents are model. It changes model along with the map.
 func Continue(t *testing.T, m *nvmap.Map, model []byte, seed uint64, operations int) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 0))

@@ -11,13 +11,13 @@ import (
 	"nvkv/nvmap"
 )
 
-// A node: the offset of the next and the length of its text, 8 bytes each, and the text.
+// list is a list of nodes: offset of the next node, length of the text, 8 bytes each, and text.
 type list struct {
 	m *nvmap.Map
 	alloc.Allocator
 }
 
-// open claims what the list reaches. The rest is free, whatever a crash interrupted.
+// open claims the nodes that the list reaches. All other space is free, also after a crash.
 func open(m *nvmap.Map, a alloc.Allocator) (*list, error) {
 	l := &list{m, a}
 	return l, a.Recover(func(keep func(alloc.Off, int) error) error {
@@ -28,7 +28,7 @@ func open(m *nvmap.Map, a alloc.Allocator) (*list, error) {
 // each visits the nodes. The texts alias the medium and are read-only.
 func (l *list) each(visit func(o alloc.Off, text []byte) error) error {
 	for o := l.Root(); o != 0; {
-		node := append(l.m.View(o, 16), make([]byte, 16)...) // zeros where there is none
+		node := append(l.m.View(o, 16), make([]byte, 16)...) // zeros if there is no node
 		text := l.m.View(o+16, int(binary.LittleEndian.Uint64(node[8:])))
 		if text == nil {
 			return fmt.Errorf("no node at %#x", o)
@@ -59,7 +59,7 @@ func (l *list) pop() error {
 	if err := l.SetRoot(alloc.Off(binary.LittleEndian.Uint64(l.m.View(o, 8)))); err != nil {
 		return err
 	}
-	return l.Free(o) // nothing durable leads to it any more
+	return l.Free(o) // nothing durable refers to it any more
 }
 
 func must[T any](v T, err error) T {
@@ -69,7 +69,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-func main() { // nothing needs closing: what was pushed is durable
+func main() { // nothing needs closing: all pushes are durable
 	m := must(nvmap.NewMap(must(nvmap.OpenDevice(append(os.Args, "")[1], nvmap.OpenOptions{Create: true})), nil))
 	l := must(open(m, must(alloc.OpenSlabs(m))))
 	for _, text := range os.Args[2:] {

@@ -13,7 +13,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// allocators are what the list is kept in.
+// allocators are the allocators under test.
 var allocators = map[string]func(*nvmap.Map) (alloc.Allocator, error){
 	"slabs": func(m *nvmap.Map) (alloc.Allocator, error) { return alloc.OpenSlabs(m) },
 	"buddy": func(m *nvmap.Map) (alloc.Allocator, error) { return alloc.OpenBuddy(m) },
@@ -39,8 +39,8 @@ func (l *list) texts() (out []string, err error) {
 	return out, err
 }
 
-// TestListCrash crashes at every write and fence of pushes and pops: the list is
-// what it was before the one under way, or after it, and goes on from there.
+// TestListCrash crashes at every write and fence of pushes and pops. The list must be the one
+// before or after the operation in progress, and must work.
 func TestListCrash(t *testing.T) {
 	for name := range allocators {
 		t.Run(name, func(t *testing.T) {
@@ -97,7 +97,7 @@ func crashed(dev *nvmap.Sim, name string, legal ...[]string) error {
 	return l.push("life goes on")
 }
 
-// A structure that leads out of the device is an error, not a panic.
+// TestListDamaged checks that a reference out of the device gives an error and no panic.
 func TestListDamaged(t *testing.T) {
 	for name := range allocators {
 		dev := nvmap.NewSim(nvmap.NewMem(4 << 20))
@@ -108,7 +108,7 @@ func TestListDamaged(t *testing.T) {
 		if err := l.push("text"); err != nil {
 			t.Fatal(err)
 		}
-		for _, at := range []alloc.Off{0, 8} { // where the next one is, how long the text
+		for _, at := range []alloc.Off{0, 8} { // offset of the next node, length of the text
 			if err := dev.Corrupt(l.Root()+at, bytes.Repeat([]byte{0xfe}, 8)); err != nil {
 				t.Fatal(err)
 			}
@@ -119,8 +119,8 @@ func TestListDamaged(t *testing.T) {
 	}
 }
 
-// The program itself, run again and again on one file; and it is as short as it
-// is said to be.
+// TestProgram runs the program repeatedly on one file. It also checks the number of its lines that
+// the documentation states.
 func TestProgram(t *testing.T) {
 	source, err := os.ReadFile("main.go")
 	if err != nil {

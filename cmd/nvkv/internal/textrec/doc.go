@@ -2,37 +2,38 @@
 //
 // # Formats
 //
-// Keys and values are any bytes; text files are not. Each format says how it
-// carries bytes that are not text, so that what a [Writer] wrote a [Reader]
-// gives back byte for byte.
+// Keys and values are arbitrary bytes; text files are not. Each format can express bytes that are
+// not text, so that a [Reader] returns exactly the bytes that a [Writer] wrote.
 //
-//   - jsonl: one JSON object a line, {"key":"a","value":"b"}.
+//   - jsonl: one JSON object per line, {"key":"a","value":"b"}.
 //   - csv: RFC 4180 with a header row, key,value,base64.
-//   - tsv: a header row, fields parted by tabs. Inside a field \t, \n, \r
-//     and \\ stand for a tab, the two line ends and the backslash.
-//   - lines: no header; the key, then a tab and the value. A line without a
-//     tab is a key with an empty value, so a word list is a set. Escapes as
-//     in tsv, and \xHH for any byte; everything that is not printable is
-//     escaped, which makes the format safe to show on a terminal.
+//   - tsv: a header row, and fields separated by tabs. Inside a field \t, \n, \r and \\ stand for a
+//     tab, the two line ends and the backslash.
+//   - lines: no header; the key, then a tab and the value. A line without a tab is a key with an
+//     empty value, so a word list is a set. Escapes are as in tsv, with \xHH for any byte.
+//     Everything that is not printable is escaped, so the format is safe on a terminal.
 //
-// In the first three a field "base64" holds "key", "value" or "both" where
-// those are written in standard base64 because they are not text; elsewhere
-// it is empty or, in jsonl, absent. Text is valid UTF-8; in csv and tsv also
-// free of control characters other than tab and newline (in tsv carriage
-// return too), which other programs do not agree about.
+// In the first three formats a field "base64" holds "key", "value" or "both" if those are written
+// in standard base64 because they are not text. Otherwise it is empty or, in jsonl, absent. Text is
+// valid UTF-8. In csv and tsv it also has no control characters other than tab and newline (in tsv
+// also carriage return), because other programs treat them differently.
 //
-// # Foreign files
+// The field "expires_at" is the time from which a record is absent, in RFC 3339 with nanoseconds.
+// It is absent or empty if the record never expires. csv and tsv have the column only if a record
+// expires. lines has no such field.
 //
-// With Options.Key the input need not have those fields: any object, or any
-// row with a header, becomes a record whose key is the field of that name. Its
-// value is the field named by Options.Value, or else the whole: the JSON line
-// as it stands, or the row as a JSON object of strings.
+// # Files of other programs
 //
-// A byte order mark at the start is skipped, lines may end in CRLF, empty
-// lines are passed over, and the last line may lack its end.
+// With Options.Key the input need not have those fields. Any object, or any row with a header,
+// becomes a record whose key is the field of that name. Its value is the field named by
+// Options.Value, or else the whole: the JSON line unchanged, or the row as a JSON object of
+// strings.
+//
+// A byte order mark at the start is skipped. Lines may end in CRLF, empty lines are skipped, and
+// the last line may lack its end.
 //
 // # Errors
 //
-// A [*LineError] names the line of a record that cannot be used; reading goes
-// on behind it. Any other error ends the input.
+// A [*LineError] names the line of a record that cannot be used. Reading may continue after it. Any
+// other error ends the input.
 package textrec

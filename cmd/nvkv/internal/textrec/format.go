@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// A Format is one way to write records as text. The zero value is JSONL. It
-// has the methods of a command-line flag.
+// A Format is a text form of records. The zero value is JSONL. It has the methods of a command-line
+// flag.
 type Format int
 
-// The formats; the package comment describes them.
+// These are the formats; the package comment describes them.
 const (
 	JSONL Format = iota
 	CSV
@@ -37,7 +37,7 @@ func (f *Format) Set(name string) error {
 // Type names the flag's argument in help texts.
 func (f *Format) Type() string { return "format" }
 
-// FormatOf tells the format of a file by the end of its name.
+// FormatOf returns the format of a file by the extension of its name.
 func FormatOf(path string) (f Format, ok bool) {
 	switch strings.ToLower(filepath.Ext(path)) {
 	case ".jsonl", ".ndjson":

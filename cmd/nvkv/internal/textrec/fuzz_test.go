@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// FuzzReader reads any text in every format. Nothing may panic, every record
-// error must name a line and let reading go on to the end, and the records that
-// are read must survive being written and read again.
+// FuzzReader reads arbitrary text in every format. Nothing may panic, every record error must name
+// a line and let reading continue to the end, and the records read must survive being written and
+// read again.
 func FuzzReader(f *testing.F) {
 	for _, text := range []string{
 		"", "\n", "{\"key\":\"a\",\"value\":\"b\"}\n", `{"key":"\ud83d","value":1,"base64":"both"}`,
@@ -33,15 +33,15 @@ func FuzzReader(f *testing.F) {
 
 func drain(t *testing.T, r Reader, text string) (pairs []pair) {
 	t.Helper()
-	for range len(text) + 2 { // a record takes a byte at least
-		k, v, err := r.Next()
+	for range len(text) + 2 { // a record takes at least a byte
+		rec, err := r.Next()
 		var bad *LineError
 		switch {
 		case err == nil:
 			if r.Line() < 1 {
 				t.Fatalf("record on line %d", r.Line())
 			}
-			pairs = append(pairs, pair{string(k), string(v)})
+			pairs = append(pairs, pair{string(rec.Key), string(rec.Value)})
 		case errors.As(err, &bad):
 			if bad.Line < 1 {
 				t.Fatalf("error on line %d: %v", bad.Line, err)
@@ -70,7 +70,7 @@ func checkRoundTrip(t *testing.T, f Format, want []pair) {
 	}
 }
 
-// FuzzRoundTrip writes any bytes in every format and reads them back.
+// FuzzRoundTrip writes arbitrary bytes in every format and reads them back.
 func FuzzRoundTrip(f *testing.F) {
 	for _, k := range awkward {
 		f.Add([]byte(k), []byte("v"))

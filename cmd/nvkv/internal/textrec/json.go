@@ -19,38 +19,38 @@ type jsonReader struct {
 
 func (r *jsonReader) Line() int { return r.lines.line }
 
-func (r *jsonReader) Next() (key, value []byte, err error) {
+func (r *jsonReader) Next() (Record, error) {
 	line, err := r.lines.next()
 	if err != nil {
-		return nil, nil, err
+		return Record{}, err
 	}
-	key, value, err = r.record(line)
+	rec, err := r.record(line)
 	if err != nil {
-		return nil, nil, &LineError{r.lines.line, err}
+		return Record{}, &LineError{Line: r.lines.line, Err: err}
 	}
-	return key, value, nil
+	return rec, nil
 }
 
-func (r *jsonReader) record(line []byte) (key, value []byte, err error) {
+func (r *jsonReader) record(line []byte) (rec Record, err error) {
 	line = bytes.TrimSpace(line)
 	if !utf8.Valid(line) {
-		return nil, nil, errors.New("not valid UTF-8")
+		return rec, errors.New("not valid UTF-8")
 	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(line, &fields); err != nil {
-		return nil, nil, jsonError(err)
+		return rec, jsonError(err)
 	}
 	if fields == nil {
-		return nil, nil, errors.New("null is not an object")
+		return rec, errors.New("null is not an object")
 	}
 	if r.o.Key == "" {
 		return plainObject(fields)
 	}
-	return r.foreignObject(line, fields)
+	rec.Key, rec.Value, err = r.foreignObject(line, fields)
+	return rec, err
 }
 
-// jsonError puts package json's error into the words of a user, who knows
-// nothing of Go types.
+// jsonError rewrites an error of package json for users who do not know Go types.
 func jsonError(err error) error {
 	var typ *json.UnmarshalTypeError
 	if errors.As(err, &typ) {
@@ -60,33 +60,44 @@ func jsonError(err error) error {
 }
 
 // plainObject reads an object that a Writer may have written.
-func plainObject(fields map[string]json.RawMessage) (key, value []byte, err error) {
+func plainObject(fields map[string]json.RawMessage) (rec Record, err error) {
 	for name := range fields {
-		if name != "key" && name != "value" && name != "base64" {
-			return nil, nil, fmt.Errorf("unknown field %q: records have key, value and base64; --key FIELD takes any object", name)
+		if name != "key" && name != "value" && name != "base64" && name != expiresField {
+			return rec, fmt.Errorf("unknown field %q: records have key, value, base64 and %s; --key FIELD takes any object", name, expiresField)
 		}
 	}
-	var marker []byte
-	if key, err = fieldBytes(fields, "key"); err != nil {
-		return nil, nil, err
+	if rec.Key, err = keyBytes(fields, "key"); err != nil {
+		return rec, err
 	}
-	if value, err = fieldBytes(fields, "value"); err != nil {
-		return nil, nil, err
+	if rec.Value, err = fieldBytes(fields, "value"); err != nil {
+		return rec, err
 	}
-	if _, ok := fields["base64"]; ok {
-		if marker, err = fieldBytes(fields, "base64"); err != nil {
-			return nil, nil, err
-		}
+	marker, err := optionalBytes(fields, "base64")
+	if err != nil {
+		return rec, err
 	}
-	return decodeMarked(key, value, string(marker))
+	expires, err := optionalBytes(fields, expiresField)
+	if err == nil && expires != nil {
+		rec.Expires, err = parseExpiry(expires)
+	}
+	if err != nil {
+		return rec, err
+	}
+	rec.Key, rec.Value, err = decodeMarked(rec.Key, rec.Value, string(marker))
+	return rec, err
+}
+
+// optionalBytes is fieldBytes for an optional field. It returns nil if the field is absent.
+func optionalBytes(fields map[string]json.RawMessage, name string) ([]byte, error) {
+	if _, ok := fields[name]; !ok {
+		return nil, nil
+	}
+	return fieldBytes(fields, name)
 }
 
 func (r *jsonReader) foreignObject(line []byte, fields map[string]json.RawMessage) (key, value []byte, err error) {
-	if key, err = fieldBytes(fields, r.o.Key); err != nil {
+	if key, err = keyBytes(fields, r.o.Key); err != nil {
 		return nil, nil, err
-	}
-	if c := fields[r.o.Key][0]; c == '{' || c == '[' || c == 'n' {
-		return nil, nil, fmt.Errorf("field %q is %s: a key is a string, a number or a boolean", r.o.Key, jsonKind(c))
 	}
 	if r.o.Value == "" {
 		return key, line, nil
@@ -95,25 +106,38 @@ func (r *jsonReader) foreignObject(line []byte, fields map[string]json.RawMessag
 	return key, value, err
 }
 
-func jsonKind(c byte) string {
-	switch c {
-	case '{':
-		return "an object"
-	case '[':
-		return "an array"
+// keyBytes is fieldBytes for the field that is the key.
+func keyBytes(fields map[string]json.RawMessage, name string) ([]byte, error) {
+	key, err := fieldBytes(fields, name)
+	if err != nil {
+		return nil, err
 	}
-	return "null"
+	switch fields[name][0] {
+	case '{':
+		return nil, fmt.Errorf("field %q is an object: a key is a string, a number or a boolean", name)
+	case '[':
+		return nil, fmt.Errorf("field %q is an array: a key is a string, a number or a boolean", name)
+	}
+	return key, nil
 }
 
-// fieldBytes returns a string field's text, and the JSON text of any other.
+// fieldBytes returns a string field's text, or the JSON text of any other field. null is an error,
+// because it is neither a value nor text.
 func fieldBytes(fields map[string]json.RawMessage, name string) ([]byte, error) {
 	raw, ok := fields[name]
 	if !ok {
 		return nil, fmt.Errorf("no field %q", name)
 	}
-	if raw[0] != '"' {
-		return raw, nil
+	switch raw[0] {
+	case 'n':
+		return nil, fmt.Errorf("field %q is null, which is no value: an empty one is \"\"", name)
+	case '"':
+		return stringBytes(raw, name)
 	}
+	return raw, nil
+}
+
+func stringBytes(raw json.RawMessage, name string) ([]byte, error) {
 	var s string
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return nil, fmt.Errorf("field %q: %w", name, err)
@@ -124,8 +148,8 @@ func fieldBytes(fields map[string]json.RawMessage, name string) ([]byte, error) 
 	return []byte(s), nil
 }
 
-// hasLoneSurrogate reports an escape \ud800 to \udfff in a JSON string that is
-// not half of a pair. Package json reads it as U+FFFD: silently another text.
+// hasLoneSurrogate reports whether a JSON string has an escape \ud800 to \udfff that is not half of
+// a pair. Package json would silently read it as U+FFFD, which is another text.
 func hasLoneSurrogate(raw []byte) bool {
 	for i := 0; i < len(raw); i++ {
 		if raw[i] != '\\' {
@@ -154,7 +178,7 @@ func hexEscape(p []byte) (u uint64, ok bool) {
 	return u, err == nil
 }
 
-// decodeMarked undoes what a Writer marked in the field base64.
+// decodeMarked decodes the base64 parts that the field base64 names.
 func decodeMarked(key, value []byte, marker string) ([]byte, []byte, error) {
 	switch marker {
 	case "":
@@ -183,8 +207,8 @@ func decodeBase64(name string, p []byte) ([]byte, error) {
 	return out, nil
 }
 
-// AppendJSON appends p, which is valid UTF-8, as a JSON string. What is not
-// printable is escaped, so that the line may be shown on a terminal.
+// AppendJSON appends p, which is valid UTF-8, as a JSON string. It escapes characters that are not
+// printable, so that the line is safe on a terminal.
 func AppendJSON(dst, p []byte) []byte {
 	dst = append(dst, '"')
 	for len(p) > 0 {

@@ -15,23 +15,22 @@ type linesReader struct {
 
 func (r *linesReader) Line() int { return r.lines.line }
 
-func (r *linesReader) Next() (key, value []byte, err error) {
+func (r *linesReader) Next() (Record, error) {
 	line, err := r.lines.next()
 	if err != nil {
-		return nil, nil, err
+		return Record{}, err
 	}
 	k, v, _ := bytes.Cut(line, []byte("\t"))
 	if r.key, err = appendUnescaped(r.key[:0], k); err == nil {
 		r.value, err = appendUnescaped(r.value[:0], v)
 	}
 	if err != nil {
-		return nil, nil, &LineError{r.lines.line, err}
+		return Record{}, &LineError{Line: r.lines.line, Err: err}
 	}
-	return r.key, r.value, nil
+	return Record{Key: r.key, Value: r.value}, nil
 }
 
-// AppendEscaped appends p as the format lines writes it: printable text as it
-// is, the rest escaped.
+// AppendEscaped appends p in the format lines: printable text unchanged, the rest escaped.
 func AppendEscaped(dst, p []byte) []byte {
 	for len(p) > 0 {
 		c, n := utf8.DecodeRune(p)
@@ -68,7 +67,7 @@ func appendHexEscapes(dst, p []byte) []byte {
 	return dst
 }
 
-// appendUnescaped appends what the escapes of lines and tsv in p stand for.
+// appendUnescaped appends p with the escapes of lines and tsv decoded.
 func appendUnescaped(dst, p []byte) ([]byte, error) {
 	for {
 		i := bytes.IndexByte(p, '\\')
@@ -85,8 +84,7 @@ func appendUnescaped(dst, p []byte) ([]byte, error) {
 	}
 }
 
-// unescape returns the byte that the escape at the start of p stands for, and
-// the escape's length.
+// unescape returns the byte of the escape at the start of p, and the escape's length.
 func unescape(p []byte) (c byte, n int, err error) {
 	if len(p) < 2 {
 		return 0, 0, fmt.Errorf(`a lone \ at the end: write \\ for a backslash`)

@@ -8,13 +8,12 @@ import (
 	"io"
 )
 
-// maxRecordBytes bounds one record of the input, so that a file without line
-// ends is an error before it is all of the memory. The largest value in base64
-// fits.
+// maxRecordBytes bounds one record of the input, so that a file without line ends gives an error
+// before it exhausts memory. The largest value in base64 fits.
 const maxRecordBytes = 1<<31 - 1
 
-// Options say how the fields of an input become a record; see the package
-// comment. The zero value reads what a Writer wrote.
+// Options select the fields of a record; see the package comment. The zero value reads the output
+// of a Writer.
 type Options struct {
 	Key     string   // field that is the key
 	Value   string   // field that is the value; needs Key
@@ -23,23 +22,28 @@ type Options struct {
 
 // A Reader yields the records of one input in their order.
 type Reader interface {
-	// Next returns the next record, or io.EOF. Both slices are the reader's and
-	// hold until the call after.
-	Next() (key, value []byte, err error)
+	// Next returns the next record, or io.EOF. Its slices belong to the reader and are valid until
+	// the next call.
+	Next() (Record, error)
 
-	// Line returns the line, from 1, on which the record begins that Next
-	// returned last.
+	// Line returns the line, from 1, on which the last record of Next begins.
 	Line() int
 }
 
-// A LineError is a record of the input that cannot be used. Next may be
-// called again and goes on behind it.
+// A LineError describes a record of the input that cannot be used. Next may be called again and
+// continues after it.
 type LineError struct {
 	Line int
 	Err  error
+	// Lines is the number of nonempty lines lost with the record, if they may have been records of
+	// their own; else 0.
+	Lines int
 }
 
 func (e *LineError) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e.Err) }
+
+// Records returns the number of records lost, including this one.
+func (e *LineError) Records() int { return max(e.Lines, 1) }
 
 // Unwrap returns the reason alone.
 func (e *LineError) Unwrap() error { return e.Err }
@@ -59,7 +63,7 @@ func NewReader(r io.Reader, f Format, o Options) (Reader, error) {
 	skipBOM(b)
 	switch f {
 	case CSV:
-		return newRowReader(newCSVRows(b), o)
+		return newRowReader(&csvRows{lines: lineReader{r: b}}, o)
 	case TSV:
 		return newRowReader(&tsvRows{lines: lineReader{r: b}}, o)
 	case Lines:
@@ -75,16 +79,16 @@ func skipBOM(b *bufio.Reader) {
 	}
 }
 
-// lineReader cuts its input into lines and counts them.
+// lineReader splits its input into lines and counts them.
 type lineReader struct {
-	r    *bufio.Reader
-	buf  []byte // a line longer than r's buffer
-	line int    // number of the line that next returned last
-	max  int    // longest line; 0 is maxRecordBytes
+	r      *bufio.Reader
+	buf    []byte // a line longer than r's buffer
+	line   int    // number of the last line returned
+	length int    // of that line, its end included
+	max    int    // longest line; 0 is maxRecordBytes
 }
 
-// next returns the next line that is not empty, without its end. It holds
-// until the call after.
+// next returns the next nonempty line, without its end. It is valid until the next call.
 func (l *lineReader) next() ([]byte, error) {
 	for {
 		p, err := l.one()
@@ -95,22 +99,35 @@ func (l *lineReader) next() ([]byte, error) {
 }
 
 func (l *lineReader) one() ([]byte, error) {
+	p, err := l.raw()
+	if err != nil {
+		return nil, err
+	}
+	return trimEnd(p), nil
+}
+
+// trimEnd returns a line without its end.
+func trimEnd(line []byte) []byte {
+	return bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+}
+
+// raw returns the next line with its end, which the last line may lack.
+func (l *lineReader) raw() ([]byte, error) {
 	p, err := l.r.ReadSlice('\n')
-	l.line++
+	if len(p) > 0 {
+		l.line++
+	}
 	if err == bufio.ErrBufferFull {
 		p, err = l.long(p)
 	}
 	if err == io.EOF && len(p) > 0 {
 		err = nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	p = bytes.TrimSuffix(p, []byte("\n"))
-	return bytes.TrimSuffix(p, []byte("\r")), nil
+	l.length = len(p)
+	return p, err
 }
 
-// long gathers a line of which first is what filled r's buffer.
+// long reads the rest of a line whose first part filled r's buffer.
 func (l *lineReader) long(first []byte) ([]byte, error) {
 	limit := l.max
 	if limit == 0 {

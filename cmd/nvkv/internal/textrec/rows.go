@@ -1,17 +1,14 @@
 package textrec
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/csv"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"unicode/utf8"
 )
 
-// rows are the rows of a csv or tsv file. A row holds until the next.
+// rows are the rows of a csv or tsv file. A row is valid until the next call.
 type rows interface {
 	next() ([]string, error)
 	line() int // of the start of the row returned last
@@ -36,25 +33,25 @@ func newRowReader(rows rows, o Options) (*rowReader, error) {
 
 func (r *rowReader) Line() int { return r.rows.line() }
 
-func (r *rowReader) Next() (key, value []byte, err error) {
+func (r *rowReader) Next() (Record, error) {
 	if r.cols == nil {
 		if err := r.readHeader(); err != nil {
-			return nil, nil, err
+			return Record{}, err
 		}
 	}
 	row, err := r.rows.next()
 	if err != nil {
-		return nil, nil, err
+		return Record{}, err
 	}
-	key, value, err = r.cols.record(row)
+	rec, err := r.cols.record(row)
 	if err != nil {
-		return nil, nil, &LineError{r.rows.line(), err}
+		return Record{}, &LineError{Line: r.rows.line(), Err: err}
 	}
-	return key, value, nil
+	return rec, nil
 }
 
-// readHeader reads the names of the columns. Without them no row means
-// anything, so an error here is not one that Next could go on behind.
+// readHeader reads the names of the columns. Without them no row has a meaning, so Next cannot
+// continue after an error here.
 func (r *rowReader) readHeader() error {
 	names, err := r.rows.next()
 	var bad *LineError
@@ -70,15 +67,14 @@ func (r *rowReader) readHeader() error {
 	return nil
 }
 
-// columns says where in a row the parts of a record are. An index is -1 where
-// there is no such column.
+// columns has the index of each part of a record in a row, or -1 if there is no such column.
 type columns struct {
-	names              []string
-	key, value, base64 int
+	names                       []string
+	key, value, base64, expires int
 }
 
 func newColumns(names []string, o Options) (*columns, error) {
-	c := &columns{names: slices.Clone(names), key: -1, value: -1, base64: -1}
+	c := &columns{names: slices.Clone(names), key: -1, value: -1, base64: -1, expires: -1}
 	seen := map[string]bool{}
 	for _, n := range names {
 		if seen[n] {
@@ -101,8 +97,10 @@ func (c *columns) findPlain() error {
 			c.value = i
 		case "base64":
 			c.base64 = i
+		case expiresField:
+			c.expires = i
 		default:
-			return fmt.Errorf("unknown column %q: records have key, value and base64; --key FIELD takes any row", n)
+			return fmt.Errorf("unknown column %q: records have key, value, base64 and %s; --key FIELD takes any row", n, expiresField)
 		}
 	}
 	if c.key < 0 || c.value < 0 {
@@ -124,20 +122,25 @@ func (c *columns) findForeign(o Options) error {
 	return nil
 }
 
-func (c *columns) record(row []string) (key, value []byte, err error) {
+func (c *columns) record(row []string) (rec Record, err error) {
 	if len(row) != len(c.names) {
-		return nil, nil, fmt.Errorf("%d fields under %d columns", len(row), len(c.names))
+		return rec, fmt.Errorf("%d fields under %d columns", len(row), len(c.names))
 	}
-	key = []byte(row[c.key])
+	rec.Key = []byte(row[c.key])
 	if c.value < 0 {
-		value, err = c.object(row)
-		return key, value, err
+		rec.Value, err = c.object(row)
+		return rec, err
 	}
-	value = []byte(row[c.value])
-	if c.base64 < 0 {
-		return key, value, nil
+	rec.Value = []byte(row[c.value])
+	if c.expires >= 0 && row[c.expires] != "" {
+		if rec.Expires, err = parseExpiry([]byte(row[c.expires])); err != nil {
+			return rec, err
+		}
 	}
-	return decodeMarked(key, value, row[c.base64])
+	if c.base64 >= 0 {
+		rec.Key, rec.Value, err = decodeMarked(rec.Key, rec.Value, row[c.base64])
+	}
+	return rec, err
 }
 
 // object returns row as a JSON object, fields in the order of the columns.
@@ -157,62 +160,6 @@ func (c *columns) object(row []string) ([]byte, error) {
 	return append(out, '}'), nil
 }
 
-// csvRows reads rows of csv.
-type csvRows struct {
-	r     *csv.Reader
-	guard *guardReader
-	start int
-}
-
-func newCSVRows(b *bufio.Reader) *csvRows {
-	guard := &guardReader{r: b, max: maxRecordBytes}
-	r := csv.NewReader(guard)
-	r.FieldsPerRecord = -1 // columns.record says it better
-	r.ReuseRecord = true
-	return &csvRows{r: r, guard: guard}
-}
-
-func (c *csvRows) line() int { return c.start }
-
-func (c *csvRows) next() ([]string, error) {
-	c.guard.n = 0
-	row, err := c.r.Read()
-	var bad *csv.ParseError
-	if errors.As(err, &bad) {
-		c.start = bad.StartLine
-		return nil, &LineError{bad.StartLine, csvError(bad)}
-	}
-	if err != nil {
-		return nil, err
-	}
-	c.start, _ = c.r.FieldPos(0)
-	return row, nil
-}
-
-// csvError says what is wrong with a row and, where that is not the line on
-// which the row starts, on which line.
-func csvError(e *csv.ParseError) error {
-	if e.Line != e.StartLine {
-		return fmt.Errorf("bad CSV on line %d, column %d: %w", e.Line, e.Column, e.Err)
-	}
-	return fmt.Errorf("bad CSV in column %d: %w", e.Column, e.Err)
-}
-
-// guardReader fails once more than max bytes were read since n was set to 0:
-// a quote that is never closed would otherwise take the whole file as a field.
-type guardReader struct {
-	r      io.Reader
-	n, max int
-}
-
-func (g *guardReader) Read(p []byte) (int, error) {
-	n, err := g.r.Read(p)
-	if g.n += n; g.n > g.max || g.n < 0 {
-		return 0, fmt.Errorf("a row is longer than %d bytes: is a quote not closed?", g.max)
-	}
-	return n, err
-}
-
 // tsvRows reads rows of tsv.
 type tsvRows struct {
 	lines lineReader
@@ -230,7 +177,7 @@ func (t *tsvRows) next() ([]string, error) {
 	t.row = t.row[:0]
 	for field := range bytes.SplitSeq(line, []byte("\t")) {
 		if t.buf, err = appendUnescaped(t.buf[:0], field); err != nil {
-			return nil, &LineError{t.lines.line, err}
+			return nil, &LineError{Line: t.lines.line, Err: err}
 		}
 		t.row = append(t.row, string(t.buf))
 	}

@@ -12,7 +12,7 @@ import (
 
 var allFormats = []Format{JSONL, CSV, TSV, Lines}
 
-// awkward are keys and values that some format must not take as they are.
+// awkward are keys and values that some format must escape.
 var awkward = []string{
 	"", "a", "two words", "tab\there", "line\nend", "cr\rmiddle", "crlf\r\nend", "end\r", "\n", "\t", "\r\n",
 	`back\slash`, `\x41`, `\`, `"quoted"`, `a,b`, ` leading`, `#comment`, `\.`, "{}", "null", "key", "both",
@@ -37,7 +37,7 @@ func writeAll(t testing.TB, f Format, pairs []pair) []byte {
 	var b bytes.Buffer
 	w := NewWriter(&b, f)
 	for _, p := range pairs {
-		if err := w.Write([]byte(p.key), []byte(p.value)); err != nil {
+		if err := w.Write(Record{Key: []byte(p.key), Value: []byte(p.value)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -55,7 +55,7 @@ func readAll(t testing.TB, text []byte, f Format, o Options) (pairs []pair, bad 
 		return nil, nil, err
 	}
 	for {
-		k, v, err := r.Next()
+		rec, err := r.Next()
 		var line *LineError
 		switch {
 		case errors.As(err, &line):
@@ -65,7 +65,7 @@ func readAll(t testing.TB, text []byte, f Format, o Options) (pairs []pair, bad 
 		case err != nil:
 			return pairs, bad, err
 		default:
-			pairs = append(pairs, pair{string(k), string(v)})
+			pairs = append(pairs, pair{string(rec.Key), string(rec.Value)})
 		}
 	}
 }
@@ -118,7 +118,7 @@ func randomBytes(rng *rand.Rand) string {
 	return string(p)
 }
 
-// What a writer shows on a terminal must not steer the terminal.
+// TestSafeOnTerminal checks that the output of a writer cannot control a terminal.
 func TestSafeOnTerminal(t *testing.T) {
 	for _, f := range allFormats {
 		for _, c := range writeAll(t, f, awkwardPairs()) {
@@ -184,8 +184,8 @@ func TestKeysOnly(t *testing.T) {
 		var b bytes.Buffer
 		wr := NewWriter(&b, f)
 		wr.KeysOnly = true
-		wr.Write([]byte("a"), []byte("\xff"))
-		wr.Write([]byte("\xff"), []byte("1"))
+		wr.Write(Record{Key: []byte("a"), Value: []byte("\xff")})
+		wr.Write(Record{Key: []byte("\xff"), Value: []byte("1")})
 		if err := wr.Flush(); err != nil || b.String() != w {
 			t.Errorf("%v: got %q, %v; want %q", f, b.String(), err, w)
 		}
@@ -212,6 +212,11 @@ func TestForeign(t *testing.T) {
 		{"csv no header", CSV, "1,a\n2,b", Options{Key: "id", Columns: []string{"id", "name"}},
 			[]pair{{"1", `{"id":"1","name":"a"}`}, {"2", `{"id":"2","name":"b"}`}}},
 		{"csv field over lines", CSV, "key,value\na,\"1\n\n2\"\nb,3\n", Options{}, []pair{{"a", "1\n\n2"}, {"b", "3"}}},
+		{"csv line ends inside quotes", CSV, "key,value\r\na,\"1\r\n2\n3\r4\"\r\n\"b\r\n\",\"\r\n\"\r\n", Options{},
+			[]pair{{"a", "1\r\n2\n3\r4"}, {"b\r\n", "\r\n"}}},
+		{"csv carriage returns outside quotes", CSV, "key,value\na\r,b\rc\r\n", Options{}, []pair{{"a\r", "b\rc"}}},
+		{"csv ends without a line end", CSV, "key,value\na,\"1\"\r", Options{}, []pair{{"a", "1"}}},
+		{"csv ends with an empty field", CSV, "value,key\n1,", Options{}, []pair{{"", "1"}}},
 		{"csv order of columns", CSV, "value,key\n1,a\n", Options{}, []pair{{"a", "1"}}},
 		{"tsv", TSV, "a\tb\n1\tx\\\\y\\tz\r\n", Options{Key: "a", Value: "b"}, []pair{{"1", "x\\y\tz"}}},
 		{"lines word list", Lines, "apple\r\n\npear\nkey\tvalue\twith tab", Options{},
@@ -227,8 +232,8 @@ func TestForeign(t *testing.T) {
 	}
 }
 
-// Each input has one bad record, on the line given, between or beside good
-// ones, and the good ones are read.
+// TestBadRecords reads inputs with one bad record each, on the given line, between or beside good
+// ones. The good ones must be read.
 func TestBadRecords(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -251,6 +256,14 @@ func TestBadRecords(t *testing.T) {
 		{"lone high surrogate", JSONL, `{"key":"\ud83d!","value":""}`, Options{}, 0, `line 1: field "key" has half`},
 		{"lone low surrogate", JSONL, `{"key":"a","value":"\ude00\ud83d"}`, Options{}, 0, `line 1: field "value" has half`},
 		{"surrogate after pair", JSONL, `{"key":"\ud83d\ude00\ude00","value":""}`, Options{}, 0, `has half`},
+		{"null value", JSONL, `{"key":"a","value":"1"}` + "\n" + `{"key":"b","value":null}`, Options{}, 1, `line 2: field "value" is null`},
+		{"null key of our own", JSONL, `{"key":null,"value":"1"}`, Options{}, 0, `line 1: field "key" is null`},
+		{"object key of our own", JSONL, `{"key":{},"value":"1"}`, Options{}, 0, `line 1: field "key" is an object`},
+		{"null marker", JSONL, `{"key":"a","value":"1","base64":null}`, Options{}, 0, `line 1: field "base64" is null`},
+		{"null field as the value", JSONL, `{"id":1,"v":null}`, Options{Key: "id", Value: "v"}, 0, `line 1: field "v" is null`},
+		{"unclosed quote", CSV, "key,value\na,1\nb,\"2\nc,3\n\nd,4\n", Options{}, 1, `line 3: bad CSV: the quote that opens in column 3 is never closed, and takes lines 3 to 6 with it`},
+		{"unclosed quote at the end", CSV, "key,value\na,1\nb,\"2", Options{}, 1, `line 3: bad CSV: the quote that opens in column 3 is never closed`},
+		{"unclosed quote in a later line", CSV, "key,value\n\"a\nb\",\"c\nd", Options{}, 0, `line 2: bad CSV: the quote that opens on line 3, column 4 is never closed, and takes lines 2 to 4 with it`},
 		{"no such field", JSONL, `{"a":1}`, Options{Key: "id"}, 0, `line 1: no field "id"`},
 		{"null key", JSONL, `{"id":null}`, Options{Key: "id"}, 0, `line 1: field "id" is null`},
 		{"object key", JSONL, `{"id":{}}`, Options{Key: "id"}, 0, `line 1: field "id" is an object`},
@@ -278,7 +291,7 @@ func TestBadRecords(t *testing.T) {
 	}
 }
 
-// Errors after which no record could mean anything.
+// TestBadInputs checks errors after which no record has a meaning.
 func TestBadInputs(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -310,9 +323,18 @@ func TestLineNumbers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []int{3, 5} {
-		if _, _, err := r.Next(); err != nil || r.Line() != want {
+		if _, err := r.Next(); err != nil || r.Line() != want {
 			t.Errorf("line %d, %v; want %d", r.Line(), err, want)
 		}
+	}
+}
+
+// TestUnclosedQuoteCounts checks that lines lost to an unclosed quote are counted.
+func TestUnclosedQuoteCounts(t *testing.T) {
+	_, bad, err := readAll(t, []byte("key,value\na,1\nb,\"2\nc,3\n\nd,4\n"), CSV, Options{})
+	var line *LineError
+	if err != nil || len(bad) != 1 || !errors.As(bad[0], &line) || line.Records() != 3 {
+		t.Errorf("got %v, %v; want one error that counts three records", bad, err)
 	}
 }
 
@@ -324,7 +346,7 @@ func TestLongLines(t *testing.T) {
 	}
 	r, _ := NewReader(strings.NewReader(long), Lines, Options{})
 	r.(*linesReader).lines.max = 100_000
-	if _, _, err := r.Next(); err == nil || !strings.Contains(err.Error(), "line 1 is longer than 100000 bytes") {
+	if _, err := r.Next(); err == nil || !strings.Contains(err.Error(), "line 1 is longer than 100000 bytes") {
 		t.Errorf("a line over the limit: %v", err)
 	}
 }
@@ -332,8 +354,8 @@ func TestLongLines(t *testing.T) {
 func TestUnclosedQuoteIsBounded(t *testing.T) {
 	text := "key,value\na,\"" + strings.Repeat("x\n", 200_000)
 	r, _ := NewReader(strings.NewReader(text), CSV, Options{})
-	r.(*rowReader).rows.(*csvRows).guard.max = 100_000
-	if _, _, err := r.Next(); err == nil || !strings.Contains(err.Error(), "is a quote not closed?") {
+	r.(*rowReader).rows.(*csvRows).max = 100_000
+	if _, err := r.Next(); err == nil || !strings.Contains(err.Error(), "is a quote not closed?") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -353,7 +375,7 @@ func TestWriterReportsErrors(t *testing.T) {
 	for _, f := range allFormats {
 		w := NewWriter(&failing{left: 1 << 16}, f)
 		for range 100_000 {
-			w.Write([]byte("key"), []byte("value"))
+			w.Write(Record{Key: []byte("key"), Value: []byte("value")})
 		}
 		if err := w.Flush(); !errors.Is(err, errFailing) {
 			t.Errorf("%v: Flush returns %v", f, err)
@@ -367,7 +389,7 @@ func TestReaderReportsErrors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := r.Next(); !errors.Is(err, errFailing) {
+		if _, err := r.Next(); !errors.Is(err, errFailing) {
 			t.Errorf("%v: Next returns %v", f, err)
 		}
 	}

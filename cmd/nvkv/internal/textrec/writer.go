@@ -4,22 +4,31 @@ import (
 	"bufio"
 	"encoding/base64"
 	"encoding/csv"
+	"errors"
 	"io"
 	"unicode"
 	"unicode/utf8"
 )
 
-// A Writer writes records in one format. The first error stays: later calls
-// write nothing and return it.
+// A Writer writes records in one format. After the first error, later calls write nothing and
+// return it.
 type Writer struct {
 	// KeysOnly leaves the values out. Set it before the first record.
 	KeysOnly bool
+
+	// Expiring gives csv and tsv the column expires_at. Set it before the first record. Without it,
+	// a record that expires is an error.
+	Expiring bool
+
+	// Unended counts the records that expire and were written in the format lines, which cannot
+	// express that.
+	Unended int64
 
 	f       Format
 	w       *bufio.Writer
 	csv     *csv.Writer
 	buf     []byte
-	row     [3]string
+	row     [4]string
 	started bool
 }
 
@@ -29,29 +38,38 @@ func NewWriter(w io.Writer, f Format) *Writer {
 	return &Writer{f: f, w: b, csv: csv.NewWriter(b)}
 }
 
+// ErrNoColumn is the error of Write for a record that expires if Expiring is not set.
+var ErrNoColumn = errors.New("a record expires, and the rows have no column " + expiresField)
+
+// HasColumns reports whether a format has the column of Expiring.
+func (f Format) HasColumns() bool { return f == CSV || f == TSV }
+
 // Write writes one record.
-func (w *Writer) Write(key, value []byte) error {
+func (w *Writer) Write(rec Record) error {
 	if w.KeysOnly {
-		value = nil
+		rec.Value = nil
+	}
+	if w.f.HasColumns() && !w.Expiring && !rec.Expires.IsZero() {
+		return ErrNoColumn
 	}
 	if err := w.start(); err != nil {
 		return err
 	}
 	switch w.f {
 	case CSV:
-		return w.csv.Write(w.fields(key, value))
+		return w.csv.Write(w.fields(rec))
 	case TSV:
-		w.appendTSV(w.fields(key, value))
+		w.appendTSV(w.fields(rec))
 	case Lines:
-		w.appendLine(key, value)
+		w.appendLine(rec)
 	default:
-		w.appendObject(key, value)
+		w.appendObject(rec)
 	}
 	_, err := w.w.Write(w.buf)
 	return err
 }
 
-// Flush writes out what is buffered; a file without records gets its header.
+// Flush writes the buffer out. A file without records gets its header.
 func (w *Writer) Flush() error {
 	if err := w.start(); err != nil {
 		return err
@@ -69,7 +87,7 @@ func (w *Writer) start() error {
 		return nil
 	}
 	w.started = true
-	header := w.columns("key", "value", "base64")
+	header := w.columns("key", "value", "base64", expiresField)
 	switch w.f {
 	case CSV:
 		return w.csv.Write(header)
@@ -81,17 +99,25 @@ func (w *Writer) start() error {
 	return nil
 }
 
-func (w *Writer) columns(key, value, marker string) []string {
-	if w.KeysOnly {
-		return append(w.row[:0], key, marker)
+func (w *Writer) columns(key, value, marker, expires string) []string {
+	row := append(w.row[:0], key)
+	if !w.KeysOnly {
+		row = append(row, value)
 	}
-	return append(w.row[:0], key, value, marker)
+	row = append(row, marker)
+	if w.Expiring {
+		row = append(row, expires)
+	}
+	return row
 }
 
 // fields returns the row of a record.
-func (w *Writer) fields(key, value []byte) []string {
-	marker := marker(!w.isText(key), !w.isText(value))
-	return w.columns(encoded(key, marker, "key"), encoded(value, marker, "value"), marker)
+func (w *Writer) fields(rec Record) []string {
+	marker, expires := marker(!w.isText(rec.Key), !w.isText(rec.Value)), ""
+	if !rec.Expires.IsZero() {
+		expires = string(appendExpiry(nil, rec.Expires))
+	}
+	return w.columns(encoded(rec.Key, marker, "key"), encoded(rec.Value, marker, "value"), marker, expires)
 }
 
 func (w *Writer) appendTSV(row []string) {
@@ -112,25 +138,32 @@ func (w *Writer) appendTSV(row []string) {
 	w.buf = append(w.buf, '\n')
 }
 
-func (w *Writer) appendLine(key, value []byte) {
-	w.buf = AppendEscaped(w.buf[:0], key)
+func (w *Writer) appendLine(rec Record) {
+	if !rec.Expires.IsZero() {
+		w.Unended++
+	}
+	w.buf = AppendEscaped(w.buf[:0], rec.Key)
 	if !w.KeysOnly {
 		w.buf = append(w.buf, '\t')
-		w.buf = AppendEscaped(w.buf, value)
+		w.buf = AppendEscaped(w.buf, rec.Value)
 	}
 	w.buf = append(w.buf, '\n')
 }
 
-func (w *Writer) appendObject(key, value []byte) {
-	marker := marker(!utf8.Valid(key), !utf8.Valid(value))
+func (w *Writer) appendObject(rec Record) {
+	marker := marker(!utf8.Valid(rec.Key), !utf8.Valid(rec.Value))
 	w.buf = append(w.buf[:0], `{"key":`...)
-	w.buf = appendJSONField(w.buf, key, marker, "key")
+	w.buf = appendJSONField(w.buf, rec.Key, marker, "key")
 	if !w.KeysOnly {
 		w.buf = append(w.buf, `,"value":`...)
-		w.buf = appendJSONField(w.buf, value, marker, "value")
+		w.buf = appendJSONField(w.buf, rec.Value, marker, "value")
 	}
 	if marker != "" {
 		w.buf = append(w.buf, `,"base64":"`+marker+`"`...)
+	}
+	if !rec.Expires.IsZero() {
+		w.buf = append(w.buf, `,"`+expiresField+`":"`...)
+		w.buf = append(appendExpiry(w.buf, rec.Expires), '"')
 	}
 	w.buf = append(w.buf, '}', '\n')
 }
@@ -144,8 +177,8 @@ func appendJSONField(dst, p []byte, marker, name string) []byte {
 	return AppendJSON(dst, p)
 }
 
-// isText reports whether p can stand in a csv or tsv file as it is. Readers
-// of csv, this package's among them, do not keep every carriage return.
+// isText reports whether p can be written unchanged to a csv or tsv file. Most readers of csv do
+// not keep every carriage return.
 func (w *Writer) isText(p []byte) bool {
 	if !utf8.Valid(p) {
 		return false
@@ -158,7 +191,7 @@ func (w *Writer) isText(p []byte) bool {
 	return true
 }
 
-// marker is the content of the field base64.
+// marker returns the content of the field base64.
 func marker(key, value bool) string {
 	switch {
 	case key && value:

@@ -1,0 +1,532 @@
+package kv
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"nvkv/internal/effort"
+	"nvkv/nvmap"
+)
+
+// fullShape is what a store is filled with, and how.
+type fullShape struct {
+	slab  int
+	bytes int64
+	keys  string // "tiny", "digits", "shared" or "long"
+	value int    // bytes at most
+	same  bool   // all values are as long as that
+	opt   Options
+}
+
+func (s fullShape) String() string {
+	return fmt.Sprintf("%d KiB in slabs of %d, %s keys, values up to %d (same %v), durability %v",
+		s.bytes>>10, s.slab, s.keys, s.value, s.same, s.opt.Durability)
+}
+
+// fullRun is a store that is full most of the time, beside a model of it.
+type fullRun struct {
+	t       *testing.T
+	rng     *rand.Rand
+	shape   fullShape
+	dev     nvmap.Device
+	db      *DB
+	m       model
+	order   []string // keys of m, and some that have gone
+	now     time.Time
+	lengths int
+	most    int      // keys that a full store of this size deletes in one transaction
+	log     []string // what was done, for a failure
+	did     map[string]int
+}
+
+// TestFullStoreStaysUsable fills stores of many shapes, and gives space back in every
+// way that there is, again and again, with reopening and kills in between. What gives
+// back is never refused, what is refused changes nothing, and the store takes as much
+// as before when it is empty again.
+func TestFullStoreStaysUsable(t *testing.T) {
+	skipInRace(t)
+	seeds := effort.Pick[uint64](1, 4, 40, 200)
+	first := uint64(0)
+	if s := os.Getenv("NVKV_FULL_SEED"); s != "" {
+		first, _ = strconv.ParseUint(s, 10, 64)
+		seeds = 1
+	}
+	for seed := first; seed < first+seeds; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 12))
+			f := &fullRun{t: t, rng: rng, shape: randomShape(rng), m: model{}, did: map[string]int{}}
+			f.run(effort.Pick(2, 2, 3, 4))
+		})
+	}
+}
+
+func randomShape(rng *rand.Rand) fullShape {
+	s := fullShape{
+		slab:  []int{4 << 10, 16 << 10, 64 << 10, 64 << 10, 256 << 10, 1 << 20}[rng.IntN(6)],
+		keys:  []string{"tiny", "digits", "shared", "long"}[rng.IntN(4)],
+		value: []int{0, 0, 30, 500, 4000, 40_000}[rng.IntN(6)],
+		same:  rng.IntN(2) == 0,
+	}
+	s.bytes = int64([]int{1, 2, 8, 8, 12}[rng.IntN(5)]) << 20
+	if effort.Now() < effort.Full {
+		s.slab, s.bytes = min(s.slab, 64<<10), 2<<20
+	}
+	s.bytes = max(s.bytes, 24*int64(s.slab))
+	if rng.IntN(3) == 0 {
+		s.opt.Durability = Relaxed
+	}
+	s.opt.SlabBytes, s.opt.EvacuateBytes, s.opt.noGroupTimer = s.slab, -1, true
+	if rng.IntN(3) == 0 {
+		s.opt.CheckpointBytes = 256 << 10
+	}
+	if rng.IntN(4) == 0 {
+		s.opt.privateFrom = 20
+	}
+	return s
+}
+
+func (f *fullRun) run(rounds int) {
+	f.t.Log(f.shape)
+	f.dev = keptDevice{nvmap.NewMem(f.shape.bytes)}
+	f.now = time.Unix(1_000_000, 0)
+	f.lengths = 8 // of long keys
+	if f.shape.bytes < 8<<20 {
+		f.lengths = 6
+	}
+	f.most = int(min(fullDeletes, f.shape.bytes/(8<<20)*fullDeletes+1))
+	f.open()
+	defer func() {
+		if f.t.Failed() {
+			f.t.Logf("last: %s", strings.Join(f.log[max(0, len(f.log)-12):], "; "))
+		}
+		abandon(f.db)
+	}()
+	first := 0
+	for round := range rounds {
+		f.fill()
+		n := len(f.m)
+		if round == 0 {
+			first = n
+		}
+		f.t.Logf("round %d: %d keys", round, n)
+		f.check()
+		for range 1 + f.rng.IntN(3) {
+			for range 2 + f.rng.IntN(12) {
+				f.step()
+			}
+			f.check()
+			f.fill()
+		}
+		f.empty()
+		f.check()
+	}
+	f.fill()
+	f.t.Logf("last: %d keys; %v", len(f.m), f.did)
+	if f.shape.same && f.shape.keys != "long" && len(f.m) < first*9/10 {
+		f.t.Errorf("%d keys fit, %d in the first round", len(f.m), first)
+	}
+	f.check()
+}
+
+func (f *fullRun) open() {
+	o := f.shape.opt
+	o.Clock = func() time.Time { return f.now }
+	db, err := OpenDevice(f.dev, &o)
+	if err != nil {
+		f.t.Fatalf("opening: %v; last: %s", err, strings.Join(f.log[max(0, len(f.log)-12):], "; "))
+	}
+	f.db = db
+}
+
+func (f *fullRun) note(format string, args ...any) {
+	f.log = append(f.log, fmt.Sprintf(format, args...))
+	f.did[strings.SplitN(f.log[len(f.log)-1], " ", 2)[0]]++
+}
+
+// must is for what may not be refused.
+func (f *fullRun) must(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatalf("%s: %v (%d keys)", f.log[len(f.log)-1], err, len(f.m))
+	}
+}
+
+// may says whether it was done, or refused because the store is full.
+func (f *fullRun) may(err error) bool {
+	f.t.Helper()
+	if err == nil {
+		return true
+	}
+	if !full(err) {
+		f.t.Fatalf("%s: %v", f.log[len(f.log)-1], err)
+	}
+	f.did["refused"]++
+	return false
+}
+
+func (f *fullRun) check() {
+	f.t.Helper()
+	f.m.compare(f.t, f.db)
+	mustCheck(f.t, f.db)
+	if f.t.Failed() {
+		f.t.FailNow()
+	}
+}
+
+func (f *fullRun) newKey() string {
+	for {
+		var k string
+		switch f.shape.keys {
+		case "tiny":
+			var b [3]byte
+			b[0], b[1], b[2] = byte(f.rng.Uint32()), byte(f.rng.Uint32()), byte(f.rng.Uint32())
+			k = string(b[:])
+		case "digits":
+			k = fmt.Sprintf("%08d", f.rng.IntN(100_000_000))
+		case "shared":
+			k = strings.Repeat("s", 200+f.rng.IntN(2)) + fmt.Sprintf("%010d", f.rng.IntN(1<<30))
+		default:
+			k = fmt.Sprintf("%07d", f.rng.IntN(10_000_000)) + strings.Repeat("k", []int{1, 10, 300, 890, 950, 5000, 20000, 60000}[f.rng.IntN(f.lengths)])
+		}
+		if _, there := f.m[k]; !there {
+			return k
+		}
+	}
+}
+
+var fullValue = strings.Repeat("value...", 10_000)
+
+func (f *fullRun) newValue() string {
+	if f.shape.same {
+		return fullValue[:f.shape.value]
+	}
+	return fullValue[:f.rng.IntN(f.shape.value+1)]
+}
+
+// someKeys returns keys that are there.
+func (f *fullRun) someKeys(n int) (ks []string) {
+	seen := map[string]bool{}
+	for size := 0; len(ks) < n && len(f.order) > 0 && size < 64<<10; {
+		i := f.rng.IntN(len(f.order))
+		k := f.order[i]
+		f.order[i] = f.order[len(f.order)-1]
+		f.order = f.order[:len(f.order)-1]
+		if _, there := f.m[k]; there && !seen[k] {
+			seen[k] = true
+			ks = append(ks, k)
+			size += len(k)
+		}
+	}
+	f.order = append(f.order, ks...)
+	return ks
+}
+
+func (f *fullRun) set(k, v string) {
+	if _, there := f.m[k]; !there {
+		f.order = append(f.order, k)
+	}
+	f.m[k] = v
+}
+
+// fill puts keys until nothing more fits.
+func (f *fullRun) fill() {
+	for step := 256; step > 0; {
+		b := f.db.NewBatch()
+		added := model{}
+		for range step {
+			k, v := f.newKey(), f.newValue()
+			if step == 1 && !f.shape.same && f.rng.IntN(2) == 0 {
+				v = v[:len(v)/8]
+			}
+			added[k] = v
+			b.Put([]byte(k), []byte(v))
+		}
+		f.note("fill %d", step)
+		if !f.may(f.db.Write(b)) {
+			step /= 4
+			continue
+		}
+		for k, v := range added {
+			f.set(k, v)
+		}
+	}
+}
+
+// empty deletes what is there, in one form.
+func (f *fullRun) empty() {
+	switch n := f.rng.IntN(4); n {
+	case 0:
+		f.note("emptying by one range")
+		f.must(f.db.DeleteRange(nil, nil))
+	default:
+		for len(f.m) > 0 {
+			some := f.someKeys([]int{1, 1, min(50, f.most), f.most}[n])
+			f.note("emptying by form %d, %d of %d", n, len(some), len(f.m))
+			f.must(f.deleteAs(n, some))
+			f.gone(some)
+		}
+	}
+	f.m, f.order = model{}, nil
+}
+
+func (f *fullRun) deleteAs(form int, ks []string) error {
+	switch form {
+	case 1:
+		for _, k := range ks {
+			if err := f.db.Delete([]byte(k)); err != nil {
+				return err
+			}
+		}
+		return nil
+	case 2:
+		return f.db.Update(func(tx *Tx) error {
+			for _, k := range ks {
+				if err := tx.Delete([]byte(k)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	b := f.db.NewBatch()
+	for _, k := range ks {
+		b.Delete([]byte(k))
+	}
+	return f.db.Write(b)
+}
+
+func (f *fullRun) gone(ks []string) {
+	for _, k := range ks {
+		delete(f.m, k)
+	}
+}
+
+func (f *fullRun) step() {
+	switch f.rng.IntN(14) {
+	case 0, 1:
+		ks := f.someKeys(1 + f.rng.IntN(300))
+		f.note("deletes %d", len(ks))
+		f.must(f.deleteAs(1, ks))
+		f.gone(ks)
+	case 2:
+		ks := f.someKeys(1 + f.rng.IntN(f.most))
+		f.note("update %d deletes", len(ks))
+		f.must(f.deleteAs(2, ks))
+		f.gone(ks)
+	case 3:
+		ks := f.someKeys(1 + f.rng.IntN(f.most))
+		f.note("batch %d deletes", len(ks))
+		f.must(f.deleteAs(3, ks))
+		f.gone(ks)
+	case 4:
+		f.deleteRange()
+	case 5:
+		f.deleteRangeInTx()
+	case 6:
+		f.mixed()
+	case 7:
+		f.overwrite()
+	case 8:
+		f.reopen()
+	case 9:
+		f.note("compact")
+		f.must(f.db.Compact(f.t.Context()))
+	case 10:
+		f.note("checkpoint")
+		f.must(f.db.Checkpoint(f.t.Context()))
+	case 11:
+		f.besideSnapshot()
+	case 12:
+		f.expiring()
+	case 13:
+		f.fill()
+	}
+}
+
+func (f *fullRun) someRange(most int) (start, end string, n int) {
+	ks := f.m.keys()
+	if len(ks) == 0 {
+		return "", "", 0
+	}
+	i := f.rng.IntN(len(ks))
+	n = min(len(ks)-i-1, f.rng.IntN(most+1))
+	return ks[i], ks[i+n], n
+}
+
+func (f *fullRun) cutModel(start, end string) {
+	for k := range f.m {
+		if k >= start && k < end {
+			delete(f.m, k)
+		}
+	}
+}
+
+func (f *fullRun) deleteRange() {
+	start, end, n := f.someRange(len(f.m))
+	f.note("range of %d", n)
+	f.must(f.db.DeleteRange([]byte(start), []byte(end)))
+	f.cutModel(start, end)
+}
+
+func (f *fullRun) deleteRangeInTx() {
+	most := f.most / 2
+	if f.shape.keys == "long" {
+		most = 0
+	}
+	start, end, n := f.someRange(most)
+	ks := f.someKeys(f.rng.IntN(f.most/2 + 1))
+	f.note("txrange of %d and %d deletes", n, len(ks))
+	f.must(f.db.Update(func(tx *Tx) error {
+		for _, k := range ks {
+			if err := tx.Delete([]byte(k)); err != nil {
+				return err
+			}
+		}
+		return tx.DeleteRange([]byte(start), []byte(end))
+	}))
+	f.gone(ks)
+	f.cutModel(start, end)
+}
+
+// mixed deletes some and puts some, which may be refused as a whole.
+func (f *fullRun) mixed() {
+	ks := f.someKeys(1 + f.rng.IntN(60))
+	puts := model{}
+	for range f.rng.IntN(60) {
+		puts[f.newKey()] = f.newValue()
+	}
+	inTx := f.rng.IntN(2) == 0
+	f.note("mixed %d deletes and %d puts, in a tx: %v", len(ks), len(puts), inTx)
+	b := f.db.NewBatch()
+	for _, k := range ks {
+		b.Delete([]byte(k))
+	}
+	for k, v := range puts {
+		b.Put([]byte(k), []byte(v))
+	}
+	var err error
+	if inTx {
+		err = f.db.Update(func(tx *Tx) error {
+			for _, k := range ks {
+				if err := tx.Delete([]byte(k)); err != nil {
+					return err
+				}
+			}
+			for k, v := range puts {
+				if err := tx.Put([]byte(k), []byte(v)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	} else {
+		err = f.db.Write(b)
+	}
+	if !f.may(err) {
+		return
+	}
+	f.gone(ks)
+	for k, v := range puts {
+		f.set(k, v)
+	}
+}
+
+// overwrite puts smaller values.
+func (f *fullRun) overwrite() {
+	ks := f.someKeys(1 + f.rng.IntN(60))
+	f.note("overwrite %d", len(ks))
+	for _, k := range ks {
+		v := f.m[k][:len(f.m[k])/2]
+		if f.may(f.db.Put([]byte(k), []byte(v))) {
+			f.m[k] = v
+		}
+	}
+}
+
+func (f *fullRun) reopen() {
+	killed := f.rng.IntN(2) == 0
+	f.note("reopen, killed: %v", killed)
+	if killed {
+		if f.rng.IntN(2) == 0 {
+			f.must(f.db.Checkpoint(f.t.Context()))
+		}
+		f.must(f.db.Sync())
+		abandon(f.db) // what is on the device stays, as after SIGKILL
+	} else {
+		f.must(f.db.Close())
+	}
+	f.open()
+	ks := f.someKeys(1 + f.rng.IntN(f.most))
+	f.note("deletes after opening: %d", len(ks))
+	f.must(f.deleteAs(1+f.rng.IntN(3), ks))
+	f.gone(ks)
+	if f.rng.IntN(2) == 0 {
+		f.check()
+	}
+}
+
+// besideSnapshot deletes as long as it is let while a snapshot is open, and has to be
+// let when it has gone.
+func (f *fullRun) besideSnapshot() {
+	tx, err := f.db.Begin(false)
+	must(f.t, err)
+	before := map[string]string{}
+	for _, k := range f.someKeys(20) {
+		before[k] = f.m[k]
+	}
+	n := 0
+	for range 40 {
+		ks := f.someKeys(20)
+		f.note("deletes beside a snapshot")
+		if !f.may(f.deleteAs(1+2*f.rng.IntN(2), ks[:min(1, len(ks))])) {
+			break
+		}
+		f.gone(ks[:min(1, len(ks))])
+		n++
+	}
+	f.fill()
+	for k, v := range before {
+		if got, err := tx.Get([]byte(k)); err != nil || !bytes.Equal(got, []byte(v)) {
+			f.t.Fatalf("a snapshot's %s: %d bytes, %v", shortKey(k), len(got), err)
+		}
+	}
+	must(f.t, tx.Rollback())
+	ks := f.someKeys(min(50, f.most))
+	f.note("deletes after a snapshot")
+	f.must(f.deleteAs(1+f.rng.IntN(3), ks))
+	f.gone(ks)
+}
+
+// expiring replaces keys by some that expire, and waits for that: as many fit then.
+func (f *fullRun) expiring() {
+	ks := f.someKeys(1 + f.rng.IntN(200))
+	f.note("expiring: %d deletes", len(ks))
+	f.must(f.deleteAs(1, ks))
+	f.gone(ks)
+	n, fit, size := 0, 0, len(f.newValue())
+	for ; n < len(ks); n++ {
+		f.note("expiring put")
+		if !f.may(f.db.PutTTL([]byte(f.newKey()), []byte(fullValue[:size]), time.Hour)) {
+			break
+		}
+	}
+	f.fill()
+	f.now = f.now.Add(2 * time.Hour)
+	for i := range n / 2 {
+		k := f.newKey()
+		f.note("put %d of %d after expiry", i, n)
+		if f.may(f.db.PutTTL([]byte(k), []byte(fullValue[:size]), 1e6*time.Hour)) {
+			f.set(k, fullValue[:size])
+			fit++
+		}
+	}
+	if fit < n/4 && f.shape.keys != "long" && f.shape.opt.Durability == Sync { // a leaf that is full may not find another one
+		f.t.Fatalf("%d keys have expired, of half as many %d fit", n, fit)
+	}
+}

@@ -1,0 +1,10 @@
+package kv
+
+import "syscall"
+
+// limitHostile bounds the memory of a process that uses hostile files: what asks for
+// more ends it.
+func limitHostile() error {
+	const most = 4 << 30
+	return syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: most, Max: most})
+}

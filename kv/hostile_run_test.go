@@ -1,0 +1,129 @@
+package kv
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"nvkv/internal/effort"
+	"nvkv/nvmap"
+)
+
+// hostileEnv has a process of these tests use the files of seeds: first, last.
+const hostileEnv = "NVKV_HOSTILE_SEEDS"
+
+// hostileHang is how long using one file may take: a hundred times what it does.
+const hostileHang = 60 * time.Second
+
+// hostileChild uses files one after the other, and says with which it begins and what
+// is wrong: a panic of another goroutine, or a process that is stuck, is told from that.
+func hostileChild(seeds string) {
+	from, to, _ := strings.Cut(seeds, "-")
+	first, _ := strconv.ParseUint(from, 10, 64)
+	last, _ := strconv.ParseUint(to, 10, 64)
+	debug.SetTraceback("all")
+	if err := limitHostile(); err != nil {
+		panic(err)
+	}
+	step := "?"
+	for seed := first; seed <= last; seed++ {
+		fmt.Println("begin", seed)
+		watch := time.AfterFunc(hostileHang, func() { panic(fmt.Sprintf("seed %d is stuck in %s", seed, step)) })
+		if err := useHostile(hostileSeed(seed), func(s string) { step = s }); err != nil {
+			fmt.Printf("wrong %q\n", err.Error())
+		}
+		watch.Stop()
+	}
+	fmt.Println("end")
+}
+
+// runHostile uses the files of seeds in processes of their own, and returns what is
+// wrong by seed.
+func runHostile(t *testing.T, first, last uint64) map[uint64]string {
+	t.Helper()
+	wrong := map[uint64]string{}
+	for first <= last {
+		cmd := exec.Command(os.Args[0], "-test.run=^$")
+		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d-%d", hostileEnv, first, last), "GOMEMLIMIT=1GiB")
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		out, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		at, ended := first, false
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			word, rest, _ := strings.Cut(lines.Text(), " ")
+			switch word {
+			case "begin":
+				at, _ = strconv.ParseUint(rest, 10, 64)
+			case "wrong":
+				wrong[at], _ = strconv.Unquote(rest)
+			case "end":
+				ended = true
+			}
+		}
+		if err := cmd.Wait(); !ended {
+			wrong[at] = fmt.Sprintf("the process ended: %v: %s", err, stderr.String())
+		}
+		first = at + 1
+	}
+	return wrong
+}
+
+// TestHostile uses files that an adversary made.
+func TestHostile(t *testing.T) {
+	skipInRace(t)
+	first, last := uint64(0), uint64(effort.Pick(10, 40, 2000, 20_000))-1
+	if only := os.Getenv("NVKV_HOSTILE"); only != "" {
+		from, to, _ := strings.Cut(only, "-")
+		first, _ = strconv.ParseUint(from, 10, 64)
+		last, _ = strconv.ParseUint(to, 10, 64)
+	}
+	wrong := runHostile(t, first, last)
+	for seed, what := range wrong {
+		t.Errorf("seed %d: %.4000s", seed, what)
+	}
+	t.Logf("%d of %d files", len(wrong), last-first+1)
+}
+
+// FuzzHostile is for one seed after the other.
+func FuzzHostile(f *testing.F) {
+	for seed := range uint64(8) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		if raceBuild {
+			return
+		}
+		if err := useHostile(hostileSeed(seed), nil); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestErrorsOutliveTheStore: what an error says of a key is not read from a device that
+// was closed since.
+func TestErrorsOutliveTheStore(t *testing.T) {
+	m := newRotMedium(t, hostileBytes)
+	db, err := OpenDevice(keptDevice{m.Device}, nil)
+	must(t, err)
+	must(t, db.Put([]byte("key"), []byte(strings.Repeat("large ", 10_000))))
+	must(t, db.Close())
+	image := m.bytes(t)
+	image[strings.Index(string(image), "large large")] ^= 1
+	dev := nvmap.NewMem(hostileBytes)
+	must(t, firstErr(dev.Grow(int64(len(image))), dev.Write(0, image)))
+	db, err = OpenDevice(dev, nil)
+	must(t, err)
+	_, err = db.Get([]byte("key"))
+	must(t, db.Close())
+	if err == nil || !strings.Contains(err.Error(), `"key"`) {
+		t.Errorf("a value that has rotted: %v", err)
+	}
+}

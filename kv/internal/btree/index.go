@@ -1,0 +1,606 @@
+package btree
+
+import (
+	"bytes"
+	"encoding/binary"
+	"sync/atomic"
+
+	"nvkv/alloc"
+	"nvkv/kv/internal/record"
+	"nvkv/nvmap"
+)
+
+// Index is the ordered index: a B+-tree of pages that live in DRAM frames
+// while they are young and on the device once a checkpoint has written them.
+//
+// The writer (whoever holds the turn) changes a page in place when it was born
+// in the current epoch, and copies it first when it is older: then a snapshot
+// or a checkpoint may be looking at it. Readers of the current state validate
+// page versions (lookup.go); readers of a snapshot need not, because nothing
+// that they reach changes (cursor.go).
+//
+// The root is always an inner page, also above a single leaf.
+type Index struct {
+	m        *nvmap.Map
+	r        *alloc.Region
+	seed     uint64 // of the store's id, for checksums
+	sections *Sections
+	mapped   bool // the CPU reads the device in place
+
+	published atomic.Uint64 // root that readers begin at
+	shape                   // root that the writer works on; height: levels, leaves included, at least 2
+	epoch     uint64        // pages born in it may change in place
+	hasLong   bool          // some key is over maxInline: splits may need overflow pages
+
+	pages    []nvmap.PageID // reserved for the commit under way
+	blocks   []nvmap.Off
+	borrowed bool           // some of them are of what is kept for those who give space back
+	beyond   int            // pages and blocks that were taken though none was reserved; tests look at it
+	changing []nvmap.PageID // between begin and end
+	private  bool           // building beside the published tree
+	replaced []nvmap.PageID // pages whose versions change when a private build is published
+	departed []leaver       // what a private build takes out of the tree
+	before   shape          // of a private build
+	seam     func()         // a test's; called where a commit may be interrupted; nil
+	inPlace  bool           // a test has switched I4 off
+
+	retire  func(o nvmap.Off, birth uint64) // see Options
+	room    func()
+	account func(err error)
+
+	scratch  Page
+	scratch2 Page
+}
+
+const MaxHeight = 16
+
+// leaver is a page or block that left the tree.
+type leaver struct {
+	off   nvmap.Off
+	birth uint64
+}
+
+// shape is what an index has besides its pages.
+type shape struct {
+	root           nvmap.PageID
+	height, leaves int
+}
+
+// step is a place on the way from the root to an entry.
+type step struct {
+	page nvmap.PageID
+	at   int // entry taken
+}
+
+// Path leads to a key, or to where it would stand. steps[0] is the leaf.
+type Path struct {
+	steps [MaxHeight]step
+	vals  uint64 // value block of the leaf
+	found bool
+}
+
+// NewTree makes an empty tree. Pages must be reserved.
+func (ix *Index) NewTree() error {
+	leaf, _, err := ix.bornPage(0, nil)
+	if err != nil {
+		return err
+	}
+	vals, _, err := ix.bornVals()
+	if err != nil {
+		return err
+	}
+	root, pg, err := ix.bornPage(1, nil)
+	if err != nil {
+		return err
+	}
+	insertEntry(pg, 0, pageItem{}, ix.newborn(leaf, vals), &ix.scratch)
+	ix.root, ix.height, ix.leaves = root, 2, 1
+	ix.published.Store(uint64(root))
+	return nil
+}
+
+// newborn names a page of the current epoch, and its value block if it is a leaf.
+func (ix *Index) newborn(id nvmap.PageID, vals uint64) Child {
+	c := Child{Page: id, born: uint16(ix.epoch)}
+	if vals != 0 {
+		c.Vals, c.valsBorn = vals, uint16(ix.epoch)
+	}
+	return c
+}
+
+// valsFrame returns a value block for writing.
+func (ix *Index) valsFrame(n uint64) (*Vals, error) {
+	o := nvmap.Off(n) * alloc.BlockBytes
+	at := int(o % nvmap.PageBytes)
+	pg, err := ix.m.FramePart(o.Page(), at, at+alloc.BlockBytes)
+	if err != nil {
+		return nil, err
+	}
+	return (*Vals)(pg[at:]), nil
+}
+
+// Vals returns a value block for reading.
+func (ix *Index) Vals(n uint64) *Vals {
+	o := nvmap.Off(n) * alloc.BlockBytes
+	pg := ix.at(o.Page())
+	return (*Vals)(pg[o%nvmap.PageBytes:])
+}
+
+// within says whether c names places inside the device.
+func (ix *Index) within(c Child) bool {
+	pages := uint64(ix.m.End()) / nvmap.PageBytes
+	return c.Page != 0 && uint64(c.Page) < pages && c.Vals/BlocksPerPage < pages
+}
+
+// Load returns a page for reading, of the level that c says. Pages read from the device
+// are verified once an opening, a leaf together with its value block.
+func (ix *Index) Load(c Child) (*Page, error) {
+	if !ix.within(c) {
+		return nil, &record.CorruptError{Off: uint64(c.Page.Off()), Structure: "index child"}
+	}
+	pg := ix.at(c.Page)
+	if !ix.m.Known(c.Page) {
+		if err := ix.met(c, pg); err != nil {
+			return nil, err
+		}
+	}
+	if !c.is(pg) {
+		return nil, c.wrong()
+	}
+	return pg, nil
+}
+
+// met verifies a page that was not met since the map was opened, or since its
+// frame went, and tells the cache's policy of it.
+func (ix *Index) met(c Child, pg *Page) error {
+	ix.m.Touch(c.Page)
+	if c.Vals != 0 {
+		ix.m.Touch(c.ValsOff().Page())
+	}
+	if ix.m.Verified(c.Page) {
+		return nil
+	}
+	return ix.verify(c, pg)
+}
+
+// verify looks at checksums. What is dirty has none yet: it came from nowhere
+// but this process.
+func (ix *Index) verify(c Child, pg *Page) error {
+	if !ix.r.MayHold(c.Page.Off(), alloc.KindPage) || !ix.whole(c.Page, 1<<BlocksPerPage-1, func() bool {
+		return pageSealed(pg, ix.seed, c.Page) && (c.loose || bornAs(Birth(pg), c.born, c.above))
+	}) {
+		return &record.CorruptError{Off: uint64(c.Page.Off()), Structure: "index page"}
+	}
+	if c.Vals != 0 {
+		o := c.ValsOff()
+		part := uint(1) << (o % nvmap.PageBytes / alloc.BlockBytes)
+		if !ix.r.MayHold(o, alloc.KindBlock) || !ix.whole(o.Page(), part, func() bool {
+			b := ix.Vals(c.Vals)
+			return valsSealed(b, ix.seed, o) && (c.loose || bornAs(ValsBirth(b), c.valsBorn, c.above))
+		}) {
+			return &record.CorruptError{Off: uint64(o), Structure: "value block"}
+		}
+	}
+	ix.m.SetVerified(c.Page)
+	return nil
+}
+
+// bornAs says whether a birth is the one whose low bits a parent says, and not above the
+// parent's own: a page that came later would be changed in place (own).
+func bornAs(birth uint64, low uint16, above uint64) bool {
+	return uint16(birth) == low && birth <= above
+}
+
+// whole says whether parts of a page are as they were written back, or younger.
+// What is dirty has no checksum yet, and may become so while it is looked at: it
+// is looked at again before it is called damaged.
+func (ix *Index) whole(id nvmap.PageID, parts uint, sealed func() bool) bool {
+	for range 3 {
+		if ix.m.DirtyParts(id)&parts != 0 || sealed() {
+			return true
+		}
+	}
+	return false
+}
+
+// Search returns the first entry of pg whose key is not below key, and whether
+// it is equal.
+func (ix *Index) Search(pg *Page, key []byte) (int, bool, error) {
+	n := Count(pg)
+	pl := pagePrefixLen(pg)
+	if len(key) < pl {
+		return 0, false, nil // only in a page that is being changed
+	}
+	rest := key[pl:]
+	h := headOf(rest)
+	lo := lowerHead(pg, n, h)
+	if lo == n || head(pg, lo) != h {
+		return lo, false, nil
+	}
+	hi := lo + 1
+	if hi < n && head(pg, hi) == h {
+		hi = n
+		if h != ^uint32(0) {
+			hi = lowerHead(pg, n, h+1)
+		}
+	}
+	for lo < hi {
+		mid := (lo + hi) / 2
+		c, err := ix.compare(pg, n, mid, key, rest)
+		if err != nil {
+			return 0, false, err
+		}
+		switch {
+		case c == 0:
+			return mid, true, nil
+		case c < 0:
+			lo = mid + 1
+		default:
+			hi = mid
+		}
+	}
+	return lo, false, nil
+}
+
+// compare compares entry i of pg with key, whose rest behind the prefix is rest and
+// has the entry's head.
+func (ix *Index) compare(pg *Page, n, i int, key, rest []byte) (int, error) {
+	off, _, long := cell(pg, n, i)
+	if !long {
+		return compareCell(pg, n, i, rest), nil
+	}
+	k, err := ix.longKey(pg[off : off+longCell])
+	if err != nil {
+		return 0, err
+	}
+	return bytes.Compare(k, key), nil
+}
+
+// childIndex returns the entry of an inner page below which key belongs.
+func (ix *Index) childIndex(pg *Page, key []byte) (int, error) {
+	i, equal, err := ix.Search(pg, key)
+	if !equal && i > 0 {
+		i--
+	}
+	return i, err
+}
+
+// Find leads to key. Only the writer may call it.
+func (ix *Index) Find(key []byte, p *Path) error {
+	c := RootAt(ix.root)
+	c.level = int8(ix.height - 1)
+	for level := ix.height - 1; ; level-- {
+		pg, err := ix.Load(c)
+		if err != nil {
+			return err
+		}
+		if level == 0 {
+			at, found, err := ix.Search(pg, key)
+			p.steps[0], p.vals, p.found = step{c.Page, at}, c.Vals, found
+			return err
+		}
+		i, err := ix.childIndex(pg, key)
+		if err != nil {
+			return err
+		}
+		p.steps[level] = step{c.Page, i}
+		c = ChildAt(pg, Count(pg), i)
+		if ix.within(c) {
+			ix.prefetch(c)
+		}
+	}
+}
+
+// Old returns the record that p.found stands for.
+func (ix *Index) Old(p *Path) nvmap.Off { return ValAt(ix.Vals(p.vals), p.steps[0].at) }
+
+// own makes the page at a level of p one of the current epoch, and everything
+// above it. Readers that are in the old page find it changed.
+func (ix *Index) own(p *Path, level int) (*Page, error) {
+	id := p.steps[level].page
+	old := ix.at(id)
+	if !p.holds(old, level) {
+		return nil, reused(id)
+	}
+	if Birth(old) == ix.epoch {
+		return ix.m.Frame(id)
+	}
+	var parent *Page
+	var err error
+	if level < ix.height-1 {
+		if parent, err = ix.own(p, level+1); err != nil {
+			return nil, err
+		}
+	}
+	if ix.inPlace {
+		return ix.renew(p, level, parent)
+	}
+	np, err := ix.takePage()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range p.steps[:ix.height] {
+		if s.page == np {
+			return nil, reused(np)
+		}
+	}
+	pg, err := ix.m.FreshFrame(np)
+	if err != nil {
+		return nil, err
+	}
+	if err := ix.r.SetLive(np.Off()); err != nil {
+		return nil, err
+	}
+	*pg = *old
+	setBirth(pg, ix.epoch)
+	binary.LittleEndian.PutUint64(pg[pgSelf:], uint64(np))
+	ix.m.SetVerified(np)
+	p.steps[level].page = np
+	if parent == nil {
+		ix.setRoot(np)
+	} else {
+		ix.link(p, level, parent)
+	}
+	ix.left(id, Birth(old))
+	return pg, nil
+}
+
+// holds says whether the page at a level of p is still one of that level, with the entry
+// that p takes.
+func (p *Path) holds(pg *Page, level int) bool {
+	c := Child{level: int8(level)}
+	if level == 0 {
+		c.Vals = p.vals
+	}
+	return c.is(pg) && p.steps[level].at <= Count(pg)
+}
+
+// reused is the error for a page of the tree that was handed out as free: a map lied.
+func reused(id nvmap.PageID) error {
+	return &record.CorruptError{Off: uint64(id.Off()), Structure: "index page, which a slab map calls free,"}
+}
+
+// link has the parent name the page of a level, which is of this epoch.
+func (ix *Index) link(p *Path, level int, parent *Page) {
+	up, n := p.steps[level+1], Count(parent)
+	c := ChildAt(parent, n, up.at)
+	c.Page, c.born = p.steps[level].page, uint16(ix.epoch)
+	ix.begin(up.page)
+	setChildAt(parent, n, up.at, c)
+	ix.end(up.page)
+}
+
+// linkVals has the parent name the leaf's value block, which is of this epoch.
+func (ix *Index) linkVals(p *Path, parent *Page) {
+	up, n := p.steps[1], Count(parent)
+	c := ChildAt(parent, n, up.at)
+	c.Vals, c.valsBorn = p.vals, uint16(ix.epoch)
+	ix.begin(up.page)
+	setChildAt(parent, n, up.at, c)
+	ix.end(up.page)
+}
+
+// left says that the page id is no part of the tree any more.
+func (ix *Index) left(id nvmap.PageID, birth uint64) {
+	if ix.private {
+		ix.replaced = append(ix.replaced, id)
+	} else {
+		ix.bump(id)
+	}
+	ix.depart(id.Off(), birth)
+}
+
+// depart retires a page or block that left the tree: after a private build is
+// published, if that is under way, see letGo.
+func (ix *Index) depart(o nvmap.Off, birth uint64) {
+	if ix.private {
+		ix.departed = append(ix.departed, leaver{o, birth})
+		return
+	}
+	ix.retire(o, birth)
+}
+
+// bump makes readers that are in a page start again.
+func (ix *Index) bump(id nvmap.PageID) {
+	ix.begin(id)
+	ix.end(id)
+}
+
+func (ix *Index) setRoot(id nvmap.PageID) {
+	ix.root = id
+	if !ix.private {
+		ix.published.Store(uint64(id))
+	}
+}
+
+// BeginPrivate starts a build beside the published tree: in a new epoch every
+// page that it touches is copied. publishPrivate shows all of it at once.
+func (ix *Index) BeginPrivate() {
+	ix.epoch++
+	ix.private, ix.before = true, ix.shape
+}
+
+func (ix *Index) PublishPrivate() {
+	ix.step()
+	ix.private = false
+	ix.published.Store(uint64(ix.root))
+	for _, id := range ix.replaced {
+		ix.bump(id)
+	}
+	ix.replaced = ix.replaced[:0]
+}
+
+// ownVals makes the leaf's value block one of the current epoch. The caller
+// holds the leaf's page in change, or the leaf is its own.
+func (ix *Index) ownVals(p *Path) (*Vals, error) {
+	old := ix.Vals(p.vals)
+	if ValsBirth(old) == ix.epoch {
+		return ix.valsFrame(p.vals)
+	}
+	parent, err := ix.own(p, 1)
+	if err != nil {
+		return nil, err
+	}
+	if ix.inPlace {
+		return ix.renewVals(p, parent)
+	}
+	n, b, err := ix.bornVals()
+	if err != nil {
+		return nil, err
+	}
+	*b = *old
+	setVbBirth(b, ix.epoch)
+	was := Child{Vals: p.vals}
+	p.vals = n
+	ix.linkVals(p, parent)
+	if ix.private {
+		ix.replaced = append(ix.replaced, p.steps[0].page)
+	} else {
+		ix.bump(p.steps[0].page)
+	}
+	ix.depart(was.ValsOff(), ValsBirth(old))
+	return b, nil
+}
+
+// Update points a key that is there at another record and returns the one it
+// pointed at.
+func (ix *Index) Update(p *Path, rec nvmap.Off) (nvmap.Off, error) {
+	b, err := ix.ownVals(p)
+	if err != nil {
+		return 0, err
+	}
+	leaf, at := p.steps[0].page, p.steps[0].at
+	old := ValAt(b, at)
+	ix.begin(leaf)
+	setValAt(b, at, rec)
+	ix.end(leaf)
+	return old, nil
+}
+
+// Insert adds a key that is not there. p leads to where it belongs.
+func (ix *Index) Insert(key []byte, rec nvmap.Off, p *Path) error {
+	var c chain
+	if len(key) > maxInline {
+		ix.hasLong = true
+		var err error
+		if c, err = ix.writeChain(key); err != nil {
+			return err
+		}
+	}
+	for range splitsOfOne * MaxHeight {
+		ok, err := ix.insertAt(key, c, rec, p)
+		if ok || err != nil {
+			return err
+		}
+		if err := ix.split(p, 0); err != nil {
+			return err
+		}
+		if err := ix.Find(key, p); err != nil {
+			return err
+		}
+	}
+	return misplaced(ix.at(p.steps[0].page)) // a split leads the key elsewhere
+}
+
+// insertAt adds a key where there is room for it.
+func (ix *Index) insertAt(key []byte, c chain, rec nvmap.Off, p *Path) (bool, error) {
+	leaf := ix.at(p.steps[0].page)
+	n := Count(leaf)
+	it, err := itemFor(leaf, key, c)
+	if err != nil {
+		return false, err
+	}
+	if n == LeafFanout || freeBytes(leaf) < entryBytes(leaf, len(it.cell)) {
+		return false, nil
+	}
+	leaf, err = ix.own(p, 0)
+	if err != nil {
+		return false, err
+	}
+	b, err := ix.ownVals(p)
+	if err != nil {
+		return false, err
+	}
+	id, at := p.steps[0].page, p.steps[0].at
+	ix.begin(id)
+	insertEntry(leaf, at, it, Child{}, &ix.scratch)
+	copy(b[vbHeader+vbEntry*(at+1):], b[vbHeader+vbEntry*at:vbHeader+vbEntry*n])
+	setValAt(b, at, rec)
+	ix.end(id)
+	return true, nil
+}
+
+// itemFor returns what a page stores of key, which must have the page's prefix: one that
+// has not belongs into another page, and the separators above this one lie.
+func itemFor(pg *Page, key []byte, c chain) (pageItem, error) {
+	if !bytes.HasPrefix(key, pagePrefix(pg)) {
+		return pageItem{}, misplaced(pg)
+	}
+	rest := key[pagePrefixLen(pg):]
+	if len(key) <= maxInline {
+		return itemOf(rest), nil
+	}
+	return pageItem{headOf(rest), longLen, c.cell()}, nil
+}
+
+// Misplaced is the error for a leaf that is not where its keys belong: that of a way.
+func (ix *Index) Misplaced(p *Path) error { return misplaced(ix.at(p.steps[0].page)) }
+
+// misplaced is the error for a page that is not where its keys belong.
+func misplaced(pg *Page) error {
+	self := nvmap.PageID(binary.LittleEndian.Uint64(pg[pgSelf:]))
+	return &record.CorruptError{Off: uint64(self.Off()), Structure: "index page, whose keys are not those that lead to it,"}
+}
+
+// KeyOf returns entry i of pg as a key of its own, and its overflow chain if
+// it is a long one.
+func (ix *Index) KeyOf(pg *Page, n, i int) ([]byte, chain, error) {
+	off, length, long := cell(pg, n, i)
+	if !long {
+		key := append(make([]byte, 0, pagePrefixLen(pg)+headBytes+length), pagePrefix(pg)...)
+		return appendRest(key, pg, n, i), chain{}, nil
+	}
+	k, err := ix.longKey(pg[off : off+longCell])
+	return k, chainOf(pg, n, i), err
+}
+
+// fences returns the keys between which everything below the page at a level
+// of p lies; nil where it is open.
+func (ix *Index) fences(p *Path, level int) (low, high []byte, err error) {
+	for l := level + 1; l < ix.height; l++ {
+		pg := ix.at(p.steps[l].page)
+		n, at := Count(pg), p.steps[l].at
+		if low == nil && at > 0 {
+			if low, _, err = ix.KeyOf(pg, n, at); err != nil {
+				return nil, nil, err
+			}
+		}
+		if high == nil && at+1 < n {
+			if high, _, err = ix.KeyOf(pg, n, at+1); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return low, high, nil
+}
+
+// Remove takes a key that is there out and returns its record.
+func (ix *Index) Remove(p *Path) (nvmap.Off, error) {
+	leaf, err := ix.own(p, 0)
+	if err != nil {
+		return 0, err
+	}
+	b, err := ix.ownVals(p)
+	if err != nil {
+		return 0, err
+	}
+	id, at, n := p.steps[0].page, p.steps[0].at, Count(leaf)
+	old := ValAt(b, at)
+	gone := chainOf(leaf, n, at)
+	ix.begin(id)
+	removeEntry(leaf, at)
+	copy(b[vbHeader+vbEntry*at:], b[vbHeader+vbEntry*(at+1):vbHeader+vbEntry*n])
+	ix.end(id)
+	ix.leftChain(gone)
+	return old, ix.merge(p, 0)
+}

@@ -1,0 +1,23 @@
+package btree
+
+// renew has a page of an older epoch change where it is, as an index without I4
+// would.
+func (ix *Index) renew(p *Path, level int, parent *Page) (*Page, error) {
+	pg, err := ix.m.Frame(p.steps[level].page)
+	if err == nil {
+		setBirth(pg, ix.epoch)
+		if parent != nil {
+			ix.link(p, level, parent)
+		}
+	}
+	return pg, err
+}
+
+func (ix *Index) renewVals(p *Path, parent *Page) (*Vals, error) {
+	b, err := ix.valsFrame(p.vals)
+	if err == nil {
+		setVbBirth(b, ix.epoch)
+		ix.linkVals(p, parent)
+	}
+	return b, err
+}

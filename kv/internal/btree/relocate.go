@@ -1,0 +1,41 @@
+package btree
+
+import "nvkv/nvmap"
+
+// Relocate makes those pages on a way, and the leaf's value block, that lie where victim
+// says into ones of the current epoch: copies at other places. Pages must be reserved.
+func (ix *Index) Relocate(p *Path, victim func(nvmap.Off) bool) error {
+	for level := ix.height - 1; level >= 0; level-- {
+		if victim(p.steps[level].page.Off()) {
+			if _, err := ix.own(p, level); err != nil {
+				return err
+			}
+		}
+	}
+	if victim(Child{Vals: p.vals}.ValsOff()) {
+		_, err := ix.ownVals(p)
+		return err
+	}
+	return nil
+}
+
+// RefsFrom returns what the leaf of a way names, from the entry on to which it leads.
+func (ix *Index) RefsFrom(p *Path) []Ref {
+	leaf, b := ix.at(p.steps[0].page), ix.Vals(p.vals)
+	n := min(Count(leaf), LeafFanout)
+	refs := make([]Ref, 0, n)
+	for i := p.steps[0].at; i < n; i++ {
+		refs = append(refs, ValAt(b, i))
+	}
+	return refs
+}
+
+// KeyBehind returns the key of the entry that is i behind the one to which a way leads.
+func (ix *Index) KeyBehind(p *Path, i int) ([]byte, error) {
+	leaf := ix.at(p.steps[0].page)
+	key, _, err := ix.KeyOf(leaf, Count(leaf), p.steps[0].at+i)
+	return key, err
+}
+
+// Found says whether the key is there to which the way leads.
+func (p *Path) Found() bool { return p.found }

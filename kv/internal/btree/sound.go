@@ -1,0 +1,105 @@
+package btree
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"nvkv/kv/internal/record"
+	"nvkv/nvmap"
+)
+
+// A page that is met is believed from then on (index.met). So all that can be told from
+// its own bytes is looked at here, once: with a right checksum, too, they may be anything,
+// if somebody made them. What a page says of others shows when these are met: of which
+// level a child is, child.is, how old, index.verify, how long a chain, eachOverflow.
+
+// pageSound says whether a page of the number id is what docs/format.md describes, as far
+// as its own bytes tell. Then no change of it reaches beyond it, and no walk through it
+// meets a key twice, but for long keys, of which only the heads are here. The page may be
+// changed meanwhile: then what is returned means nothing.
+func pageSound(p *Page, id nvmap.PageID) bool {
+	if p[pgKind] == pageOverflow {
+		n := u16(p, pgCount)
+		return p[pgLevel] == 0 && n > 0 && n <= ovBytes && nvmap.PageID(binary.LittleEndian.Uint64(p[ovNext:])) != id
+	}
+	n, top, prefix := u16(p, pgCount), u16(p, pgHeapTop), u16(p, pgPrefix)
+	leaf := p[pgKind] == pageLeaf
+	if !leaf && p[pgKind] != pageInner || leaf != (Level(p) == 0) || Level(p) >= MaxHeight {
+		return false
+	}
+	if n > maxCount || leaf && n > LeafFanout || !leaf && n == 0 || prefix > maxPrefix || arraysEnd(p, n) > top {
+		return false
+	}
+	return cellsSound(p, n) && (leaf || childrenSound(p, n, id))
+}
+
+// cellsSound says whether the keys of a page ascend, and whether their cells, with the
+// garbage, fill what lies between the heap top and the prefix.
+func cellsSound(p *Page, n int) bool {
+	top, end, sum := u16(p, pgHeapTop), len(p)-pagePrefixLen(p), u16(p, pgGarbage)
+	for i := range n {
+		at, length := slotsAt(n)+slotWidth*i, restLen(p, n, i)
+		off, size := u16(p, at), cellBytes(length)
+		if length == longLen {
+			size = longCell
+		} else if length > maxInline-pagePrefixLen(p) {
+			return false
+		}
+		if size > 0 && off < top || off > end-size {
+			return false
+		}
+		if length < headBytes && head(p, i)<<(8*length) != 0 || i > 0 && !ascends(p, n, i) {
+			return false
+		}
+		if length == longLen {
+			if c := readCell(p[off:]); c.bytes <= maxInline || c.first == 0 {
+				return false
+			}
+		}
+		sum += size
+	}
+	return top+sum == end
+}
+
+// ascends says whether entry i has a greater key than the one before. Of two long keys
+// with the same head it is not known.
+func ascends(p *Page, n, i int) bool {
+	a, b := head(p, i-1), head(p, i)
+	if a != b {
+		return a < b
+	}
+	x, xn, long := cell(p, n, i-1)
+	y, yn, longToo := cell(p, n, i)
+	if long || longToo {
+		return true
+	}
+	c := bytes.Compare(p[x:x+xn], p[y:y+yn])
+	return c < 0 || c == 0 && restLen(p, n, i-1) < restLen(p, n, i)
+}
+
+// childrenSound says whether an inner page names what can be below it, and begins with
+// the entry that stands for all below the first key.
+func childrenSound(p *Page, n int, id nvmap.PageID) bool {
+	for i := range n {
+		c := ChildAt(p, n, i)
+		if c.Page == 0 || c.Page == id || (c.level == 0) != (c.Vals != 0) {
+			return false
+		}
+	}
+	return restLen(p, n, 0) == 0
+}
+
+// Visits bounds a walk: a tree has no more pages than there are on the device. One in
+// which a page has several parents may have more ways through it than anybody lives to
+// see.
+type Visits int64
+
+func (ix *Index) Visits() Visits { return Visits(ix.m.End() / nvmap.PageBytes) }
+
+// One counts a page, and returns an error if it is one too many.
+func (v *Visits) One(c Child) error {
+	if *v--; *v < 0 {
+		return &record.CorruptError{Off: uint64(c.Page.Off()), Structure: "index page, below more than one other"}
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package kv
+
+// A change of the index that does not end, because the medium fails on the way or
+// something panics, must leave nobody waiting: neither readers, for a page or for
+// the store-wide counter, nor writers. The store has failed then. What it shows is
+// the state before the change or the one after it. Where neither can be had,
+// because a page is half changed or a transaction half shown, reads fail as well:
+// DB.torn says so, and the counter stays odd, so that only reads that meet that
+// look.
+
+// change runs fn, which changes the index and what belongs to it. The caller holds
+// the turn.
+func (db *DB) change(fn func() error) (err error) {
+	db.publish.Lock()
+	defer db.publish.Unlock()
+	defer func() {
+		if r := recover(); r != nil || err != nil {
+			err = db.unfinished(r, err)
+		}
+	}()
+	return fn()
+}
+
+// changeBeside is change for a build beside the published tree: fn takes publish
+// where it needs it.
+func (db *DB) changeBeside(fn func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil || err != nil {
+			db.publish.Lock()
+			defer db.publish.Unlock()
+			err = db.unfinished(r, err)
+		}
+	}()
+	return fn()
+}
+
+// unfinished cleans up after a change that panicked with r or ended with err.
+func (db *DB) unfinished(r any, err error) error {
+	if db.ix.Private() {
+		db.keys, db.beside.cut = db.beside.keys, nil
+	}
+	db.replacedRecords = db.replacedRecords[:0]
+	db.leaveReaders()
+	if r != nil {
+		return db.interrupted(r)
+	}
+	return err
+}
+
+// leaveReaders makes readers go on, or fail, after a change that did not end.
+func (db *DB) leaveReaders() {
+	torn := db.showing.Load()&1 != 0
+	if db.ix.HalfChanged() && !torn {
+		torn = true
+		db.showing.Add(1)
+	}
+	if torn {
+		db.torn.Store(true)
+	}
+	db.ix.Abandon()
+}
+
+// interrupted fails the store for what recover returned, and panics with it again
+// if it is not the medium's fault.
+func (db *DB) interrupted(r any) (err error) {
+	defer func() {
+		if again := recover(); again != nil {
+			_ = db.fail(errInterrupted)
+			panic(again)
+		}
+	}()
+	return db.fail(db.fault(r, "commit"))
+}
+
+// unreadable returns why reads fail, or nil: see torn.
+func (db *DB) unreadable() error {
+	if !db.torn.Load() {
+		return nil
+	}
+	if f := db.failure.Load(); f != nil {
+		return *f
+	}
+	return ErrFailed
+}

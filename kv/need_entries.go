@@ -1,0 +1,55 @@
+package kv
+
+import (
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
+)
+
+// planOne returns what publishing e takes at most, without a look at the tree.
+func (db *DB) planOne(e *entry) btree.Stock {
+	if e.kind == record.KindRange {
+		return db.ix.NeedOfCut()
+	}
+	return db.ix.PlanOne(len(e.key), e.kind == record.KindDelete)
+}
+
+// needFor returns what publishing es takes at most. Where what is reserved suffices
+// for the worst, and for a single entry, whose path is found while its stores
+// drain, it does not look at the tree, unless long keys could make that much more.
+func (db *DB) needFor(es []entry) (btree.Stock, error) {
+	var worst btree.Stock
+	for i := range es {
+		worst.Add(db.planOne(&es[i]))
+	}
+	if db.ix.Reserved().Covers(worst) || len(es) == 1 && worst.Pages <= btree.StockMost.Pages {
+		return worst, nil
+	}
+	return db.planAll(es)
+}
+
+// planAll returns what publishing entries takes at most. The tree stands still until then.
+func (db *DB) planAll(es []entry) (btree.Stock, error) {
+	n, _, err := db.planned(es)
+	return n, err
+}
+
+// planned is planAll, and says whether that may be more than copies of pages.
+func (db *DB) planned(es []entry) (most btree.Stock, grows bool, err error) {
+	n, deletes := rangesOf(es), false
+	ranges := make([]*btree.Cutting, n)
+	for i := range ranges {
+		ranges[i] = es[i].cut
+	}
+	es = es[n:]
+	for i := range es {
+		deletes = deletes || es[i].kind == record.KindDelete
+	}
+	p := db.ix.NewPlan(ranges, deletes)
+	for i := range es {
+		if err := p.Add(es[i].key, es[i].kind == record.KindDelete); err != nil {
+			return btree.Stock{}, false, err
+		}
+	}
+	most, err = p.End()
+	return most, p.Grows(), err
+}
