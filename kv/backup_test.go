@@ -458,8 +458,8 @@ func (h *hooked) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// I20: a crash while a store is restored on a device leaves none, or all of it.
-func TestI20_RestoreIsAllOrNothing(t *testing.T) {
+// I7: a crash while a store is restored on a device leaves none, or all of it.
+func TestI7_RestoreIsAllOrNothing(t *testing.T) {
 	skipInRace(t)
 	stream, want := smallStream(t)
 	if images, err := crashRestore(nil, stream, want, 0); err != nil {
@@ -467,7 +467,7 @@ func TestI20_RestoreIsAllOrNothing(t *testing.T) {
 	} else if images < 50 {
 		t.Errorf("only %d images", images)
 	}
-	_, err := crashRestore(nil, stream, want, ruleI20)
+	_, err := crashRestore(nil, stream, want, ruleI7)
 	if err == nil {
 		t.Fatal("without the rule nothing was wrong: the test does not test it")
 	}

@@ -27,7 +27,7 @@ import (
 // The oracle: the store does not open and says where it is damaged; or whatever
 // cannot be read says so, with the place; or all is served right. Of the very last
 // commit of a store that died nobody knows whether it was fenced: a bit that turns
-// over in it may undo it, as a whole. Nothing else is ever passed over (I61).
+// over in it may undo it, as a whole. Nothing else is ever passed over (I18).
 
 // rotMedium is memory in which bits are turned over. What a store writes into it
 // is taken back by restore.
@@ -726,7 +726,7 @@ func (s *bigStore) spoil(m *rotMedium, at int, bits byte) (verdict, error) {
 		return refused, d.tell(err)
 	}
 	defer abandon(db)
-	if err := db.View(func(*Tx) error { return nil }); err != nil { // the replay is part of the opening (I60)
+	if err := db.View(func(*Tx) error { return nil }); err != nil { // the replay is part of the opening (I17)
 		return refused, d.tell(err)
 	}
 	err = guarded(func() error { return firstErr(s.read(db, &d), d.check(db), d.write(db)) })

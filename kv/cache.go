@@ -22,17 +22,17 @@ import (
 //     moment when it looks at none.
 //   - When a good part of the frames is dirty a checkpoint is taken early. Where
 //     that comes too late, inside a large transaction or a recovery, dirty pages
-//     are written back before it (I51): each has a place of its own since it was
+//     are written back before it (I14): each has a place of its own since it was
 //     born, which no checkpoint names yet.
 //
-// I50. The memory of a frame goes only after all sections have ended that began
+// I13. The memory of a frame goes only after all sections have ended that began
 // before readers were turned away from it.
 //
-// I51. A page or block that is written back before its checkpoint goes to the
+// I14. A page or block that is written back before its checkpoint goes to the
 // place where it was born, whole and sealed, and is fenced before it counts as
 // clean. That place is free in the checkpoint that counts (I4).
 //
-// I52. A page is clean only if the device has every byte of it that the index or
+// I15. A page is clean only if the device has every byte of it that the index or
 // a holder names. What is freed is forgotten: nobody names it.
 
 // DefaultCacheBytes is Options.CacheBytes when that is 0.
@@ -145,7 +145,7 @@ func (db *DB) roomFor(n int) error {
 // quiesce returns when nobody has a pointer to a page that was turned away
 // before it was called.
 func (db *DB) quiesce() {
-	if !db.off(ruleI50) {
+	if !db.off(ruleI13) {
 		db.pages.Wait()
 	}
 }
@@ -180,7 +180,7 @@ func (db *DB) makeFrames(n int) error {
 
 const roomTries = 100
 
-// writeEarly writes dirty pages of the index back before a checkpoint does (I51).
+// writeEarly writes dirty pages of the index back before a checkpoint does (I14).
 // Nobody else changes pages meanwhile.
 func (db *DB) writeEarly(ids []nvmap.PageID) error {
 	db.backing.Lock()
@@ -233,14 +233,14 @@ func (db *DB) writeParts(id nvmap.PageID, parts uint) error {
 
 // seal fills in a checksum.
 func (db *DB) seal(b []byte, at int, sum uint32) {
-	if db.off(ruleI51) {
+	if db.off(ruleI14) {
 		return
 	}
 	binary.LittleEndian.PutUint32(b[at:], sum)
 }
 
 func (db *DB) cleanParts(id nvmap.PageID, parts uint) {
-	if db.off(ruleI52) {
+	if db.off(ruleI15) {
 		parts = 1<<btree.BlocksPerPage - 1
 	}
 	for i := range btree.BlocksPerPage {
@@ -250,7 +250,7 @@ func (db *DB) cleanParts(id nvmap.PageID, parts uint) {
 	}
 }
 
-// freePage frees a page or value block that nobody sees any more (I52).
+// freePage frees a page or value block that nobody sees any more (I15).
 func (db *DB) freePage(o nvmap.Off) {
 	n := nvmap.Off(nvmap.PageBytes)
 	if _, _, ok := db.r.Carve(o, alloc.KindBlock); ok {

@@ -60,9 +60,9 @@ func evictAll(t testing.TB, db *DB) int {
 	return n
 }
 
-// TestI50_FramesOutliveTheirReaders evicts a page that a section looks at.
-func TestI50_FramesOutliveTheirReaders(t *testing.T) {
-	for _, broken := range []rules{0, ruleI50} {
+// TestI13_FramesOutliveTheirReaders evicts a page that a section looks at.
+func TestI13_FramesOutliveTheirReaders(t *testing.T) {
+	for _, broken := range []rules{0, ruleI13} {
 		db := cacheDB(t, nvmap.NewMem(64<<20), Options{broken: broken})
 		fillKeys(t, db, 5000, "value")
 		if err := db.Checkpoint(context.Background()); err != nil {
@@ -95,9 +95,9 @@ func TestI50_FramesOutliveTheirReaders(t *testing.T) {
 	}
 }
 
-// TestI51_EarlyWritesAreSealed reads pages again that were written back early.
-func TestI51_EarlyWritesAreSealed(t *testing.T) {
-	for _, broken := range []rules{0, ruleI51} {
+// TestI14_EarlyWritesAreSealed reads pages again that were written back early.
+func TestI14_EarlyWritesAreSealed(t *testing.T) {
+	for _, broken := range []rules{0, ruleI14} {
 		db := cacheDB(t, keptDevice{nvmap.NewMem(64 << 20)}, Options{early: true, broken: broken})
 		var err error
 		for i := range 200 {
@@ -118,10 +118,10 @@ func TestI51_EarlyWritesAreSealed(t *testing.T) {
 	}
 }
 
-// TestI52_OldBlocksStayDirty has snapshots hold value blocks that no checkpoint
+// TestI15_OldBlocksStayDirty has snapshots hold value blocks that no checkpoint
 // ever wrote, in pages with one that a checkpoint did write.
-func TestI52_OldBlocksStayDirty(t *testing.T) {
-	for _, broken := range []rules{0, ruleI52} {
+func TestI15_OldBlocksStayDirty(t *testing.T) {
+	for _, broken := range []rules{0, ruleI15} {
 		const rounds, keys = 12, 100
 		db := cacheDB(t, nvmap.NewMem(64<<20), Options{broken: broken})
 		var held [rounds]*Tx

@@ -266,7 +266,7 @@ type writtenParts struct {
 }
 
 // writeFrozenPart seals b, which is a page or the block at a place of it, and
-// writes it, unless that was done early (I51).
+// writes it, unless that was done early (I14).
 func (db *DB) writeFrozenPart(f *frozen, id nvmap.PageID, b []byte, at, sumAt int) error {
 	sum := record.PlaceSum(b, db.seed, id.Off()+nvmap.Off(at))
 	parts := uint(1<<btree.BlocksPerPage - 1)

@@ -194,9 +194,9 @@ func TestCutBesideReaders(t *testing.T) {
 	<-done
 }
 
-// TestI30_CutPagesChange: a point read that is in a leaf when the leaf leaves with a
+// TestI9_CutPagesChange: a point read that is in a leaf when the leaf leaves with a
 // range finds it changed: what it names may be freed and used again.
-func TestI30_CutPagesChange(t *testing.T) {
+func TestI9_CutPagesChange(t *testing.T) {
 	skipInRace(t)
 	db := openTest(t, testDir(t)+"/s", nil)
 	const n = 5000

@@ -17,7 +17,7 @@ import (
 //
 // A record moves as an ordinary transaction: it is written again, under a new
 // number, with its expiry, and the index shows the new one after the fence. So a
-// crash finds the one or the other, and R1 to R8 hold as for any put (I21). The
+// crash finds the one or the other, and R1 to R8 hold as for any put (I8). The
 // turn is held from the look at the index to the publishing, so the key points
 // at the old slot all along. What a snapshot sees stays where it is: moving it
 // would free nothing. Tombstones do not move; they go with the next checkpoint.
@@ -333,7 +333,7 @@ func (m *mover) add(o nvmap.Off) (err error) {
 	if !db.way.Found() || btree.RefOff(db.ix.Old(&db.way)) != o {
 		return nil
 	}
-	if db.off(ruleI21) {
+	if db.off(ruleI8) {
 		return db.moveVerbatim(&rec)
 	}
 	m.b.move(key, value, rec.Expiry)

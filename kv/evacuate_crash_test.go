@@ -119,7 +119,7 @@ func (s *session) moveAll(key string) error {
 // The checkpoint's index still says the old slot, and no recovery replays a
 // number that the checkpoint contains.
 func TestTrace08_MovedUnderANewNumber(t *testing.T) {
-	tellTwice(t, ruleI21, func(s *session) error {
+	tellTwice(t, ruleI8, func(s *session) error {
 		a := wide("a")
 		return script(
 			func() error { return s.do(put(a, "1"), put(wide("x"), ""), put(wide("y"), "")) },

@@ -18,7 +18,7 @@ import (
 // thing on its lists passes to the next older holder that can see it too, or is
 // freed: a holder pins only what it can see, and closing costs what it pinned.
 //
-// I30. A slot, run, page or block is free for reuse only when no holder can see
+// I9. A slot, run, page or block is free for reuse only when no holder can see
 // it; point reads, which are no holders, find out by the leaf's version.
 //
 // A page is visible to a holder whose epoch is not below the page's birth, a
@@ -76,7 +76,7 @@ func (l *holders) push(h *holder) {
 // deadPage settles when a page or block that left the tree is freed. h is the
 // newest holder that may see it.
 func (l *holders) deadPage(h *holder, d deadPage) {
-	if h != nil && h.epoch >= d.birth && l.broken&ruleI30Page == 0 {
+	if h != nil && h.epoch >= d.birth && l.broken&ruleI9Page == 0 {
 		h.deadPages = append(h.deadPages, d)
 		h.pinned += d.bytes
 		return
@@ -101,7 +101,7 @@ func newestSnapshot(h *holder) *holder {
 }
 
 func (l *holders) deadRecord(h *holder, d deadRecord) {
-	if h = newestSnapshot(h); h != nil && h.number >= d.number && l.broken&ruleI30Record == 0 {
+	if h = newestSnapshot(h); h != nil && h.number >= d.number && l.broken&ruleI9Record == 0 {
 		h.deadRecords = append(h.deadRecords, d)
 		h.pinned += d.bytes
 		return

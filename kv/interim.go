@@ -13,7 +13,7 @@ import (
 // the checkpoint's tree says. The opening has read and decided everything by then;
 // what is left is to put it into the tree.
 //
-// I60. An answer given before the replay is through is the one that is given
+// I17. An answer given before the replay is through is the one that is given
 // after it, but for one kind of damage (see lookBack). What it rests on stands
 // still: the candidates, the pages of the last checkpoint, which its holder pins,
 // and the slots of what counts, because
@@ -134,7 +134,7 @@ func (in *interim) record(key []byte) (*record.Record, error) {
 		return nil, ErrNotFound
 	}
 	c := in.newest(keyHash(key))
-	if c == nil || db.off(ruleI60) {
+	if c == nil || db.off(ruleI17) {
 		if rc.st.root == 0 || in.ranges.cover(key, rc.st.last, 0) {
 			return nil, ErrNotFound
 		}

@@ -180,9 +180,9 @@ func (s *interimStore) reopen(round int) error {
 	return err
 }
 
-// I60: reads that are answered before the replay is through find what is found
+// I17: reads that are answered before the replay is through find what is found
 // after it, on every kind of device, also where frames go all the time.
-func TestI60_AnswersBeforeTheReplay(t *testing.T) {
+func TestI17_AnswersBeforeTheReplay(t *testing.T) {
 	t.Parallel()
 	rounds := effort.Pick(3, 2, 9, 9)
 	for name, c := range map[string]struct {
@@ -214,10 +214,10 @@ func TestI60_AnswersBeforeTheReplay(t *testing.T) {
 	}
 }
 
-// TestI60_ReadsWithoutCandidates: reads that do not look at what will be replayed
+// TestI17_ReadsWithoutCandidates: reads that do not look at what will be replayed
 // find old values, and the test above would tell.
-func TestI60_ReadsWithoutCandidates(t *testing.T) {
-	s := newInterimStore(keptDevice{nvmap.NewMem(64 << 20)}, Options{broken: ruleI60})
+func TestI17_ReadsWithoutCandidates(t *testing.T) {
+	s := newInterimStore(keptDevice{nvmap.NewMem(64 << 20)}, Options{broken: ruleI17})
 	err := s.interimRounds(4)
 	if err == nil {
 		t.Fatal("nothing was wrong without the rule: the test does not test it")

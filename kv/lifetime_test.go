@@ -31,7 +31,7 @@ const (
 // TestLifetimes mixes everything that frees with everything that reads in place:
 // puts, overwrites, deletes, batches, large values, checkpoints, the eviction of
 // frames, the moving of records and the discarding of blocks beside point reads,
-// snapshots that hold on to slices, iterators and cursors (I30, I50). Values say which key they belong to and are random otherwise, so whatever is reused too
+// snapshots that hold on to slices, iterators and cursors (I9, I13). Values say which key they belong to and are random otherwise, so whatever is reused too
 // early shows: a slice that changed, a value of another key, a bad checksum, a
 // second iteration that differs from the first.
 func TestLifetimes(t *testing.T) {
@@ -83,7 +83,7 @@ func TestLifetimesCatch(t *testing.T) {
 	if testing.Short() || raceBuild {
 		t.Skip("several processes under load")
 	}
-	for name, rule := range map[string]rules{"record": ruleI30Record, "page": ruleI30Page, "reader": ruleI30Reader, "frame": ruleI50} {
+	for name, rule := range map[string]rules{"record": ruleI9Record, "page": ruleI9Page, "reader": ruleI9Reader, "frame": ruleI13} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*effort.Hang)
 			defer cancel()

@@ -9,7 +9,7 @@ import (
 
 // ranges are the deleted ranges that a recovery found. A range deletes what is
 // older than itself: what the checkpoint's tree names, and records with a lower
-// number or ordinal (I42). Where ranges overlap the newest decides, so they are
+// number or ordinal (I12). Where ranges overlap the newest decides, so they are
 // kept as stretches of keys side by side, each with its newest range.
 type ranges struct {
 	bounds   [][]byte   // first keys of the stretches, ascending

@@ -63,10 +63,10 @@ func TestR6_RangesOutliveWhatTheyDelete(t *testing.T) {
 	}
 }
 
-// I42: a range deletes what is older, in the checkpoint's tree and beside it, and
+// I12: a range deletes what is older, in the checkpoint's tree and beside it, and
 // nothing that is newer, in its own transaction or later.
-func TestI42_RangesDeleteWhatIsOlder(t *testing.T) {
-	tellTwice(t, ruleI42, func(s *session) error {
+func TestI12_RangesDeleteWhatIsOlder(t *testing.T) {
+	tellTwice(t, ruleI12, func(s *session) error {
 		return script(
 			func() error { return s.do(put("a", "1"), put("b", "1"), put("c", "1"), put("e", "1")) },
 			s.checkpoint,

@@ -110,7 +110,7 @@ func (db *DB) tryGet(dst, key []byte, want bool, shown uint64) ([]byte, btree.Ou
 
 // stands says whether what a lookup found was whole and still is.
 func (db *DB) stands(h *btree.Hit, shown uint64) bool {
-	return db.off(ruleI30Reader) || db.ix.Stands(h) && db.showing.Load() == shown
+	return db.off(ruleI9Reader) || db.ix.Stands(h) && db.showing.Load() == shown
 }
 
 // getRegistered reads in a snapshot of its own.

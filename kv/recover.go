@@ -236,7 +236,7 @@ func (rc *recovery) whole(t []*candidate) bool {
 		if group && c.kind != record.KindClose {
 			want = 0
 		}
-		if rec.Count != want && !(rec.Count == 0 && rc.db.off(ruleI41)) {
+		if rec.Count != want && !(rec.Count == 0 && rc.db.off(ruleI11)) {
 			return false
 		}
 		if rec.Spilled() && (!rc.carvedRuns(&rec) || !rc.db.runsWhole(&rec)) {
@@ -360,7 +360,7 @@ func (rc *recovery) beginRun() error {
 		st.ended = append(slices.Clone(st.ended), endedRun{st.run, rc.lastCounter()})
 	}
 	st.run++
-	st.clean = st.clean && db.off(ruleI40)
+	st.clean = st.clean && db.off(ruleI10)
 	db.run, db.counter = st.run, 0
 	if err := db.r.WriteSuper(st.encode()); err != nil {
 		return err

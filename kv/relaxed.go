@@ -121,7 +121,7 @@ func (db *DB) closeGroup() error {
 	if f := db.failure.Load(); f != nil {
 		return *f
 	}
-	if !db.off(ruleI41) {
+	if !db.off(ruleI11) {
 		if err := db.storeClosing(); err != nil {
 			return db.fail(err)
 		}

@@ -66,10 +66,10 @@ func TestTrace10_RecordsOfAGroupOutliveItsFence(t *testing.T) {
 	})
 }
 
-// I41: without the closing record nothing says how much of a group there was: half
+// I11: without the closing record nothing says how much of a group there was: half
 // of a batch would pass for all of it.
-func TestI41_GroupsAreClosed(t *testing.T) {
-	relaxedTwice(t, ruleI41, func(s *session) error {
+func TestI11_GroupsAreClosed(t *testing.T) {
+	relaxedTwice(t, ruleI11, func(s *session) error {
 		return script(
 			func() error { return s.do(put("a", "1"), put("b", "1")) },
 			s.sync,

@@ -34,7 +34,7 @@ type resolved struct {
 	owners   []slotChanges // by the goroutine that settles the slots
 	spilled  []spilledChange
 	tombs    []btree.Ref
-	rotten   []nvmap.Off // records that decide and do not pass (I61)
+	rotten   []nvmap.Off // records that decide and do not pass (I18)
 	replayed int64
 	bytes    int64
 }

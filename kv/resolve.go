@@ -99,7 +99,7 @@ func (rv *resolver) place(pg *btree.Page, c *candidate) error {
 		return err
 	}
 	written := c.number
-	if rc.db.off(ruleI42) {
+	if rc.db.off(ruleI12) {
 		written = 0
 	}
 	if rc.ranges.cover(key, written, c.ordinal) {

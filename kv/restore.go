@@ -162,7 +162,7 @@ func RestoreDevice(ctx context.Context, dev nvmap.Device, r io.Reader, opts *Opt
 		return err
 	}
 	o := opts.withDefaults()
-	o.unfinished = o.broken&ruleI20 == 0
+	o.unfinished = o.broken&ruleI7 == 0
 	release = nil // the store owns the device from here
 	db, err := OpenDevice(dev, &o)
 	if err != nil {
@@ -176,7 +176,7 @@ func RestoreDevice(ctx context.Context, dev nvmap.Device, r io.Reader, opts *Opt
 	return db.Close()
 }
 
-// restore fills an unfinished store. I20: it counts from the moment when all of
+// restore fills an unfinished store. I7: it counts from the moment when all of
 // it is durable.
 func (db *DB) restore(ctx context.Context, in *backup.Reader) (err error) {
 	p := newProgress("restore", in.Header().Keys, db.opt.Progress)

@@ -17,7 +17,7 @@ import (
 // recovery looks into the slots whose content does not pass for records that are one
 // byte from passing.
 //
-// I61. Such a record is not passed over if it counts: a key whose newest record it
+// I18. Such a record is not passed over if it counts: a key whose newest record it
 // is answers ErrCorrupt, a key or a range that it deletes is deleted, and Check
 // names it. It counts if its transaction is older than the highest that was found,
 // or was decided (R4). Of the highest itself nobody knows whether it was fenced:
@@ -111,7 +111,7 @@ func (rc *recovery) findRotten() error {
 	err := rc.share(func(n int) error {
 		sv := &rc.salvagers[n]
 		for _, s := range sv.suspects {
-			if r, ok := rc.db.examine(s, w); ok && !rc.db.remains(s) && !rc.db.off(ruleI61) {
+			if r, ok := rc.db.examine(s, w); ok && !rc.db.remains(s) && !rc.db.off(ruleI18) {
 				found[n] = append(found[n], r)
 			}
 		}
@@ -133,7 +133,7 @@ func (rc *recovery) findRotten() error {
 // lookBack does the same for slots whose number says that they are older than the
 // checkpoint: a byte of the number may be what is wrong. All of a slot has to
 // be read for that, most of them in vain, so it is not done before point reads are
-// answered: of this one kind of damage they do not know (I60).
+// answered: of this one kind of damage they do not know (I17).
 func (rc *recovery) lookBack() error {
 	db := rc.db
 	if !db.ix.Mapped() || rc.newest() == rc.st.last {

@@ -160,12 +160,12 @@ func (c *rotCase) judgeRotten(t testing.TB, m *rotMedium, o nvmap.Off, opt *Opti
 	return nil
 }
 
-// TestI61_OneByteFromPassing turns over every bit of a record of each kind beneath a
+// TestI18_OneByteFromPassing turns over every bit of a record of each kind beneath a
 // store that died, and several of each byte. Whatever it was is named, and nobody
 // gets what the key held before: not when the store is opened read-only, and not when
-// its next process dies as well. Without I61 the older value is served, and nobody
+// its next process dies as well. Without I18 the older value is served, and nobody
 // says a word.
-func TestI61_OneByteFromPassing(t *testing.T) {
+func TestI18_OneByteFromPassing(t *testing.T) {
 	skipInRace(t)
 	for _, c := range rotCases() {
 		t.Run(c.name, func(t *testing.T) {
@@ -192,9 +192,9 @@ func TestI61_OneByteFromPassing(t *testing.T) {
 			}
 			must(t, firstErr(m.restore(), m.spoil(int(o)+atKeyLen, 1)))
 			without := rotOptions()
-			without.broken = ruleI61
+			without.broken = ruleI18
 			if err := c.judgeRotten(t, m, o, without); err == nil {
-				t.Error("without I61 nothing is wrong: the test does not test it")
+				t.Error("without I18 nothing is wrong: the test does not test it")
 			}
 		})
 	}
@@ -209,9 +209,9 @@ func openAndAbandon(m *rotMedium) error {
 	return err
 }
 
-// TestI61_RunsOfRottenRecords: the next recovery has to find the same byte, so the runs
+// TestI18_RunsOfRottenRecords: the next recovery has to find the same byte, so the runs
 // that hold the key of a rotten record are not reused before a checkpoint.
-func TestI61_RunsOfRottenRecords(t *testing.T) {
+func TestI18_RunsOfRottenRecords(t *testing.T) {
 	skipInRace(t)
 	for _, c := range rotCases() {
 		t.Run(c.name, func(t *testing.T) {
@@ -247,9 +247,9 @@ func TestI61_RunsOfRottenRecords(t *testing.T) {
 	}
 }
 
-// TestI61_DecidedAndAlone: a record that an opening decided, and that is the only one
+// TestI18_DecidedAndAlone: a record that an opening decided, and that is the only one
 // since the checkpoint, is found also where its number reads like an old one.
-func TestI61_DecidedAndAlone(t *testing.T) {
+func TestI18_DecidedAndAlone(t *testing.T) {
 	skipInRace(t)
 	m := newRotMedium(t, 4<<20)
 	db, err := OpenDevice(m, rotOptions())
@@ -272,9 +272,9 @@ func TestI61_DecidedAndAlone(t *testing.T) {
 	}
 }
 
-// TestI61_RemainsOfOthers: what others left on a medium, or an earlier carving of a
+// TestI18_RemainsOfOthers: what others left on a medium, or an earlier carving of a
 // slab, can be one byte from passing by chance. It is made so here.
-func TestI61_RemainsOfOthers(t *testing.T) {
+func TestI18_RemainsOfOthers(t *testing.T) {
 	skipInRace(t)
 	m := newRotMedium(t, 4<<20)
 	db, err := OpenDevice(m, rotOptions())
@@ -336,9 +336,9 @@ func TestI61_RemainsOfOthers(t *testing.T) {
 	}
 }
 
-// TestI61_NothingElseIsTaken: a slot that is one byte from a record which does not
+// TestI18_NothingElseIsTaken: a slot that is one byte from a record which does not
 // count, or not any more, is nobody's business. It may have been torn.
-func TestI61_NothingElseIsTaken(t *testing.T) {
+func TestI18_NothingElseIsTaken(t *testing.T) {
 	skipInRace(t)
 	tests := map[string]func(t testing.TB, db *DB) (o nvmap.Off, size int){
 		"superseded": func(t testing.TB, db *DB) (o nvmap.Off, size int) {

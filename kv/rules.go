@@ -29,21 +29,21 @@ const (
 	ruleI3                           // nothing is published before its fence
 	ruleI5                           // slots of run lists that a checkpoint names stay
 	ruleI6                           // runs that hold a key stay as long
-	ruleI40                          // an opening takes back that nothing was written
-	ruleI30Record                    // a snapshot keeps the slots and runs that it can see
-	ruleI30Page                      // a holder keeps the pages and blocks that it can see
-	ruleI30Reader                    // a point read counts if its leaf did not change meanwhile
+	ruleI10                          // an opening takes back that nothing was written
+	ruleI9Record                     // a snapshot keeps the slots and runs that it can see
+	ruleI9Page                       // a holder keeps the pages and blocks that it can see
+	ruleI9Reader                     // a point read counts if its leaf did not change meanwhile
 	ruleR2                           // records of a group stay until the next one is fenced
-	ruleI41                          // a group has a closing record
-	ruleI21                          // a record moves under a new number
+	ruleI11                          // a group has a closing record
+	ruleI8                           // a record moves under a new number
 	ruleA10                          // blocks go only from what a flipped checkpoint has free
 	ruleA11                          // a slab has blocks before it is carved
 	ruleA12                          // the size word goes before the device is cut
-	ruleI50                          // a frame outlives the sections that may look at it
-	ruleI51                          // what is written before its checkpoint is sealed
-	ruleI52                          // clean is what the device has all of
-	ruleI42                          // a range deletes what is older, and only that
-	ruleI20                          // a restored store counts when all of it is there
+	ruleI13                          // a frame outlives the sections that may look at it
+	ruleI14                          // what is written before its checkpoint is sealed
+	ruleI15                          // clean is what the device has all of
+	ruleI12                          // a range deletes what is older, and only that
+	ruleI7                           // a restored store counts when all of it is there
 	ruleI1                           // no commit fails for want of space once it has written
 	ruleI2                           // no record is written before the transaction before is fenced
 	ruleI4                           // a checkpoint writes over nothing that the last one names
@@ -52,9 +52,9 @@ const (
 	ruleR14                          // an opening read-only writes nothing
 	ruleA4                           // every carving has a number of its own
 	ruleA5                           // headers of new groups are fenced before the size word
-	ruleI60                          // a read before the replay is through knows what will be replayed
-	ruleI61                          // a record that is one byte from counting is not passed over
-	ruleI62                          // an open writable Tx gets a snapshot before the state changes beneath it
+	ruleI17                          // a read before the replay is through knows what will be replayed
+	ruleI18                          // a record that is one byte from counting is not passed over
+	ruleI19                          // an open writable Tx gets a snapshot before the state changes beneath it
 )
 
 // off says whether a test has switched a rule off.
@@ -124,7 +124,7 @@ func (db *DB) commitEach(o *op) error {
 }
 
 // moveVerbatim moves the record that db.way leads to as it is, under its old
-// number, as an evacuation without I21 would.
+// number, as an evacuation without I8 would.
 func (db *DB) moveVerbatim(rec *record.Record) error {
 	class, _ := db.r.ClassFor(rec.Size)
 	to, err := db.r.AllocRecord(class, true)

@@ -20,7 +20,7 @@ type state struct {
 	rootBirth uint64
 	height    uint8
 	hasLong   bool
-	clean     bool   // nothing was written since the freeze (I40)
+	clean     bool   // nothing was written since the freeze (I10)
 	epoch     uint64 // of the index's newest pages
 	keys      int64
 	leaves    int64

@@ -24,7 +24,7 @@ import (
 
 // traces are those that stand by themselves, for whoever wants them all.
 var traces = []trace{
-	trace06_HeadOfAKilledProcess, trace01_OneRecordPerKey, trace02_TombstoneOutlivesRecovery, trace02_TombstoneOutlivesItsCommit, trace03_FreezeCutsTheLists, trace04_RecoveryDecidesOnce, trace05_MarksAreRenewed, trace06_RecoveryWritesAgain, trace06_NothingAfterAFailedFence, trace07_NoFallingBack, trace07_CopiesOneByOne, trace09_ExpiryFreesNothing, trace16_MapsMarkWhatTheRootReaches, trace17_NeverAnotherKeysValue, traceI3_PublishedAfterItsFence, traceI5_RunListsOutliveTheirRecords, traceI6_KeysInRunsOutliveTheirRecords, traceI40_AnOpeningTakesBackThatNothingWasWritten, trace01_Batch, trace12_LongKeysAreNotReferences, traceI1_NothingIsWrittenBeforeAllHasAPlace, traceI2_OneTransactionAtATime, traceI4_CheckpointsLieBesideEachOther, traceA5_SizeWordBeforeTheFirstSlab, traceA12_SizeWordBeforeTheCut,
+	trace06_HeadOfAKilledProcess, trace01_OneRecordPerKey, trace02_TombstoneOutlivesRecovery, trace02_TombstoneOutlivesItsCommit, trace03_FreezeCutsTheLists, trace04_RecoveryDecidesOnce, trace05_MarksAreRenewed, trace06_RecoveryWritesAgain, trace06_NothingAfterAFailedFence, trace07_NoFallingBack, trace07_CopiesOneByOne, trace09_ExpiryFreesNothing, trace16_MapsMarkWhatTheRootReaches, trace17_NeverAnotherKeysValue, traceI3_PublishedAfterItsFence, traceI5_RunListsOutliveTheirRecords, traceI6_KeysInRunsOutliveTheirRecords, traceI10_AnOpeningTakesBackThatNothingWasWritten, trace01_Batch, trace12_LongKeysAreNotReferences, traceI1_NothingIsWrittenBeforeAllHasAPlace, traceI2_OneTransactionAtATime, traceI4_CheckpointsLieBesideEachOther, traceA5_SizeWordBeforeTheFirstSlab, traceA12_SizeWordBeforeTheCut,
 }
 
 // traceImages is how many images of one moment a trace looks at.
@@ -927,13 +927,13 @@ func (s *session) around() (steps []func() error) {
 	return steps
 }
 
-// I40: a store was closed and says that nothing was written since its checkpoint.
+// I10: a store was closed and says that nothing was written since its checkpoint.
 // An opening that left that as it is would lose what it wrote.
-func TestI40_AnOpeningTakesBackThatNothingWasWritten(t *testing.T) {
-	tellTwice(t, ruleI40, traceI40_AnOpeningTakesBackThatNothingWasWritten)
+func TestI10_AnOpeningTakesBackThatNothingWasWritten(t *testing.T) {
+	tellTwice(t, ruleI10, traceI10_AnOpeningTakesBackThatNothingWasWritten)
 }
 
-func traceI40_AnOpeningTakesBackThatNothingWasWritten(s *session) error {
+func traceI10_AnOpeningTakesBackThatNothingWasWritten(s *session) error {
 	s.c.opt.lateFrom = 1
 	return script(
 		func() error { return s.do(put("a", "1"), put("b", "1")) },

@@ -161,9 +161,9 @@ func add(db *DB, besides func(*Tx) error) error {
 	})
 }
 
-// TestI62_NobodyCommitsInBetween: an Update finds the store full, and while it makes
+// TestI19_NobodyCommitsInBetween: an Update finds the store full, and while it makes
 // room another one adds to the counter that it has read. Both count.
-func TestI62_NobodyCommitsInBetween(t *testing.T) {
+func TestI19_NobodyCommitsInBetween(t *testing.T) {
 	for _, d := range []Durability{Sync, Relaxed} {
 		t.Run(fmt.Sprint(d), func(t *testing.T) {
 			db := fullStore(t, d)
@@ -209,15 +209,15 @@ func TestRoomIsMadeByMoving(t *testing.T) {
 	}
 }
 
-// TestI62_MovesBesideATx compacts a store beneath a writable Tx, and sweeps what has
+// TestI19_MovesBesideATx compacts a store beneath a writable Tx, and sweeps what has
 // expired since: the Tx goes on seeing what it began with. Without the snapshot that it
 // gets first it reads pages and slots that have been used again.
-func TestI62_MovesBesideATx(t *testing.T) {
+func TestI19_MovesBesideATx(t *testing.T) {
 	if err := moveBesideTx(t, 0); err != nil {
 		t.Error(err)
 	}
-	if err := moveBesideTx(t, ruleI62); err == nil {
-		t.Error("nothing is amiss without I62")
+	if err := moveBesideTx(t, ruleI19); err == nil {
+		t.Error("nothing is amiss without I19")
 	}
 }
 

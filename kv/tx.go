@@ -134,7 +134,7 @@ func (tx *Tx) over() bool { return tx.db == nil || tx.calls.Load() < 0 }
 // finish makes later calls fail and waits for those under way. It says whether the Tx
 // had not ended before.
 //
-// I71. What a snapshot pins is freed only when no call of its Tx is under way: the call
+// I20. What a snapshot pins is freed only when no call of its Tx is under way: the call
 // was counted before Rollback looked, or finds that the Tx has ended.
 func (tx *Tx) finish() bool {
 	if tx.db == nil {

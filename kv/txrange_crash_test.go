@@ -62,8 +62,8 @@ func manyRanges(s *session) error {
 }
 
 // TestCrashManyRanges: of a transaction with ranges everything is there after a crash,
-// or nothing. I42 says which of its puts its ranges leave.
-func TestCrashManyRanges(t *testing.T) { tellTwice(t, ruleI42, manyRanges) }
+// or nothing. I12 says which of its puts its ranges leave.
+func TestCrashManyRanges(t *testing.T) { tellTwice(t, ruleI12, manyRanges) }
 
 // TestRelaxedCrashManyRanges is that beside the other transactions of a group.
-func TestRelaxedCrashManyRanges(t *testing.T) { relaxedTwice(t, ruleI42, manyRanges) }
+func TestRelaxedCrashManyRanges(t *testing.T) { relaxedTwice(t, ruleI12, manyRanges) }

@@ -115,9 +115,9 @@ func readAll(tx *Tx, how, keys int) error {
 	return err
 }
 
-// TestI71_RollbackWaitsForCalls: Rollback returns when no call of the Tx is under way,
+// TestI20_RollbackWaitsForCalls: Rollback returns when no call of the Tx is under way,
 // and a call that begins after it finds that the Tx has ended.
-func TestI71_RollbackWaitsForCalls(t *testing.T) {
+func TestI20_RollbackWaitsForCalls(t *testing.T) {
 	db := openMem(t)
 	tx, err := db.Begin(false)
 	if err != nil {

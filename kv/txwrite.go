@@ -15,7 +15,7 @@ import (
 // changes are kept beside, in an overlay, until Commit hands them to the medium
 // as one transaction with one fence.
 //
-// I62. A writable Tx sees one state from its beginning to its end. No write of a
+// I19. A writable Tx sees one state from its beginning to its end. No write of a
 // user is published while it is open, also while it makes room in a full store; and
 // what else changes the published state, moves and sweeps, gives it a snapshot first.
 
@@ -145,11 +145,11 @@ func (tx *Tx) giveTurn() {
 	db.turn.give()
 }
 
-// pinWriter gives the writable Tx that is open a snapshot of what it sees (I62).
+// pinWriter gives the writable Tx that is open a snapshot of what it sees (I19).
 // The caller holds the turn and will change the published state.
 func (db *DB) pinWriter() {
 	tx := db.txs.writer.Load()
-	if tx == nil || tx.h != nil || !tx.w.reads || db.off(ruleI62) {
+	if tx == nil || tx.h != nil || !tx.w.reads || db.off(ruleI19) {
 		return
 	}
 	db.publish.Lock()
@@ -201,7 +201,7 @@ func (tx *Tx) commit() error {
 
 // publish commits the changes. In a store that is full room is made first, beside
 // the Tx as any guest of its turn does it: other writers go on waiting, so what it
-// read still holds when it tries again (I62).
+// read still holds when it tries again (I19).
 func (tx *Tx) publish() error {
 	if err := tx.begin(); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -22,7 +23,7 @@ var (
 )
 
 // TestInvariantsAreListed checks that docs/design.md lists once every invariant that comments of
-// alloc and kv cite, with tests that exist.
+// alloc and kv cite, with tests that exist, and that the numbers of R and I have no gaps.
 func TestInvariantsAreListed(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(repository, "docs", "design.md"))
 	if err != nil {
@@ -48,6 +49,20 @@ func TestInvariantsAreListed(t *testing.T) {
 	}
 	if len(listed) < 20 {
 		t.Fatalf("design.md lists %d invariants: the table is not read", len(listed))
+	}
+	for _, letter := range []string{"R", "I"} {
+		n := 0
+		for id := range listed {
+			if strings.HasPrefix(id, letter) {
+				n++
+			}
+		}
+		for i := range n {
+			if id := letter + strconv.Itoa(i+1); !listed[id] {
+				t.Errorf("design.md lists %d invariants %s, but not %s: the numbers have no gaps",
+					n, letter, id)
+			}
+		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(cited)) {
 		if !listed[id] {

@@ -3,8 +3,8 @@
 // killed process may leave, and the histories after its recovery.
 //
 // It models the invariants of docs/design.md on records, marks, trees and superblocks: put, delete,
-// batches, deleted ranges (I42), moves out of sparse slabs (I21), expiry (R7), freeze and flip (R8,
-// I4), groups of relaxed mode (I41, R2), recovery and the run that it begins (R4, R12). Operations
+// batches, deleted ranges (I12), moves out of sparse slabs (I8), expiry (R7), freeze and flip (R8,
+// I4), groups of relaxed mode (I11, R2), recovery and the run that it begins (R4, R12). Operations
 // consist of the same steps as in the store: the writes, the fence, and the slots that are free
 // afterwards. At every fence, and between operations, the explorer lets the power fail or kills the
 // process in every way, recovers, and continues.

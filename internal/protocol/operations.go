@@ -196,7 +196,7 @@ func (x *explorer) closeGroup(s *state) {
 		return
 	}
 	slot := s.closing - 1
-	if !x.off(I41) {
+	if !x.off(I11) {
 		x.store(s, slot, record{kind: closing, n: makeNumber(s.run, s.counter), ord: s.group, count: s.group + 1})
 	}
 	x.fence(s)
@@ -210,7 +210,7 @@ func (x *explorer) closeGroup(s *state) {
 // move writes a key's record again, elsewhere.
 func (x *explorer) move(s state, key uint8) {
 	r := s.slots[s.index[key]-1].visible()
-	if !x.off(I21) {
+	if !x.off(I8) {
 		x.commit(s, entry{put, key, r.val})
 		return
 	}

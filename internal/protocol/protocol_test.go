@@ -70,9 +70,9 @@ func TestRules(t *testing.T) {
 		I2:        with(func(c *Config) {}),
 		I3:        with(func(c *Config) {}),
 		I4:        with(func(c *Config) { c.Checkpoints = true }),
-		I21:       with(func(c *Config) { c.Moves, c.Checkpoints = true, true }),
-		I41:       with(func(c *Config) { c.Relaxed, c.Slots = true, 6 }),
-		I42:       with(func(c *Config) { c.Ranges = true }),
+		I8:        with(func(c *Config) { c.Moves, c.Checkpoints = true, true }),
+		I11:       with(func(c *Config) { c.Relaxed, c.Slots = true, 6 }),
+		I12:       with(func(c *Config) { c.Ranges = true }),
 		FlipFence: with(func(c *Config) { c.Checkpoints = true }),
 		Reuse:     with(func(c *Config) { c.AnySlot = true }),
 	}

@@ -100,7 +100,7 @@ func (x *explorer) whole(s *state, members set) bool {
 		}
 	}
 	if total == 0 { // a group without its closing record
-		return x.off(I41)
+		return x.off(I11)
 	}
 	return ordinals == 1<<total-1
 }
@@ -139,8 +139,8 @@ func (x *explorer) newest(s *state, found set, key uint8) (at int, newest record
 		if !found.has(i) || r.kind == closing || r.kind != tombs && r.key != key {
 			continue
 		}
-		ranged := r.kind == tombs && x.off(I42) // with I42 off, whatever its number
-		if at < 0 || ranged || r.newer(newest.n, newest.ord) && !(newest.kind == tombs && x.off(I42)) {
+		ranged := r.kind == tombs && x.off(I12) // with I12 off, whatever its number
+		if at < 0 || ranged || r.newer(newest.n, newest.ord) && !(newest.kind == tombs && x.off(I12)) {
 			at, newest = i, r
 		}
 	}

@@ -17,14 +17,14 @@ const (
 	I2                         // a commit ends with a fence
 	I3                         // a commit is visible after its fence, not before
 	I4                         // a checkpoint overwrites nothing that the last one names
-	I21                        // a record moves under a new number
-	I41                        // a group counts with its closing record
-	I42                        // a range deletes older records, and only those
+	I8                         // a record moves under a new number
+	I11                        // a group counts with its closing record
+	I12                        // a range deletes older records, and only those
 	FlipFence                  // the tree is fenced before the superblock that names it is written
 	Reuse                      // a slot is free after the fence of its successor, not before
 )
 
-var ruleNames = []string{"R1", "R2", "R4", "R5", "R6", "R6Again", "R7", "R8", "R9", "R12", "I2", "I3", "I4", "I21", "I41", "I42", "FlipFence", "Reuse"}
+var ruleNames = []string{"R1", "R2", "R4", "R5", "R6", "R6Again", "R7", "R8", "R9", "R12", "I2", "I3", "I4", "I8", "I11", "I12", "FlipFence", "Reuse"}
 
 // String names a single rule.
 func (r Rule) String() string {

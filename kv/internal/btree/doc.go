@@ -30,7 +30,7 @@
 // ahead: [Ahead].
 //
 // A pointer to a page is good in a section ([Sections]): a frame goes only after all
-// sections have ended that had begun before (I50).
+// sections have ended that had begun before (I13).
 //
 // # Damage
 //

@@ -12,7 +12,7 @@ import (
 // whether the page still has a frame. So that frames can go all the same, every
 // use of pages lies in a section, and the memory of a frame is given back only
 // when all sections have ended that had begun before readers were turned away
-// from it (I50). A section waits for no lock that is held while somebody waits for
+// from it (I13). A section waits for no lock that is held while somebody waits for
 // sections: not for the turn, not for publish, not for a checkpoint. What it got
 // from a page it does not use after its end, unless that is a copy.
 //
