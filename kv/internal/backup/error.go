@@ -5,9 +5,8 @@ import (
 	"fmt"
 )
 
-// Error says where a backup stream is not what it must be. It unwraps to
-// ErrCorrupt, or to ErrVersion where the stream is of a later version, or to
-// ErrNotBackup where it is none.
+// Error reports what is wrong in a backup stream and where. It unwraps to ErrCorrupt, to ErrVersion
+// if the stream has a later version, or to ErrNotBackup if it is no backup.
 type Error struct {
 	Off  int64 // bytes from the beginning of the stream
 	What string
@@ -20,5 +19,5 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// ErrNotBackup says that a stream does not begin as a backup does.
+// ErrNotBackup says that a stream does not begin with the header of a backup.
 var ErrNotBackup = errors.New("nvkv: not a backup")

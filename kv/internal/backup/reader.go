@@ -12,14 +12,14 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// Reader reads what a Writer wrote and believes nothing that no
-// checksum covers.
+// Reader reads a stream that a Writer wrote. It uses no byte before it has verified the checksum
+// that covers it.
 type Reader struct {
 	r       io.Reader
 	off     int64  // bytes read
-	at      int64  // where the chunk under way begins
-	chunk   []byte // header and payload of the chunk under way
-	left    []byte // payload that is not consumed
+	at      int64  // offset of the current chunk
+	chunk   []byte // header and payload of the current chunk
+	left    []byte // the part of the payload that was not consumed yet
 	sum     uint32
 	records uint64
 	payload uint64
@@ -31,17 +31,17 @@ type Reader struct {
 	begun   bool
 }
 
-// Header returns the header.
+// Header returns the header of the stream.
 func (s *Reader) Header() Header { return s.header }
 
-// Records returns how many records were read.
+// Records returns how many records Next has returned.
 func (s *Reader) Records() int64 { return int64(s.records) }
 
-// NewReader reads the header of a stream.
+// NewReader reads and verifies the header of a stream.
 func NewReader(r io.Reader) (*Reader, error) {
 	s := &Reader{r: r, chunk: make([]byte, chunkHeader)}
 	var b [HeaderBytes]byte
-	// The magic first: what is no backup may be shorter than a header.
+	// The magic is read first, since a file that is no backup may be shorter than a header.
 	if err := s.read(b[:8]); err != nil {
 		return nil, notBackup(err)
 	}
@@ -65,7 +65,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return s, nil
 }
 
-// notBackup makes a stream that ends before its magic one that is no backup.
+// notBackup turns the error of a stream that ends inside its magic into ErrNotBackup.
 func notBackup(err error) error {
 	var e *Error
 	if errors.As(err, &e) {
@@ -90,7 +90,7 @@ func (s *Reader) read(b []byte) error {
 	return fmt.Errorf("nvkv: backup: reading at byte %d: %w", s.off, err)
 }
 
-// fill reads a chunk and verifies it.
+// fill reads a chunk, or the trailer, and verifies it.
 func (s *Reader) fill() error {
 	s.at = s.off
 	s.chunk = s.chunk[:chunkHeader]
@@ -133,8 +133,8 @@ func (s *Reader) trailer(b []byte) error {
 	return nil
 }
 
-// End makes sure that nothing follows the trailer: what does is no part of the
-// backup, and whoever put it there may have meant it to be.
+// End returns an error if bytes follow the trailer. They are no part of the backup, and the caller
+// may have expected them to be.
 func (s *Reader) End() error {
 	var b [1]byte
 	switch n, err := io.ReadFull(s.r, b[:]); {
@@ -146,8 +146,8 @@ func (s *Reader) End() error {
 	return nil
 }
 
-// take appends n bytes of payload to dst. It grows dst as they come, to twice as
-// much each time: a length that cannot be true costs no memory.
+// take appends n bytes of payload to dst. It grows dst as the bytes arrive, to twice its size each
+// time, so an impossible length costs no memory.
 func (s *Reader) take(dst []byte, n int) ([]byte, error) {
 	for n > 0 {
 		if len(s.left) == 0 {
@@ -169,8 +169,8 @@ func (s *Reader) take(dst []byte, n int) ([]byte, error) {
 	return dst, nil
 }
 
-// Next returns the next record, io.EOF behind the last one. Its slices are
-// valid until the next call.
+// Next returns the next record, and io.EOF after the last one. The slices are valid until the next
+// call. expiry is in Unix nanoseconds, 0 for none.
 func (s *Reader) Next() (key, value []byte, expiry int64, err error) {
 	if len(s.left) == 0 && !s.ended {
 		if err := s.fill(); err != nil {
@@ -199,7 +199,7 @@ func (s *Reader) Next() (key, value []byte, expiry int64, err error) {
 	return s.body(at, keyLen, int(valLen), expiry)
 }
 
-// body reads key and value of the record that begins at byte at.
+// body reads key and value of the record that begins at byte at of the stream.
 func (s *Reader) body(at int64, keyLen, valLen int, expiry int64) ([]byte, []byte, int64, error) {
 	key, err := s.take(s.spare[:0], keyLen)
 	if err != nil {
@@ -216,5 +216,5 @@ func (s *Reader) body(at int64, keyLen, valLen int, expiry int64) ([]byte, []byt
 	return key, s.value, expiry, nil
 }
 
-// clipped keeps keys in messages short.
+// clipped shortens a key for a message.
 func clipped(key []byte) []byte { return key[:min(len(key), 64)] }

@@ -5,7 +5,7 @@ import (
 	"hash/crc32"
 )
 
-// Sizes in bytes, and offsets. Format: docs/backup.md.
+// Sizes and offsets, in bytes. Format: docs/backup.md.
 const (
 	magic   = 0x5055_4b42_766b_766e // "nvkvBKUP"
 	version = 1
@@ -17,18 +17,18 @@ const (
 	recordHeader = 7
 	flagExpiry   = 1 << 0
 
-	// ChunkBytes bounds a payload: what a reader must hold before it can
-	// believe any of it.
+	// ChunkBytes is the largest payload. A reader must hold that much before it can verify any of
+	// it.
 	ChunkBytes = 256 << 10
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Header is what a backup says of itself first.
+// Header is the header of a backup.
 type Header struct {
 	ID   [16]byte // of the store
 	At   int64    // time of the snapshot, Unix nanoseconds
-	Keys int64    // records at most: some may have expired
+	Keys int64    // an upper bound of the records: some may have expired
 }
 
 func (h *Header) encode() []byte {
@@ -43,12 +43,12 @@ func (h *Header) encode() []byte {
 	return b
 }
 
-// sumHeader fills in the checksum of a header.
+// sumHeader writes the checksum of a header.
 func sumHeader(b []byte) {
 	binary.LittleEndian.PutUint32(b[headerSum:], crc32.Checksum(b[:headerSum], castagnoli))
 }
 
-// chunkSum goes on from the checksum of the stream before a chunk.
+// chunkSum continues the checksum of the stream over a chunk.
 func chunkSum(before uint32, chunk []byte) uint32 {
 	return crc32.Update(crc32.Update(before, castagnoli, chunk[:4]), castagnoli, chunk[chunkHeader:])
 }

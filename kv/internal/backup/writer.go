@@ -6,18 +6,19 @@ import (
 	"io"
 )
 
-// Writer cuts records into chunks. The first error stays.
+// Writer writes records as a stream of chunks. After an error it writes nothing more, and every
+// call returns that first error.
 type Writer struct {
 	w       io.Writer
-	buf     []byte // room for a chunk header, then payload
-	sum     uint32 // of the stream so far, checksums apart
+	buf     []byte // space for a chunk header, then the payload
+	sum     uint32 // of the stream so far, without checksums
 	records uint64
 	payload uint64
 	written int64
 	err     error
 }
 
-// NewWriter begins a stream with its header.
+// NewWriter begins a stream: it writes the header.
 func NewWriter(w io.Writer, h *Header) *Writer {
 	s := &Writer{w: w, buf: make([]byte, chunkHeader, chunkHeader+ChunkBytes)}
 	b := h.encode()
@@ -38,7 +39,8 @@ func (s *Writer) emit(b []byte) {
 	s.err = err
 }
 
-// Put puts a record behind those before, and returns the first error of the stream.
+// Put appends a record, whose key must be above those before. It returns the first error of the
+// stream. expiry is in Unix nanoseconds, 0 for none. Put keeps neither slice.
 func (s *Writer) Put(key, value []byte, expiry int64) error {
 	var h [recordHeader + 8]byte
 	le := binary.LittleEndian
@@ -57,7 +59,7 @@ func (s *Writer) Put(key, value []byte, expiry int64) error {
 	return s.err
 }
 
-// Records returns how many records were put.
+// Records returns how many records Put has taken.
 func (s *Writer) Records() int64 { return int64(s.records) }
 
 // Written returns how many bytes of the stream were written.
@@ -74,7 +76,7 @@ func (s *Writer) add(b []byte) {
 	}
 }
 
-// flush ends the chunk under way, if it has anything.
+// flush writes the current chunk, unless it is empty.
 func (s *Writer) flush() {
 	n := len(s.buf) - chunkHeader
 	if n == 0 {
@@ -86,7 +88,7 @@ func (s *Writer) flush() {
 	s.buf = s.buf[:chunkHeader]
 }
 
-// seal fills in the header of a chunk.
+// seal writes the header of a chunk with a payload of n bytes.
 func (s *Writer) seal(b []byte, n uint32) {
 	le := binary.LittleEndian
 	le.PutUint32(b, n)
@@ -94,7 +96,7 @@ func (s *Writer) seal(b []byte, n uint32) {
 	le.PutUint32(b[4:], s.sum)
 }
 
-// Finish writes what is left and the trailer.
+// Finish writes the last chunk and the trailer.
 func (s *Writer) Finish() error {
 	s.flush()
 	b := make([]byte, chunkHeader+trailerBytes)

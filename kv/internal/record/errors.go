@@ -6,12 +6,12 @@ import (
 	"nvkv/alloc"
 )
 
-// CorruptError says what on the medium is not what it must be, and where. It
-// unwraps to alloc.ErrCorrupt.
+// CorruptError reports damage on the medium: the structure and its offset. It unwraps to
+// alloc.ErrCorrupt.
 type CorruptError struct {
 	Off       uint64 // byte offset on the device
 	Structure string // "record", "index page", "value block", ...
-	Key       []byte // the key that was looked for, where there is one
+	Key       []byte // the key that the call looked for; nil if there is none
 }
 
 func (e *CorruptError) Error() string {

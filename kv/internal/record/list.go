@@ -8,26 +8,27 @@ import (
 	"nvkv/nvmap"
 )
 
-// A large value, and its key before it where that is long too, lies in runs of
-// pages, the extents of a run list, each filled before the next. The list stands in
-// the record's slot. One that is too long for that lies in runs itself, whose list
-// then stands there, and so on: the levels. Format: docs/format.md, "Run list".
+// The bytes of a large value, and of its key if that is long too, lie in runs of pages: the extents
+// of a run list, each filled before the next. The list lies in the record's slot. A list that does
+// not fit the slot lies in runs itself, and the slot holds the list of those runs, and so on: these
+// are the levels. Format: docs/format.md, "Run list".
 //
-//	checksum of what the extents hold 4 | levels 1 | zero 1 | extents 4
+//	checksum of the bytes in the extents 4 | level 1 | zero 1 | extents 4
 //	offset 6 | pages 4    for each extent
 //
-// At level 0 the extents hold the record's bytes, at level n a list of level n-1.
+// The extents of a list of level 0 hold the record's bytes. Those of level n hold a list of level
+// n-1.
 const (
 	ListHeaderBytes = 10
 	runEntryBytes   = 10
 
-	// MaxListLevels is how many levels a list may have above the first. A value of
-	// 1 GiB in single pages takes two where slots are smallest.
+	// MaxListLevels is the highest level of a list. A value of 1 GiB in single pages needs level 2
+	// where slots are smallest.
 	MaxListLevels = 3
 )
 
-// RunListBytes returns how long the list at the beginning of b is, which may be
-// longer than b; false if there is none.
+// RunListBytes returns the length in bytes of the list at the beginning of b, which may exceed
+// len(b). It returns false if no list begins there.
 func RunListBytes(b []byte) (n int64, ok bool) {
 	if len(b) < ListHeaderBytes || b[4] > MaxListLevels || b[5] != 0 {
 		return 0, false
@@ -35,13 +36,13 @@ func RunListBytes(b []byte) (n int64, ok bool) {
 	return ListBytes(int64(binary.LittleEndian.Uint32(b[6:]))), true
 }
 
-// ListBytes returns how long a list of so many extents is.
+// ListBytes returns the length in bytes of a list with this number of extents.
 func ListBytes(extents int64) int64 { return ListHeaderBytes + runEntryBytes*extents }
 
-// ExtentsIn returns how many extents a list can have that lies in n bytes.
+// ExtentsIn returns how many extents a list of n bytes can have at most.
 func ExtentsIn(n int) int64 { return int64(n-ListHeaderBytes) / runEntryBytes }
 
-// AppendRunList appends a list of a level. sum is the checksum of what the extents hold.
+// AppendRunList appends a list of a level. sum is the checksum of the bytes in the extents.
 func AppendRunList(dst []byte, sum uint32, level int, extents []alloc.Extent) []byte {
 	le := binary.LittleEndian
 	dst = le.AppendUint32(dst, sum)
@@ -55,17 +56,17 @@ func AppendRunList(dst []byte, sum uint32, level int, extents []alloc.Extent) []
 	return dst
 }
 
-// RunList is what a record's run list comes to with those below it.
+// RunList is the decoded run list of a record, with the lists below it.
 type RunList struct {
-	Sum     uint32         // of the bytes that data's extents hold
-	Extents []alloc.Extent // all of them: first those that hold lists, then data
-	lists   int            // how many of them hold lists
+	Sum     uint32         // of the bytes in the extents of Data
+	Extents []alloc.Extent // all extents: first those that hold lists, then those of Data
+	lists   int            // how many extents hold lists
 }
 
-// Listing are the extents that hold lists.
+// Listing returns the extents that hold lists.
 func (l *RunList) Listing() []alloc.Extent { return l.Extents[:l.lists] }
 
-// Data are the extents that hold the record's bytes, in their order.
+// Data returns the extents that hold the record's bytes, in their order.
 func (l *RunList) Data() []alloc.Extent { return l.Extents[l.lists:] }
 
 // ListPages yields the pages that hold lists.
@@ -84,12 +85,13 @@ func PagesIn(extents []alloc.Extent) iter.Seq[nvmap.Off] {
 	}
 }
 
-// ReadLists reads the run list of a record and those below it, on a device of size
-// bytes: read returns n of them at an offset, or nil. It is the one reader of
-// lists and believes nothing: it reads at most MaxListLevels of them below each
-// other, each with its checksum, and no list names more pages than what it is
-// to hold fills, so that what is read and allocated is bounded by the length of the
-// value. Where it meets damage it returns what it has read before that, too.
+// ReadLists reads the run list of a record and the lists below it. The device has size bytes; read
+// returns n bytes at an offset, or nil if it cannot.
+//
+// No other function reads lists. This one trusts no byte: it reads at most MaxListLevels lists
+// below each other, it verifies the checksum of each, and it refuses a list that names more pages
+// than its content fills. So the length of the value bounds the bytes that it reads and allocates.
+// If it finds damage it returns false and what it has read before.
 func (r *Record) ReadLists(size int64, read func(nvmap.Off, int) []byte) (l RunList, ok bool) {
 	if !r.Spilled() || r.SpilledBytes() > size {
 		return l, false
@@ -115,8 +117,8 @@ func (r *Record) ReadLists(size int64, read func(nvmap.Off, int) []byte) (l RunL
 	}
 }
 
-// listBounds returns how many pages the extents of a list can name at most, by its
-// level, where those of level 0 hold n bytes.
+// listBounds returns for each level how many pages the extents of a list can name at most, if those
+// of level 0 hold n bytes.
 func listBounds(n int64) (most [MaxListLevels + 1]int64) {
 	for level := range most {
 		most[level] = wholePages(n)
@@ -127,8 +129,8 @@ func listBounds(n int64) (most [MaxListLevels + 1]int64) {
 
 func wholePages(n int64) int64 { return (n + nvmap.PageBytes - 1) / nvmap.PageBytes }
 
-// decodeExtents returns the extents of the list b and how many pages they have;
-// nil if that is more than most, or one of them is none on a device of size bytes.
+// decodeExtents returns the extents of the list b and the number of their pages. It returns nil if
+// there are more than most pages, or if an extent is not inside a device of size bytes.
 func decodeExtents(b []byte, most, size int64) (out []alloc.Extent, pages int64) {
 	le := binary.LittleEndian
 	n := le.Uint32(b[6:])
@@ -150,8 +152,8 @@ func decodeExtents(b []byte, most, size int64) (out []alloc.Extent, pages int64)
 	return out, pages
 }
 
-// lowerList reads a list of a level out of the extents that hold it; nil if there
-// is none that fills so many pages.
+// lowerList reads a list of a level out of the extents that hold it. It returns nil if they hold no
+// list that fills this number of pages.
 func lowerList(read func(nvmap.Off, int) []byte, extents []alloc.Extent, pages int64, level int) []byte {
 	if len(extents) == 0 {
 		return nil

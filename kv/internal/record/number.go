@@ -2,8 +2,8 @@ package record
 
 import "encoding/binary"
 
-// Number orders transactions: the run in the high 30 bits, the counter within
-// it in the low 34. 0 is no transaction.
+// Number orders transactions. The high 30 bits are the run, the low 34 the counter within the run.
+// 0 is no transaction.
 type Number uint64
 
 const (
@@ -19,7 +19,7 @@ func MakeNumber(run uint32, counter uint64) Number {
 func (n Number) Run() uint32     { return uint32(n >> CounterBits) }
 func (n Number) Counter() uint64 { return uint64(n) & MaxCounter }
 
-// NearRun says whether n, one byte of which may be wrong, may be of a run.
+// NearRun says whether n is a number of this run, if at most one byte of n is wrong.
 func (n Number) NearRun(run uint32) bool {
 	x := (n ^ MakeNumber(run, 0)) &^ MaxCounter
 	for at := CounterBits / 8 * 8; at < 64; at += 8 {
@@ -30,5 +30,5 @@ func (n Number) NearRun(run uint32) bool {
 	return false
 }
 
-// NumberOf returns the number of the record at the beginning of b, parsed or not.
+// NumberOf returns the number field of the record at the beginning of b. It checks nothing.
 func NumberOf(b []byte) Number { return Number(binary.LittleEndian.Uint64(b[recNumber:])) }

@@ -6,12 +6,13 @@ import (
 	"nvkv/nvmap"
 )
 
-// Plain is what readers want of a record whose key and value lie in its slot.
+// Plain is the result of reading a record whose key and value lie in its slot. Both alias the bytes
+// that were parsed.
 type Plain struct{ Key, Value []byte }
 
-// Parse decodes and verifies the record at the beginning of b if it is what most
-// are: a put with key and value in the slot that never expires. false says
-// that it is none, or damaged: Record.Parse and Record.Sealed tell.
+// Parse decodes and verifies the record at the beginning of b if it is a plain one: a put with key
+// and value in the slot and without an expiry, as most are. It returns false if the record is
+// another one or damaged; Record.Parse and Record.Sealed tell which.
 func (p *Plain) Parse(b []byte, seed uint64, carve uint32, off nvmap.Off) bool {
 	key, value, end := PlainShape(b)
 	if key == 0 || !sealedAt(b, key, end, seed, carve, off) {
@@ -21,8 +22,8 @@ func (p *Plain) Parse(b []byte, seed uint64, carve uint32, off nvmap.Off) bool {
 	return true
 }
 
-// PlainShape returns where key and value of a plain record begin, and where it
-// ends; zeros if b, in which it lies, does not begin with one.
+// PlainShape returns the offsets in b at which the key and the value of a plain record begin, and
+// at which the record ends. It returns zeros if no plain record that lies within b begins there.
 func PlainShape(b []byte) (key, value, end int) {
 	if len(b) < HeaderBytes {
 		return 0, 0, 0
@@ -38,7 +39,7 @@ func PlainShape(b []byte) (key, value, end int) {
 	}
 	value = key + int(w>>32&0xffff)
 	n := w & 0xffffffff
-	if n > uint64(len(b)) { // an int may be too small for it
+	if n > uint64(len(b)) { // n may not fit an int
 		return 0, 0, 0
 	}
 	if end = value + int(n); end > len(b) {
@@ -47,5 +48,5 @@ func PlainShape(b []byte) (key, value, end int) {
 	return key, value, end
 }
 
-// SplitBody returns key and value of a body whose key has n bytes.
+// SplitBody splits a body into a key of n bytes and the value.
 func SplitBody(b []byte, n int) Plain { return Plain{b[:n:n], b[n:len(b):len(b)]} }

@@ -6,16 +6,16 @@ import (
 	"nvkv/nvmap"
 )
 
-// A record is one version of one key, in one slot, and certifies itself: its
-// checksum covers header and body and is seeded with the store, the slab's
-// carve number and the slot's offset (A4). Format: docs/format.md, "Record".
+// A record is one version of one key, in one slot. It certifies itself: its checksum covers header
+// and body, and depends on the store, the slab's carve number and the slot's offset (A4). Format:
+// docs/format.md, "Record".
 //
 //	checksum 4 | number 8 | value length 4 | key length 2 | kind 1 | flags 1
 //	ordinal 4, count 4      in transactions of several records
 //	expiry 8                with a time to live
 //	key | value             or the list of runs that hold them
 const (
-	recNumber   = 4 // the checksum, which is before it, covers the rest
+	recNumber   = 4 // the checksum lies before it and covers the rest
 	recValLen   = 12
 	recKeyLen   = 16
 	recKind     = 18
@@ -30,48 +30,48 @@ const (
 	KindPut    = 1
 	KindDelete = 2
 	KindClose  = 3 // ends a group of relaxed mode
-	KindRange  = 4 // deletes the keys from its key up to its value
+	KindRange  = 4 // deletes the keys from its key up to its value, exclusively
 	KindCount  = 5
 
 	FlagMulti    = 1 << 0 // ordinal and count follow the header
 	FlagExpiry   = 1 << 1 // expiry follows
 	FlagSpill    = 1 << 2 // the value lies in runs
-	FlagSpillKey = 1 << 3 // the key too, before the value
-	FlagOpen     = 1 << 4 // of a range: it has no end
+	FlagSpillKey = 1 << 3 // the key lies in runs too, before the value
+	FlagOpen     = 1 << 4 // of a range: it has no upper bound
 	flagKnown    = 1<<5 - 1
 
-	// MaxKeyBytes and MaxValueBytes bound what can be stored.
+	// MaxKeyBytes and MaxValueBytes are the largest lengths of a key and of a value.
 	MaxKeyBytes   = 1<<16 - 1
 	MaxValueBytes = 1 << 30
 
-	// MaxRangeEnd bounds the end of a range: no key is as long.
+	// MaxRangeEnd is the largest length of the end of a range. It is above that of every key.
 	MaxRangeEnd = MaxKeyBytes + 1
 )
 
-// Record is the decoded form. Key, Value and List alias the medium.
+// Record is a decoded record. Key, Value and List alias the bytes that were parsed.
 type Record struct {
 	Off     nvmap.Off
 	Number  Number
 	Ordinal uint32
-	Count   uint32 // records of the transaction; 1 without FlagMulti, 0 in a group
-	Expiry  int64  // Unix nanoseconds, 0: never
+	Count   uint32 // records of the transaction: 1 without FlagMulti, 0 in a group of relaxed mode
+	Expiry  int64  // Unix nanoseconds; 0: never
 	Kind    byte
 	Flags   byte
 	KeyLen  int
 	ValLen  int
-	Key     []byte // nil where it is in runs
-	Value   []byte // nil where it is in runs
-	List    []byte // run list
+	Key     []byte // nil if it lies in runs
+	Value   []byte // nil if it lies in runs
+	List    []byte // run list; nil if the value lies in the slot
 	Size    int    // bytes in the slot
 }
 
 // Spilled says whether the value lies in runs.
 func (r *Record) Spilled() bool { return r.Flags&FlagSpill != 0 }
 
-// Expired says whether the record is past its time at now, in Unix nanoseconds.
+// Expired says whether the record has expired at the time now, in Unix nanoseconds.
 func (r *Record) Expired(now int64) bool { return r.Expiry != 0 && r.Expiry <= now }
 
-// HeaderLen returns the header's length for a set of flags.
+// HeaderLen returns the length in bytes of a header with these flags.
 func HeaderLen(flags byte) int {
 	n := HeaderBytes
 	if flags&FlagMulti != 0 {
@@ -83,9 +83,9 @@ func HeaderLen(flags byte) int {
 	return n
 }
 
-// PutHeader writes the header of a record to b, but for the checksum, and returns
-// its length. What it writes is told by number, lengths, kind, flags, and by ordinal,
-// count and expiry if the flags say so.
+// PutHeader writes the header of a record to b, except the checksum, and returns its length. It
+// takes number, lengths, kind and flags from r, and ordinal, count and expiry if the flags name
+// them.
 func (r *Record) PutHeader(b []byte) int {
 	le := binary.LittleEndian
 	le.PutUint64(b[recNumber:], uint64(r.Number))
@@ -105,12 +105,11 @@ func (r *Record) PutHeader(b []byte) int {
 	return o
 }
 
-// valueMost is how long the value of a record can be, by its kind.
+// valueMost is the largest length of a value, by the kind of its record.
 var valueMost = [KindCount]uint32{KindPut: MaxValueBytes, KindRange: MaxRangeEnd}
 
-// Parse decodes the record at the beginning of b, which is the rest of its
-// slab at most. It believes nothing: false where a length or flag cannot be.
-// The checksum is another matter, see Sum.
+// Parse decodes the record at the beginning of b, which must not reach beyond the record's slab. It
+// returns false if a length or a flag is impossible. It does not compare the checksum: see Sealed.
 func (r *Record) Parse(b []byte) bool {
 	if len(b) < HeaderBytes {
 		return false
@@ -163,7 +162,7 @@ func (r *Record) parseBody(b []byte, h int) bool {
 	return true
 }
 
-// SpilledBytes returns how many bytes of a record lie in runs.
+// SpilledBytes returns how many bytes of the record lie in runs.
 func (r *Record) SpilledBytes() int64 {
 	n := int64(r.ValLen)
 	if r.Flags&FlagSpillKey != 0 {
