@@ -13,6 +13,10 @@ type Config struct {
 	AnySlot    bool // try every free slot, not only the first
 	Kills      bool // also kill processes, which leaves their writes visible
 	Relaxed    bool
+	Keys       int  // 0: two
+	Lanes      int  // how many goroutines commit single records side by side, at most 3
+	OneLeaf    bool // the keys lie in one leaf, until it is split; else each has its own
+	Snapshots  bool
 
 	Deletes, Batches, Ranges, Moves, Expiry, Checkpoints bool
 
@@ -65,7 +69,8 @@ func (x *explorer) off(r Rule) bool { return x.Broken&r != 0 }
 
 // begin explores a store that was just created and opened.
 func (x *explorer) begin() {
-	s := state{run: 1, interval: 1, known: 1}
+	x.Keys = max(x.Keys, 2)
+	s := state{run: 1, interval: 1, known: 1, split: !x.OneLeaf}
 	s.supers[1].settle(super{gen: 1, interval: 1, run: 1})
 	x.explore(s)
 }
@@ -91,7 +96,12 @@ func (x *explorer) explore(s state) {
 		x.fail("the index %v shows %v, and %v was written", s.index, s.now(o), s.now(s.history[s.known-1]))
 		return
 	}
+	if o, ok := s.readFrom(&s.snap.root); s.snap.on && (!ok || o != s.snap.saw) {
+		x.fail("the snapshot shows %v, and showed %v", o, s.snap.saw)
+		return
+	}
 	x.crash(s)
+	x.advance(s)
 	if int(s.operations) < x.Operations {
 		x.operate(s)
 	}
@@ -115,7 +125,7 @@ func (x *explorer) crash(s state) {
 		after.medium = m
 		x.recover(after)
 	})
-	if x.Kills && s.unsettled(pending) {
+	if x.Kills && s.anyPending() {
 		defer x.step("killed")()
 		s.orphan()
 		x.recover(s)

@@ -1,8 +1,8 @@
 package protocol
 
-// The model's store has two keys and a few slots, two to a slab.
+// The model's store has two or three keys and a few slots, two to a slab.
 const (
-	keys      = 2
+	keys      = 3
 	maxSlots  = 6
 	slabSlots = 2
 	maxSlabs  = maxSlots / slabSlots
@@ -76,8 +76,9 @@ type cellState uint8
 
 const (
 	settled cellState = iota
-	pending           // the next fence makes it durable
 	stuck             // written by a process that died; no later fence covers it
+	pending           // the next fence makes it durable
+	ofLane            // and above, by number of the lane: the next fence of that lane does
 )
 
 func (c *cell[T]) visible() T {
@@ -87,11 +88,14 @@ func (c *cell[T]) visible() T {
 	return c.written
 }
 
-// write stores v. An earlier pending write to the cell counts as lost. Writing the durable value
+// write stores v, and the next fence of the serial path makes it durable.
+func (c *cell[T]) write(v T) { c.writeBy(v, pending) }
+
+// writeBy stores v. An earlier pending write to the cell counts as lost. Writing the durable value
 // changes nothing, however it tears.
-func (c *cell[T]) write(v T) {
+func (c *cell[T]) writeBy(v T, by cellState) {
 	if c.state != settled || c.durable != v {
-		c.written, c.state = v, pending
+		c.written, c.state = v, by
 	}
 }
 
@@ -100,15 +104,17 @@ func (c *cell[T]) settle(v T) {
 	c.durable, c.written, c.state = v, none, settled
 }
 
-func (c *cell[T]) fence() {
-	if c.state == pending {
+// fenceBy makes a value durable that the same writer wrote. On a processor a fence covers the
+// stores of its own thread alone.
+func (c *cell[T]) fenceBy(by cellState) {
+	if c.state == by {
 		c.settle(c.written)
 	}
 }
 
 // orphan leaves a pending value visible, but not durable.
 func (c *cell[T]) orphan() {
-	if c.state == pending {
+	if c.state != settled {
 		c.state = stuck
 	}
 }
@@ -189,18 +195,21 @@ func (m *medium) each(slots func(*cell[record]), marks func(*cell[uint8]), trees
 	}
 }
 
-func (m *medium) fence() {
-	m.each((*cell[record]).fence, (*cell[uint8]).fence, (*cell[tree]).fence, (*cell[super]).fence)
+func (m *medium) fence() { m.fenceBy(pending) }
+
+func (m *medium) fenceBy(by cellState) {
+	m.each(func(c *cell[record]) { c.fenceBy(by) }, func(c *cell[uint8]) { c.fenceBy(by) },
+		func(c *cell[tree]) { c.fenceBy(by) }, func(c *cell[super]) { c.fenceBy(by) })
 }
 
 func (m *medium) orphan() {
 	m.each((*cell[record]).orphan, (*cell[uint8]).orphan, (*cell[tree]).orphan, (*cell[super]).orphan)
 }
 
-// unsettled reports whether some cell is in the given state.
-func (m *medium) unsettled(s cellState) bool {
+// anyPending reports whether some write of the running process is not durable.
+func (m *medium) anyPending() bool {
 	for i := range cells {
-		if m.stateOf(i) == s {
+		if m.stateOf(i) >= pending {
 			return true
 		}
 	}

@@ -2,7 +2,23 @@ package protocol
 
 // operate does every operation that s allows, each on a copy.
 func (x *explorer) operate(s state) {
-	for k := range uint8(keys) {
+	if x.Lanes > 0 {
+		x.startLanes(s)
+	}
+	if x.off(L5) && x.Batches {
+		x.startBatch(s)
+	}
+	if s.busy() {
+		x.operateBeside(s)
+		return
+	}
+	if x.OneLeaf && !s.split {
+		x.split(s)
+	}
+	if x.Snapshots {
+		x.snapshot(s)
+	}
+	for k := range uint8(x.Keys) {
 		x.commit(s, entry{put, k, s.value + 1})
 		if s.index[k] == 0 {
 			continue
@@ -136,11 +152,25 @@ func (s *state) keepClosing(slots uint8, at []uint8) bool {
 // store writes a record. If it is the slab's first in this interval, it also writes the mark, for
 // the same fence.
 func (x *explorer) store(s *state, slot uint8, r record) {
-	mark := &s.marks[slot/slabSlots]
-	if had := mark.visible(); had < s.interval && !(x.off(R5) && had != 0) {
-		mark.write(s.interval)
+	if x.needsMark(s, slot) {
+		s.mark(slot, pending)
 	}
 	s.slots[slot].write(r)
+}
+
+// needsMark reports whether this opening has not yet marked the slab of a slot in this interval.
+func (x *explorer) needsMark(s *state, slot uint8) bool {
+	had := s.touched[slot/slabSlots]
+	if x.off(L11) {
+		had = s.marks[slot/slabSlots].visible()
+	}
+	return had < s.interval && !(x.off(R5) && had != 0)
+}
+
+// mark marks the slab of a slot.
+func (s *state) mark(slot uint8, by cellState) {
+	s.touched[slot/slabSlots] = s.interval
+	s.marks[slot/slabSlots].writeBy(s.interval, by)
 }
 
 // publish puts es into the index. It frees the slots that they supersede, now or later.
@@ -168,11 +198,19 @@ func (x *explorer) supersede(s *state, key uint8) {
 	switch {
 	case at == 0:
 	case !x.Relaxed:
-		s.holds[at-1] = unheld
+		x.release(s, at-1)
 	case x.off(R2):
 		s.holds[at-1] = awaitsOne
 	default:
 		s.holds[at-1] = awaitsTwo
+	}
+}
+
+// release frees the slot of a superseded record, unless the snapshot can see it.
+func (x *explorer) release(s *state, slot uint8) {
+	s.holds[slot] = unheld
+	if s.snap.on && s.slots[slot].visible().n <= s.snap.last && !x.off(I9) {
+		s.holds[slot] = pinned
 	}
 }
 
@@ -251,6 +289,7 @@ func (x *explorer) freeze(s state) {
 	x.closeGroup(&s)
 	s.interval++
 	s.frozen = frozen{true, makeNumber(s.run, s.counter), s.index, s.interval}
+	s.cut()
 	s.turn(awaitsFreeze, awaitsFlip)
 	if x.off(R9) {
 		s.turn(awaitsFlip, unheld)

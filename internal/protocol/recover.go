@@ -28,6 +28,7 @@ func (x *explorer) recover(s state) {
 		x.fail("recovered %v, and the history allows %v", s.now(o), s.history[:s.known])
 		return
 	}
+	s.lanes, s.batch = [maxLanes]lane{}, batch{}
 	s.remember(o)
 	x.beginRun(&s, sb, last)
 	s.recovering = false
@@ -38,6 +39,7 @@ func (x *explorer) recover(s state) {
 func (s *state) forget() {
 	s.index, s.holds, s.frozen = index{}, [maxSlots]hold{}, frozen{}
 	s.run, s.counter, s.interval, s.group, s.closing = 0, 0, 0, 0, 0
+	s.snap, s.touched = snapshot{}, [maxSlabs]uint8{}
 	s.recovering = true
 }
 
@@ -59,8 +61,8 @@ func (s *state) candidates(sb *super) (found set) {
 }
 
 // decide returns the candidates without the highest transaction of the run that died, if that
-// transaction did not end, and the last counter of the run that counts. It writes a transaction
-// that ended again.
+// transaction did not end, and the last counter of the run that counts. It writes all records that
+// count again (R12, L3).
 func (x *explorer) decide(s *state, sb *super, found set) (counted set, last uint8) {
 	highest := number(0)
 	for i := range s.slots {
@@ -77,16 +79,18 @@ func (x *explorer) decide(s *state, sb *super, found set) (counted set, last uin
 			members |= 1 << i
 		}
 	}
+	last = highest.counter()
 	if !x.whole(s, members) {
-		return found &^ members, highest.counter() - 1
+		found, members = found&^members, 0
+		last--
 	}
 	for i := range s.slots {
-		if members.has(i) && !x.off(R12) {
+		if (members.has(i) || found.has(i) && !x.off(L3)) && !x.off(R12) {
 			s.slots[i].write(s.slots[i].visible())
 			s.marks[i/slabSlots].write(max(sb.interval, s.marks[i/slabSlots].visible()))
 		}
 	}
-	return found, highest.counter()
+	return found, last
 }
 
 // whole reports whether all records of a transaction are there.

@@ -20,11 +20,23 @@ const (
 	I8                         // a record moves under a new number
 	I11                        // a group counts with its closing record
 	I12                        // a range deletes older records, and only those
+	I9                         // a snapshot keeps the records that it can see
+	L1                         // a mark that a lane has not fenced is relied on by no other
+	L2                         // a mark is fenced before a lane's first record under it is written
+	L3                         // recovery writes again all that counts, not only the highest
+	L4                         // a number is drawn while the leaf is latched
+	L5                         // several records are written only while no lane is busy
+	L6                         // freezes and snapshots are taken only while no lane is busy
+	L7                         // the latch on a leaf is held from the search until the record is shown
+	L8                         // a leaf is split only while no lane is busy
+	L9                         // a commit that has stored its record is not refused
+	L10                        // a lane moves the record that it finds under the latch
+	L11                        // an opening relies on no mark that an earlier one has written
 	FlipFence                  // the tree is fenced before the superblock that names it is written
 	Reuse                      // a slot is free after the fence of its successor, not before
 )
 
-var ruleNames = []string{"R1", "R2", "R4", "R5", "R6", "R6Again", "R7", "R8", "R9", "R12", "I2", "I3", "I4", "I8", "I11", "I12", "FlipFence", "Reuse"}
+var ruleNames = []string{"R1", "R2", "R4", "R5", "R6", "R6Again", "R7", "R8", "R9", "R12", "I2", "I3", "I4", "I8", "I11", "I12", "I9", "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10", "L11", "FlipFence", "Reuse"}
 
 // String names a single rule.
 func (r Rule) String() string {

@@ -11,7 +11,10 @@ type state struct {
 	run      uint8
 	counter  uint8
 	interval uint8
+	touched  [maxSlabs]uint8 // interval of the mark that this opening has written
 	frozen   frozen
+	snap     snapshot
+	split    bool  // each key has a leaf of its own
 	group    uint8 // number of records of the open group
 	closing  uint8 // slot+1 kept for its closing record
 
@@ -20,6 +23,9 @@ type state struct {
 	known   uint8               // number of these states
 	value   uint8               // the newest value put; all differ
 	expired uint16              // expired values, by bit
+
+	lanes [maxLanes]lane
+	batch batch
 
 	operations, crashes uint8 // so far
 }
@@ -33,6 +39,7 @@ const (
 	awaitsFlip        // frozen; free when that checkpoint has flipped
 	awaitsTwo         // free when this group and the next are fenced
 	awaitsOne
+	pinned // free when the snapshot ends
 )
 
 // frozen is the state that a checkpoint describes, until it flips.
@@ -92,10 +99,15 @@ func (s *state) remember(o outcome) {
 	s.known = 1
 }
 
+// allowed reports whether a recovery may show o. Each commit that a lane has stored and not shown
+// may be there or not.
 func (s *state) allowed(o outcome) bool {
 	for i := range s.known {
-		if s.now(s.history[i]) == s.now(o) {
-			return true
+		for which := range 1 << (maxLanes + 1) {
+			h, ok := s.withLanes(s.history[i], which)
+			if ok && s.now(h) == s.now(o) {
+				return true
+			}
 		}
 	}
 	return false
@@ -103,8 +115,10 @@ func (s *state) allowed(o outcome) bool {
 
 // read returns the values that the index reaches. It returns false if the index names a slot with
 // another record.
-func (s *state) read() (o outcome, ok bool) {
-	for k, at := range s.index {
+func (s *state) read() (o outcome, ok bool) { return s.readFrom(&s.index) }
+
+func (s *state) readFrom(x *index) (o outcome, ok bool) {
+	for k, at := range x {
 		if at == 0 {
 			continue
 		}
@@ -119,6 +133,14 @@ func (s *state) read() (o outcome, ok bool) {
 
 func (s *state) free(slot uint8) bool {
 	if s.holds[slot] != unheld || s.closing == slot+1 {
+		return false
+	}
+	for _, l := range s.lanes {
+		if l.stage > begun && l.slot == slot {
+			return false
+		}
+	}
+	if s.batch.n != 0 && (s.batch.at[0] == slot || s.batch.at[1] == slot) {
 		return false
 	}
 	for _, at := range s.index {
