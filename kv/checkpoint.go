@@ -331,9 +331,10 @@ func (db *DB) startCheckpointer() {
 	c.wake, c.reclaim = make(chan struct{}, 1), make(chan struct{}, 1)
 	c.stop, c.exited = make(chan struct{}), make(chan struct{})
 	var due <-chan time.Time
-	if db.relaxed() && !db.opt.noGroupTimer {
+	if !db.opt.noGroupTimer {
 		db.group.timer = time.NewTimer(groupDelay)
 		due = db.group.timer.C
+		db.group.timer.Stop() // until a group is open
 	}
 	sweep := time.NewTicker(db.opt.sweepEvery)
 	go func() {

@@ -130,7 +130,10 @@ func (e *entry) ref() btree.Ref {
 // I3. The index shows a record only after its fence.
 func (db *DB) commit(es []entry) (err error) {
 	defer db.guardedCommit(panicOnFault(true), &err)
-	if err := db.writable(); err != nil {
+	if err = db.writable(); err == nil {
+		err = db.endGroupBefore()
+	}
+	if err != nil {
 		return err
 	}
 	db.inside = db.pages.BeginInside()

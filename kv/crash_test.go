@@ -56,6 +56,7 @@ type crasher struct {
 	unmapped bool             // the store reads nothing in place
 	late     bool             // writes show in the mapping behind their fence only
 	used     bool             // the device held something else before
+	mixed    bool             // some commits have another durability than the store
 	quiet    bool             // no checkpoints and no clean closing: chains without them
 	limit    int64            // size at which the medium is full; 0: far away
 	full     int              // writes that found it full
@@ -383,12 +384,23 @@ func firstErr(errs ...error) error {
 // write makes changes as one put or delete, as a batch, or as a group of
 // callers who wait for the turn together.
 func (s *session) write(changes []change, group bool) error {
+	return s.writeAs(changes, group, s.c.mixed && !group && s.c.rng.IntN(2) == 0)
+}
+
+// writeAs is write, by a Tx that has not the store's durability if other is set.
+func (s *session) writeAs(changes []change, group, other bool) error {
 	s.m.Log("%v group=%v", changes, group)
 	s.next = s.acked.with(changes)
 	if group && s.c.limit > 0 {
 		s.each = changes
 	}
-	err := guarded(func() error { return commitChanges(s.db, changes, group) })
+	durable := (s.c.opt.Durability == Sync) != other
+	err := guarded(func() error {
+		if other {
+			return commitOther(s.db, changes)
+		}
+		return commitChanges(s.db, changes, group)
+	})
 	s.each = nil
 	if s.c.limit > 0 && errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
 		s.c.full++
@@ -403,14 +415,18 @@ func (s *session) write(changes []change, group bool) error {
 	if err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
-	if s.relaxed() {
+	switch {
+	case s.relaxed() && !durable:
 		s.past = append(s.past, s.acked)
+	case s.c.mixed && len(changes) > 0:
+		s.past = nil
 	}
 	s.acked, s.next = s.next, nil
 	return nil
 }
 
-func (s *session) relaxed() bool { return s.c.opt.Durability == Relaxed }
+// relaxed says whether a crash may lose what was acknowledged.
+func (s *session) relaxed() bool { return s.c.opt.Durability == Relaxed || s.c.mixed }
 
 // sync makes what was acknowledged durable.
 func (s *session) sync() error {
@@ -462,6 +478,14 @@ func commitChanges(db *DB, changes []change, group bool) error {
 		return db.Put([]byte(changes[0].key), []byte(*changes[0].value))
 	}
 	return db.Write(batchOf(changes))
+}
+
+// commitOther makes changes by a Tx that has not the durability of the store's Options.
+func commitOther(db *DB, changes []change) error {
+	return db.Update(func(tx *Tx) error {
+		b := batchOf(changes)
+		return firstErr(tx.SetDurability(Sync+Relaxed-db.opt.Durability), b.replayInto(tx))
+	})
 }
 
 func batchOf(changes []change) *Batch {

@@ -90,7 +90,8 @@
 // With [Options.Durability] Relaxed a put costs no fence: it is shown at once and
 // made durable with what else was written, by [DB.Sync] at the latest. A crash then
 // loses the newest writes from some point on, whole and in order. What they
-// overwrote takes its space until the second fence after.
+// overwrote takes its space until the second fence after. [Tx.SetDurability] chooses
+// for one transaction.
 //
 // A Tx that stays open keeps the versions that it can see, and nothing else:
 // [Metrics] counts them.

@@ -470,7 +470,7 @@ const groupMoves = 1 << 20
 
 // endGroup ends the open group of relaxed mode after so many bytes more.
 func (w *walkRound) endGroup(n int64) error {
-	if w.grouped += n; w.grouped < groupMoves || !w.db.grouped() {
+	if w.grouped += n; w.grouped < groupMoves || !w.db.group.used.Load() {
 		return nil
 	}
 	w.grouped = 0

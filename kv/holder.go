@@ -350,7 +350,7 @@ func (db *DB) supersede(x btree.Ref, newest *holder) {
 	db.account(db.r.ClearLive(btree.RefOff(x)))
 	snapshot := newestSnapshot(newest)
 	if snapshot == nil && x&btree.RefSpill == 0 {
-		if db.grouped() {
+		if db.freesLater() {
 			db.freeLater(x)
 		} else {
 			db.account(db.r.Free(btree.RefOff(x)))

@@ -1,6 +1,8 @@
 package kv
 
 import (
+	"fmt"
+	"sync/atomic"
 	"time"
 
 	"nvkv/alloc"
@@ -44,7 +46,10 @@ type group struct {
 	bytes   int64     // of them
 	closing nvmap.Off // slot for the closing record
 	waiting []superseded
-	timer   *time.Timer // runs while a group is open; nil in tests that close groups themselves
+	last    record.Number // of the newest group; 0: there was none
+	other   bool          // the commit under way has not the durability of the store's Options
+	used    atomic.Bool   // groups may be open; atomic, because Sync asks without the turn
+	timer   *time.Timer   // runs while a group is open; nil in tests that close groups themselves
 }
 
 // superseded is what left the index while the group of number was open.
@@ -56,8 +61,40 @@ type superseded struct {
 
 func (db *DB) relaxed() bool { return db.opt.Durability == Relaxed }
 
-// grouped says whether records written now belong to a group.
-func (db *DB) grouped() bool { return db.relaxed() && !db.opt.unfinished }
+// grouped says whether records written now belong to a group. Under the turn.
+func (db *DB) grouped() bool { return db.relaxed() != db.group.other && !db.opt.unfinished }
+
+// freesLater says whether what leaves the index now waits for a fence: the newest
+// transaction is a group, open or closed, so its records are still counted (R2).
+func (db *DB) freesLater() bool {
+	newest := db.group.last != 0 && db.group.last == db.visible
+	return db.grouped() || newest && !db.off(ruleR2)
+}
+
+// SetDurability says when the changes of a writable Tx are durable, whatever
+// Options.Durability is. Sync: when Commit returns, with all that was committed before,
+// and nobody sees them earlier. Relaxed: with the next fence, as [Relaxed] says.
+func (tx *Tx) SetDurability(d Durability) error {
+	s, err := tx.enterWrite()
+	if err != nil {
+		return err
+	}
+	defer tx.leave(s)
+	if d != Sync && d != Relaxed {
+		return fmt.Errorf("nvkv: durability %d is neither Sync nor Relaxed", d)
+	}
+	tx.w.other = d != tx.db.opt.Durability
+	return nil
+}
+
+// endGroupBefore makes the open group durable before a commit that is to be so itself.
+// Absent keys that it deletes may owe their absence to the group (dropAbsent).
+func (db *DB) endGroupBefore() error {
+	if db.grouped() {
+		return nil
+	}
+	return db.closeGroup()
+}
 
 // openGroup makes room for the closing record of a group, if none is open:
 // closing must not meet a full store.
@@ -66,6 +103,7 @@ func (db *DB) openGroup(urgent bool) error {
 	if !db.grouped() || g.closing != 0 {
 		return nil
 	}
+	g.used.Store(true)
 	class, _ := db.r.ClassFor(record.HeaderBytes + record.MultiBytes)
 	off, err := db.r.AllocRecord(class, urgent)
 	if err != nil {
@@ -91,10 +129,14 @@ func (db *DB) endCommit() error {
 // countGroup adds the records of a commit to the open group, and closes it when
 // it has grown large. They are published.
 func (db *DB) countGroup(es []entry) error {
+	g := &db.group
 	if !db.grouped() {
+		if len(g.waiting) > 0 {
+			db.release(db.visible)
+		}
 		return nil
 	}
-	g := &db.group
+	g.last = db.visible
 	if g.records == 0 && g.timer != nil {
 		g.timer.Reset(groupDelay)
 	}
@@ -183,7 +225,7 @@ func (db *DB) releaseBelow(n record.Number) {
 
 // freeLater frees a record that left the index, when its slot may be reused.
 func (db *DB) freeLater(x btree.Ref) {
-	if !db.grouped() {
+	if !db.freesLater() {
 		db.freeRecord(x)
 		return
 	}
@@ -203,7 +245,7 @@ func (db *DB) Sync() (err error) {
 	if f := db.failure.Load(); f != nil {
 		return *f
 	}
-	if !db.grouped() || db.opt.ReadOnly {
+	if !db.group.used.Load() || db.opt.ReadOnly {
 		return nil
 	}
 	return db.syncGroup()

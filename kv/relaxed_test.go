@@ -40,6 +40,27 @@ func TestRelaxedCrashes(t *testing.T) {
 	}
 }
 
+// TestMixedCrashes: some transactions of a durable store are relaxed, or the other way
+// round. What a durable one promises, it promises of all before it.
+func TestMixedCrashes(t *testing.T) {
+	skipInRace(t)
+	operations := effort.Pick(40, 25, 150, 400)
+	for _, seed := range crashSeeds(t, effort.Pick[uint64](8, 8, 8, 40)) {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
+			c := relaxedCrasher(seed)
+			c.opt.Durability = Durability(seed / 2 % 2)
+			c.mixed, c.quiet = true, seed%2 == 1
+			c.ops[0] = operations
+			err := runCrashes(c)
+			t.Logf("%d images of %d operations recovered in %v", c.opened, c.ops[0], time.Since(c.began).Round(time.Millisecond))
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
 // relaxedTwice is tellTwice in relaxed mode.
 func relaxedTwice(t *testing.T, off rules, tr trace) {
 	tellTwice(t, off, func(s *session) error {
@@ -64,6 +85,88 @@ func TestTrace10_RecordsOfAGroupOutliveItsFence(t *testing.T) {
 			func() error { return s.doCrashing(false, put(a, "5")) },
 		)
 	})
+}
+
+// R2 in a durable store with a relaxed transaction: what a snapshot held longer than that
+// ran is reused while the record that replaced it may still be lost.
+func TestR2_RelaxedTransactionOfADurableStore(t *testing.T) {
+	tellTwice(t, ruleR2, func(s *session) error {
+		s.c.mixed = true
+		a := wide("a")
+		var tx *Tx
+		return script(
+			func() error { return s.writeAs([]change{put(a, "1")}, false, false) },
+			func() (err error) { tx, err = s.db.Begin(false); return err },
+			func() error { return s.writeAs([]change{put(a, "2")}, false, true) },
+			func() error { return tx.Rollback() },
+			func() error {
+				for i := range 4 {
+					if err := s.writeAs([]change{put(wide("b"), fmt.Sprint(i))}, false, true); err != nil {
+						return err
+					}
+				}
+				return nil
+			},
+			func() error { s.crash(s.c.images[0]); return s.err },
+		)
+	})
+}
+
+// TestSetDurability: a durable transaction of a relaxed store costs a fence, and another
+// one where a group is open; a relaxed one of a durable store costs none.
+func TestSetDurability(t *testing.T) {
+	for _, d := range []Durability{Sync, Relaxed} {
+		db := openTest(t, filepath.Join(testDir(t), "s"), &Options{Durability: d, noGroupTimer: true})
+		must(t, db.Put([]byte("first"), nil)) // the store grows
+		must(t, db.Sync())
+		write := func(d Durability) uint64 {
+			before := db.Metrics().Fences
+			must(t, db.Update(func(tx *Tx) error { return firstErr(tx.SetDurability(d), tx.Put([]byte("k"), []byte("v"))) }))
+			return db.Metrics().Fences - before
+		}
+		for i, step := range []struct {
+			d      Durability
+			fences uint64
+		}{{Sync, 1}, {Sync, 1}, {Relaxed, 0}, {Relaxed, 0}, {Sync, 2}, {Sync, 1}} {
+			if n := write(step.d); n != step.fences {
+				t.Errorf("durability %d of the store: step %d: %d fences, want %d", d, i, n, step.fences)
+			}
+		}
+		write(Relaxed)
+		before := db.Metrics().Fences
+		must(t, db.Update(func(tx *Tx) error { return tx.SetDurability(Sync) }))
+		if n := db.Metrics().Fences - before; n != 1 {
+			t.Errorf("durability %d of the store: %d fences for a transaction without changes, want 1", d, n)
+		}
+		mustCheck(t, db)
+		must(t, db.Update(func(tx *Tx) error {
+			if tx.SetDurability(7) == nil {
+				t.Error("durability 7")
+			}
+			return nil
+		}))
+		must(t, db.View(func(tx *Tx) error {
+			if err := tx.SetDurability(Sync); !errors.Is(err, ErrReadOnly) {
+				t.Errorf("in a read-only Tx: %v", err)
+			}
+			return nil
+		}))
+	}
+}
+
+// TestRelaxedTransactionTimer: the group of a relaxed transaction of a durable store is
+// closed without being asked to.
+func TestRelaxedTransactionTimer(t *testing.T) {
+	db := openTest(t, filepath.Join(testDir(t), "s"), nil)
+	must(t, db.Put([]byte("first"), nil))
+	before := db.Metrics().Fences
+	must(t, db.Update(func(tx *Tx) error { return firstErr(tx.SetDurability(Relaxed), tx.Put([]byte("k"), []byte("v"))) }))
+	for deadline := time.Now().Add(effort.Hang); db.Metrics().Fences == before; {
+		if time.Now().After(deadline) {
+			t.Fatal("no group was closed")
+		}
+		time.Sleep(groupDelay / 10)
+	}
 }
 
 // I11: without the closing record nothing says how much of a group there was: half

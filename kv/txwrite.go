@@ -26,6 +26,7 @@ type writing struct {
 	mu      sync.Mutex
 	over    bool   // the turn was given up; guarded by mu
 	reads   bool   // it still looks at the state that it began with; under the turn
+	other   bool   // it has not the durability of the store's Options
 	managed bool   // belongs to Update, which alone ends it
 	owner   uint64 // goroutine inside whose Update it is; see nested
 	changes overlay
@@ -224,6 +225,8 @@ func (tx *Tx) commitInTurn() ([]entry, error) {
 	defer tx.db.turn.give()
 	tx.unpin()
 	es := tx.w.changes.entries()
+	tx.db.group.other = tx.w.other
+	defer func() { tx.db.group.other = false }()
 	return es, tx.db.commitAlone(es)
 }
 
