@@ -7,8 +7,8 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// apply changes the tree: value blocks first, whose leaves stay where they are,
-// then the keys that come and go.
+// apply changes the tree: first the references of existing keys, in new value blocks, then keys
+// that are added or removed.
 func (rc *recovery) apply(parts []resolved) error {
 	if err := rc.copyBlocks(parts); err != nil {
 		return err
@@ -26,10 +26,10 @@ func (rc *recovery) apply(parts []resolved) error {
 	return nil
 }
 
-// copyBlocks writes the value blocks that change, each at a new place: of as many
-// parts at a time as there is room for in DRAM.
+// copyBlocks writes the value blocks that change, each to a new place. It takes as many parts at a
+// time as DRAM has room for.
 func (rc *recovery) copyBlocks(parts []resolved) error {
-	// A frame may have a single new block, and reading leaves this many frames.
+	// A frame may hold a single new block. Reading leaves takes at most this many frames.
 	most := rc.db.m.CacheFrames() / 8
 	for len(parts) > 0 {
 		n, blocks := 0, 0
@@ -45,7 +45,7 @@ func (rc *recovery) copyBlocks(parts []resolved) error {
 	return nil
 }
 
-// copySome is copyBlocks for parts with n blocks together.
+// copySome is copyBlocks for parts that have n blocks together.
 func (rc *recovery) copySome(parts []resolved, n int) error {
 	ix := &rc.db.ix
 	if n == 0 {
@@ -60,7 +60,8 @@ func (rc *recovery) copySome(parts []resolved, n int) error {
 	}
 	at := 0
 	for i := range parts {
-		// Two parts may have blocks in one page, which gets its frame here.
+		// Two parts may have blocks in one page, so its frame is made before the parts are copied
+		// in parallel.
 		if at < n && len(parts[i].updates) > 0 {
 			if err := ix.FrameOf(blocks[at:]); err != nil {
 				return err
@@ -100,7 +101,7 @@ func (rc *recovery) copyPart(p *resolved) error {
 	return nil
 }
 
-// linkBlocks names the new value blocks in the parents of their leaves.
+// linkBlocks makes the parents of the leaves name the new value blocks.
 func (rc *recovery) linkBlocks(parts []resolved) error {
 	l := rc.route.Linker(rc.db.roomFor)
 	for i := range parts {
@@ -114,8 +115,8 @@ func (rc *recovery) linkBlocks(parts []resolved) error {
 	return nil
 }
 
-// reserve takes the pages and blocks that a change may take: what is the most for
-// any tree, or, where a full store has not so many, for this one.
+// reserve reserves the pages and blocks for a change: the most that any tree needs or, if a full
+// store does not have that many, the most that this tree needs.
 func (rc *recovery) reserve(ch keyChange) error {
 	db, es := rc.db, [1]entry{{key: ch.key, kind: record.KindPut}}
 	if ch.ref == 0 {
@@ -135,11 +136,11 @@ func (rc *recovery) reserve(ch keyChange) error {
 	if err := db.ix.Find(ch.key, &db.way); err != nil {
 		return err
 	}
-	own := db.ix.OwnedOn(&db.way) // which the plan counts as if they were copied
+	own := db.ix.OwnedOn(&db.way) // the plan counts these as copies
 	return db.ix.Reserve(n.Pages-own.Pages, n.Blocks-own.Blocks, true)
 }
 
-// change adds a key or takes one out.
+// change adds or removes a key.
 func (rc *recovery) change(ch keyChange) error {
 	if err := rc.reserve(ch); err != nil {
 		return err

@@ -9,13 +9,13 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// Backup writes everything that a snapshot sees to w, in the order of keys, as
-// a stream that Restore reads: each chunk of it carries a checksum. Expiries are
-// kept; what has expired is left out. Readers and writers go on meanwhile, and
-// old versions stay until the backup ends, as for any snapshot. It returns the
-// bytes written, and after an error the stream is not a backup.
+// Backup writes everything that a snapshot sees to w, in the order of keys, as a stream that
+// Restore reads. Each chunk of the stream has a checksum. Expiries are kept; expired records are
+// left out. Readers and writers continue meanwhile, and the snapshot pins old versions until the
+// backup ends. It returns the number of bytes written. After an error the stream is not a backup.
+// If ctx ends, Backup stops between two records with its error.
 //
-// Options.Progress is told how far it is.
+// Backup calls Options.Progress.
 func (db *DB) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
 	if w == nil {
 		return 0, errNil
@@ -28,8 +28,8 @@ func (db *DB) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
 	return tx.Backup(ctx, w)
 }
 
-// Backup is DB.Backup of what the Tx sees, which must be read-only. What has expired
-// when the Tx began is left out.
+// Backup is DB.Backup of the state that the Tx sees. The Tx must be read-only. Records that had
+// expired when the Tx began are left out.
 func (tx *Tx) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
 	switch {
 	case tx.over():
@@ -66,14 +66,14 @@ func (tx *Tx) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
 
 var errBackupOfWriter = errors.New("nvkv: a backup of a writable transaction, which sees what is not committed")
 
-// item is a record with what a backup keeps of it.
+// item is a record as a backup stores it.
 type item struct {
 	record.Plain
 	expiry int64 // Unix nanoseconds, 0: never
 }
 
-// eachRecord calls fn for the records of a read-only Tx in the order of keys.
-// What fn is given is valid until the Tx ends.
+// eachRecord calls fn for the records of a read-only Tx in the order of keys. The slices of the
+// item are valid until the Tx ends.
 func (tx *Tx) eachRecord(fn func(*item) error) error {
 	s := newScanner(tx, nil, false)
 	defer s.release()

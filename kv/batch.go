@@ -11,40 +11,40 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// Batch collects operations that DB.Write makes durable and visible together.
-// The last operation on a key wins. A batch may be written more than once and
-// is for one goroutine. The zero value is an empty batch, and so is a nil one, to which
-// nothing can be added.
+// Batch collects operations that DB.Write makes durable and visible together. The last operation on
+// a key wins. A batch may be written more than once. It must not be used by several goroutines at a
+// time. The zero value is an empty batch. A nil batch is empty too, and nothing can be added to it.
 type Batch struct {
 	ops    []batchOp
 	buf    []byte
-	owned  [][]byte         // images of long values: to move them with buf, as it grows, would take room for two more
+	owned  [][]byte         // images of long values; in buf they would be copied whenever it grows
 	size   int              // bytes of keys and values
 	ranges int              // DeleteRange operations
 	clock  func() time.Time // see Options.Clock
 }
 
-// batchOp names bytes of Batch.buf or, below 0, one of Batch.owned, the first of which
-// is -1: room for a header, the key, the value; of a range its start and its end.
+// batchOp is one operation. Its bytes are in Batch.buf at offset at or, if at is negative, in
+// Batch.owned at index -1-at. They are space for a header, the key and the value; for a range its
+// start and its end.
 type batchOp struct {
 	kind             byte
-	open             bool // a range without end
+	open             bool // a range without an end
 	at, keyLen, size int
 	ttl              time.Duration // 0: none
-	expiry           int64         // of PutUntil, in Unix nanoseconds; 0: none
-	moved            bool          // stays a put though it may have expired
+	expiry           int64         // set by PutUntil, in Unix nanoseconds; 0: none
+	moved            bool          // a moved record: it stays a put even if it has expired
 }
 
-const opDeleteRange = record.KindCount // of a batch only, no record has it
+const opDeleteRange = record.KindCount // in batches only, no record has this kind
 
 // NewBatch returns an empty batch.
 func (db *DB) NewBatch() *Batch { return &Batch{clock: db.opt.Clock} }
 
-// Put adds the storing of a value. key and value are copied.
+// Put adds an operation that stores a value. key and value are copied.
 func (b *Batch) Put(key, value []byte) { b.add(batchOp{kind: record.KindPut}, key, value) }
 
-// PutTTL adds the storing of a value that is absent once ttl has passed since
-// the Write that stored it; see DB.PutTTL. A ttl of 0 or less is Delete.
+// PutTTL adds an operation that stores a value which expires ttl after the Write; see DB.PutTTL. A
+// ttl of 0 or less is a Delete. key and value are copied.
 func (b *Batch) PutTTL(key, value []byte, ttl time.Duration) {
 	if ttl <= 0 {
 		b.Delete(key)
@@ -53,30 +53,30 @@ func (b *Batch) PutTTL(key, value []byte, ttl time.Duration) {
 	b.add(batchOp{kind: record.KindPut, ttl: ttl}, key, value)
 }
 
-// PutUntil adds the storing of a value that is absent from a moment on; see
-// DB.PutUntil. A time that has passed when the batch is written is Delete.
+// PutUntil adds an operation that stores a value which expires at a time; see DB.PutUntil. If the
+// time has passed when the batch is written, the operation is a Delete. key and value are copied.
 func (b *Batch) PutUntil(key, value []byte, expiry time.Time) {
 	at, passed := expiryAt(expiry, 0)
-	if passed { // before 1970: no clock shows less
+	if passed { // before 1970: every clock is past that
 		b.Delete(key)
 		return
 	}
 	b.add(batchOp{kind: record.KindPut, expiry: at}, key, value)
 }
 
-// move adds the storing of a record again as it is, expired or not.
+// move adds an operation that stores an existing record again, expired or not.
 func (b *Batch) move(key, value []byte, expiry int64) {
 	b.add(batchOp{kind: record.KindPut, expiry: expiry, moved: true}, key, value)
 }
 
-// Delete adds the removal of a key, which need not be there.
+// Delete adds an operation that removes a key. The key may be absent.
 func (b *Batch) Delete(key []byte) { b.add(batchOp{kind: record.KindDelete}, key, nil) }
 
-// DeleteRange adds the removal of the keys of [start, end), also of those that
-// the batch itself put before; what it puts later stays. A nil end is open, and a
-// bound that is longer than a key can be is kept as a shorter one that means the
-// same. A batch with ranges is written as a writable transaction is: it waits for its
-// turn alone and is not combined with other writers.
+// DeleteRange adds an operation that removes the keys of [start, end), including those that the
+// batch put before. Keys that the batch puts later stay. A nil end is open. A bound that is longer
+// than a key can be is replaced by a shorter one with the same meaning. A batch with ranges is
+// written like a writable transaction: it waits for its turn alone and is not combined with other
+// writers.
 func (b *Batch) DeleteRange(start, end []byte) {
 	r := rangeOf(start, end)
 	b.add(batchOp{kind: opDeleteRange, open: r.end == nil}, r.start, r.end)
@@ -95,7 +95,7 @@ func (b *Batch) add(o batchOp, key, value []byte) {
 	b.ops = append(b.ops, o)
 }
 
-// ownedFrom is how long a value is that a batch keeps by itself.
+// ownedFrom is the length in bytes from which a value gets memory of its own.
 const ownedFrom = 128 << 10
 
 // Len returns the number of operations.
@@ -106,7 +106,7 @@ func (b *Batch) Len() int {
 	return len(b.ops)
 }
 
-// Size returns the bytes of all keys and values.
+// Size returns the total number of bytes of all keys and values.
 func (b *Batch) Size() int {
 	if b == nil {
 		return 0
@@ -114,19 +114,19 @@ func (b *Batch) Size() int {
 	return b.size
 }
 
-// Reset empties the batch and keeps its memory, but for that of long values.
+// Reset empties the batch. It keeps the memory for reuse, except that of long values.
 func (b *Batch) Reset() {
 	if b != nil {
 		b.ops, b.buf, b.owned, b.size, b.ranges = b.ops[:0], b.buf[:0], nil, 0, 0
 	}
 }
 
-// Replay calls put, del or delRange for each operation in order; a nil function
-// skips its kind. ttl is 0 for a value that does not expire, and a nil end is
-// an open one. The slices are valid until the batch is changed.
+// Replay calls put, del or delRange for each operation in order. A nil function skips its
+// operations. ttl is 0 for a value without an expiry, and a nil end is open. The slices are valid
+// until the batch is changed.
 //
-// What PutUntil added is put with the time that is left by the clock of the DB that
-// made the batch, and deleted where none is. ReplayUntil tells the moment itself.
+// A value added by PutUntil is put with the time that is left by the clock of the DB that made the
+// batch, or deleted if none is left. ReplayUntil passes the time itself.
 func (b *Batch) Replay(put func(key, value []byte, ttl time.Duration), del func(key []byte), delRange func(start, end []byte)) {
 	if b == nil {
 		return
@@ -147,9 +147,8 @@ func (b *Batch) Replay(put func(key, value []byte, ttl time.Duration), del func(
 	}, del, delRange)
 }
 
-// ReplayUntil is Replay that tells of a value that expires whether a ttl was given,
-// which begins when the batch is written, or the moment of expiry; the other is
-// zero.
+// ReplayUntil is Replay that keeps both kinds of expiry apart: ttl, which begins when the batch is
+// written, or expiry, a time. The other one is zero.
 func (b *Batch) ReplayUntil(put func(key, value []byte, ttl time.Duration, expiry time.Time), del func(key []byte), delRange func(start, end []byte)) {
 	if b == nil {
 		return
@@ -167,7 +166,7 @@ func (b *Batch) ReplayUntil(put func(key, value []byte, ttl time.Duration, expir
 	}
 }
 
-// end returns the end of a range, nil where it is open.
+// end returns the end of a range, or nil if it is open.
 func (o *batchOp) end(bytes []byte) []byte {
 	if o.open {
 		return nil
@@ -175,8 +174,8 @@ func (o *batchOp) end(bytes []byte) []byte {
 	return bytes
 }
 
-// by returns o as it is when it is written: its time to live has begun, and what
-// has expired is a delete.
+// by returns the operation as it is written at the time now: a time to live begins then, and an
+// expired put becomes a delete.
 func (o batchOp) by(now int64) batchOp {
 	switch {
 	case o.ttl > 0:
@@ -187,7 +186,7 @@ func (o batchOp) by(now int64) batchOp {
 	return o
 }
 
-// replayInto does everything again in a transaction.
+// replayInto repeats the operations in a transaction.
 func (b *Batch) replayInto(tx *Tx) error {
 	now := tx.db.now()
 	for _, o := range b.ops {
@@ -219,7 +218,7 @@ func (b *Batch) entry(o batchOp) entry {
 	return entry{kind: o.kind, image: image, key: image[record.MaxHeaderBytes : record.MaxHeaderBytes+o.keyLen], expiry: o.expiry}
 }
 
-// appendImage appends room for the longest header, then the body of a record.
+// appendImage appends an image: space for the longest header, then the body of a record.
 func appendImage(dst, key, value []byte) []byte {
 	var room [record.MaxHeaderBytes]byte
 	dst = append(dst, room[:]...)
@@ -227,13 +226,13 @@ func appendImage(dst, key, value []byte) []byte {
 	return append(dst, value...)
 }
 
-// entries sorts the operations by key and keeps the last of each (R1). Times to
-// live begin now. The batch has no ranges.
+// entries returns the operations as entries, sorted by key, with only the last operation on each
+// key (R1). Times to live begin at now, in Unix nanoseconds. The batch must have no ranges.
 func (b *Batch) entries(dst []entry, now int64) ([]entry, error) {
 	for _, o := range b.ops {
 		o = o.by(now)
 		if o.kind == record.KindDelete && o.keyLen > MaxKeyBytes {
-			continue // such a key cannot be there
+			continue // no key is that long
 		}
 		if err := checkSizes(o.keyLen, o.size-record.MaxHeaderBytes-o.keyLen); err != nil {
 			return nil, err
@@ -243,16 +242,15 @@ func (b *Batch) entries(dst []entry, now int64) ([]entry, error) {
 	return lastPerKey(dst), nil
 }
 
-// sortKey stands for an entry while entries are sorted: most comparisons end
-// with the first bytes of the key, and moving 16 bytes is cheap.
+// sortKey represents an entry during sorting. The first bytes of the key decide most comparisons,
+// and 16 bytes are cheap to move.
 type sortKey struct {
-	lead uint64 // first eight bytes of the key, zeros behind
+	lead uint64 // first eight bytes of the key, padded with zeros
 	at   int32
 }
 
-// lastPerKey sorts entries by key, and of several with one key keeps the one
-// that came last (R1: a transaction writes at most one record per key). The
-// result may be es or not.
+// lastPerKey sorts entries by key. Of several entries with one key it keeps the last (R1: a
+// transaction writes at most one record per key). The result may share memory with es.
 func lastPerKey(es []entry) []entry {
 	if sortedKeys(es) {
 		return es
@@ -277,7 +275,7 @@ func lastPerKey(es []entry) []entry {
 	return out
 }
 
-// sortedKeys says whether keys ascend already, without two that are equal.
+// sortedKeys says whether keys are in strictly ascending order.
 func sortedKeys(es []entry) bool {
 	for i := 1; i < len(es); i++ {
 		if bytes.Compare(es[i-1].key, es[i].key) >= 0 {
@@ -297,7 +295,7 @@ func checkSizes(keyLen, valLen int) error {
 	return nil
 }
 
-// tooLarge says by what a size passes its limit.
+// tooLarge adds the size and its limit to an error.
 func tooLarge(err error, size, limit int) error {
 	return fmt.Errorf("%w: %d bytes, at most %d", err, size, limit)
 }

@@ -4,21 +4,21 @@ import "nvkv/nvmap"
 
 import "nvkv/kv/internal/record"
 
-// A large commit is built beside the published tree and shown by storing one root.
-// It takes publish for that instant only: meanwhile readers go on, snapshots are
-// opened and closed, and all of them see the state before.
+// A large commit is built beside the published tree and shown by storing one root. It holds publish
+// for that instant only. Meanwhile readers continue, snapshots are opened and closed, and all of
+// them see the state before the commit.
 //
-// What the build took out of the published tree is let go of afterwards, a little at a
-// time. Who sees it is settled by the snapshots that there were at that instant, and
-// not by those that are opened since.
+// Afterwards the pages and records that the build replaced are released, some at a time. The
+// snapshots that existed at that instant decide which of them stay pinned; later snapshots cannot
+// see them.
 
-// building is what belongs to a build under way. Under the turn.
+// building is the state of a build beside the published tree. The turn guards it.
 type building struct {
-	keys int64       // of the published state; written under publish too
-	cut  []condemned // pages that leave the tree with all that they name
+	keys int64       // of the published state; writes also need publish
+	cut  []condemned // pages that leave the tree with everything below them
 }
 
-// publishBeside shows es.
+// publishBeside publishes es as a build beside the published tree.
 func (db *DB) publishBeside(es []entry) error {
 	db.beginBeside()
 	return db.changeBeside(func() error {
@@ -29,13 +29,13 @@ func (db *DB) publishBeside(es []entry) error {
 		newest := db.endBeside()
 		for db.letGo(newest) {
 		}
-		db.wakeReclaimer() // a range leaves more
+		db.wakeReclaimer() // a range leaves more to free
 		return nil
 	})
 }
 
-// beginBeside begins an epoch of the build's own. A snapshot that is opened from now
-// on, until the build is shown, belongs to the one before: nothing of it was born later.
+// beginBeside begins an epoch for the build. A snapshot that is opened before the build is shown
+// gets the epoch before, so it sees no page of the build.
 func (db *DB) beginBeside() {
 	db.publish.Lock()
 	defer db.publish.Unlock()
@@ -44,8 +44,8 @@ func (db *DB) beginBeside() {
 	db.dirtySince = false
 }
 
-// build changes the tree beside the published one. All whole pages that leave with
-// ranges do so first: what is done for one range may else change those of another.
+// build changes the tree beside the published one. The whole pages of all ranges leave first: the
+// other changes could otherwise change the pages that were surveyed.
 func (db *DB) build(es []entry) error {
 	for i := range es[:rangesOf(es)] {
 		if err := db.buildStep(&es[i], db.detachAll); err != nil {
@@ -60,7 +60,8 @@ func (db *DB) build(es []entry) error {
 	return nil
 }
 
-// buildStep does a step for an entry, with room for the frames that it takes at most.
+// buildStep calls step for an entry, after it has made room for the frames that the step needs at
+// most.
 func (db *DB) buildStep(e *entry, step func(*entry) error) error {
 	frames := db.framesOfOne()
 	if e.kind == record.KindRange {
@@ -74,7 +75,7 @@ func (db *DB) buildStep(e *entry, step func(*entry) error) error {
 	return step(e)
 }
 
-// endBeside shows the build, and returns the newest of those that see what it took out.
+// endBeside shows the build. It returns the newest holder that can see what the build replaced.
 func (db *DB) endBeside() (newest *holder) {
 	db.publish.Lock()
 	defer db.publish.Unlock()
@@ -88,8 +89,8 @@ func (db *DB) endBeside() (newest *holder) {
 	return db.holders.newest
 }
 
-// letGo frees some of what a build took out and nobody sees, and says whether there is
-// more. newest is the newest that may see it.
+// letGo frees some of the things that a build replaced and that no holder sees. It says whether
+// more remain. newest is the newest holder that may see them.
 func (db *DB) letGo(newest *holder) (more bool) {
 	db.publish.Lock()
 	defer db.publish.Unlock()
@@ -106,7 +107,7 @@ func (db *DB) letGo(newest *holder) (more bool) {
 	return left+len(db.replacedRecords) > 0
 }
 
-// keysShown returns how many keys the published state has. The caller has publish.
+// keysShown returns the number of keys of the published state. The caller holds publish.
 func (db *DB) keysShown() int64 {
 	if db.ix.Private() {
 		return db.beside.keys

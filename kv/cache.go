@@ -11,37 +11,36 @@ import (
 	"nvkv/nvmap"
 )
 
-// Index pages that change, and on devices that are not mapped those that are
-// read, have frames in DRAM. Options.CacheBytes bounds them:
+// Index pages that change have frames in DRAM. On devices that are not mapped, pages that are read
+// have frames too. Options.CacheBytes bounds them:
 //
-//   - A checkpoint makes the pages that it wrote clean, and clean frames go
-//     when the policy says so.
-//   - Reading makes frames only while there is room, and else a copy that the
-//     collector takes.
-//   - Who holds the turn makes room before it begins to change pages, at a
-//     moment when it looks at none.
-//   - When a good part of the frames is dirty a checkpoint is taken early. Where
-//     that comes too late, inside a large transaction or a recovery, dirty pages
-//     are written back before it (I14): each has a place of its own since it was
-//     born, which no checkpoint names yet.
+//   - A checkpoint makes the pages that it wrote clean. The cache policy chooses which clean frames
+//     are evicted.
+//   - A read makes a frame only while there is room. Otherwise it makes a copy, which the garbage
+//     collector frees.
+//   - The goroutine with the turn makes room before it begins to change pages, at a moment when it
+//     uses none.
+//   - If a large part of the frames is dirty, a checkpoint is taken early. Where none can come in
+//     time, inside a large transaction or a recovery, dirty pages are written before it (I14). Each
+//     has had a place of its own since its birth, which no checkpoint names yet.
 //
-// I13. The memory of a frame goes only after all sections have ended that began
-// before readers were turned away from it.
+// I13. The memory of a frame is freed only after all sections have ended that began before readers
+// were turned away from the frame.
 //
-// I14. A page or block that is written back before its checkpoint goes to the
-// place where it was born, whole and sealed, and is fenced before it counts as
-// clean. That place is free in the checkpoint that counts (I4).
+// I14. A page or block that is written before its checkpoint goes to the place where it was born,
+// whole and sealed, and is fenced before it counts as clean. The checkpoint that counts does not
+// use that place (I4).
 //
-// I15. A page is clean only if the device has every byte of it that the index or
-// a holder names. What is freed is forgotten: nobody names it.
+// I15. A page is clean only if the device has every byte of it that the index or a holder names.
+// The bytes of a freed block count as clean: nothing names them.
 
-// DefaultCacheBytes is Options.CacheBytes when that is 0.
+// DefaultCacheBytes is the value of Options.CacheBytes if that is 0.
 const DefaultCacheBytes = 1 << 30
 
-// MinCacheBytes is the least that Options.CacheBytes may be.
+// MinCacheBytes is the smallest value of Options.CacheBytes.
 const MinCacheBytes = 4 << 20
 
-// mapOptions returns how the store's map is made.
+// mapOptions returns the options of the store's map.
 func (db *DB) mapOptions() (*nvmap.MapOptions, error) {
 	policy, err := nvmap.NewPolicy(db.opt.CachePolicy)
 	if err != nil {
@@ -50,7 +49,7 @@ func (db *DB) mapOptions() (*nvmap.MapOptions, error) {
 	return &nvmap.MapOptions{CacheBytes: db.opt.CacheBytes, Policy: policy, Pressed: db.evictor.call}, nil
 }
 
-// evictor takes frames in the background, so that few have to wait for it.
+// evictor evicts frames in the background, so that few callers have to do it.
 type evictor struct {
 	wake, stop, exited chan struct{}
 	running            bool
@@ -79,7 +78,7 @@ func (db *DB) startEvictor() {
 			case <-db.evictor.wake:
 			}
 			if !db.evictSome() {
-				// All that is left is dirty: let a checkpoint come by.
+				// All remaining frames are dirty: wait until a checkpoint has made some clean.
 				time.Sleep(evictorRest)
 			}
 		}
@@ -96,8 +95,8 @@ func (db *DB) stopEvictor() {
 	}
 }
 
-// evictSome takes clean frames until a quarter of all may be made, and says
-// whether it found any.
+// evictSome evicts clean frames until a quarter of all frames is free. It says whether it evicted
+// any or had to evict none.
 func (db *DB) evictSome() bool {
 	want := db.m.CacheFrames()/4 - db.m.Room()
 	if want <= 0 {
@@ -110,9 +109,9 @@ func (db *DB) evictSome() bool {
 	return freed > 0
 }
 
-// readRoom makes room for what a reader asks for at once, on a device that is not
-// mapped: where memory is so short that the evictor does not keep up, pages would
-// be read one at a time. The caller is in no section.
+// readRoom makes room for the pages that a reader reads in one batch, on a device that is not
+// mapped. Without it, if memory is so short that the evictor does not keep up, pages would be read
+// one at a time. The caller is in no section.
 func (db *DB) readRoom() {
 	if db.ix.Mapped() {
 		return
@@ -129,8 +128,8 @@ func (db *DB) readRoom() {
 	}
 }
 
-// roomFor makes sure that n frames can be made. The caller holds the turn, or is
-// the recovery, and has no pointer to a page.
+// roomFor makes sure that n frames can be made. The caller has the turn or is the recovery, and has
+// no pointer to a page.
 func (db *DB) roomFor(n int) error {
 	if db.m.Room() >= n && !db.opt.early {
 		return nil
@@ -142,8 +141,8 @@ func (db *DB) roomFor(n int) error {
 	return db.makeFrames(n)
 }
 
-// quiesce returns when nobody has a pointer to a page that was turned away
-// before it was called.
+// quiesce returns when no reader has a pointer to a page from which readers were turned away before
+// the call.
 func (db *DB) quiesce() {
 	if !db.off(ruleI13) {
 		db.pages.Wait()
@@ -164,7 +163,7 @@ func (db *DB) makeFrames(n int) error {
 		}
 	}
 	if db.opt.ReadOnly {
-		return nil // a recovery that may write nothing: what it changed stays
+		return nil // a recovery that must not write: the pages that it changed stay in DRAM
 	}
 	e.WriteBack = db.writeEarly
 	for tries := 0; db.m.Room() < n; tries++ {
@@ -180,8 +179,8 @@ func (db *DB) makeFrames(n int) error {
 
 const roomTries = 100
 
-// writeEarly writes dirty pages of the index back before a checkpoint does (I14).
-// Nobody else changes pages meanwhile.
+// writeEarly writes dirty pages of the index before a checkpoint does (I14). No other goroutine
+// changes pages meanwhile.
 func (db *DB) writeEarly(ids []nvmap.PageID) error {
 	db.backing.Lock()
 	defer db.backing.Unlock()
@@ -201,8 +200,8 @@ func (db *DB) writeEarly(ids []nvmap.PageID) error {
 	return nil
 }
 
-// writeParts seals and writes the dirty quarters of a page: all of an index
-// page, or single value blocks.
+// writeParts seals and writes the dirty quarters of a page: all of an index page, or single value
+// blocks.
 func (db *DB) writeParts(id nvmap.PageID, parts uint) error {
 	if _, _, ok := db.r.Carve(id.Off(), alloc.KindPage); ok {
 		if parts == 0 {
@@ -214,7 +213,7 @@ func (db *DB) writeParts(id nvmap.PageID, parts uint) error {
 		return db.m.WriteBack(id, 0, nvmap.PageBytes)
 	}
 	if _, _, ok := db.r.Carve(id.Off(), alloc.KindBlock); !ok {
-		return nil // freed, and its slab is something else: nobody names it
+		return nil // freed, and its slab has another kind now: nothing names it
 	}
 	for i := range btree.BlocksPerPage {
 		if parts>>i&1 == 0 {
@@ -231,7 +230,7 @@ func (db *DB) writeParts(id nvmap.PageID, parts uint) error {
 	return nil
 }
 
-// seal fills in a checksum.
+// seal writes a checksum.
 func (db *DB) seal(b []byte, at int, sum uint32) {
 	if db.off(ruleI14) {
 		return
@@ -250,7 +249,7 @@ func (db *DB) cleanParts(id nvmap.PageID, parts uint) {
 	}
 }
 
-// freePage frees a page or value block that nobody sees any more (I15).
+// freePage frees a page or value block that no holder sees any more (I15).
 func (db *DB) freePage(o nvmap.Off) {
 	n := nvmap.Off(nvmap.PageBytes)
 	if _, _, ok := db.r.Carve(o, alloc.KindBlock); ok {
@@ -261,9 +260,9 @@ func (db *DB) freePage(o nvmap.Off) {
 	db.account(db.r.Free(o))
 }
 
-// pressed looks, after a commit, whether frames run short: then the evictor or
-// a checkpoint is due. What the last checkpoint could not make clean, because
-// snapshots hold it, the next one could not either.
+// pressed wakes the evictor or the checkpointer after a commit if frames run short. Pages that the
+// last checkpoint could not make clean, because snapshots hold them, do not count: the next
+// checkpoint could not either.
 func (db *DB) pressed() {
 	limit, dirty := db.m.CacheFrames(), db.m.Dirty()
 	if db.m.Room() < limit/8 {

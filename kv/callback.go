@@ -9,18 +9,18 @@ import (
 	"nvkv/internal/goroutine"
 )
 
-// Callbacks run on the goroutine of the call that makes them, with no lock held, so
-// they may use the DB as they like. Close alone waits for calls under way: in a callback
-// of one it would wait for itself. That can be told for certain, because the call goes on
-// only when the callback has returned.
+// Callbacks run on the goroutine of the call that makes them, and no lock is held, so they may make
+// any call. The exception is Close: it waits for calls under way, so in a callback of such a call
+// it would wait for itself. nvkv can detect this for certain, because the call continues only after
+// the callback has returned.
 
-// callbacks knows which goroutines are inside a callback of a call.
+// callbacks is the set of goroutines that are inside a callback.
 type callbacks struct {
 	mu sync.Mutex
-	in map[uint64]int // by goroutine, how deep
+	in map[uint64]int // depth, by goroutine
 }
 
-// begin notes that the calling goroutine is inside a callback until end.
+// begin records that the calling goroutine is inside a callback, until end is called.
 func (c *callbacks) begin() (end func()) {
 	id := goroutine.ID()
 	c.mu.Lock()
@@ -40,14 +40,14 @@ func (c *callbacks) end(id uint64) {
 	}
 }
 
-// here says whether the calling goroutine is inside one.
+// here says whether the calling goroutine is inside a callback.
 func (c *callbacks) here() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.in) > 0 && c.in[goroutine.ID()] > 0
 }
 
-// reporter is Options.Progress as Compact calls it.
+// reporter returns Options.Progress in the form in which Compact calls it, or nil.
 func (db *DB) reporter() func(Progress) {
 	if db.opt.Progress == nil {
 		return nil
@@ -58,8 +58,8 @@ func (db *DB) reporter() func(Progress) {
 	}
 }
 
-// logHandler is the handler of Options.Logger. What its own calls of the DB have to say
-// is not logged: they would never end.
+// logHandler is the handler of Options.Logger. Records that its own calls of the DB produce are
+// dropped: otherwise logging would never end.
 type logHandler struct {
 	slog.Handler
 	db *DB
@@ -74,10 +74,10 @@ func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-// errNil is what a call answers that was given nothing to call, write to or read from.
+// errNil is the error of a call that got a nil argument.
 var errNil = errors.New("nvkv: nil where there must be a function, a reader, a writer or a device")
 
-// orBackground takes a nil context for one that never ends.
+// orBackground replaces a nil context by one that never ends.
 func orBackground(ctx context.Context) context.Context {
 	if ctx == nil {
 		return context.Background()

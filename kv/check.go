@@ -11,11 +11,11 @@ import (
 	"nvkv/nvmap"
 )
 
-// CheckIssue is something that Check found wrong.
+// CheckIssue is a finding of Check.
 type CheckIssue struct {
 	Off       uint64 // byte offset on the device
 	Structure string // "record", "index page", "slab", ...
-	Key       []byte // the key concerned, where one is known
+	Key       []byte // the key concerned, if known
 	Msg       string
 }
 
@@ -26,11 +26,11 @@ func (i CheckIssue) String() string {
 	return fmt.Sprintf("%s at %#x, key %q: %s", i.Structure, i.Off, clip(i.Key), i.Msg)
 }
 
-// Check verifies the store while it is in use: every record with its checksum
-// and its key, in a snapshot, beside readers and writers; then, holding
-// writers up, the index's structure, that every slot is owned exactly once and
-// none is lost, and the allocator's books. It calls report for each finding.
-// The error says why it could not go on; findings are no error.
+// Check verifies the store while it is in use. Beside readers and writers it reads every record of
+// a snapshot and verifies checksum and key. Then, while writers wait, it verifies the structure of
+// the index, that every slot has exactly one owner and none is lost, and the bookkeeping of the
+// allocator. It calls report for each finding, with no lock held. Findings are no error; the error
+// says why Check could not continue.
 func (db *DB) Check(ctx context.Context, report func(CheckIssue)) (err error) {
 	s, err := db.enterCall()
 	if err != nil {
@@ -69,7 +69,7 @@ func (c *checker) issue(o nvmap.Off, what string, key []byte, format string, arg
 	c.report(CheckIssue{uint64(o), what, bytes.Clone(key), fmt.Sprintf(format, args...)})
 }
 
-// records reads every record that a snapshot sees.
+// records reads every record of a snapshot.
 func (c *checker) records() error {
 	db := c.db
 	db.publish.Lock()
@@ -87,7 +87,7 @@ func (c *checker) records() error {
 	return nil
 }
 
-// checkChunk is how many records are checked in one section, all of one leaf.
+// checkChunk is how many records, all of one leaf, are checked in one section.
 const checkChunk = 64
 
 // inSection runs fn in a section.
@@ -99,8 +99,8 @@ func (c *checker) inSection(fn func() error) error {
 	})
 }
 
-// reportLater runs fn, which has a lock or a section, and reports what it found
-// when it has let go of it: report may do what it likes.
+// reportLater runs fn, which takes a lock or a section, and reports its findings afterwards, since
+// report may make any call.
 func (c *checker) reportLater(fn func() error) error {
 	report := c.report
 	var found []CheckIssue
@@ -114,7 +114,7 @@ func (c *checker) reportLater(fn func() error) error {
 	return fn()
 }
 
-// record checks the record of a key. The error says why it could not be looked at.
+// record checks the record of a key. The error says why it could not be read.
 func (c *checker) record(x btree.Ref, key []byte) (err error) {
 	var rec record.Record
 	db, o := c.db, btree.RefOff(x)
@@ -150,12 +150,12 @@ func (c *checker) record(x btree.Ref, key []byte) (err error) {
 	return nil
 }
 
-// ownership compares what the index reaches with what the allocator calls live
-// and used. It keeps writers out and nobody else: snapshots come and go.
+// ownership compares the slots that the index reaches with those that the allocator calls live and
+// used. Writers wait for it; snapshots are opened and closed meanwhile.
 func (c *checker) ownership() error {
 	db := c.db
 	defer db.standstill()()
-	for db.reclaimSome() { // all of it: nothing is held back then
+	for db.reclaimSome() { // free everything that waits, so that it counts as used by nothing
 	}
 	c.seen = map[nvmap.Off]struct{}{}
 	around := len(c.gaps) > 0
@@ -196,8 +196,8 @@ func (c *checker) own(o nvmap.Off, k alloc.Kind) error {
 	return c.ctx.Err()
 }
 
-// held adds everything that is used without being reached, and reports slots
-// that are live or used for no reason: leaks.
+// held collects the slots that are used without being reached by the index, and reports other slots
+// that are live or used: these are leaked.
 func (c *checker) held() {
 	db := c.db
 	held := map[nvmap.Off]struct{}{}

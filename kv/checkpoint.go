@@ -17,8 +17,8 @@ import (
 
 // checkpoints is the state of checkpointing.
 type checkpoints struct {
-	mu      sync.Mutex // held while one is taken; guards base and current
-	base    state      // what the newest superblock says
+	mu      sync.Mutex // held during a checkpoint; guards base and current
+	base    state      // the payload of the newest superblock
 	current *holder    // pins the pages of the last checkpoint
 
 	wake    chan struct{}
@@ -26,7 +26,7 @@ type checkpoints struct {
 	stop    chan struct{}
 	exited  chan struct{}
 
-	// freezing is the checkpoint under way, for Check.
+	// freezing is the checkpoint under way, or nil, for Check.
 	freezing atomic.Pointer[frozen]
 
 	stats struct { // under DB.publish
@@ -37,7 +37,7 @@ type checkpoints struct {
 	}
 }
 
-// list returns what waits for the flip; f may be nil.
+// list returns the references that wait for the flip. f may be nil.
 func (f *frozen) list() []btree.Ref {
 	if f == nil {
 		return nil
@@ -45,9 +45,10 @@ func (f *frozen) list() []btree.Ref {
 	return f.held
 }
 
-// Checkpoint writes what changed in the index since the last one, beside
-// readers and writers, so that a recovery has less to do and the space behind
-// deletes comes back. It may be called at any time.
+// Checkpoint writes the changes of the index since the last checkpoint, beside readers and writers.
+// Afterwards a recovery has less to read, and the space of deleted records is free. It may be
+// called at any time. If ctx ends before the flip, the last checkpoint still counts and the error
+// is that of ctx.
 func (db *DB) Checkpoint(ctx context.Context) (err error) {
 	s, err := db.enterCall()
 	if err != nil {
@@ -60,19 +61,19 @@ func (db *DB) Checkpoint(ctx context.Context) (err error) {
 	return db.makeRoom(orBackground(ctx))
 }
 
-// frozen is what a checkpoint describes.
+// frozen is a checkpoint under way: the state that it describes.
 type frozen struct {
 	holder *holder
 	state  state
 	maps   []alloc.MapImage
-	held   []btree.Ref // tombstones and run lists that this checkpoint makes unnecessary
+	held   []btree.Ref // tombstones and run lists that are not needed after this checkpoint
 	bytes  int64
 
 	written []writtenParts
 }
 
-// checkpoint takes one. Whoever calls it has no part of the turn, but may have a
-// writable Tx open: a checkpoint waits for none.
+// checkpoint takes a checkpoint. The caller must not have the turn. It may have a writable Tx open:
+// a checkpoint does not wait for that.
 func (db *DB) checkpoint(ctx context.Context) error {
 	began := time.Now()
 	keys, err := db.takeCheckpoint(ctx, began)
@@ -88,7 +89,7 @@ func (db *DB) takeCheckpoint(ctx context.Context, began time.Time) (keys int64, 
 	defer c.mu.Unlock()
 	ended := false
 	defer func() {
-		if !ended { // a panic, or a fault: what it left behind is not known
+		if !ended { // a panic or a fault: the state is unknown
 			err = db.fail(cmp.Or(err, errInterrupted))
 		}
 	}()
@@ -116,8 +117,8 @@ func (db *DB) checkpointAlone(ctx context.Context, began time.Time) (keys int64,
 	return f.state.keys, nil
 }
 
-// persistFrozen makes durable what a checkpoint describes. A fault of the medium on
-// the way is an error like others; after a panic the store has failed.
+// persistFrozen makes the frozen state durable. A fault of the medium is an ordinary error; after a
+// panic the store has failed.
 func (db *DB) persistFrozen(ctx context.Context, f *frozen) (err error) {
 	ended := false
 	defer func() {
@@ -133,10 +134,9 @@ func (db *DB) persistFrozen(ctx context.Context, f *frozen) (err error) {
 	return err
 }
 
-// stillWhole returns the failure of a commit whose fence failed beside this
-// checkpoint, under the turn, so that none is on its way: that fence may have
-// taken with it what the checkpoint had written, and a device tells of it once
-// (R15).
+// stillWhole returns the error of a commit whose fence failed beside this checkpoint, or nil. It
+// takes the turn, so no commit is under way. The failed fence may have covered writes of the
+// checkpoint, and a device reports such a failure only once (R15).
 func (db *DB) stillWhole() error {
 	defer db.standstill()()
 	if f := db.failure.Load(); f != nil {
@@ -145,9 +145,9 @@ func (db *DB) stillWhole() error {
 	return nil
 }
 
-// freeze takes the one instant that a checkpoint describes (R8): root, number,
-// maps and lists are cut together, between two transactions. An open group ends
-// with it: none of its records must be newer than the number of the freeze.
+// freeze makes the cut that a checkpoint describes (R8): root, number, maps and lists at one
+// instant between two transactions. It closes an open group, because no record of the group may be
+// newer than the number of the freeze.
 func (db *DB) freeze() (*frozen, error) {
 	defer db.standstill()()
 	if err := db.closeGroup(); err != nil {
@@ -158,7 +158,7 @@ func (db *DB) freeze() (*frozen, error) {
 	}
 	db.lockReaders()
 	defer db.unlockReaders()
-	for db.dismantleSome() { // maps mark what the root reaches (R10)
+	for db.dismantleSome() { // maps mark the slots that the root reaches (R10)
 	}
 	db.publish.Lock()
 	defer db.publish.Unlock()
@@ -176,7 +176,7 @@ func (db *DB) freeze() (*frozen, error) {
 	db.sinceCheckpoint = 0
 	db.behind.Store(false)
 	select {
-	case <-db.checkpoints.wake: // asked for by what this one contains
+	case <-db.checkpoints.wake: // this checkpoint covers what was requested
 	default:
 	}
 	if !db.off(ruleR5) {
@@ -186,8 +186,8 @@ func (db *DB) freeze() (*frozen, error) {
 	return f, nil
 }
 
-// thaw undoes a freeze that led to nothing: the last checkpoint still counts.
-// The marks of the new interval do no harm, they are not below the old one.
+// thaw undoes a freeze after an error: the last checkpoint still counts. Marks of the new interval
+// do no harm, because they are above the old one.
 func (db *DB) thaw(f *frozen, cause error) error {
 	defer db.standstill()()
 	db.publish.Lock()
@@ -203,20 +203,19 @@ func (db *DB) thaw(f *frozen, cause error) error {
 	return db.fail(cause)
 }
 
-// yieldEvery is how many pages a checkpoint writes before it lets others have its
-// CPU, if any wait for one: 50 us, where the scheduler would let them wait for 10 ms.
+// yieldEvery is how many pages a checkpoint writes before it yields its CPU: 50 us. The scheduler
+// would let others wait for 10 ms.
 const yieldEvery = 32
 
-// yield lets others run now and then. The caller holds no lock.
+// yield yields the CPU after every yieldEvery pages. The caller holds no lock.
 func (f *frozen) yield() {
 	if len(f.written)%yieldEvery == yieldEvery-1 {
 		runtime.Gosched()
 	}
 }
 
-// writeFrozen writes the pages born since the last checkpoint, each to the
-// place that it got when it was born, then the maps, and fences (I4: nothing
-// of the last checkpoint is written over).
+// writeFrozen writes the pages born since the last checkpoint, each to the place that it has had
+// since its birth, then the maps, and fences. It overwrites nothing of the last checkpoint (I4).
 func (db *DB) writeFrozen(ctx context.Context, f *frozen) error {
 	since := uint64(0)
 	if db.checkpoints.current != nil {
@@ -225,7 +224,7 @@ func (db *DB) writeFrozen(ctx context.Context, f *frozen) error {
 	err := db.ix.Walk(f.holder.root, &btree.Visitor{
 		Page: func(id nvmap.PageID, pg *btree.Page) (bool, error) {
 			if btree.Birth(pg) < since {
-				return false, nil // nothing younger is below it
+				return false, nil // no page below is younger
 			}
 			if err := ctx.Err(); err != nil {
 				return false, err
@@ -258,15 +257,15 @@ func (db *DB) writeFrozen(ctx context.Context, f *frozen) error {
 	return nil
 }
 
-// writtenParts are quarters of a page that a checkpoint wrote. They are frozen,
-// so they are clean once they are fenced.
+// writtenParts are quarters of a page that a checkpoint wrote. Frozen pages do not change, so these
+// are clean after the fence.
 type writtenParts struct {
 	page  nvmap.PageID
 	parts uint
 }
 
-// writeFrozenPart seals b, which is a page or the block at a place of it, and
-// writes it, unless that was done early (I14).
+// writeFrozenPart seals and writes b, which is a page or the block at offset at of it, unless it
+// was written early (I14).
 func (db *DB) writeFrozenPart(f *frozen, id nvmap.PageID, b []byte, at, sumAt int) error {
 	sum := record.PlaceSum(b, db.seed, id.Off()+nvmap.Off(at))
 	parts := uint(1<<btree.BlocksPerPage - 1)
@@ -288,8 +287,8 @@ func (db *DB) writeFrozenPart(f *frozen, id nvmap.PageID, b []byte, at, sumAt in
 	return db.m.WriteBack(id, at, at+len(b))
 }
 
-// flipped lets go of what only the checkpoint before pinned: its superseded
-// pages, and the tombstones that were on the list at the freeze (R6, R8, R9).
+// flipped releases what only the previous checkpoint pinned: the pages that were superseded, and
+// the tombstones that were on the list at the freeze (R6, R8, R9).
 func (db *DB) flipped(f *frozen, took time.Duration) {
 	defer db.standstill()()
 	db.lockReaders()
@@ -306,7 +305,7 @@ func (db *DB) flipped(f *frozen, took time.Duration) {
 		f.held, db.tombs = append(f.held, db.tombs...), nil
 	}
 	db.holders.held = append(db.holders.held, f.held...)
-	db.releaseBelow(f.state.last + 1) // no recovery counts what the checkpoint contains
+	db.releaseBelow(f.state.last + 1) // a recovery counts none of these records
 	db.newInterval()
 	db.checkpoints.freezing.Store(nil)
 	db.reclaim(reclaimMost)
@@ -318,7 +317,7 @@ func (db *DB) flipped(f *frozen, took time.Duration) {
 	st.generation = db.r.Generation()
 }
 
-// checkpointIfWritten takes one unless a recovery would find nothing to do.
+// checkpointIfWritten takes a checkpoint, unless a recovery would have nothing to do.
 func (db *DB) checkpointIfWritten() error {
 	if db.sinceCheckpoint == 0 && len(db.checkpoints.base.ended) == 0 {
 		return nil
@@ -370,7 +369,7 @@ func (db *DB) startCheckpointer() {
 	}()
 }
 
-// stopCheckpointer ends what runs in the background.
+// stopCheckpointer stops the background goroutines.
 func (db *DB) stopCheckpointer() {
 	db.stopEvacuator()
 	db.stopEvictor()

@@ -8,18 +8,18 @@ import (
 	"nvkv/nvmap"
 )
 
-// indexReader is the part of a checker that walks the index of a snapshot,
-// around whatever cannot be read.
+// indexReader is the part of a checker that walks the index of a snapshot. It passes over pages
+// that cannot be read.
 type indexReader struct {
-	before []byte             // the key before
+	before []byte             // the previous key
 	count  int64              // of keys
-	gaps   map[nvmap.Off]bool // pages that could not be read, and were reported
+	gaps   map[nvmap.Off]bool // pages that could not be read and were reported
 	left   btree.Visits
 	bytes  bytesLeft
 }
 
-// subtree checks the records below an index page. It returns what keeps the page
-// itself from being read; what is wrong below is reported.
+// subtree checks the records below an index page. It returns an error if the page itself cannot be
+// read; it reports problems below the page.
 func (c *checker) subtree(ch btree.Child) error {
 	pg, err := c.readPage(ch)
 	if err != nil {
@@ -64,8 +64,8 @@ func (c *checker) readPage(ch btree.Child) (pg *btree.Page, err error) {
 	return pg, nil
 }
 
-// gap reports a part of the index that cannot be read, once; nothing below it is
-// looked at. Any other error ends the check.
+// gap reports a part of the index that cannot be read, once. Pages below it are not checked. It
+// returns any other error, which ends the check.
 func (c *checker) gap(ch btree.Child, err error) error {
 	at, what := ch.Page.Off(), "index page"
 	var bad *CorruptError
@@ -84,7 +84,7 @@ func (c *checker) gap(ch btree.Child, err error) error {
 	return nil
 }
 
-// leaf checks the records of a leaf, some in a section.
+// leaf checks the records of a leaf, a part of them in each section.
 func (c *checker) leaf(ch btree.Child) error {
 	for from := 0; from >= 0; {
 		if err := c.ctx.Err(); err != nil {
@@ -98,8 +98,8 @@ func (c *checker) leaf(ch btree.Child) error {
 	return nil
 }
 
-// leafPart checks the entries of a leaf from one on, and returns with which to go
-// on, -1 behind the last.
+// leafPart checks the entries of a leaf from one on. It returns the entry at which to continue, or
+// -1 after the last.
 func (c *checker) leafPart(ch btree.Child, from int) (next int, err error) {
 	defer c.db.guarded("check", panicOnFault(true), &err)
 	err = c.inSection(func() error {
@@ -122,7 +122,7 @@ func (c *checker) leafPart(ch btree.Child, from int) (next int, err error) {
 	return next, err
 }
 
-// askRecords has the records of entries read together.
+// askRecords prefetches the records of entries, or reads them together.
 func (c *checker) askRecords(vals *btree.Vals, from, to int) {
 	ix := &c.db.ix
 	var ps []nvmap.PageID

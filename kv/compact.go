@@ -7,15 +7,14 @@ import (
 	"nvkv/nvmap"
 )
 
-// Compact evacuates sparse slabs and gives space back, at once and at full
-// speed, while readers and writers go on. Records that do not lie in the order
-// of their keys are moved so that they do, and scans read the medium from front
-// to back. That takes room: the store may grow by what is moved until the old
-// slabs are empty, and where it cannot, sparse slabs are emptied into each other
-// and the order stays as it is. What snapshots see stays in its place.
+// Compact evacuates sparse slabs and gives space back, at full speed, while readers and writers
+// continue. It rewrites records that do not lie in the order of their keys, so that scans read the
+// medium from front to back. For that the store may grow by the size of the moved records until the
+// old slabs are empty. If it cannot grow, Compact only empties sparse slabs into each other and the
+// order stays. Records that snapshots see stay in their places.
 //
-// When ctx ends, Compact ends between two moves, and what was moved stays so.
-// Options.Progress is told how far it is.
+// If ctx ends, Compact stops between two moves, and its moves so far stay. Compact calls
+// Options.Progress.
 func (db *DB) Compact(ctx context.Context) error {
 	s, err := db.enterCall()
 	if err != nil {
@@ -27,7 +26,7 @@ func (db *DB) Compact(ctx context.Context) error {
 	}
 	err = db.compact(orBackground(ctx))
 	if errors.Is(err, errResting) {
-		return db.writable() // it was closed, or failed, meanwhile
+		return db.writable() // the store was closed or failed meanwhile
 	}
 	return err
 }
@@ -46,7 +45,7 @@ func (db *DB) compact(ctx context.Context) error {
 	told := newProgress("compact", keys, db.reporter())
 	err = w.walk(ctx, &pace{beside: true}, told)
 	if errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
-		err = nil // no room to put more in order
+		err = nil // no room to rewrite more records
 	}
 	if e := db.withTurn(func() error { db.r.ReleaseVictims(); return nil }); err == nil {
 		err = e
@@ -62,8 +61,8 @@ func (db *DB) compact(ctx context.Context) error {
 	return err
 }
 
-// clearTail moves what lies at the end of the device to free slabs before it, so
-// that Close can cut the end off.
+// clearTail moves data at the end of the device to free slabs before it, so that Close can cut the
+// end off.
 func (db *DB) clearTail(ctx context.Context) error {
 	w := walkRound{db: db, records: true, runs: true}
 	any := false
@@ -92,11 +91,11 @@ func (db *DB) clearTail(ctx context.Context) error {
 	return db.discardFree(ctx)
 }
 
-// squeezeSlabs is how many free slabs a full store makes before a put is tried
-// again: enough for a few, and few enough not to keep the caller waiting.
+// squeezeSlabs is how many free slabs a full store makes before a put is tried again: enough for
+// several puts, but few, because the caller waits.
 const squeezeSlabs = 8
 
-// roomWanted is what a commit takes of a full store.
+// roomWanted is the space that a commit needs in a full store.
 type roomWanted struct {
 	slots int64 // bytes
 	runs  int64 // bytes, in whole pages
@@ -113,16 +112,16 @@ func wantedBy(es []entry) (w roomWanted) {
 	return w
 }
 
-// squeeze makes room in a full store for what a commit wants: what has expired and
-// what deletes left goes, then sparse slabs are emptied into each other until there
-// is room, and where those do not do, slabs of which less than a quarter is free.
+// squeeze makes room in a full store for a commit. It collects expired records and takes a
+// checkpoint, which frees the space of deletes. Then it empties sparse slabs into each other until
+// there is enough room, and if these are not enough, slabs of which an eighth is free.
 func (db *DB) squeeze(ctx context.Context, p *pace, w roomWanted) error {
 	if err := db.makeRoom(ctx); err != nil {
 		return err
 	}
 	slabs := squeezeSlabs + int(w.slots/int64(db.r.SlabBytes()))
 	enough := func() bool { return db.r.Unreserved() >= slabs && db.r.RoomForRuns() >= w.slots+w.runs }
-	// In relaxed mode what has expired waited for a group to end, and then for a
+	// In relaxed mode expired records waited for their group to be closed, so they need a
 	// checkpoint frozen later.
 	if db.asked(func() bool { return len(db.tombs) > 0 && !enough() }) {
 		if err := db.checkpoint(ctx); err != nil {
@@ -142,7 +141,7 @@ func (db *DB) squeeze(ctx context.Context, p *pace, w roomWanted) error {
 	return err
 }
 
-// emptySlabs empties slabs until it is enough or nothing is gained any more.
+// emptySlabs empties slabs until there is enough room or a round frees nothing more.
 func (db *DB) emptySlabs(ctx context.Context, p *pace, enough func() bool) error {
 	room := func() (n int64) {
 		_ = db.withTurn(func() error { n = db.r.RoomForRuns(); return nil })
@@ -161,7 +160,7 @@ func (db *DB) emptySlabs(ctx context.Context, p *pace, enough func() bool) error
 		if !wasFull && !index {
 			return nil
 		}
-		if err := db.checkpoint(ctx); err != nil { // old pages are free after it
+		if err := db.checkpoint(ctx); err != nil { // frees the old pages
 			return err
 		}
 		now := room()
@@ -172,15 +171,15 @@ func (db *DB) emptySlabs(ctx context.Context, p *pace, enough func() bool) error
 	}
 }
 
-// squeezeSlots is how many slots are emptied at a time in a full store: each may
-// take a copy of a leaf until the next checkpoint.
+// squeezeSlots is how many slots are emptied at a time in a full store. Each may need a copy of a
+// leaf until the next checkpoint.
 const squeezeSlots = 8
 
-// squeezeRounds is how often moving may fill a store up with copies of index
-// pages, which a checkpoint then frees.
+// squeezeRounds is how many rounds may fill the store with copies of index pages, which a
+// checkpoint then frees.
 const squeezeRounds = 4
 
-// squeezeIndex empties index slabs where record slabs were not enough.
+// squeezeIndex empties index slabs, if emptying record slabs was not enough.
 func (db *DB) squeezeIndex(ctx context.Context, p *pace, enough func() bool) (moved bool, err error) {
 	done := false
 	if err := db.withTurn(func() error { done = enough(); return nil }); err != nil || done {
@@ -193,10 +192,9 @@ func (db *DB) squeezeIndex(ctx context.Context, p *pace, enough func() bool) (mo
 	return moved, err
 }
 
-// shrink cuts free groups off the end of the store when it is closed, where
-// nobody looks at it any more, and gives the blocks of other free slabs back, but
-// for a stock: so the next opening finds the reserve's blocks, also on a file
-// system that others have filled by then.
+// shrink runs when the store is closed and no call is under way. It cuts free groups off the end of
+// the store and gives the blocks of other free slabs back, except for a stock. So the next opening
+// has the blocks of the kept room, even if others have filled the file system meanwhile.
 func (db *DB) shrink() error {
 	if err := db.cutTail(); err != nil {
 		return err

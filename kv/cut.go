@@ -6,36 +6,34 @@ import (
 	"nvkv/nvmap"
 )
 
-// A range of keys leaves the index in whole pages where it can. Beside the
-// published tree every stretch of children whose keys all lie in the range gives
-// way to one empty child; only what its first and last leaf have of it goes key by
-// key. One root swap then shows all of it at an instant. So a writer waits for a
-// few pages and for a look at every leaf, and not for every key.
+// A range of keys leaves the index in whole pages where possible. Beside the published tree, one
+// empty child replaces each stretch of children whose keys all lie in the range. The other keys of
+// the range, in its first and its last leaf, are removed one by one. One root swap then shows all
+// of it at one instant. So other writers wait for a few pages and for a look at every leaf, not for
+// every key.
 //
-// A transaction has its ranges first, and no two of them overlap. Of all of them the
-// whole pages leave first, then the single keys; so what was surveyed of one is as it
-// was when its turn comes, because only single keys make pages merge.
+// The ranges of a transaction come first in it, and none of them overlap. The whole pages of all
+// ranges leave before the single keys. Only the removal of single keys makes pages merge, so the
+// survey of a range is still true when its pages leave.
 //
-// What hung on the tree there is dismantled afterwards, a little at a time: records,
-// value blocks, pages. Until then their slots are live to the allocator and
-// nobody reaches them, so a freeze dismantles what is left before it copies the
-// maps (R10). A crash before that finds the last checkpoint's tree and the
-// range's record, and replays it.
+// The pages that left are dismantled afterwards, some at a time: records, value blocks, pages.
+// Until then the allocator counts their slots as live, but no root reaches them. So a freeze
+// dismantles the rest before it copies the maps (R10). After a crash before that, a recovery finds
+// the last checkpoint's tree and the range's record, and replays the record.
 
-// condemned is a page that left the tree with all that it names.
+// condemned is a page that left the tree with everything below it.
 type condemned struct {
 	btree.Detached
 
-	// newest of the holders that there were when it left: none that was opened later
-	// sees it. It may be gone by now.
+	// newest is the newest holder at the moment when the page left. Later holders cannot see it. It
+	// may have been closed since.
 	newest *holder
 }
 
-// DeleteRange removes the keys of [start, end), all at one instant. A nil end
-// is open; where start is not below end there is nothing to do. It costs one
-// record and one fence. Other writers wait while the pages that lie in the range
-// are counted, readers do not wait; what they hold is freed afterwards, by and by.
-// It waits for its turn as a writable transaction does.
+// DeleteRange removes the keys of [start, end) at one instant. A nil end is open. If start is not
+// below end, it does nothing. It costs one record and one fence. Other writers wait while the pages
+// in the range are counted; readers do not wait. The pages and records are freed in the background
+// afterwards. DeleteRange waits for its turn like a writable transaction.
 func (db *DB) DeleteRange(start, end []byte) error {
 	r := rangeOf(start, end)
 	if r.empty() {
@@ -64,8 +62,7 @@ func (db *DB) cutAlone(start, end []byte) error {
 	return db.commitAlone([]entry{rangeEntry(image, key, end == nil)})
 }
 
-// rangeEntry returns the entry of a range, whose image has its start, which is key, and
-// its end.
+// rangeEntry returns the entry of a range. image holds its start, which is key, and its end.
 func rangeEntry(image, key []byte, open bool) entry {
 	var end []byte
 	if !open {
@@ -74,7 +71,7 @@ func rangeEntry(image, key []byte, open bool) entry {
 	return entry{kind: record.KindRange, open: open, image: image, key: key, cut: btree.NewCutting(key, end)}
 }
 
-// rangesOf returns how many ranges es begins with. There are no others in it.
+// rangesOf returns the number of ranges in es. They come first.
 func rangesOf(es []entry) (n int) {
 	for n < len(es) && es[n].kind == record.KindRange {
 		n++
@@ -96,12 +93,11 @@ func (db *DB) dropAbsentRanges(es []entry) (out []entry, err error) {
 	return out, nil
 }
 
-// survey reads every page that is to leave whole, and counts the keys: nothing of that
-// may fail once the range's record is stored.
+// survey reads every page that is to leave whole and counts the keys of the range. It comes before
+// the range's record is stored, because no read may fail afterwards.
 func (db *DB) survey(c *btree.Cutting) error { return db.ix.Survey(c, &db.way) }
 
-// detachAll takes the whole pages of a range out of the tree that is being built beside
-// the published one.
+// detachAll takes the whole pages of a range out of the build beside the published tree.
 func (db *DB) detachAll(e *entry) error {
 	gone, err := db.ix.DetachAll(e.cut, &db.way)
 	for _, d := range gone {
@@ -113,7 +109,7 @@ func (db *DB) detachAll(e *entry) error {
 	return err
 }
 
-// cutRest takes the keys of a range out that did not leave with whole pages.
+// cutRest removes the keys of a range that did not leave with whole pages.
 func (db *DB) cutRest(c *btree.Cutting) error {
 	return db.ix.CutRest(c, &db.way, func(x btree.Ref) {
 		db.keys--
@@ -121,8 +117,9 @@ func (db *DB) cutRest(c *btree.Cutting) error {
 	})
 }
 
-// dismantle frees what condemned pages hold, at most so many pages and records, but
-// for pages that hold long keys, and says how many it was less. The caller holds the turn and publish.
+// dismantle frees pages and records of condemned pages, at most most of them; the overflow pages of
+// long keys come on top. It returns how many of most are left. The caller holds the turn and
+// publish.
 func (db *DB) dismantle(most int) int {
 	l := &db.holders
 	if len(l.cut) == 0 {
@@ -136,7 +133,7 @@ func (db *DB) dismantle(most int) int {
 		l.cut = l.cut[:last]
 		n, err := db.dismantlePage(c, most)
 		if err != nil {
-			_ = db.fail(err) // it was read when it was surveyed
+			_ = db.fail(err) // the survey had read it
 			l.cut = nil
 		}
 		most -= n
@@ -144,7 +141,7 @@ func (db *DB) dismantle(most int) int {
 	return most
 }
 
-// dismantleSome is dismantle, and says whether there is more. The caller holds the turn.
+// dismantleSome calls dismantle and says whether more remain. The caller holds the turn.
 func (db *DB) dismantleSome() (more bool) {
 	db.publish.Lock()
 	defer db.publish.Unlock()
@@ -152,8 +149,8 @@ func (db *DB) dismantleSome() (more bool) {
 	return len(db.holders.cut) > 0
 }
 
-// dismantlePage frees a page, most of the records of a leaf before it. The pages below
-// an inner page are condemned.
+// dismantlePage frees a page and, before it, at most most records of a leaf. The pages below an
+// inner page become condemned.
 func (db *DB) dismantlePage(c condemned, most int) (freed int, err error) {
 	defer db.guarded("delete range", panicOnFault(true), &err)
 	for c.newest != nil && c.newest.gone {

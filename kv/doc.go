@@ -1,98 +1,101 @@
-// Package kv is an ordered, transactional key-value store for byte-addressable
-// memory that keeps its contents, read in place and written once. It runs on
-// tmpfs, where it is such memory emulated, and on plain files.
+// Package kv is an ordered, transactional, embedded key-value store for byte-addressable
+// non-volatile memory and for ordinary files. It reads records in place and writes each record
+// once. On tmpfs it runs on emulated non-volatile memory.
 //
 //	db, err := kv.Open("/dev/shm/inventory", nil)
 //	err = db.Put([]byte("apples"), []byte("7"))
 //	n, err := db.Get([]byte("apples"))
 //
-// A store is one file. Keys have 0 to 65,535 bytes and are ordered bytewise;
-// values have 0 bytes to 1 GiB. One process may write a store, or several read
-// it.
+// A store is one file. Keys have 0 to 65,535 bytes and are ordered bytewise. Values have 0 bytes to
+// 1 GiB. Either one process may have a store open for writing, or several for reading.
 //
 // # What is promised
 //
-//   - Durability: when [DB.Put], [DB.Delete] or [DB.Write] returns nil, the change
-//     survives a crash of the process and, where the device is not volatile, of
-//     the machine. [DB.Info] says what the device promises.
-//   - Atomicity: a [Batch] is there after a crash as a whole or not at all, and
-//     readers see all of it from one instant on.
-//   - Isolation: a [Tx] sees the store as it was when it began, for as long as it
-//     is open. A read-only one ([DB.View]) holds nobody up. A writable one
-//     ([DB.Update]) sees its own changes too, and is the only writer until it ends.
-//   - Honesty: what has rotted is [ErrCorrupt] or [ErrMediaFault] with the place,
-//     never another value. A full store is [ErrFull] and still takes deletes. After
-//     a failed write or fence the store refuses further writes with [ErrFailed]
-//     until it is opened again; reads go on.
+//   - Durability: when [DB.Put], [DB.Delete] or [DB.Write] returns nil, the change survives a crash
+//     of the process and, if the device is not volatile, of the machine. [DB.Info] says what the
+//     device promises.
+//   - Atomicity: after a crash a [Batch] is there as a whole or not at all. Readers see all of it
+//     from one instant on.
+//   - Isolation: a [Tx] sees the store as it was when it began, for as long as it is open. A
+//     read-only one ([DB.View]) holds up no other goroutine. A writable one ([DB.Update]) sees its
+//     own changes too, and is the only writer until it ends.
+//   - Damage is reported: a read of rotten data returns [ErrCorrupt] or [ErrMediaFault] with the
+//     place, never another value.
+//   - A full store returns [ErrFull] and still takes deletes.
+//   - After a failed write or fence the store refuses further writes with [ErrFailed] until it is
+//     opened again. Reads continue.
 //
-// After ErrFailed the change may be there when the store is opened again, as a
-// whole; after any other error it is not.
+// After ErrFailed, the change may be there as a whole when the store is opened again. After any
+// other error it is not.
 //
 // # Slices
 //
-// What is passed to a method may be reused as soon as it returns. [DB.Get] and
-// [DB.GetAppend] return copies. Slices from a Tx alias the medium: see there. They
-// must not be written; on mapped devices a store to them faults.
+// A caller may reuse the slices that it passed as soon as the method has returned. [DB.Get] and
+// [DB.GetAppend] return copies. Slices from a Tx alias the medium and are valid for a limited time,
+// see [Tx]. The caller must not write to them; on mapped devices such a store faults.
 //
 // # How it works
 //
-// A put writes one record, with its own checksum, into a free slot; fences;
-// shows the record in the index; and frees the slot of the version before. There
-// is no log, and no byte of a value is written twice. A batch is several records
-// under one number and one fence, and so are the calls of several goroutines that
-// met.
+// The medium is divided into slabs of 64 KiB, each cut into slots of one size. A put writes one
+// record into a free slot: key, value, transaction number and checksum. Then it fences: a fence
+// returns when all earlier writes are durable. Then it shows the record in the index and frees the
+// slot of the previous version. There is no log, and no byte of a value is written twice. A batch
+// is several records under one number and one fence. The calls of several goroutines that write at
+// the same time are combined in the same way.
 //
-// The changes of a writable Tx stay in DRAM until it is committed, as a batch is.
-// A value may carry an expiry ([DB.PutTTL], [DB.PutUntil]), judged by the wall clock
-// (Options.Clock); what has expired is absent, and is collected before checkpoints,
-// or within some minutes where nobody writes.
-// [DB.Expiry], [Cursor.Expiry] and [Batch.ReplayUntil] tell it, so that it can be kept
-// where the value is copied to.
+// The changes of a writable Tx stay in DRAM until it is committed, like a batch. A value may have
+// an expiry ([DB.PutTTL], [DB.PutUntil]) by the wall clock (Options.Clock). An expired value is
+// absent. It is collected before checkpoints or, if nothing is written, within some minutes.
+// [DB.Expiry], [Cursor.Expiry] and [Batch.ReplayUntil] return the expiry, for programs that copy
+// values.
 //
-// The index is a B+-tree of 4 KiB pages. It is read in place and changed in
-// DRAM, in copies of pages that a snapshot or a checkpoint still looks at. A
-// checkpoint, every 64 MiB of records and at Close, writes the pages that changed
-// to new places and then a superblock that names the new root.
+// The index is a B+-tree of 4 KiB pages. Pages are read in place and changed in DRAM. A page that a
+// snapshot or a checkpoint uses is copied before it is changed. A checkpoint, every 64 MiB of
+// records and at Close, writes the changed pages to new places and then the superblock, the block
+// that an opening reads first. It names the new root.
 //
-// Opening a store that was not closed reads the last superblock, what every slab
-// is cut into (0.1 % of the store) and the slabs that were written since the last
-// checkpoint, and decides which of the records there count. Where they are many
-// it returns then: point reads are answered while they are put into the index,
-// all else waits for that.
+// Opening a store that was not closed reads the last superblock, a descriptor for every slab (0.1 %
+// of the store) and the slabs that were written since the last checkpoint. It decides which of the
+// records there count. If there are many, Open returns then. Point reads are answered while the
+// records are put into the index; all other calls wait for that.
 //
-//	Put ── checksum ── turn ── slot ── record, mark ── fence ── index ── free old
-//	                                                   │
-//	Get ── descend by page versions ── record ── validate, else again
+//	Put -- checksum -- turn -- slot -- record, mark -- fence -- index -- free old
+//	                                                   |
+//	Get -- descend by page versions -- record -- validate, else again
 //
-// docs/design.md has the whole design with its invariants, which the code cites
-// as R1 to R15 (transactions, recovery, checkpoints), I1 and up (commits and what
-// a recovery reads) and A1 and up (package alloc); docs/format.md has every byte.
+// docs/design.md describes the whole design and defines its terms. It lists the invariants, which
+// the code cites by number: R (the protocol of transactions, checkpoints and recovery), I (further
+// rules of package kv) and A (package alloc). docs/format.md defines every byte on the medium.
+//
+// # Where to begin
+//
+//   - A put: [DB.Put] in db.go, then commit.go: reserve, store, fence, publish.
+//   - A get: [DB.Get] in db.go, then read.go and internal/btree/lookup.go.
+//   - Freeing: holder.go, which says when a page or a record may be reused.
+//   - A checkpoint: checkpoint.go. A recovery: recover.go, then replay.go.
 //
 // # Concurrency
 //
-// A DB may be used from any number of goroutines. Writers take turns; those that
-// wait are committed together by the next one. Point reads take no lock and write
-// no shared memory but a counter of calls under way: they read under the versions
-// of the pages they pass, and again if one of them changed. A [DB.Scan] of few
-// records does the same with all pages that it passes. A writable
-// Tx, a Cursor and a Batch are for one goroutine each; a read-only Tx is for many, each
-// with cursors and iterators of its own.
+// All methods of a DB may be called from any number of goroutines. Writers take turns. Those that
+// wait are committed together by the next one. Point reads take no lock and write no shared memory
+// except a counter of calls under way. They validate the versions of the pages that they pass, and
+// read again if one of them changed. A [DB.Scan] of few records does the same. A writable Tx, a
+// Cursor and a Batch are for one goroutine at a time. A read-only Tx is for many, each with cursors
+// and iterators of its own.
 //
 // # Cost
 //
-// A put costs one fence, also in a batch of a thousand or a group of callers, and
-// its bytes plus 20 (28 in a batch), rounded up to a slot size. The first record
-// in a slab after a checkpoint costs 24 bytes more, on the same fence; growing
-// the store, by 4 % at a time, takes two fences of its own. Space comes
-// back at once for what was overwritten, and with the next checkpoint for what
-// was deleted: a tombstone, of a key or of a whole range, takes a slot until then.
+// A put costs one fence; so does a batch of a thousand puts, or a group of callers. It writes its
+// bytes plus 20 (28 in a batch), rounded up to a slot size. The first record in a slab after a
+// checkpoint costs 24 bytes more, under the same fence. Growing the store, by 4 % at a time, takes
+// two fences of its own. The space of overwritten values is free at once. The space of deleted
+// values is free at once too, but the tombstone of a key or of a range takes a slot until the next
+// checkpoint.
 //
-// With [Options.Durability] Relaxed a put costs no fence: it is shown at once and
-// made durable with what else was written, by [DB.Sync] at the latest. A crash then
-// loses the newest writes from some point on, whole and in order. What they
-// overwrote takes its space until the second fence after. [Tx.SetDurability] chooses
-// for one transaction.
+// With [Options.Durability] Relaxed a put costs no fence. It is visible at once and becomes durable
+// together with other writes, at the latest in [DB.Sync]. A crash then loses the newest writes from
+// some point on, whole and in order. The space of overwritten values is free after the second
+// fence. [Tx.SetDurability] chooses for one transaction.
 //
-// A Tx that stays open keeps the versions that it can see, and nothing else:
-// [Metrics] counts them.
+// An open Tx pins the versions that it can see, and nothing else. [Metrics] counts them.
 package kv

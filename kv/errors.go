@@ -9,8 +9,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// Errors, for errors.Is. Those that name a place on the medium come as a
-// *CorruptError or *nvmap.FaultError.
+// Errors, for errors.Is. Errors that name a place on the medium are a *CorruptError or a
+// *nvmap.FaultError.
 var (
 	ErrNotFound      = errors.New("nvkv: key not found")
 	ErrClosed        = nvmap.ErrClosed
@@ -29,20 +29,20 @@ var (
 	ErrNotStore      = alloc.ErrNotStore
 )
 
-// CorruptError says what on the medium is not what it must be, its Structure ("record",
-// "index page", "value block", ...), and where: Off is the byte on the device, Key the key
-// that was looked for, where there is one. It unwraps to ErrCorrupt.
+// CorruptError reports damage on the medium: the Structure ("record", "index page", "value block",
+// ...), its byte offset Off on the device, and the Key that the call looked for, if any. It unwraps
+// to ErrCorrupt.
 type CorruptError = record.CorruptError
 
-// BackupError says where a backup stream is not what it must be: Off bytes from its
-// beginning it is What. It unwraps to ErrCorrupt, or to ErrVersion where the stream is of
-// a later version, or to ErrNotBackup where it is none.
+// BackupError reports what is wrong in a backup stream: What, at byte Off of the stream. It unwraps
+// to ErrCorrupt, to ErrVersion if the stream has a later version, or to ErrNotBackup if it is no
+// backup.
 type BackupError = backup.Error
 
-// ErrNotBackup says that a stream does not begin as a backup does.
+// ErrNotBackup says that a stream does not begin with the header of a backup.
 var ErrNotBackup = backup.ErrNotBackup
 
-// clip keeps keys in messages short.
+// clip shortens a key for a message.
 func clip(key []byte) []byte {
 	if len(key) > 64 {
 		return key[:64]

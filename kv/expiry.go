@@ -7,13 +7,13 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// A record holds the moment at which it expires in nanoseconds since 1970, 0 for
-// never. The clock is cut to what such a number can hold: from 1970 to 2262.
+// A record stores its expiry in nanoseconds since 1970, 0 for never. Times of the clock are clipped
+// to the range of such a number: 1970 to 2262.
 
-// lastExpiry is the latest moment that a record can hold.
+// lastExpiry is the latest time that a record can store.
 var lastExpiry = time.Unix(0, math.MaxInt64)
 
-// now is the clock by which records expire, in Unix nanoseconds.
+// now returns the time by which records expire, in Unix nanoseconds.
 func (o *Options) now() int64 {
 	if o.Clock == nil {
 		return time.Now().UnixNano()
@@ -23,7 +23,7 @@ func (o *Options) now() int64 {
 
 func (db *DB) now() int64 { return db.opt.now() }
 
-// clockNanos returns what a clock shows in Unix nanoseconds.
+// clockNanos returns a time in Unix nanoseconds, clipped to the range of a record.
 func clockNanos(t time.Time) int64 {
 	switch {
 	case t.Before(time.Unix(0, 0)):
@@ -34,8 +34,8 @@ func clockNanos(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// expiryAt returns a moment as a record holds it, 0 for never. passed says that
-// the clock, which shows now, is there already.
+// expiryAt returns a time as a record stores it, 0 for never. passed says that the time is not
+// after now.
 func expiryAt(t time.Time, now int64) (expiry int64, passed bool) {
 	if t.IsZero() || t.After(lastExpiry) {
 		return 0, false
@@ -44,8 +44,8 @@ func expiryAt(t time.Time, now int64) (expiry int64, passed bool) {
 	return expiry, expiry <= now
 }
 
-// expiryAfter returns when a time to live that begins now ends, as a record holds
-// it: 0, which is never, beyond what that can be.
+// expiryAfter returns the end of a time to live that begins at now, as a record stores it. It
+// returns 0, never, if the end is out of range.
 func expiryAfter(now int64, ttl time.Duration) int64 {
 	if int64(ttl) > math.MaxInt64-now {
 		return 0
@@ -53,7 +53,7 @@ func expiryAfter(now int64, ttl time.Duration) int64 {
 	return now + int64(ttl)
 }
 
-// expiryTime is the opposite of expiryAt.
+// expiryTime is the inverse of expiryAt.
 func expiryTime(expiry int64) time.Time {
 	if expiry == 0 {
 		return time.Time{}
@@ -61,7 +61,7 @@ func expiryTime(expiry int64) time.Time {
 	return time.Unix(0, expiry)
 }
 
-// earlier returns the earlier of two expiries, of which 0 is never.
+// earlier returns the earlier of two expiries. 0 is never.
 func earlier(a, b int64) int64 {
 	if a == 0 || b != 0 && b < a {
 		return b
@@ -69,10 +69,9 @@ func earlier(a, b int64) int64 {
 	return a
 }
 
-// PutTTL stores a value that is absent once ttl has passed from now by the wall
-// clock. A later Put of the key clears the expiry; a ttl of 0 or less is Delete,
-// one that ends beyond the year 2262 is for ever. A transaction judges expiry by
-// when it began, so what it sees does not shrink.
+// PutTTL stores a value that expires ttl from now by the wall clock. A later Put of the key clears
+// the expiry. A ttl of 0 or less is a Delete. A ttl that ends after the year 2262 means never. A
+// transaction compares expiries with the time when it began, so its state does not change.
 func (db *DB) PutTTL(key, value []byte, ttl time.Duration) error {
 	if ttl <= 0 {
 		return db.Delete(key)
@@ -80,10 +79,9 @@ func (db *DB) PutTTL(key, value []byte, ttl time.Duration) error {
 	return db.putExpiring(key, value, expiryAfter(db.now(), ttl))
 }
 
-// PutUntil stores a value that is absent from a moment on, judged by the wall
-// clock. The zero time is for ever, and so is any time after 2262-04-11
-// 23:47:16.854775807 UTC, which is the last that a record can hold. A time that
-// has passed is Delete. See PutTTL.
+// PutUntil stores a value that expires at a time of the wall clock. The zero time means never. So
+// does any time after 2262-04-11 23:47:16.854775807 UTC, the last one that a record can store. A
+// time that has passed is a Delete. See PutTTL.
 func (db *DB) PutUntil(key, value []byte, expiry time.Time) error {
 	at, passed := expiryAt(expiry, db.now())
 	if passed {
@@ -99,8 +97,8 @@ func (db *DB) putExpiring(key, value []byte, expiry int64) error {
 	return db.single(record.KindPut, key, value, expiry)
 }
 
-// Expiry returns the moment from which key is absent, the zero time where it lives
-// for ever. Where it is absent already the error is ErrNotFound. It reads no value.
+// Expiry returns the time at which key expires, the zero time for never. If the key is absent the
+// error is ErrNotFound. It does not read the value.
 func (db *DB) Expiry(key []byte) (at time.Time, err error) {
 	err = db.View(func(tx *Tx) error {
 		at, err = tx.Expiry(key)
@@ -109,7 +107,7 @@ func (db *DB) Expiry(key []byte) (at time.Time, err error) {
 	return at, err
 }
 
-// Expiry is DB.Expiry of what the Tx sees.
+// Expiry is DB.Expiry of the state that the Tx sees.
 func (tx *Tx) Expiry(key []byte) (at time.Time, err error) {
 	s, err := tx.enter()
 	if err != nil {
@@ -130,8 +128,8 @@ func (tx *Tx) Expiry(key []byte) (at time.Time, err error) {
 	return expiryTime(rec.Expiry), nil
 }
 
-// PutTTL is Put of a value that is absent once ttl has passed from now; see
-// DB.PutTTL. The Tx itself sees it until it ends.
+// PutTTL is Put of a value that expires ttl from now; see DB.PutTTL. The Tx itself sees it until it
+// ends.
 func (tx *Tx) PutTTL(key, value []byte, ttl time.Duration) error {
 	if ttl <= 0 || tx.over() {
 		return tx.Delete(key)
@@ -139,8 +137,8 @@ func (tx *Tx) PutTTL(key, value []byte, ttl time.Duration) error {
 	return tx.set(record.KindPut, key, value, expiryAfter(tx.db.now(), ttl))
 }
 
-// PutUntil is Put of a value that is absent from a moment on; see DB.PutUntil. The
-// Tx itself sees it until it ends.
+// PutUntil is Put of a value that expires at a time; see DB.PutUntil. The Tx itself sees it until
+// it ends.
 func (tx *Tx) PutUntil(key, value []byte, expiry time.Time) error {
 	if tx.over() {
 		return tx.Delete(key)
@@ -152,8 +150,8 @@ func (tx *Tx) PutUntil(key, value []byte, expiry time.Time) error {
 	return tx.set(record.KindPut, key, value, at)
 }
 
-// Expiry returns when the key that the cursor stands on expires, the zero time
-// where it lives for ever or there is none.
+// Expiry returns the time at which the current key expires. It is the zero time for never, and if
+// the cursor is not valid.
 func (c *Cursor) Expiry() time.Time {
 	if !c.Valid() {
 		return time.Time{}

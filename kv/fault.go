@@ -2,6 +2,6 @@ package kv
 
 import "runtime/debug"
 
-// panicOnFault makes memory faults of this goroutine panics, and returns how it
-// was before.
+// panicOnFault sets whether memory faults of this goroutine are panics, and returns the previous
+// setting.
 func panicOnFault(on bool) bool { return debug.SetPanicOnFault(on) }

@@ -10,34 +10,33 @@ import (
 	"nvkv/nvmap"
 )
 
-// holder is something that looks at an older state of the tree: a snapshot, or
-// a checkpoint. Holders form a list from the oldest to the newest.
+// holder is a reader of an older state of the tree: a snapshot or a checkpoint. Holders form a list
+// from the oldest to the newest.
 //
-// What leaves the tree is freed at once when no holder can see it, and else put
-// on the dead list of the newest holder that can. When a holder goes, each
-// thing on its lists passes to the next older holder that can see it too, or is
-// freed: a holder pins only what it can see, and closing costs what it pinned.
+// A thing that leaves the tree is freed at once if no holder can see it. Otherwise it goes on the
+// dead list of the newest holder that can see it. When a holder is closed, each thing on its lists
+// passes to the next older holder that can see it, or is freed. So a holder pins only the things
+// that it can see, and the cost of closing it is in proportion to them.
 //
-// I9. A slot, run, page or block is free for reuse only when no holder can see
-// it; point reads, which are no holders, find out by the leaf's version.
+// I9. A slot, run, page or block is reused only when no holder can see it. Point reads are not
+// holders; they detect reuse by the version of the leaf.
 //
-// A page is visible to a holder whose epoch is not below the page's birth, a
-// record to a snapshot whose number is not below the record's. A checkpoint
-// pins pages only: a record that replaced another is replayed over either
-// checkpoint (R8).
+// A holder can see a page if its epoch is not below the page's birth. A snapshot can see a record
+// if its number is not below the record's. A checkpoint pins pages only: a record that replaced
+// another one is newer than the checkpoint, and a recovery replays it (R8).
 type holder struct {
 	older, newer *holder
 	root         nvmap.PageID
 	epoch        uint64
 	number       record.Number
 	records      bool // pins records too: a snapshot
-	brief        bool // of a writable Tx: see pinWriter
+	brief        bool // of a writable Tx, see pinWriter
 	opened       time.Time
 	keys         int64
 	deadPages    []deadPage
 	deadRecords  []deadRecord
-	pinned       int64 // bytes that what is on the dead lists takes of the store
-	gone         bool  // not on the list any more
+	pinned       int64 // bytes on the medium that the dead lists pin
+	gone         bool  // no longer on the list
 }
 
 type deadPage struct {
@@ -52,14 +51,14 @@ type deadRecord struct {
 	bytes  int64
 }
 
-// holders is the list, guarded by DB.publish.
+// holders is the list of holders. DB.publish guards it.
 type holders struct {
 	oldest, newest *holder
-	free           []nvmap.Off // pages and blocks that nobody sees any more
-	freeRecords    []btree.Ref // records likewise
-	passing        []*holder   // gone, and what is on their dead lists is to be passed on
-	cut            []condemned // pages that left the tree with all that they name
-	held           []btree.Ref // what waited for a checkpoint, which has flipped
+	free           []nvmap.Off // pages and blocks to be freed
+	freeRecords    []btree.Ref // records to be freed
+	passing        []*holder   // closed holders whose dead lists are to be passed on
+	cut            []condemned // pages that left the tree with everything below them
+	held           []btree.Ref // tombstones and slots whose checkpoint has flipped
 	broken         rules
 }
 
@@ -73,8 +72,8 @@ func (l *holders) push(h *holder) {
 	l.newest = h
 }
 
-// deadPage settles when a page or block that left the tree is freed. h is the
-// newest holder that may see it.
+// deadPage decides when a page or block that left the tree is freed. h is the newest holder that
+// may see it.
 func (l *holders) deadPage(h *holder, d deadPage) {
 	if h != nil && h.epoch >= d.birth && l.broken&ruleI9Page == 0 {
 		h.deadPages = append(h.deadPages, d)
@@ -84,7 +83,7 @@ func (l *holders) deadPage(h *holder, d deadPage) {
 	l.free = append(l.free, d.off)
 }
 
-// sweep frees the pages and blocks that nobody sees any more.
+// sweep frees the pages and blocks that no holder sees.
 func (l *holders) sweep(free func(nvmap.Off)) {
 	for _, o := range l.free {
 		free(o)
@@ -92,7 +91,7 @@ func (l *holders) sweep(free func(nvmap.Off)) {
 	l.free = l.free[:0]
 }
 
-// newestSnapshot returns the newest holder at or before h that pins records.
+// newestSnapshot returns the newest snapshot that is not newer than h.
 func newestSnapshot(h *holder) *holder {
 	for h != nil && !h.records {
 		h = h.older
@@ -109,7 +108,7 @@ func (l *holders) deadRecord(h *holder, d deadRecord) {
 	l.freeRecords = append(l.freeRecords, d.ref)
 }
 
-// drop takes h off the list and passes on what it pinned.
+// drop takes h off the list and lets its dead lists be passed on.
 func (l *holders) drop(h *holder) {
 	if h.older != nil {
 		h.older.newer = h.newer
@@ -127,9 +126,8 @@ func (l *holders) drop(h *holder) {
 	}
 }
 
-// passOn passes on up to most things that holders pinned which are gone, each to
-// the next older one that sees it too, or to be freed. It returns how many it
-// was less than most.
+// passOn passes on at most most things of closed holders, each to the next older holder that sees
+// it, or to be freed. It returns how many of most are left.
 func (l *holders) passOn(most int) (left int) {
 	for len(l.passing) > 0 && most > 0 {
 		h := l.passing[0]
@@ -156,7 +154,7 @@ func (l *holders) passOn(most int) (left int) {
 	return most
 }
 
-// pending says whether there is something to free.
+// pending says whether there are things to be freed.
 func (l *holders) pending() bool {
 	return len(l.cut)+len(l.passing)+len(l.held)+len(l.free)+len(l.freeRecords) > 0
 }
@@ -168,14 +166,14 @@ func (db *DB) openHolder(records bool) *holder {
 		db.ix.NextEpoch()
 		db.dirtySince = false
 	} else {
-		h.epoch-- // nothing was born in this epoch yet: it may go on
+		h.epoch-- // no page was born in this epoch yet, so it can continue
 	}
 	db.holders.push(h)
 	return h
 }
 
-// closeHolder drops a holder. What it alone pinned is freed here while the turn
-// is free, and else by those who hold it next.
+// closeHolder closes a holder. If the turn is free, it frees the things that only this holder
+// pinned; otherwise the owners of the turn do.
 func (db *DB) closeHolder(h *holder) {
 	db.publish.Lock()
 	db.holders.drop(h)
@@ -185,29 +183,27 @@ func (db *DB) closeHolder(h *holder) {
 		work = db.reclaimInTurn()
 	}
 	if work {
-		db.wakeReclaimer() // who holds the turn now may be the last
+		db.wakeReclaimer() // the present owner of the turn may be the last one for some time
 	}
 }
 
-// reclaimInTurn is reclaim for who has taken the turn, and gives it up.
+// reclaimInTurn calls reclaim for a caller that has taken the turn, and gives the turn up.
 func (db *DB) reclaimInTurn() (more bool) {
 	defer db.turn.give()
 	return db.reclaimSome()
 }
 
-// reclaimMost is how much of what holders, checkpoints and ranges left is freed at a
-// time in the background: about 20 us of holding everybody up.
+// reclaimMost is how many things of holders, checkpoints and ranges are freed at a time in the
+// background: about 20 us during which others wait.
 const reclaimMost = 128
 
-// reclaimLeast is how much of it a commit frees beside twice as much as it has
-// entries: so it keeps up with what it leaves itself, and does not pay for a range
-// that somebody else deleted.
+// reclaimLeast is how many of those things a commit frees, besides two for each of its entries. So
+// a commit keeps up with its own garbage, and does not pay for a range that another one deleted.
 const reclaimLeast = 16
 
-// reclaim frees what nobody sees any more: what has just left the tree, and up to
-// most of what holders, checkpoints and ranges left. It says whether there is
-// more of that. The caller holds the turn and publish, and everything that named
-// these slots has been published away.
+// reclaim frees things that no holder sees: all that have just left the tree, and at most most of
+// those that holders, checkpoints and ranges left. It says whether more of the latter remain. The
+// caller holds the turn and publish, and no published page names these slots.
 func (db *DB) reclaim(most int) (more bool) {
 	l := &db.holders
 	n := min(l.passOn(db.dismantle(most)), len(l.held))
@@ -226,23 +222,22 @@ func (db *DB) reclaim(most int) (more bool) {
 	return l.pending()
 }
 
-// reclaimSome is reclaim. The caller holds the turn.
+// reclaimSome calls reclaim. The caller holds the turn.
 func (db *DB) reclaimSome() (more bool) {
 	db.publish.Lock()
 	defer db.publish.Unlock()
 	return db.reclaim(reclaimMost)
 }
 
-// reclaimBeside is reclaim for who changed n entries, and leaves the rest to the
-// background.
+// reclaimBeside calls reclaim for a commit of n entries, and leaves the rest to the background.
 func (db *DB) reclaimBeside(n int) {
 	if db.reclaim(reclaimLeast + 2*n) {
 		db.wakeReclaimer()
 	}
 }
 
-// pinning returns the holders on whose dead lists something may be, also those that
-// are gone. The caller holds the turn, so that nothing leaves the lists.
+// pinning returns the holders that may have dead lists, including closed ones. The caller holds the
+// turn, so that the lists do not shrink.
 func (db *DB) pinning() (all []*holder) {
 	db.publish.Lock()
 	defer db.publish.Unlock()
@@ -252,7 +247,7 @@ func (db *DB) pinning() (all []*holder) {
 	return append(all, db.holders.passing...)
 }
 
-// reclaimRest frees all of it, a little at a time, so that nobody waits for long.
+// reclaimRest frees everything that waits, some at a time, so that others do not wait for long.
 func (db *DB) reclaimRest() {
 	for more := true; more; {
 		more = db.reclaimStanding()
@@ -273,13 +268,16 @@ func (db *DB) wakeReclaimer() {
 	}
 }
 
-// freeRecord frees a record's slot and its runs. I5: the slot of a run list
-// that a checkpoint names stays allocated until the next one flips: a recovery
-// reads the list to learn which runs the record that replaced it set free.
-// I6: where the runs hold the key too, they stay allocated as long: a recovery
-// cannot replay, nor set aside, a record whose key it cannot read.
-// R7: nothing newer masks an expired record that was collected, so it stays as
-// it is until a checkpoint frozen from now on flips.
+// freeRecord frees a record's slot and its runs.
+//
+// I5: the slot of a run list that a checkpoint names stays allocated until the next checkpoint
+// flips. A recovery reads the list to learn which runs the newer record freed.
+//
+// I6: if the runs hold the key too, they stay allocated as long. A recovery can neither replay nor
+// set aside a record whose key it cannot read.
+//
+// R7: no newer record covers an expired record that was collected. So its slot stays allocated
+// until a checkpoint frozen later has flipped.
 func (db *DB) freeRecord(x btree.Ref) {
 	if x&btree.RefHeld != 0 && !db.off(ruleR7) {
 		db.tombs = append(db.tombs, x&^btree.RefHeld)
@@ -292,7 +290,7 @@ func (db *DB) freeRecord(x btree.Ref) {
 	}
 	var rec record.Record
 	if db.readRecord(o, &rec) != nil {
-		return // damaged: slot and runs stay allocated, Check names them
+		return // damaged: slot and runs stay allocated, and Check reports them
 	}
 	if rec.Flags&record.FlagSpillKey != 0 && !db.off(ruleI6) {
 		db.tombs = append(db.tombs, x) // I6
@@ -300,7 +298,7 @@ func (db *DB) freeRecord(x btree.Ref) {
 	}
 	l, err := db.runs(&rec)
 	if err != nil {
-		return // likewise
+		return // damaged, as above
 	}
 	if rec.Number > db.frozenLast || db.off(ruleI5) {
 		db.freeExtents(l.Extents)
@@ -309,14 +307,14 @@ func (db *DB) freeRecord(x btree.Ref) {
 	}
 	db.freeExtents(l.Data())
 	db.tombs = append(db.tombs, o)
-	for page := range l.ListPages() { // each by itself: data are free already
+	for page := range l.ListPages() { // one by one: the data extents are free already
 		db.tombs = append(db.tombs, page)
 	}
 }
 
-// account looks at what the allocator says of a slot that the medium named. An error
-// is a contradiction on it: two owners of a slot, or a map that lies. The slot stays as
-// it is, and the store takes no more writes.
+// account handles the result of a call to the allocator for a slot that the medium named. An error
+// means that the medium contradicts itself: a slot has two owners, or a map is wrong. The slot
+// stays allocated, and the store takes no more writes.
 func (db *DB) account(err error) {
 	if err != nil {
 		_ = db.fail(corrupt(err))
@@ -329,8 +327,8 @@ func (db *DB) freeExtents(extents []alloc.Extent) {
 	}
 }
 
-// freeHeld frees what waited for a checkpoint: a tombstone, with the runs that
-// hold its key if that is long, or a slot that I5 kept.
+// freeHeld frees a thing that waited for a checkpoint: a tombstone, with the runs of a long key, or
+// a slot that I5 kept.
 func (db *DB) freeHeld(x btree.Ref) {
 	if x&btree.RefSpill != 0 {
 		var rec record.Record
@@ -343,9 +341,8 @@ func (db *DB) freeHeld(x btree.Ref) {
 	db.account(db.r.Free(btree.RefOff(x)))
 }
 
-// supersede takes a record out of what the index reaches, and frees it when no
-// snapshot sees it, of which newest is the newest that may. The caller holds the turn
-// and publish.
+// supersede clears a record's live bit and frees the record when no snapshot sees it. newest is the
+// newest holder that may see it. The caller holds the turn and publish.
 func (db *DB) supersede(x btree.Ref, newest *holder) {
 	db.account(db.r.ClearLive(btree.RefOff(x)))
 	snapshot := newestSnapshot(newest)
@@ -359,13 +356,13 @@ func (db *DB) supersede(x btree.Ref, newest *holder) {
 	}
 	var rec record.Record
 	if err := db.readRecord(btree.RefOff(x), &rec); err != nil {
-		return // damaged: its slot stays allocated, Check names it
+		return // damaged: its slot stays allocated, and Check reports it
 	}
 	db.holders.deadRecord(newest, deadRecord{x, rec.Number, db.clearLive(&rec)})
 }
 
-// clearLive takes the runs of a record out of what the index reaches, and returns
-// how many bytes of the store the record has with them.
+// clearLive clears the live bits of a record's runs. It returns how many bytes of the medium the
+// record takes with them.
 func (db *DB) clearLive(rec *record.Record) int64 {
 	bytes := db.slotBytes(rec.Off)
 	if rec.Spilled() {
@@ -378,7 +375,7 @@ func (db *DB) clearLive(rec *record.Record) int64 {
 	return bytes
 }
 
-// slotBytes returns how many bytes a slot, page or block has.
+// slotBytes returns the size of a slot, page or block.
 func (db *DB) slotBytes(o nvmap.Off) int64 {
 	d, _ := db.r.Describe(o)
 	return int64(d.SlotBytes)
@@ -398,8 +395,8 @@ func (db *DB) readRecord(o nvmap.Off, rec *record.Record) error {
 	return nil
 }
 
-// readNamed is readRecord of the record that an entry of the index names, which says
-// of it that it is a put, whether it has runs, and whether it expires.
+// readNamed is readRecord for the record of an index entry. It also verifies the flags of the
+// entry: that the record is a put, whether it has runs, and whether it expires.
 func (db *DB) readNamed(x btree.Ref, rec *record.Record) error {
 	err := db.readRecord(btree.RefOff(x), rec)
 	if err == nil && !isOf(rec, x) {
@@ -408,20 +405,19 @@ func (db *DB) readNamed(x btree.Ref, rec *record.Record) error {
 	return err
 }
 
-// isOf says whether the record is such as x says.
+// isOf says whether the record matches the flags of x.
 func isOf(r *record.Record, x btree.Ref) bool {
 	return r.Kind == record.KindPut && r.Spilled() == (x&btree.RefSpill != 0) && (r.Expiry != 0) == (x&btree.RefTTL != 0)
 }
 
-// readPlain is readRecord for what most records are; false says nothing of the
-// others.
+// readPlain is readRecord for plain records, see record.Plain. It returns false for all others.
 func (db *DB) readPlain(o nvmap.Off, p *record.Plain) bool {
 	c := db.r.RecordAt(o)
 	b := db.bytesAt(o, c.Bytes)
 	return b != nil && p.Parse(b, db.seed, c.Carve, o)
 }
 
-// readAny reads a record that has nothing in runs, and when it expires.
+// readAny reads a record that has nothing in runs, and returns its expiry.
 func (db *DB) readAny(x btree.Ref, p *record.Plain) (expiry int64, err error) {
 	if x&btree.RefTTL == 0 && db.readPlain(btree.RefOff(x), p) {
 		return 0, nil

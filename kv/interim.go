@@ -8,20 +8,17 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// interim answers point reads of a store that was not closed before its replay is
-// through: with the newest record of the key that recovery found, or with what
-// the checkpoint's tree says. The opening has read and decided everything by then;
-// what is left is to put it into the tree.
+// interim answers point reads of a store that was not closed, before its replay ends. The answer is
+// the newest record of the key that the recovery found, else the record in the checkpoint's tree.
+// The opening has read and decided everything by then; only the changes of the tree are left.
 //
-// I17. An answer given before the replay is through is the one that is given
-// after it, but for one kind of damage (see lookBack). What it rests on stands
-// still: the candidates, the pages of the last checkpoint, which its holder pins,
-// and the slots of what counts, because
-// nothing but index pages is allocated and no call that writes comes in.
+// I17. An answer given before the replay ends equals the answer given after it, except for one kind
+// of damage (see lookBack). The data behind the answers do not change until then: the candidates,
+// the pages of the last checkpoint, which its holder pins, and the slots of the records that count.
+// Only index pages are allocated, and calls that write wait.
 //
-// Everything else waits for the replay, and so does a read that meets anything
-// out of the ordinary. If the replay fails, every call gets its error, as the
-// opening would have.
+// All other calls wait for the replay. So does a read that meets an exception. If the replay fails,
+// every call gets the error that the opening would have returned.
 type interim struct {
 	rc     *recovery
 	ranges *ranges
@@ -33,19 +30,19 @@ type interim struct {
 // interimTable finds the candidates of one salvager by the hashes of their keys.
 type interimTable struct {
 	blocks [][]candidate
-	heads  []uint32      // by the hash's low bits: number of a candidate, counted from 1
+	heads  []uint32      // by the hash's low bits: number of a candidate, from 1; 0: none
 	links  []interimLink // by candidate
 }
 
 type interimLink struct {
 	hash uint32
-	next uint32 // as heads
+	next uint32 // number of the next candidate, as in heads
 }
 
-// keyHash is what candidates are found by.
+// keyHash returns the hash by which candidates are found.
 func keyHash(key []byte) uint32 { return crc32c.Sum(key, nil) }
 
-// newInterim lists the candidates by their keys' hashes.
+// newInterim enters the candidates into hash tables.
 func (rc *recovery) newInterim() (*interim, error) {
 	in := &interim{rc: rc, ranges: rc.ranges, tables: make([]interimTable, len(rc.salvagers)), done: make(chan struct{})}
 	err := rc.share(func(w int) error {
@@ -81,7 +78,7 @@ func (t *interimTable) fill(blocks [][]candidate) {
 	}
 }
 
-// newest returns the newest candidate whose key has a hash; nil: there is none.
+// newest returns the newest candidate whose key has the hash, or nil.
 func (in *interim) newest(hash uint32) (best *candidate) {
 	for i := range in.tables {
 		t := &in.tables[i]
@@ -98,17 +95,17 @@ func (in *interim) newest(hash uint32) (best *candidate) {
 	return best
 }
 
-// get appends the value of key to dst, if it is wanted. The caller is in a
-// section. errRegister: it has to wait for the replay.
+// get appends the value of key to dst, if want. The caller is in a section. The error errRegister
+// means that the caller must wait for the replay.
 func (in *interim) get(dst, key []byte, want bool) ([]byte, error) {
 	select {
 	case <-in.done:
-		return dst, errRegister // the tree knows, or nobody does
+		return dst, errRegister // the replay has ended or failed
 	default:
 	}
 	out, err := in.try(dst, key, want)
 	if in.rc.db.interim.Load() != in || err != nil && err != ErrNotFound {
-		return dst, errRegister // slots may have been used again since
+		return dst, errRegister // the replay has ended: slots may have been reused
 	}
 	return out, err
 }
@@ -127,7 +124,7 @@ func (in *interim) try(dst, key []byte, want bool) ([]byte, error) {
 	return dst, nil
 }
 
-// record returns the record that key will have.
+// record returns the record that key has after the replay.
 func (in *interim) record(key []byte) (*record.Record, error) {
 	rc, db := in.rc, in.rc.db
 	if len(key) > MaxKeyBytes {
@@ -146,14 +143,14 @@ func (in *interim) record(key []byte) (*record.Record, error) {
 	}
 	switch {
 	case rec.Number != c.number || !bytes.Equal(rec.Key, key):
-		return nil, errRegister // two keys of one hash
+		return nil, errRegister // another key with the same hash
 	case c.kind == record.KindDelete || in.ranges.cover(key, c.number, c.ordinal) || rec.Expired(db.now()):
 		return nil, ErrNotFound
 	}
 	return rec, nil
 }
 
-// end says that the replay is through.
+// end ends the interim with the result of the replay.
 func (in *interim) end(err error) {
 	if err == nil {
 		in.rc.db.interim.Store(nil)
@@ -163,8 +160,8 @@ func (in *interim) end(err error) {
 	close(in.done)
 }
 
-// replayed returns when what the last process left has been replayed, or why
-// that could not be done. It must not be called in a section.
+// replayed waits for the replay, if one is under way, and returns its error. The caller must not be
+// in a section.
 func (db *DB) replayed() error {
 	in := db.interim.Load()
 	if in == nil {
@@ -174,10 +171,9 @@ func (db *DB) replayed() error {
 	return in.err
 }
 
-// mayReplayLate says whether the replay is long enough to be worth answering
-// beside it, and such as can be: a record whose key lies in runs is not found by
-// its hash, a rotten one has none, and a list of runs that is nearly full wants a
-// checkpoint first.
+// mayReplayLate says whether the replay can run beside reads and is long enough for that. It cannot
+// if a candidate has its key in runs, because its hash is unknown, or is rotten. It cannot if the
+// list of ended runs is nearly full, because that needs a checkpoint first.
 func (rc *recovery) mayReplayLate() bool {
 	n := 0
 	bare := false
@@ -190,7 +186,7 @@ func (rc *recovery) mayReplayLate() bool {
 	return n > 0 && long && !bare && len(rc.st.ended)+1 < checkpointAt
 }
 
-// replayLate has the replay done by a goroutine that has the writer's turn.
+// replayLate starts a goroutine that has the writer's turn and does the replay.
 func (rc *recovery) replayLate() error {
 	db := rc.db
 	in, err := rc.newInterim()

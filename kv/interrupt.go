@@ -1,15 +1,13 @@
 package kv
 
-// A change of the index that does not end, because the medium fails on the way or
-// something panics, must leave nobody waiting: neither readers, for a page or for
-// the store-wide counter, nor writers. The store has failed then. What it shows is
-// the state before the change or the one after it. Where neither can be had,
-// because a page is half changed or a transaction half shown, reads fail as well:
-// DB.torn says so, and the counter stays odd, so that only reads that meet that
-// look.
+// A change of the index may not end, because the medium fails or the code panics. Then no goroutine
+// may wait for it: no reader for a page or for the store-wide counter, and no writer. The store has
+// failed. It shows the state before the change or the state after it. If a page is half changed or
+// a transaction half shown, neither state exists, and reads fail too: DB.torn is set, and the
+// counter stays odd, so that only reads that see an odd counter check DB.torn.
 
-// change runs fn, which changes the index and what belongs to it. The caller holds
-// the turn.
+// change runs fn, which changes the index and the state that belongs to it. The caller holds the
+// turn.
 func (db *DB) change(fn func() error) (err error) {
 	db.publish.Lock()
 	defer db.publish.Unlock()
@@ -21,8 +19,7 @@ func (db *DB) change(fn func() error) (err error) {
 	return fn()
 }
 
-// changeBeside is change for a build beside the published tree: fn takes publish
-// where it needs it.
+// changeBeside is change for a build beside the published tree. fn takes publish itself.
 func (db *DB) changeBeside(fn func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil || err != nil {
@@ -34,7 +31,7 @@ func (db *DB) changeBeside(fn func() error) (err error) {
 	return fn()
 }
 
-// unfinished cleans up after a change that panicked with r or ended with err.
+// unfinished cleans up after a change that panicked with r or returned err.
 func (db *DB) unfinished(r any, err error) error {
 	if db.ix.Private() {
 		db.keys, db.beside.cut = db.beside.keys, nil
@@ -47,7 +44,7 @@ func (db *DB) unfinished(r any, err error) error {
 	return err
 }
 
-// leaveReaders makes readers go on, or fail, after a change that did not end.
+// leaveReaders lets readers continue, or fail, after a change that did not end.
 func (db *DB) leaveReaders() {
 	torn := db.showing.Load()&1 != 0
 	if db.ix.HalfChanged() && !torn {
@@ -60,8 +57,8 @@ func (db *DB) leaveReaders() {
 	db.ix.Abandon()
 }
 
-// interrupted fails the store for what recover returned, and panics with it again
-// if it is not the medium's fault.
+// interrupted fails the store because of r, the value of a panic. If the medium is not the cause,
+// it panics with r again.
 func (db *DB) interrupted(r any) (err error) {
 	defer func() {
 		if again := recover(); again != nil {
@@ -72,7 +69,7 @@ func (db *DB) interrupted(r any) (err error) {
 	return db.fail(db.fault(r, "commit"))
 }
 
-// unreadable returns why reads fail, or nil: see torn.
+// unreadable returns why reads fail, or nil; see torn.
 func (db *DB) unreadable() error {
 	if !db.torn.Load() {
 		return nil

@@ -6,11 +6,11 @@ import (
 )
 
 const (
-	// MaxKeyBytes and MaxValueBytes bound what can be stored.
+	// MaxKeyBytes and MaxValueBytes are the largest lengths of a key and of a value.
 	MaxKeyBytes   = record.MaxKeyBytes
 	MaxValueBytes = record.MaxValueBytes
 
-	// FormatVersion is the version of the on-medium format, which every open
-	// store has: stores of others are refused with ErrVersion.
+	// FormatVersion is the version of the on-medium format. Stores of other versions are refused
+	// with ErrVersion.
 	FormatVersion = alloc.FormatVersion
 )

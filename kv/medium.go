@@ -13,18 +13,17 @@ import (
 	"nvkv/nvmap"
 )
 
-// Where the CPU maps the device, index pages and records are read in place.
-// Where it does not, this file stands between: bytes come as copies, and a read
-// that fails panics with what guarded turns into an error, as a fault in a
-// mapping does. So the code above looks the same on both.
+// On a mapped device index pages and records are read in place. On other devices this file returns
+// copies instead. A read that fails there panics, like a fault in a mapping, and guarded turns both
+// into errors. So the code above is the same for both.
 
-// fault returns the medium's error if that is what recover returned, and panics
-// with r again if it is not.
+// fault returns the error of the medium if r, the value of a panic, stands for one. Otherwise it
+// panics with r again.
 func (db *DB) fault(r any, op string) error {
 	switch f := r.(type) {
 	case btree.ReadFailed:
 		return &nvmap.FaultError{Off: f.Off, Op: op, Err: f.Err}
-	case *alloc.CorruptError: // the maps and the index are not of one time
+	case *alloc.CorruptError: // the maps and the index contradict each other
 		return corrupt(f)
 	}
 	if f := db.m.Faulted(r, op); f != nil {
@@ -33,7 +32,7 @@ func (db *DB) fault(r any, op string) error {
 	return nil
 }
 
-// corrupt returns err, and what package alloc calls corrupt as this package does.
+// corrupt returns err. It converts a corruption error of package alloc into one of this package.
 func corrupt(err error) error {
 	var bad *alloc.CorruptError
 	if errors.As(err, &bad) {
@@ -42,8 +41,8 @@ func corrupt(err error) error {
 	return err
 }
 
-// guardedFn is guarded for a callback. A fault where the medium can be read is a store
-// into a slice of the transaction, and the caller's mistake.
+// guardedFn is guarded for a callback. A fault at a byte that can be read is a store into a slice
+// of the transaction: a mistake of the caller.
 func (db *DB) guardedFn(op string, old bool, err *error) {
 	panicOnFault(old)
 	if r := recover(); r != nil {
@@ -65,11 +64,12 @@ func (db *DB) readableAt(o nvmap.Off) (ok bool) {
 	if b == nil {
 		return false
 	}
-	record.BodySum(b) // a load that nobody can leave out
+	record.BodySum(b) // a load that the compiler cannot remove
 	return true
 }
 
-// faultedIn returns which function faulted. A deferred call calls it that recovered.
+// faultedIn returns the function that faulted. It must be called by the deferred function that
+// recovered.
 func faultedIn() string {
 	var pcs [64]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
@@ -85,8 +85,7 @@ func faultedIn() string {
 	}
 }
 
-// tryBytesAt is bytesAt, with an error where the medium cannot be read and is not
-// mapped.
+// tryBytesAt is bytesAt that returns an error if a device that is not mapped cannot be read.
 func (db *DB) tryBytesAt(o nvmap.Off, n int) (b []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -96,9 +95,8 @@ func (db *DB) tryBytesAt(o nvmap.Off, n int) (b []byte, err error) {
 	return db.bytesAt(o, n), nil
 }
 
-// bytesAt returns the bytes [o, o+n) of the medium, nil where they lie outside:
-// a view of it where the device is mapped, good until the device is closed, and
-// a copy where it is not.
+// bytesAt returns the bytes [o, o+n) of the medium, or nil if they are not inside it. On a mapped
+// device the result is a view, valid until the device is closed; on others it is a copy.
 func (db *DB) bytesAt(o nvmap.Off, n int) []byte {
 	if db.ix.Mapped() {
 		return db.m.View(o, n)
@@ -114,8 +112,7 @@ func (db *DB) bytesAt(o nvmap.Off, n int) []byte {
 	return b
 }
 
-// piece is bytesAt where what is returned is not kept: copies are made in one and
-// the same place.
+// piece is bytesAt for a result that is not kept. It copies into *place, which it reuses.
 func (db *DB) piece(o nvmap.Off, n int, place *[]byte) []byte {
 	if db.ix.Mapped() {
 		return db.m.View(o, n)

@@ -6,60 +6,60 @@ import (
 	"nvkv/nvmap"
 )
 
-// counts are kept by whoever holds the turn.
+// counts are event counters. The turn guards them.
 type counts struct {
 	puts, deletes, commits uint64
 	userBytes, recordBytes uint64
 }
 
-// Metrics is how a store stands, since it was opened where it counts events.
+// Metrics describes a store. Events are counted since it was opened.
 type Metrics struct {
 	Keys        int64 `json:"keys"`
 	LiveBytes   int64 `json:"live_bytes"`   // slots, pages and runs that the index reaches
-	UsedBytes   int64 `json:"used_bytes"`   // those and what snapshots, tombstones and reserves hold
+	UsedBytes   int64 `json:"used_bytes"`   // and those of snapshots, tombstones, reserves
 	DeviceBytes int64 `json:"device_bytes"` // size of the store
 	FreeBytes   int64 `json:"free_bytes"`   // in free slabs
 
 	Puts      uint64 `json:"puts"`
-	Gets      uint64 `json:"gets"` // Get, GetAppend and Has, in transactions too; not what iterators and scans pass
+	Gets      uint64 `json:"gets"` // Get, GetAppend, Has, in transactions too; no scans
 	Deletes   uint64 `json:"deletes"`
-	Expired   uint64 `json:"expired"` // collected; those that are not yet count as keys
+	Expired   uint64 `json:"expired"` // expired records collected; others still count as keys
 	Commits   uint64 `json:"commits"` // durable groups
 	Fences    uint64 `json:"fences"`
-	UserBytes uint64 `json:"user_bytes"` // keys and values given to writes
+	UserBytes uint64 `json:"user_bytes"` // keys and values passed to writes
 
-	MediaBytes    uint64  `json:"media_bytes"`          // given to the device, all kinds
-	RecordBytes   uint64  `json:"media_record_bytes"`   // of it records and runs
-	IndexBytes    uint64  `json:"media_index_bytes"`    // of it index pages
-	MetadataBytes uint64  `json:"media_metadata_bytes"` // of it marks, maps and superblocks
+	MediaBytes    uint64  `json:"media_bytes"`          // written to the device, all kinds
+	RecordBytes   uint64  `json:"media_record_bytes"`   // of these: records and runs
+	IndexBytes    uint64  `json:"media_index_bytes"`    // of these: index pages
+	MetadataBytes uint64  `json:"media_metadata_bytes"` // of these: marks, maps and superblocks
 	MediaLines    uint64  `json:"media_lines"`          // 64-byte lines touched
 	WriteAmp      float64 `json:"write_amplification"`  // MediaBytes / UserBytes
 
 	FrameBytes      int64  `json:"dram_frame_bytes"`  // index pages in DRAM
-	DirtyFrameBytes int64  `json:"dram_dirty_bytes"`  // of them, what the device does not have yet
-	SlabTableBytes  int64  `json:"dram_slabs_bytes"`  // what is known of each slab, about
-	HeldBytes       int64  `json:"dram_held_bytes"`   // lists of what snapshots, checkpoints and tombstones hold and of what expires, about
+	DirtyFrameBytes int64  `json:"dram_dirty_bytes"`  // of these: not on the device yet
+	SlabTableBytes  int64  `json:"dram_slabs_bytes"`  // the slab table, approximately
+	HeldBytes       int64  `json:"dram_held_bytes"`   // lists of things that wait to be freed and of expiries, approximately
 	CacheBytes      int64  `json:"cache_bytes"`       // the bound on frames
 	CacheHits       uint64 `json:"cache_hits"`        // pages found in a frame, on devices that are not mapped
-	CacheMisses     uint64 `json:"cache_misses"`      // and not found
-	CacheEvictions  uint64 `json:"cache_evictions"`   // frames taken for others
+	CacheMisses     uint64 `json:"cache_misses"`      // pages not found in a frame
+	CacheEvictions  uint64 `json:"cache_evictions"`   // frames evicted
 	CacheWriteBacks uint64 `json:"cache_write_backs"` // pages written from frames
 
-	WearGroups    int   `json:"wear_groups"`     // stretches of slabs that wear is counted by
-	WearMaxBytes  int64 `json:"wear_max_bytes"`  // written into the one with most
-	WearMeanBytes int64 `json:"wear_mean_bytes"` // into all, on average
+	WearGroups    int   `json:"wear_groups"`     // stretches of slabs for which wear is counted
+	WearMaxBytes  int64 `json:"wear_max_bytes"`  // written into the group with the most
+	WearMeanBytes int64 `json:"wear_mean_bytes"` // written into a group, on average
 
 	Snapshots         int           `json:"snapshots"`
 	OldestSnapshotAge time.Duration `json:"oldest_snapshot_age_ns"`
 	PinnedBytes       int64         `json:"pinned_bytes"` // old records, index pages and value blocks that snapshots hold
 
 	EvacuatedRecords uint64 `json:"evacuated_records"` // moved out of sparse slabs
-	EvacuatedBytes   uint64 `json:"evacuated_bytes"`   // of media_record_bytes, by such moves
+	EvacuatedBytes   uint64 `json:"evacuated_bytes"`   // of media_record_bytes: by such moves
 	DiscardedBytes   int64  `json:"discarded_bytes"`   // given back to the file system
 
 	Checkpoints      int64         `json:"checkpoints"`
-	CheckpointTime   time.Duration `json:"checkpoint_ns"`      // all of them
-	LastCheckpoint   time.Duration `json:"last_checkpoint_ns"` // how long the last one took
+	CheckpointTime   time.Duration `json:"checkpoint_ns"`      // total
+	LastCheckpoint   time.Duration `json:"last_checkpoint_ns"` // duration of the last one
 	SinceCheckpoint  int64         `json:"since_checkpoint_bytes"`
 	Tombstones       int           `json:"tombstones"` // waiting for a checkpoint
 	RecoveryTime     time.Duration `json:"recovery_ns"`
@@ -75,7 +75,8 @@ type Metrics struct {
 	FormatGeneration uint64        `json:"generation"`
 }
 
-// Metrics returns the counters. It takes the writer's turn for a moment.
+// Metrics returns the counters and gauges of the store. It takes the writer's turn for a moment.
+// For a closed store it returns zeros.
 func (db *DB) Metrics() Metrics {
 	s, err := db.enterCall()
 	if err != nil {
@@ -121,12 +122,12 @@ func (db *DB) Metrics() Metrics {
 	return m
 }
 
-// slabTableBytes is what package alloc knows of a slab in DRAM, about: a struct
-// and two bitmaps of a few hundred slots.
+// slabTableBytes is the DRAM that package alloc takes for a slab, approximately: a struct and two
+// bitmaps of a few hundred slots.
 const slabTableBytes = 256
 
-// heldBytes is what the lists of what is not freed yet take in DRAM, about. The
-// caller holds the turn and publish.
+// heldBytes returns the DRAM that the lists of things to be freed take, approximately. The caller
+// holds the turn and publish.
 func (db *DB) heldBytes() int64 {
 	n := int64(cap(db.tombs))*8 + db.sweep.bytes()
 	for h := db.holders.oldest; h != nil; h = h.newer {
@@ -138,7 +139,7 @@ func (db *DB) heldBytes() int64 {
 	return n + int64(cap(db.holders.held))*8
 }
 
-// deadBytes is what the dead lists of h take in DRAM.
+// deadBytes returns the DRAM that the dead lists of h take.
 func (h *holder) deadBytes() int64 {
 	return int64(cap(h.deadPages))*24 + int64(cap(h.deadRecords))*24
 }

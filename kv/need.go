@@ -6,28 +6,28 @@ import (
 	"nvkv/nvmap"
 )
 
-// fullDeletes is how many keys a full store deletes in one transaction, at least:
-// of keepKeyBytes each, or fewer longer ones.
+// A full store deletes at least fullDeletes keys of keepKeyBytes in one transaction, or fewer
+// longer ones.
 const (
 	fullDeletes  = 100
 	keepKeyBytes = 1000
 )
 
-// needed is what setNeed told the allocator last.
+// needed is the state for which noteNeed last told the allocator.
 type needed struct {
 	height, leaves int
 	long           bool
 }
 
-// noteNeed tells the allocator what a full store keeps for deletes, when that has
-// grown: what a range takes at most, and what fullDeletes keys take that lie as far
-// apart as they can. The caller holds the turn.
+// noteNeed tells the allocator how much room to keep for deletes, if that has grown: the need of a
+// range, and of fullDeletes keys that lie as far apart as they can. The caller holds the turn.
 func (db *DB) noteNeed() {
 	at, ix := &db.needed, &db.ix
 	if ix.Height() == at.height && ix.HasLong() == at.long && (ix.Leaves() <= at.leaves || at.leaves >= fullDeletes) {
 		return
 	}
-	*at = needed{ix.Height(), ix.Leaves(), ix.HasLong()} // no more: a full store could not provide it
+	// It never shrinks: a full store could not provide the difference later.
+	*at = needed{ix.Height(), ix.Leaves(), ix.HasLong()}
 	leaves := min(at.leaves, fullDeletes)
 	cut := ix.NeedOfCut()
 	n := alloc.Need{
@@ -36,7 +36,7 @@ func (db *DB) noteNeed() {
 
 		RecordBytes: fullDeletes * (record.MaxHeaderBytes + keepKeyBytes),
 	}
-	if at.long { // a range names two keys
+	if at.long { // a range has two keys
 		n.RunPages = 2 * (MaxKeyBytes + nvmap.PageBytes - 1) / nvmap.PageBytes
 	}
 	db.r.SetNeed(n)

@@ -2,14 +2,13 @@ package kv
 
 import "nvkv/internal/goroutine"
 
-// A goroutine that writes through the DB inside its own Update would wait for
-// itself. That can be told for certain: Update's callback runs on the goroutine
-// that called Update, which does nothing else before the callback returns. Of a Tx
-// of Begin(true) it cannot be told: it may be ended by another goroutine than the one
-// that began it or used it last, and iter.Pull runs an iterator on one of its own. So
-// there a writer waits.
+// A goroutine that writes through the DB inside its own Update would wait for itself. nvkv can
+// detect this for certain: Update's callback runs on the goroutine that called Update, which does
+// nothing else until the callback returns. It cannot be detected for Begin(true): another goroutine
+// than the one that began or last used the Tx may end it, and iter.Pull runs an iterator on a
+// goroutine of its own. So there a writer waits.
 
-// updating notes whose Update a Tx is.
+// updating records which goroutine runs an Update.
 func (w *writing) updating() { w.owner = goroutine.ID() }
 
 // nested says whether the calling goroutine is inside an Update of this store.

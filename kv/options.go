@@ -13,117 +13,109 @@ import (
 
 // Options of Open. The zero value and nil mean all defaults.
 type Options struct {
-	// Device forces a kind: "file", "shm" (tmpfs, hugetlbfs), "dax" (file on a DAX
-	// file system), "devdax" (/dev/daxX.Y), "pcie" (a PCI device's memory in
-	// sysfs), "block" (disk or file without the page cache) or "mem". "" detects
-	// it from the path: see nvmap.OpenDevice.
+	// Device forces a kind: "file", "shm" (tmpfs, hugetlbfs), "dax" (file on a DAX file system),
+	// "devdax" (/dev/daxX.Y), "pcie" (a PCI device's memory in sysfs), "block" (disk or file
+	// without the page cache) or "mem". "" detects the kind from the path: see nvmap.OpenDevice.
 	Device string
 
-	// ReadOnly opens with a shared lock: several processes may read a store
-	// that nobody writes. A store that needs recovery is recovered in DRAM.
+	// ReadOnly opens with a shared lock: several processes may read a store if none writes it. A
+	// store that needs recovery is recovered in DRAM.
 	ReadOnly bool
 
-	// WriteProtect makes a stray store through any slice that the store returns,
-	// or past its end, a fault instead of damage: readers' mapping is read-only,
-	// and the one that stores go through is behind a memory protection key where
-	// the machine has them. Index pages that have a copy in DRAM are not covered,
-	// nor are devices that are not mapped. nil: on, as far as the device can;
-	// true: on, or opening fails; false: off. The device's Info says what is in
-	// force.
+	// WriteProtect turns a stray store through a slice that the store returned, or past its end,
+	// into a fault instead of damage: the readers' mapping is read-only, and the writers' mapping
+	// is behind a memory protection key on machines that have them. It does not cover index pages
+	// with a copy in DRAM, nor devices that are not mapped. nil: on, as far as the device can;
+	// true: on, or opening fails; false: off. The Info of the device says what is in force.
 	WriteProtect *bool
 
-	// MaxBytes is the size up to which the store may grow, in bytes: it never has
-	// more, and less by a slab at most. Address space is reserved for it, up to
-	// twice as much. 0: 1 TiB, and less, down to 16 GiB, where a process has many
-	// stores open: together they may reserve 64 TiB, and closing one gives its share
-	// back. DB.Info says what was granted, and ErrFull when it was that. A store that
-	// is larger already stays as it is, and a device of fixed size is its own bound.
-	// Less than a store has when it is made is an error that names the least.
+	// MaxBytes is the size in bytes up to which the store may grow. The store never exceeds it, and
+	// stays below it by a slab at most. Address space is reserved for it, up to twice as much. 0: 1
+	// TiB, or less, down to 16 GiB, if the process has many stores open: together they may reserve
+	// 64 TiB, and closing one returns its share. DB.Info says what was granted, and so does ErrFull
+	// if that was the limit. A store that is larger already keeps its size, and a device of fixed
+	// size is its own limit. A value below the size of a new store is an error, which names the
+	// least.
 	MaxBytes int64
 
-	// CheckpointBytes is how much may be written between two checkpoints, in
-	// bytes of records. It bounds what a recovery reads. 0: 64 MiB.
+	// CheckpointBytes is how many bytes of records may be written between two checkpoints. It
+	// bounds the bytes that a recovery reads. 0: 64 MiB.
 	CheckpointBytes int64
 
-	// CacheBytes bounds the DRAM that index pages take, and on devices that are
-	// not mapped the pages of records too, in bytes: 4 MiB or more. 0: 1 GiB. On
-	// mapped devices clean index pages are read in place and need none; what has
-	// changed since the last checkpoint does, so a small bound makes checkpoints
-	// more frequent. A store that needs recovery and is opened read-only may
-	// exceed it, by what it recovers.
+	// CacheBytes bounds the DRAM for index pages and, on devices that are not mapped, for pages of
+	// records, in bytes. The least is 4 MiB. 0: 1 GiB. On mapped devices clean index pages are read
+	// in place and take none of it; pages changed since the last checkpoint do, so a small bound
+	// makes checkpoints more frequent. A store that needs recovery and is opened read-only may
+	// exceed the bound by the pages that it recovers.
 	CacheBytes int64
 
 	// CachePolicy names the policy that chooses which pages stay in DRAM: see
 	// nvmap.NewPolicy. "": nvmap.DefaultPolicy.
 	CachePolicy string
 
-	// Durability says when a write is durable; the default is Sync: when its call
-	// returns.
+	// Durability says when a write is durable. The default is Sync: when its call returns.
 	Durability Durability
 
-	// EvacuateBytes is how many bytes a second may be moved in the background to
-	// empty slabs of which little is used, so that their space can be used for
-	// other sizes and goes back to the file system. 0: 64 MiB. Less than 0:
-	// nothing is moved or given back but by Compact, by Close and by a store that
-	// is full.
+	// EvacuateBytes is how many bytes a second the background may move in order to empty slabs that
+	// are little used, so that their space can be used for other sizes and returns to the file
+	// system. 0: 64 MiB. Negative: only Compact, Close and a full store move data or give space
+	// back.
 	EvacuateBytes int64
 
-	// FileMode is what a file that is made may be used for and by whom, where the
-	// process's mask leaves it; bits of permission only. 0: 0600. Restore from a file
-	// gives its copy that file's mode where this is 0, and lets its owner read and write.
+	// FileMode is the mode of a new file, reduced by the process's umask. Only permission bits are
+	// allowed. 0: 0600. If it is 0, Restore from a file gives its copy the mode of that file, and
+	// lets the owner read and write.
 	FileMode fs.FileMode
 
-	// LockTimeout is how long Open waits for another owner of the store to close it;
-	// 0: not at all. The lock of an owner that was killed is waited for in any case,
-	// for a few seconds, which the kernel may need to let it go.
+	// LockTimeout is how long Open waits for another owner to close the store. 0: it does not wait.
+	// In any case Open waits a few seconds for the lock of a process that was killed, because the
+	// kernel may take that long to release it.
 	LockTimeout time.Duration
 
-	// Clock is the wall clock by which values expire; nil: time.Now. What it shows
-	// before 1970 counts as 1970 and beyond 2262 as 2262. It is called by many
-	// goroutines, under the store's locks, and must not call the DB.
+	// Clock is the wall clock by which values expire. nil: time.Now. Times before 1970 count as
+	// 1970, times after 2262 as 2262. It is called by many goroutines, under the store's locks, and
+	// must not call the DB.
 	Clock func() time.Time
 
-	// Logger takes what happens in the background; nil: nothing is logged. Its handler
-	// may use the DB, but for Close; what that would log is left out.
+	// Logger gets reports of background work. nil: nothing is logged. Its handler may use the DB,
+	// except Close; records that this use produces are dropped.
 	Logger *slog.Logger
 
-	// Progress, if not nil, is told now and then how far a Backup, Restore or
-	// Compact is, and once at its end, by the goroutine that runs it. It may use the
-	// DB, but for Close of one that Compact works on.
+	// Progress, if not nil, is called at intervals during a Backup, Restore or Compact, and once at
+	// its end, by the goroutine that runs it. It may use the DB, except for a Close during Compact.
 	Progress func(Progress)
 
-	// PoisonSlices is for testing programs that use transactions. Slices that these
-	// give out are copies then, and are overwritten with 0xdb as soon as they are
-	// not valid any more: those of Get when the Tx ends, those of cursors and
-	// iterators when they move. A program that keeps one finds out at once, under
-	// the race detector by name. It costs a copy of each.
+	// PoisonSlices is for testing programs that use transactions. Transactions then return copies,
+	// which are overwritten with 0xdb as soon as they are no longer valid: the slices of Get when
+	// the Tx ends, those of cursors and iterators when they move. So a program that keeps a slice
+	// fails at once, and the race detector names the place. Each slice costs a copy.
 	PoisonSlices bool
 
-	// SlabBytes is the unit of space of a new store: a power of two from 4 KiB
-	// to 1 MiB; 0: 64 KiB. An existing store keeps what it has.
+	// SlabBytes is the unit of space of a new store: a power of two from 4 KiB to 1 MiB. 0: 64 KiB.
+	// An existing store keeps its own.
 	SlabBytes int
 
 	renewAt      uint64        // see defaultRenewAt; tests lower it
 	privateFrom  int           // see defaultPrivateFrom; tests lower it
 	groupBytes   int64         // see defaultGroupBytes; tests lower it
-	listLevels   int           // that a run list has at least: tests raise it
-	noGroupTimer bool          // groups are closed by size, Sync and checkpoints alone
+	listLevels   int           // least number of levels of a run list; tests raise it
+	noGroupTimer bool          // only size, Sync and checkpoints close groups; for tests
 	tidySlack    int64         // see the constant; tests lower it
 	sweepEvery   time.Duration // see the constant; tests lower it
 	moveTogether bool          // see mover
 	lateFrom     int           // see defaultLateFrom; tests lower it
-	holdReplay   chan struct{} // a late replay waits for it to be closed, if it is not nil: for tests
+	holdReplay   chan struct{} // if not nil, a late replay waits until it is closed; for tests
 	broken       rules         // rules that a test has switched off
-	unfinished   bool          // the store counts as absent until finish: for Restore
-	inVain       func()        // called, if not nil, before the device is closed of a store that does not open
-	early        bool          // each commit evicts all frames first: for tests
-	reached      func(instant) // is told of instants, if it is not nil: for tests
+	unfinished   bool          // the store counts as absent until Finish; for Restore
+	inVain       func()        // if not nil, called before the device is closed if opening fails
+	early        bool          // each commit evicts all frames first; for tests
+	reached      func(instant) // if not nil, called at instants; for tests
 }
 
-// instant is where a test wants to look.
+// instant is a moment in a call at which a test acts.
 type instant int
 
-const atBuilt instant = iota // a large commit is fenced and built, and not shown yet
+const atBuilt instant = iota // a large commit is fenced and built, but not shown yet
 
 func (o *Options) reach(i instant) {
 	if o.reached != nil {
@@ -131,13 +123,13 @@ func (o *Options) reach(i instant) {
 	}
 }
 
-// DefaultCheckpointBytes is Options.CheckpointBytes when that is 0.
+// DefaultCheckpointBytes is the value of Options.CheckpointBytes if that is 0.
 const DefaultCheckpointBytes = 64 << 20
 
-// DefaultEvacuateBytes is Options.EvacuateBytes when that is 0.
+// DefaultEvacuateBytes is the value of Options.EvacuateBytes if that is 0.
 const DefaultEvacuateBytes = 64 << 20
 
-// withDefaults returns a complete copy.
+// withDefaults returns a copy with all defaults filled in.
 func (o *Options) withDefaults() Options {
 	var c Options
 	if o != nil {

@@ -6,27 +6,26 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// overlay holds what a writable Tx has changed, sorted by key: the changes to
-// single keys and the ranges that it deleted, each in a skip list in the Go heap.
-// A key without a change that lies in a range is deleted. Nodes of changes are
-// never taken out, deleting a key stores a tombstone: a cursor may keep a node,
-// and the slices that were given out stay as they are, because a later Put of
-// the key makes a new image.
+// overlay holds the changes of a writable Tx, sorted by key: changes of single keys, and deleted
+// ranges, each in a skip list in the Go heap. A key in a range without a change of its own is
+// deleted. Nodes of changes are never removed: deleting a key stores a tombstone. So a cursor may
+// keep a node. Slices that were returned do not change, because a later Put of the key makes a new
+// image.
 type overlay struct {
-	skipList          // changes; when added grows, a cursor looks again for its next one
+	skipList          // changes; when added grows, a cursor searches its next change again
 	ranges   skipList // no two of them overlap or touch
-	chunk    []byte   // where images are cut from
+	chunk    []byte   // memory for images
 	reuse    bool     // a test has switched R3 off
 }
 
-// Images are cut from chunks that grow with the transaction, so that a
-// short one takes little and a long one does not allocate for each key.
+// Images are cut from chunks whose size grows with the transaction. So a short transaction takes
+// little memory, and a long one does not allocate for each key.
 const (
 	chunkBytesMin = 512
 	chunkBytesMax = 64 << 10
 )
 
-// set records a change. key and value are copied.
+// set stores a change. key and value are copied.
 func (o *overlay) set(kind byte, key, value []byte, expiry int64) {
 	var before [maxTower]*node
 	n := o.find(key, &before)
@@ -42,15 +41,15 @@ func (o *overlay) set(kind byte, key, value []byte, expiry int64) {
 	n.key = n.image[record.MaxHeaderBytes : record.MaxHeaderBytes+len(key) : record.MaxHeaderBytes+len(key)]
 }
 
-// adopt records a put whose image is the caller's and will not change.
+// adopt stores a put whose image belongs to the caller and does not change.
 func (o *overlay) adopt(e *entry) {
 	o.set(record.KindPut, e.key, nil, e.expiry)
 	n := o.get(e.key)
 	n.image, n.key = e.image, e.key
 }
 
-// copyImage makes an image in a chunk, or in memory of its own where it is
-// large. There is room behind it up to a whole word: see padded.
+// copyImage makes an image in a chunk or, if it is large, in memory of its own. Its capacity is a
+// whole number of words, see padded.
 func (o *overlay) copyImage(key, value []byte) []byte {
 	size := record.MaxHeaderBytes + len(key) + len(value)
 	room := (size + 7) &^ 7
@@ -65,10 +64,10 @@ func (o *overlay) copyImage(key, value []byte) []byte {
 	return o.chunk[at : at+size : at+room]
 }
 
-// covered stands for every key that a range deletes and nothing was put under since.
+// covered is the change of every key that lies in a deleted range and has no change of its own.
 var covered = &node{kind: record.KindDelete}
 
-// change returns the change to key, or nil.
+// change returns the change of key, or nil.
 func (o *overlay) change(key []byte) *node {
 	n := o.get(key)
 	if n == nil && o.rangeAt(key) != nil {
@@ -77,7 +76,7 @@ func (o *overlay) change(key []byte) *node {
 	return n
 }
 
-// rangeAt returns the deleted range in which key lies, or nil.
+// rangeAt returns the deleted range that contains key, or nil.
 func (o *overlay) rangeAt(key []byte) *node {
 	if n := o.ranges.atOrBelow(key); n != nil && inside(key, n.end()) {
 		return n
@@ -85,7 +84,7 @@ func (o *overlay) rangeAt(key []byte) *node {
 	return nil
 }
 
-// end returns the end of a range, nil where it is open.
+// end returns the end of a range, or nil if it is open.
 func (n *node) end() []byte {
 	if n.open {
 		return nil
@@ -93,15 +92,15 @@ func (n *node) end() []byte {
 	return n.value()
 }
 
-// deleteRange deletes the keys of a range, those among them that were put before. What
-// is put later stays.
+// deleteRange deletes the keys of a range, including those that the Tx put before. Keys that it
+// puts later stay.
 func (o *overlay) deleteRange(r keyRange) {
 	for n := o.find(r.start, nil); n != nil && inside(n.key, r.end); n = n.link(0) {
-		n.kind, n.expiry = record.KindDelete, 0 // the image stays: slices of it were given out
+		n.kind, n.expiry = record.KindDelete, 0 // the image stays: the caller may have slices of it
 	}
 	if n := o.ranges.atOrBelow(r.start); n != nil && !endsBelow(n.end(), r.start) {
 		if n.open || r.end != nil && !endsBelow(n.end(), r.end) {
-			return // it has all of r
+			return // it contains all of r
 		}
 		r.start = n.key
 	}
@@ -114,11 +113,10 @@ func (o *overlay) deleteRange(r keyRange) {
 	o.addRange(r)
 }
 
-// endsBelow says whether a range with an end leaves keys out before a bound; a nil end
-// is open.
+// endsBelow says whether a range with this end leaves a gap before bound. A nil end is open.
 func endsBelow(end, bound []byte) bool { return end != nil && bytes.Compare(end, bound) < 0 }
 
-// addRange links a range that meets no other one.
+// addRange adds a range that touches no other one.
 func (o *overlay) addRange(r keyRange) {
 	var before [maxTower]*node
 	o.ranges.find(r.start, &before)
@@ -129,9 +127,8 @@ func (o *overlay) addRange(r keyRange) {
 	n.key = n.image[record.MaxHeaderBytes : record.MaxHeaderBytes+len(r.start) : record.MaxHeaderBytes+len(r.start)]
 }
 
-// entries returns all changes as a commit takes them: the ranges, then the keys.
-// What is put in a range was put after it was deleted; what is deleted there, the range
-// deletes.
+// entries returns all changes in the form for a commit: the ranges, then the keys. A put in a range
+// came after the range was deleted. A delete in a range needs no entry.
 func (o *overlay) entries() []entry {
 	changes := 0
 	for range o.uncovered {
@@ -147,7 +144,7 @@ func (o *overlay) entries() []entry {
 	return es
 }
 
-// uncovered yields the changes without the deletes that a range says.
+// uncovered yields the changes, without the deletes that lie in a range.
 func (o *overlay) uncovered(yield func(*node) bool) {
 	r := o.ranges.first()
 	for n := o.first(); n != nil; n = n.link(0) {

@@ -5,18 +5,18 @@ import (
 	"sync"
 )
 
-// A slice that a transaction gives out lies in what the store reads: it stays as
-// it is for as long as it is valid, and for a while longer, so that a program
-// which keeps it finds out late. With Options.PoisonSlices it gets a copy, which is
-// spoilt as soon as it is not valid any more.
+// A slice that a transaction returns aliases the store's memory. It does not change while it is
+// valid, and often not for some time afterwards, so a program that keeps it too long may not
+// notice. With Options.PoisonSlices the program gets a copy, which is overwritten as soon as it is
+// no longer valid.
 
-// poison is what such a copy is overwritten with.
+// poison is the byte that overwrites such a copy.
 const poison = 0xdb
 
-// lender gives out copies. A Tx has one, and so has each of its cursors and
-// iterators, whose copies are good for one step.
+// lender makes such copies. A Tx has one for its Gets, and one for each of its cursors and
+// iterators, whose copies are valid for one step.
 type lender struct {
-	mu   sync.Mutex // the end of a Tx recalls what its cursors lend
+	mu   sync.Mutex // the end of a Tx recalls the copies of its cursors
 	lent [][]byte
 }
 
@@ -28,7 +28,7 @@ func (l *lender) lend(b []byte) []byte {
 	return c
 }
 
-// recall spoils what was lent.
+// recall overwrites the copies.
 func (l *lender) recall() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -40,8 +40,8 @@ func (l *lender) recall() {
 	l.lent = l.lent[:0]
 }
 
-// lender returns a new one, whose copies are spoilt when the Tx ends at the
-// latest; nil if nothing is to be.
+// lender returns a new lender, whose copies are overwritten at the latest when the Tx ends. It
+// returns nil without Options.PoisonSlices.
 func (tx *Tx) lender() *lender {
 	if !tx.db.opt.PoisonSlices {
 		return nil
@@ -53,7 +53,7 @@ func (tx *Tx) lender() *lender {
 	return l
 }
 
-// lend returns what Get gives out.
+// lend returns the slice that Get returns: b or a copy.
 func (tx *Tx) lend(b []byte) []byte {
 	if !tx.db.opt.PoisonSlices {
 		return b
@@ -61,7 +61,7 @@ func (tx *Tx) lend(b []byte) []byte {
 	return tx.lender().lend(b)
 }
 
-// recall spoils all that was lent.
+// recall overwrites all copies.
 func (tx *Tx) recall() {
 	tx.lending.Lock()
 	defer tx.lending.Unlock()
@@ -71,8 +71,8 @@ func (tx *Tx) recall() {
 	tx.lenders = nil
 }
 
-// lending makes yield get copies, each good until the next one; the iterator
-// calls end when it is through.
+// lendTo returns a function that calls yield with copies, each valid until the next call. The
+// iterator calls end when it ends.
 func (tx *Tx) lendTo(yield func(key, value []byte) bool) (lent func(key, value []byte) bool, end func()) {
 	l := tx.lender()
 	if l == nil {

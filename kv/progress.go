@@ -2,19 +2,19 @@ package kv
 
 import "time"
 
-// Progress is how far a Backup, Restore or Compact has come.
+// Progress is the progress of a Backup, Restore or Compact.
 type Progress struct {
 	Op    string        // "backup", "restore" or "compact"
-	Done  int64         // keys that are through
-	Total int64         // keys there are, about; 0 where it is not known
-	Bytes int64         // written: to the stream, or into the store
-	Took  time.Duration // since it began
+	Done  int64         // keys processed
+	Total int64         // keys in all, approximately; 0 if unknown
+	Bytes int64         // written to the stream or into the store
+	Took  time.Duration // since the beginning
 }
 
-// progressEvery is how often Options.Progress is called at most.
+// progressEvery is the least interval between two calls of Options.Progress.
 const progressEvery = 50 * time.Millisecond
 
-// progress calls Options.Progress now and then.
+// progress calls Options.Progress at intervals.
 type progress struct {
 	fn    func(Progress)
 	p     Progress
@@ -27,7 +27,7 @@ func newProgress(op string, total int64, fn func(Progress)) *progress {
 	return &progress{fn: fn, p: Progress{Op: op, Total: total}, began: at, told: at}
 }
 
-// tell says how far it is; at the end it always does.
+// tell calls Options.Progress if the interval has passed, and always at the end.
 func (p *progress) tell(done, bytes int64, end bool) {
 	if p.fn == nil {
 		return
