@@ -2,7 +2,7 @@
 
 package kv
 
-// lockSeal keeps a checkpoint that fills in the checksum of a frozen page and a
-// writer that copies the page apart: elsewhere the copy may have it or not.
+// lockSeal separates a checkpoint, which writes the checksum into a frozen page, from a writer that
+// copies the page. In other builds a copy may have the checksum or not; it does not matter.
 func (db *DB) lockSeal()   { db.publish.Lock() }
 func (db *DB) unlockSeal() { db.publish.Unlock() }

@@ -7,14 +7,14 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// ranges are the deleted ranges that a recovery found. A range deletes what is
-// older than itself: what the checkpoint's tree names, and records with a lower
-// number or ordinal (I12). Where ranges overlap the newest decides, so they are
-// kept as stretches of keys side by side, each with its newest range.
+// ranges are the deleted ranges that a recovery found. A range deletes everything older than its
+// record: keys of the checkpoint's tree, and records with a lower number or ordinal (I12). If
+// ranges overlap, the newest decides. So the keys are divided into adjacent stretches, each with
+// its newest range.
 type ranges struct {
-	bounds   [][]byte   // first keys of the stretches, ascending
-	newest   []rangeAge // by stretch; number 0: no range
-	from, to uint32     // leaves in which they may lie, the last not included
+	bounds   [][]byte   // first key of each stretch, ascending
+	newest   []rangeAge // of each stretch; number 0: no range
+	from, to uint32     // leaves in which the stretches may lie: [from, to)
 }
 
 type rangeAge struct {
@@ -31,7 +31,7 @@ type deletedRange struct {
 // readRanges reads the range records among the candidates.
 func (rc *recovery) readRanges() {
 	rc.each(func(c *candidate) {
-		if c.kind != record.KindRange || c.flags&flagRotten != 0 { // see addRotten
+		if c.kind != record.KindRange || c.flags&flagRotten != 0 { // addRotten has added it
 			return
 		}
 		if d, err := rc.deletedRange(c); err != nil {
@@ -43,8 +43,8 @@ func (rc *recovery) readRanges() {
 	rc.ranges = paint(rc.deleted)
 }
 
-// loadRanges notes which leaves the ranges touch, and keeps their records until
-// a checkpoint (R6).
+// loadRanges determines which leaves the ranges touch, and keeps their records until a checkpoint
+// (R6).
 func (rc *recovery) loadRanges() error {
 	rc.each(func(c *candidate) {
 		if c.kind != record.KindRange {
@@ -84,8 +84,8 @@ func (rc *recovery) deletedRange(c *candidate) (deletedRange, error) {
 	return d, nil
 }
 
-// paint cuts the keys into stretches and gives each its newest range: from the
-// newest range on, each paints the stretches that are still blank.
+// paint divides the keys into stretches and gives each its newest range. It goes from the newest
+// range to the oldest; each takes the stretches that are still blank.
 func paint(found []deletedRange) *ranges {
 	r := new(ranges)
 	if len(found) == 0 {
@@ -100,7 +100,8 @@ func paint(found []deletedRange) *ranges {
 	slices.SortFunc(r.bounds, bytes.Compare)
 	r.bounds = slices.CompactFunc(r.bounds, bytes.Equal)
 	r.newest = make([]rangeAge, len(r.bounds))
-	blank := make([]int, len(r.bounds)+1) // the first blank stretch from there on, or nearer to it
+	// blank[i] is the first blank stretch from i on, or one before that.
+	blank := make([]int, len(r.bounds)+1)
 	for i := range blank {
 		blank[i] = i
 	}
@@ -134,7 +135,7 @@ func (a rangeAge) older(b rangeAge) bool {
 	return a.number < b.number || a.number == b.number && a.ordinal < b.ordinal
 }
 
-// stretch returns the stretch in which key lies, -1 if below all.
+// stretch returns the stretch that contains key, or -1 if key is below all.
 func (r *ranges) stretch(key []byte) int {
 	i, equal := slices.BinarySearchFunc(r.bounds, key, bytes.Compare)
 	if !equal {
@@ -143,7 +144,7 @@ func (r *ranges) stretch(key []byte) int {
 	return i
 }
 
-// locate notes between which leaves the ranges lie.
+// locate determines between which leaves the ranges lie.
 func (r *ranges) locate(rc *recovery, found []deletedRange) (err error) {
 	if rc.route.Leaves() == 0 {
 		return nil
@@ -162,10 +163,10 @@ func (r *ranges) locate(rc *recovery, found []deletedRange) (err error) {
 	return err
 }
 
-// touch says whether a range may cover keys of a leaf.
+// touch says whether a range may contain keys of a leaf.
 func (r *ranges) touch(leaf uint32) bool { return leaf >= r.from && leaf < r.to }
 
-// cover says whether a range deletes a record of key that was written then.
+// cover says whether a range deletes the record of key with this number and ordinal.
 func (r *ranges) cover(key []byte, n record.Number, ordinal uint32) bool {
 	if len(r.bounds) == 0 {
 		return false

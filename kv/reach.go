@@ -7,8 +7,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// reach calls fn for every slot that root reaches, with its kind, and for the
-// extents of spilled records. around may be nil: see visitor.
+// reach calls fn for every slot that root reaches, with its kind, and runs for the extents of
+// spilled records. around may be nil: see btree.Visitor.
 func (db *DB) reach(root nvmap.PageID, around func(btree.Child, error) error, fn func(o nvmap.Off, k alloc.Kind) error, runs func(alloc.Extent) error) error {
 	return db.ix.Walk(root, &btree.Visitor{
 		Around: around,
@@ -35,7 +35,7 @@ func (db *DB) reach(root nvmap.PageID, around func(btree.Child, error) error, fn
 func (db *DB) reachRuns(o nvmap.Off, runs func(alloc.Extent) error) error {
 	var rec record.Record
 	if err := db.readRecord(o, &rec); err != nil {
-		return nil // named by whoever reads it; its runs cannot be known
+		return nil // reads of it report the damage; its runs cannot be known
 	}
 	l, _ := db.runs(&rec)
 	for _, e := range l.Extents {

@@ -10,14 +10,14 @@ import (
 	"nvkv/nvmap"
 )
 
-// optimistic is how often a point read tries before it registers as a snapshot
-// does, so that a busy neighbour cannot keep it from ending.
+// optimistic is how often a point read tries before it opens a snapshot. So other goroutines cannot
+// keep it from ending.
 const optimistic = 3
 
 // errRegister asks the caller to leave its section and read in a snapshot.
 var errRegister = errors.New("nvkv: to be read in a snapshot")
 
-// get appends the value of key to dst, if it is wanted. The caller has entered.
+// get appends the value of key to dst, if want. The caller has called enter.
 func (db *DB) get(dst, key []byte, want bool) ([]byte, error) {
 	if len(key) > MaxKeyBytes {
 		return dst, ErrNotFound
@@ -49,7 +49,7 @@ func (db *DB) get(dst, key []byte, want bool) ([]byte, error) {
 	return dst, errRegister
 }
 
-// appendValue never returns nil: a stored empty value is not absence.
+// appendValue never returns nil, because an empty value differs from absence.
 func appendValue(dst, value []byte) []byte {
 	if dst == nil {
 		dst = make([]byte, 0, len(value))
@@ -57,9 +57,8 @@ func appendValue(dst, value []byte) []byte {
 	return append(dst, value...)
 }
 
-// tryGet reads without a lock. Nothing that it found counts until the leaf's
-// version has been validated: a leaf that did not change names a slot that was
-// not reused.
+// tryGet reads without a lock. Its result counts only after the validation of the leaf's version: a
+// leaf that did not change names a slot that was not reused.
 func (db *DB) tryGet(dst, key []byte, want bool, shown uint64) ([]byte, btree.Outcome, error) {
 	var h btree.Hit
 	switch res := db.ix.Lookup(key, &h); res {
@@ -94,7 +93,7 @@ func (db *DB) tryGet(dst, key []byte, want bool, shown uint64) ([]byte, btree.Ou
 		}
 		return dst, btree.Found, nil
 	}
-	// Another key's record, or damage: which, the leaf's own key tells.
+	// The record has another key or is damaged. The key in the leaf tells which.
 	same, res := true, btree.Found
 	if !h.Sure {
 		same, res = db.ix.Holds(&h, key)
@@ -108,7 +107,8 @@ func (db *DB) tryGet(dst, key []byte, want bool, shown uint64) ([]byte, btree.Ou
 	return dst, btree.Failed, &CorruptError{Off: uint64(btree.RefOff(h.Rec)), Structure: "record", Key: bytes.Clone(key)}
 }
 
-// stands says whether what a lookup found was whole and still is.
+// stands says whether the leaf of a lookup was whole and has not changed, and no batch was being
+// published.
 func (db *DB) stands(h *btree.Hit, shown uint64) bool {
 	return db.off(ruleI9Reader) || db.ix.Stands(h) && db.showing.Load() == shown
 }
@@ -138,7 +138,8 @@ func (db *DB) getSection(dst, key []byte, want bool, h *holder) (out []byte, err
 	return db.getAt(dst, key, h, db.now())
 }
 
-// getAt appends the value that key has in a snapshot.
+// getAt appends the value of key in a snapshot. at is the time by which records expire, in Unix
+// nanoseconds.
 func (db *DB) getAt(dst, key []byte, h *holder, at int64) ([]byte, error) {
 	rec, err := db.recordAt(key, h.root, at)
 	if err != nil {
@@ -154,7 +155,8 @@ func (db *DB) getAt(dst, key []byte, h *holder, at int64) ([]byte, error) {
 	return value, nil
 }
 
-// recordAt returns the record that key has below a root that stands still.
+// recordAt returns the record of key below a root that does not change, or ErrNotFound. at is the
+// time by which records expire, in Unix nanoseconds.
 func (db *DB) recordAt(key []byte, root nvmap.PageID, at int64) (*record.Record, error) {
 	if len(key) > MaxKeyBytes {
 		return nil, ErrNotFound

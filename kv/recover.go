@@ -13,18 +13,17 @@ import (
 	"nvkv/nvmap"
 )
 
-// recovered is what an opening found and did.
+// recovered is the result of an opening.
 type recovered struct {
 	took     time.Duration
 	scanned  int64 // bytes of slabs that were read
 	replayed int64 // records applied to the index
-	void     int64 // records of a transaction that did not end
+	void     int64 // records of a transaction that is not complete
 	damaged  []CorruptError
 }
 
-// recovery brings the index from the last checkpoint to the last transaction
-// that ended. What it has to read and to search is shared among goroutines,
-// what changes the tree is one goroutine's work.
+// recovery brings the index from the last checkpoint to the last complete transaction. Several
+// goroutines share reading and searching; one goroutine changes the tree.
 type recovery struct {
 	db        *DB
 	st        state
@@ -32,9 +31,9 @@ type recovery struct {
 	salvagers []salvager
 	last      []*candidate         // records of the highest transaction, by ordinal
 	highest   record.Number        // newest transaction of the run that died; 0 if it wrote none
-	void      bool                 // the highest did not end
-	bare      map[nvmap.Off][]byte // keys of candidates that do not lie in their slots
-	heldRuns  []alloc.Extent       // what nothing reaches and a recovery may have to read again: see addRotten, displaceSpilled
+	void      bool                 // the highest transaction is not complete
+	bare      map[nvmap.Off][]byte // keys of candidates whose keys are not in their slots
+	heldRuns  []alloc.Extent       // of lists and keys for the next recovery, see addRotten
 	ranges    *ranges
 	deleted   []deletedRange
 	bytes     int64
@@ -78,12 +77,12 @@ func (db *DB) recover() error {
 	return nil
 }
 
-// finish puts what was found into the tree and makes the store writable.
+// finish replays the candidates into the tree and makes the store writable.
 func (rc *recovery) finish() error {
 	if err := rc.replay(); err != nil {
 		return err
 	}
-	rc.db.ix.KeepStock() // what the replay borrowed
+	rc.db.ix.KeepStock() // that the replay borrowed
 	rc.db.noteNeed()
 	rc.db.noteSpace()
 	if rc.db.off(ruleR4) && rc.st.run != 0 {
@@ -92,14 +91,14 @@ func (rc *recovery) finish() error {
 	return rc.beginRun()
 }
 
-// defaultLateFrom is the number of slabs, or of records to replay, from which on
-// an opening returns before all is read or replayed. Reading a slab's metadata
-// takes 0.2 us, replaying a record about as much.
+// defaultLateFrom is the number of slabs, or of records to replay, from which an opening returns
+// before everything is read or replayed. Reading the metadata of a slab takes 0.2 us, replaying a
+// record about as long.
 const defaultLateFrom = 2048
 
-// openLate opens a store that was closed and needs no recovery, in time that
-// does not depend on its size: what the slabs hold is needed by who writes. So a
-// goroutine reads that, and has the writer's turn meanwhile.
+// openLate opens a store that was closed and needs no recovery, in time that does not depend on its
+// size. Only writers need the metadata of the slabs. A goroutine reads it and has the writer's turn
+// meanwhile.
 func (rc *recovery) openLate() error {
 	db := rc.db
 	db.turn.hold()
@@ -137,7 +136,7 @@ func (rc *recovery) loadLate() (err error) {
 	return rc.loadMaps()
 }
 
-// loadMaps takes from the last checkpoint which slots are used.
+// loadMaps loads the last checkpoint's maps of used slots.
 func (rc *recovery) loadMaps() error {
 	r := rc.db.r
 	digest, unclean, err := r.LoadMaps(rc.st.maps)
@@ -146,12 +145,12 @@ func (rc *recovery) loadMaps() error {
 	}
 	r.ForgetMaps(unclean)
 	if rc.st.root == 0 {
-		return nil // no checkpoint was taken yet: nothing is reached
+		return nil // there is no checkpoint yet, so nothing is reached
 	}
 	return rc.decideMaps()
 }
 
-// loadTree takes the tree from the last checkpoint.
+// loadTree opens the tree of the last checkpoint.
 func (rc *recovery) loadTree() error {
 	db, st := rc.db, &rc.st
 	db.visible, db.frozenLast = st.last, st.last
@@ -167,8 +166,7 @@ func (rc *recovery) loadTree() error {
 	return nil
 }
 
-// decideMaps fills the maps from what the index reaches, where those on the medium
-// are not all there.
+// decideMaps computes the maps from the index, because some maps on the medium are lost.
 func (rc *recovery) decideMaps() error {
 	db := rc.db
 	take := func(o nvmap.Off, k alloc.Kind) error {
@@ -176,7 +174,7 @@ func (rc *recovery) decideMaps() error {
 			return &CorruptError{Off: uint64(o), Structure: "reference, outside all slabs,"}
 		}
 		if _, _, ok := db.r.Carve(o, k); !ok && (k == alloc.KindRecord || k == alloc.KindRun) {
-			return nil // superseded since, and its slab carved anew
+			return nil // superseded since, and its slab was carved again
 		}
 		if err := db.r.Claim(o, k); err != nil {
 			return err
@@ -193,9 +191,8 @@ func (rc *recovery) decideMaps() error {
 	})
 }
 
-// decide finds the highest transaction of the run that died and whether it
-// ended. Commits are serial, so only the highest can be incomplete. What was
-// decided for earlier runs stays decided (R4).
+// decide finds the highest transaction of the run that died, and whether it is complete. Commits
+// are serial, so only the highest one can be incomplete. Decisions about earlier runs stay (R4).
 func (rc *recovery) decide() {
 	highest := record.Number(0)
 	for i := range rc.salvagers {
@@ -208,7 +205,7 @@ func (rc *recovery) decide() {
 		if c.number == rc.highest {
 			rc.last = append(rc.last, c)
 		} else if c.kind == record.KindClose {
-			c.kind = kindVoid // its group is complete by decision
+			c.kind = kindVoid // its group was decided to be complete
 		}
 	})
 	slices.SortFunc(rc.last, func(a, b *candidate) int { return cmp.Compare(a.ordinal, b.ordinal) })
@@ -223,8 +220,8 @@ func (rc *recovery) decide() {
 	rc.last = nil
 }
 
-// whole says whether all records of a transaction are there, runs included. In a
-// group the closing record alone says how many they are.
+// whole says whether all records of a transaction are there, with their runs. For a group only the
+// closing record has the count.
 func (rc *recovery) whole(t []*candidate) bool {
 	group := t[len(t)-1].kind == record.KindClose
 	for i, c := range t {
@@ -246,8 +243,8 @@ func (rc *recovery) whole(t []*candidate) bool {
 	return true
 }
 
-// carvedRuns says whether the slabs below a record's runs are known as such:
-// that they were carved rides on the same fence.
+// carvedRuns says whether the slabs of a record's runs are carved for runs. The same fence as for
+// the record covers their descriptors.
 func (rc *recovery) carvedRuns(rec *record.Record) bool {
 	l, err := rc.db.runs(rec)
 	if err != nil || len(rc.inside(l.Extents)) < len(l.Extents) {
@@ -261,7 +258,7 @@ func (rc *recovery) carvedRuns(rec *record.Record) bool {
 	return true
 }
 
-// lastCounter is the counter that is decided for the run that died.
+// lastCounter returns the last counter that counts for the run that died.
 func (rc *recovery) lastCounter() uint64 {
 	switch {
 	case rc.highest == 0:
@@ -272,9 +269,9 @@ func (rc *recovery) lastCounter() uint64 {
 	return rc.highest.Counter()
 }
 
-// persist writes again, unchanged and in place, what this recovery relies on
-// and what may be visible without being durable: a process was killed, or a
-// fence failed and left its pages looking clean (R12).
+// persist writes again, unchanged and in place, the bytes that this recovery relies on and that may
+// be visible without being durable: after a process was killed, or after a failed fence that left
+// its pages marked clean (R12).
 func (rc *recovery) persist() error {
 	db := rc.db
 	if db.writesNothing() || db.off(ruleR12) {
@@ -285,7 +282,7 @@ func (rc *recovery) persist() error {
 			return err
 		}
 	}
-	return db.r.RewriteSuper() // whose fences cover the records
+	return db.r.RewriteSuper() // its fences cover the records too
 }
 
 func (rc *recovery) rewrite(c *candidate) error {
@@ -311,7 +308,7 @@ func (rc *recovery) rewrite(c *candidate) error {
 	return db.m.Write(c.off, bytes.Clone(db.bytesAt(c.off, int(c.bytes))))
 }
 
-// rewriteRun writes a run again, and what the slabs below it were carved into.
+// rewriteRun writes a run again, with the descriptors of its slabs.
 func (rc *recovery) rewriteRun(e alloc.Extent) error {
 	db := rc.db
 	for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
@@ -322,7 +319,7 @@ func (rc *recovery) rewriteRun(e alloc.Extent) error {
 	return db.m.Write(e.Off, bytes.Clone(db.bytesAt(e.Off, int(e.Bytes))))
 }
 
-// writesNothing says whether this is an opening read-only (R14).
+// writesNothing says whether this is a read-only opening (R14).
 func (db *DB) writesNothing() bool { return db.opt.ReadOnly && !db.off(ruleR14) }
 
 func (rc *recovery) damage(o nvmap.Off, what string, key []byte) {
@@ -330,8 +327,8 @@ func (rc *recovery) damage(o nvmap.Off, what string, key []byte) {
 	rc.db.recovered.damaged = append(rc.db.recovered.damaged, d)
 }
 
-// logRecovery says what an opening met. It is called when that is over: a handler may
-// use the store.
+// logRecovery logs the findings of an opening. It is called after the opening, because a log
+// handler may use the store.
 func (db *DB) logRecovery(what string, err error) {
 	for _, d := range db.recovered.damaged {
 		db.opt.Logger.Warn("recovery met damage", "error", d.Error())
@@ -341,8 +338,8 @@ func (db *DB) logRecovery(what string, err error) {
 	}
 }
 
-// beginRun makes this opening a run of its own: the next recovery must not
-// take for its own what an earlier one wrote or voided (R4).
+// beginRun begins a new run for this opening. So the next recovery cannot mistake records that an
+// earlier run wrote or that were voided for records of this run (R4).
 func (rc *recovery) beginRun() error {
 	db, st := rc.db, rc.st
 	db.dirtySince = true

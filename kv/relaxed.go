@@ -11,17 +11,16 @@ import (
 	"nvkv/nvmap"
 )
 
-// Relaxed durability works in groups: everything that was committed since the
-// last fence is one transaction to a recovery. Its records carry one number, and
-// ordinals that run on from commit to commit; a closing record, written before
-// the fence, carries their count. A group without it never happened.
+// Relaxed durability works in groups. For a recovery, all commits since the last fence are one
+// transaction: their records have one number, and their ordinals continue from commit to commit. A
+// closing record, written before the fence, holds the count. A group without its closing record is
+// void.
 //
-// A commit of a group is visible at once, and its slots may be superseded before
-// the group is fenced. R2 then says more than without groups: the records of a
-// group stay allocated until the next group is fenced, else the group's count
-// would fail after it was made durable. What is superseded while a group is open
-// therefore waits for two fences; which of it belongs to the group and which to
-// an older one, would cost a look at the medium.
+// A commit of a group is visible at once, so its records may be superseded before the group is
+// fenced. Therefore R2 requires more than without groups: the records of a group stay allocated
+// until the next group is fenced. Otherwise a recovery would count too few records of a durable
+// group. So every record that is superseded while a group is open waits for two fences. Some of
+// them belong to older groups and could be freed earlier, but only the medium tells which.
 
 // Durability says when a write is durable.
 type Durability int
@@ -29,9 +28,9 @@ type Durability int
 const (
 	// Sync makes every write durable before its call returns.
 	Sync Durability = iota
-	// Relaxed makes writes visible at once and durable together: when 4 MiB were
-	// written, after 100 ms, with a checkpoint, and by DB.Sync. A crash loses the
-	// newest of them, from some point on; never one without all that came later.
+	// Relaxed makes writes visible at once and durable together: after 4 MiB, after 100 ms, with a
+	// checkpoint, and by DB.Sync. A crash loses the newest writes from some point on, never one
+	// without all later ones.
 	Relaxed
 )
 
@@ -40,7 +39,7 @@ const (
 	groupDelay        = 100 * time.Millisecond
 )
 
-// group is the open group of a store in relaxed mode. Under the turn.
+// group is the open group of a store in relaxed mode. The turn guards it.
 type group struct {
 	records uint32    // written; 0: no group is open
 	bytes   int64     // of them
@@ -52,7 +51,7 @@ type group struct {
 	timer   *time.Timer   // runs while a group is open; nil in tests that close groups themselves
 }
 
-// superseded is what left the index while the group of number was open.
+// superseded lists the records that left the index while the group with this number was open.
 type superseded struct {
 	number record.Number
 	refs   []btree.Ref
@@ -61,11 +60,11 @@ type superseded struct {
 
 func (db *DB) relaxed() bool { return db.opt.Durability == Relaxed }
 
-// grouped says whether records written now belong to a group. Under the turn.
+// grouped says whether records that are written now belong to a group. The caller holds the turn.
 func (db *DB) grouped() bool { return db.relaxed() != db.group.other && !db.opt.unfinished }
 
-// freesLater says whether what leaves the index now waits for a fence: the newest
-// transaction is a group, open or closed, so its records are still counted (R2).
+// freesLater says whether a record that leaves the index now waits for a fence: the newest
+// transaction is a group, open or closed, so a recovery still counts its records (R2).
 func (db *DB) freesLater() bool {
 	newest := db.group.last != 0 && db.group.last == db.visible
 	return db.grouped() || newest && !db.off(ruleR2)
@@ -96,8 +95,8 @@ func (db *DB) endGroupBefore() error {
 	return db.closeGroup()
 }
 
-// openGroup makes room for the closing record of a group, if none is open:
-// closing must not meet a full store.
+// openGroup reserves the slot for the closing record of a group, if none is open. So closing the
+// group cannot meet a full store.
 func (db *DB) openGroup(urgent bool) error {
 	g := &db.group
 	if !db.grouped() || g.closing != 0 {
@@ -113,9 +112,8 @@ func (db *DB) openGroup(urgent bool) error {
 	return nil
 }
 
-// endCommit makes the records of a commit durable, or leaves that to the end of
-// their group and only lets readers see them. Nothing else may come between it
-// and the publication.
+// endCommit makes the records of a commit durable. In relaxed mode it only lets readers see them;
+// the end of the group makes them durable. The publication follows it directly.
 func (db *DB) endCommit() error {
 	switch {
 	case db.off(ruleI3):
@@ -126,8 +124,8 @@ func (db *DB) endCommit() error {
 	return db.m.Fence()
 }
 
-// countGroup adds the records of a commit to the open group, and closes it when
-// it has grown large. They are published.
+// countGroup adds the records of a commit, which are published, to the open group, and closes the
+// group if it is large.
 func (db *DB) countGroup(es []entry) error {
 	g := &db.group
 	if !db.grouped() {
@@ -153,8 +151,7 @@ func (db *DB) countGroup(es []entry) error {
 	return db.closeGroup()
 }
 
-// closeGroup makes the open group durable, with one fence. The caller has the
-// turn or a standstill.
+// closeGroup makes the open group durable, with one fence. The caller has the turn or a standstill.
 func (db *DB) closeGroup() error {
 	g := &db.group
 	if g.records == 0 {
@@ -178,7 +175,7 @@ func (db *DB) closeGroup() error {
 	return nil
 }
 
-// storeClosing writes the record that says how many belong to the open group.
+// storeClosing writes the closing record of the open group.
 func (db *DB) storeClosing() error {
 	g := &db.group
 	if err := db.r.Touch(g.closing); err != nil {
@@ -192,7 +189,7 @@ func (db *DB) storeClosing() error {
 	return db.m.Write(g.closing, img[:])
 }
 
-// waitFor returns the list of what left the index while group n was open.
+// waitFor returns the list of the records that leave the index while group n is open.
 func (g *group) waitFor(n record.Number) *superseded {
 	if k := len(g.waiting); k == 0 || g.waiting[k-1].number != n {
 		g.waiting = append(g.waiting, superseded{number: n})
@@ -200,7 +197,7 @@ func (g *group) waitFor(n record.Number) *superseded {
 	return &g.waiting[len(g.waiting)-1]
 }
 
-// release frees what left the index before the group that was fenced last.
+// release frees the records that left the index before the group that was fenced last.
 func (db *DB) release(fenced record.Number) {
 	if db.off(ruleR2) {
 		fenced++
@@ -208,7 +205,7 @@ func (db *DB) release(fenced record.Number) {
 	db.releaseBelow(fenced)
 }
 
-// releaseBelow frees what left the index in groups below n.
+// releaseBelow frees the records that left the index in groups below n.
 func (db *DB) releaseBelow(n record.Number) {
 	g := &db.group
 	k := 0
@@ -223,7 +220,7 @@ func (db *DB) releaseBelow(n record.Number) {
 	g.waiting = append(g.waiting[:0], g.waiting[k:]...)
 }
 
-// freeLater frees a record that left the index, when its slot may be reused.
+// freeLater frees a record that left the index, as soon as its slot may be reused.
 func (db *DB) freeLater(x btree.Ref) {
 	if !db.freesLater() {
 		db.freeRecord(x)
@@ -233,9 +230,8 @@ func (db *DB) freeLater(x btree.Ref) {
 	wait.refs = append(wait.refs, x)
 }
 
-// Sync makes everything that was written before it durable. With Durability Sync
-// every write is when it returns, and there is nothing to do but to say whether
-// the store still works.
+// Sync makes everything written before the call durable. With Durability Sync every write is
+// durable when it returns, and Sync only reports whether the store has failed.
 func (db *DB) Sync() (err error) {
 	s, err := db.enterCall()
 	if err != nil {

@@ -10,49 +10,48 @@ import (
 	"nvkv/nvmap"
 )
 
-// Replaying is the second half of a recovery. Only the newest record of each
-// key has to be applied, and in the order of keys: so the candidates are sorted
-// by leaf, each leaf is looked at once, and what an update changes in it is
-// copied once.
+// Replay is the second half of a recovery. Only the newest record of each key must be applied, in
+// the order of keys. So the candidates are sorted by leaf, each leaf is read once, and its value
+// block is copied once.
 //
-//	maps     which slots the checkpoint's tree reaches
-//	lead     each to the leaf of that tree in which its key belongs
-//	claim    the slots of all that counts
-//	sort     by leaf
-//	resolve  the newest of each key, and what it displaced
-//	settle   which slots are used and live; from here on may be allocated
-//	apply    to the tree
+//	maps     load the maps of the slots that the checkpoint's tree reaches
+//	lead     find the leaf of that tree to which the key of each candidate belongs
+//	claim    mark the slots of all records that count as used
+//	sort     sort the candidates by leaf
+//	resolve  find the newest record of each key, and the records that it displaces
+//	settle   decide which slots are used and live; from here on slots may be allocated
+//	apply    change the tree
 //
-// All but the last are shared among goroutines.
+// Several goroutines share all steps except the last.
 
-// resolved is what came of the candidates of neighbouring leaves.
+// resolved is the result of resolving the candidates of adjacent leaves.
 type resolved struct {
 	updates  []leafUpdate
-	into     []nvmap.Off // new place of each one's value block
+	into     []nvmap.Off // new places of the value blocks, one for each update
 	sets     []btree.ValueSet
 	changes  []keyChange
-	owners   []slotChanges // by the goroutine that settles the slots
+	owners   []slotChanges // one for each goroutine of settle
 	spilled  []spilledChange
 	tombs    []btree.Ref
-	rotten   []nvmap.Off // records that decide and do not pass (I18)
+	rotten   []nvmap.Off // records that decide a key but do not pass (I18)
 	replayed int64
 	bytes    int64
 }
 
-// leafUpdate is what changes in the value block of a leaf.
+// leafUpdate is a change of the value block of a leaf.
 type leafUpdate struct {
 	leaf uint32
-	sets int // of resolved.sets
+	sets int // how many of resolved.sets it has
 }
 
-// keyChange adds a key to the tree or takes it out.
+// keyChange adds a key to the tree or removes it.
 type keyChange struct {
 	key []byte
-	ref btree.Ref // 0: take it out
+	ref btree.Ref // 0: remove it
 }
 
-// slotChanges are slots of records without runs. What the checkpoint's tree
-// named is free now unless it was taken since.
+// slotChanges lists slots of records without runs. A slot that the checkpoint's tree named is free
+// now, unless a newer record took it.
 type slotChanges struct {
 	displaced []nvmap.Off
 	losers    []nvmap.Off
@@ -62,9 +61,9 @@ type slotChanges struct {
 // spilledChange is the same for a record with runs.
 type spilledChange struct {
 	ref  btree.Ref
-	old  bool // named by the checkpoint's tree; else a candidate
+	old  bool // the checkpoint's tree names it; else it is a candidate
 	won  bool
-	keep bool // lost, and stays until a checkpoint has flipped
+	keep bool // it lost, and stays until a checkpoint has flipped
 }
 
 // replay brings the tree up to date.
@@ -108,8 +107,8 @@ func (rc *recovery) replay() error {
 	return rc.apply(parts)
 }
 
-// lead notes for every candidate the leaf to which its key belongs. Where the key
-// lies in runs, claimRuns does.
+// lead finds for every candidate the leaf to which its key belongs. If the key lies in runs,
+// claimRuns does this.
 func (rc *recovery) lead() error {
 	if !rc.any() {
 		return nil
@@ -148,13 +147,13 @@ func (rc *recovery) lead() error {
 	})
 }
 
-// leadAhead is how many records lead asks for before it reads them.
+// leadAhead is how many records ahead lead prefetches.
 const leadAhead = 8
 
 // noLeaf is the leaf of a candidate whose key has not been read.
 const noLeaf = ^uint32(0)
 
-// lead notes the leaf to which a candidate's key belongs.
+// lead finds the leaf to which a candidate's key belongs.
 func (sv *salvager) lead(c *candidate, key []byte) (err error) {
 	c.leaf, err = sv.rc.route.Leaf(key)
 	if err == nil {
@@ -163,18 +162,18 @@ func (sv *salvager) lead(c *candidate, key []byte) (err error) {
 	return err
 }
 
-// nearby reads keys of candidates that come in the order of their places: where
-// the device is not mapped, many with one read.
+// nearby reads the keys of candidates that come in the order of their offsets. If the device is not
+// mapped, one read serves many of them.
 type nearby struct {
 	db   *DB
 	from nvmap.Off
 	b    []byte
 }
 
-// nearbyBytes is how much is read at once.
+// nearbyBytes is the size of such a read.
 const nearbyBytes = 64 << 10
 
-// keyOf returns the key of a candidate, which lies in its slot.
+// keyOf returns the key of a candidate that has it in its slot.
 func (n *nearby) keyOf(c *candidate) []byte {
 	at := record.HeaderLen(c.flags)
 	end := at + int(c.keyLen)
@@ -185,7 +184,7 @@ func (n *nearby) keyOf(c *candidate) []byte {
 	return n.b[o+at : o+end]
 }
 
-// move reads on from o, least bytes or more.
+// move reads from o on, least bytes or more.
 func (n *nearby) move(o nvmap.Off, least int) {
 	size := int(min(n.db.m.Size()-int64(o), max(nearbyBytes, int64(least))))
 	b, err := n.db.tryBytesAt(o, size)
@@ -195,8 +194,8 @@ func (n *nearby) move(o nvmap.Off, least int) {
 	n.from, n.b = o, b
 }
 
-// claim makes every record that counts used before anything is allocated. What
-// the checkpoint's maps call live in such a slot was superseded since.
+// claim marks the slot of every record that counts as used before anything is allocated. If the
+// checkpoint's maps call such a slot live, its old record was superseded since.
 func (rc *recovery) claim() error {
 	db := rc.db
 	bad := make([][]nvmap.Off, len(rc.salvagers))
@@ -231,14 +230,14 @@ func (rc *recovery) claim() error {
 	return err
 }
 
-// claimRuns claims the runs of a candidate, and reads its key if that is there.
+// claimRuns claims the runs of a candidate, and reads its key if that lies there.
 func (sv *salvager) claimRuns(c *candidate) error {
 	rc := sv.rc
 	var rec record.Record
 	if rc.db.readRecord(c.off, &rec) != nil {
 		return nil
 	}
-	l, _ := rc.db.runs(&rec) // superseded, where they cannot be read, or damaged
+	l, _ := rc.db.runs(&rec) // not complete if the record was superseded or is damaged
 	for _, e := range rc.inside(l.Extents) {
 		rc.claimPages(e)
 	}
@@ -247,7 +246,7 @@ func (sv *salvager) claimRuns(c *candidate) error {
 	}
 	key := rc.db.keyInRuns(&rec)
 	if key == nil {
-		// Superseded and its runs reused; else Check misses the key.
+		// Either the record was superseded and its runs reused, or Check will miss the key.
 		rc.damage(c.off, "runs of a record that may be superseded", nil)
 		return nil
 	}
@@ -258,18 +257,18 @@ func (sv *salvager) claimRuns(c *candidate) error {
 	return sv.lead(c, key)
 }
 
-// claimPages claims what is not claimed yet: a run may have been freed by one
-// record and taken by the next, and both are candidates.
+// claimPages claims the pages of a run that are not claimed yet. One record may have freed a run
+// and the next one taken it, and both may be candidates.
 func (rc *recovery) claimPages(e alloc.Extent) {
 	for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
 		if !rc.db.r.IsUsed(o) {
-			_ = rc.db.r.Claim(o, alloc.KindRun) // not a run slab any more: the record was superseded
+			// An error means that the slab is no longer for runs: the record was superseded.
+			_ = rc.db.r.Claim(o, alloc.KindRun)
 		}
 	}
 }
 
-// sort brings the candidates into the order of their leaves; those of leaf n
-// begin at starts[n].
+// sort sorts the candidates by leaf. Those of leaf n begin at starts[n].
 func (rc *recovery) sort() (sorted []candidate, starts []uint32, err error) {
 	leaves := rc.route.Leaves()
 	starts = make([]uint32, leaves+1)
@@ -297,8 +296,8 @@ func (rc *recovery) sort() (sorted []candidate, starts []uint32, err error) {
 	return sorted, starts, err
 }
 
-// partCandidates is how many candidates the leaves of a part have at least: no
-// more than a part of the cache has frames, because a part is copied in one go.
+// partCandidates is the least number of candidates of a part. The cache bounds it, because a part
+// is copied as a whole.
 const partCandidates = 4096
 
 // resolve finds the newest record of each key, part by part.

@@ -17,44 +17,43 @@ import (
 	"nvkv/nvmap"
 )
 
-// Rescued is a record that Salvage found. Its slices are good until the call
-// that got it returns.
+// Rescued is a record that Salvage found. Its slices are valid until the callback returns.
 type Rescued struct {
 	Key, Value []byte
 	Expires    time.Time // zero: never
-	// Stray says that no index named the record: it is the newest one of its key
-	// that could be read, where what the index said is lost. The key may have had
-	// a newer value, or have been deleted.
+	// Stray says that no index named the record. It is the newest readable record of its key, at a
+	// place where the index is lost. The key may have had a newer value, or may have been deleted.
 	Stray bool
-	// Mended says that one bit of the record had turned over, and was turned back:
-	// with it the checksum holds, as it would by chance in one record among some
-	// millions of small ones, or thousands of large ones, that are damaged worse.
+	// Mended says that one bit of the record was wrong and was corrected: now the checksum is
+	// right. Among records with worse damage, this happens by chance to one of some millions of
+	// small ones, or of thousands of large ones.
 	Mended bool
 }
 
-// SalvageReport says what Salvage did.
+// SalvageReport is the result of Salvage.
 type SalvageReport struct {
-	Indexed int64        // records that the index named
-	Stray   int64        // records found without it
-	Mended  int64        // of those that the index named, one bit was turned back
-	Lost    int64        // keys that the index names, or that the store counted where its index does not stand, and that no record was found for
-	Unknown bool         // nothing says how many keys the store had where its index does not stand: more may be lost
-	Damage  []CheckIssue // what could not be read
+	Indexed int64 // records that the index named
+	Stray   int64 // records found without the index
+	Mended  int64 // of Indexed: records with one corrected bit
+	// Lost counts keys without a readable record: keys that the index names and, where the index
+	// is lost, those that are missing from the store's count of keys.
+	Lost    int64
+	Unknown bool         // the store's count of keys is lost as well: more keys may be lost
+	Damage  []CheckIssue // places that could not be read
 }
 
-// Salvage reads what can be read of a damaged store at path and calls rescue for
-// each key once. The store is not changed, and needs nobody's repair: where its
-// index stands it is walked, and where a part of it does not, every slot of the
-// store is looked at for records that certify themselves, of which the newest of
-// a key wins. Memory grows with the number of keys that are looked for so.
+// Salvage reads the readable records of a damaged store at path and calls rescue once for each key.
+// It does not change the store. Where the index is intact it follows the index. For keys in a lost
+// part of the index, it searches every slot of the store for records whose checksum is right, and
+// takes the newest of each key. The memory that it takes grows with the number of such keys.
 //
-// An error of rescue ends it. Damage is no error; if so little is left that no
-// record can be told, that is.
+// If rescue returns an error, Salvage ends with it. Damage is no error, unless so little is left
+// that no record can be recognized.
 func Salvage(ctx context.Context, path string, opts *Options, rescue func(Rescued) error) (SalvageReport, error) {
 	o := opts.withDefaults()
 	dev, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Kind: o.Device, LockTimeout: o.LockTimeout, ReadOnly: true})
 	if err != nil {
-		return SalvageReport{}, err // it names the path
+		return SalvageReport{}, err // the error has the path
 	}
 	report, err := SalvageDevice(ctx, dev, opts, rescue)
 	if err != nil {
@@ -63,15 +62,14 @@ func Salvage(ctx context.Context, path string, opts *Options, rescue func(Rescue
 	return report, errors.Join(err, dev.Close())
 }
 
-// SalvageDevice is Salvage of a store on a device of the caller's, which is not
-// closed.
+// SalvageDevice is Salvage of a store on a device of the caller. It does not close the device.
 func SalvageDevice(ctx context.Context, dev nvmap.Device, opts *Options, rescue func(Rescued) error) (SalvageReport, error) {
 	o := opts.withDefaults()
 	r := &rescuer{ctx: ctx, rescue: rescue, now: o.now(), newest: map[string]stray{}}
 	o.ReadOnly = true
 	db, err := OpenDevice(borrowed{dev}, &o)
 	if err == nil {
-		// Recovery has applied all that counts: nothing is newer than its index.
+		// The recovery has applied all records that count, so none is newer than its index.
 		r.db, r.last, r.keys = db, math.MaxUint64, db.keys
 		for _, d := range db.recovered.damaged {
 			r.damaged(nvmap.Off(d.Off), d.Structure, "met by recovery")
@@ -86,32 +84,32 @@ func SalvageDevice(ctx context.Context, dev nvmap.Device, opts *Options, rescue 
 	return r.report, errors.Join(r.damagedStore(m, o), m.Close())
 }
 
-// borrowed is a device that is somebody else's to close.
+// borrowed is a device that its owner closes.
 type borrowed struct{ nvmap.Device }
 
 func (borrowed) Close() error { return nil }
 
-// rescuer is a salvage under way.
+// rescuer is a Salvage under way.
 type rescuer struct {
 	ctx    context.Context
 	db     *DB
 	rescue func(Rescued) error
 	report SalvageReport
 	now    int64
-	last   record.Number    // the index contains transactions up to it
-	keys   int64            // that the store says it had up to last; -1: nothing says so
-	met    int64            // of those, named by the index
-	gaps   []gap            // where the index does not stand, ascending
-	newest map[string]stray // of the keys that are looked for
+	last   record.Number    // the index contains transactions up to this one
+	keys   int64            // the store's count of keys at last; -1: unknown
+	met    int64            // how many of these the index named
+	gaps   []gap            // key ranges in which the index is lost, ascending
+	newest map[string]stray // of the keys that are searched for
 	effort atomic.Int64     // see wanted
 	left   btree.Visits
 	bytes  bytesLeft
 }
 
-// gap is a range of keys; a nil high has no end.
+// gap is the keys in [low, high). A nil high is open.
 type gap struct {
 	low, high []byte
-	lost      bool // a single key, which the index names
+	lost      bool // a single key that the index names
 }
 
 // stray is the newest record of a key that was found.
@@ -126,8 +124,8 @@ func (r *rescuer) damaged(o nvmap.Off, what, msg string) {
 	r.report.Damage = append(r.report.Damage, CheckIssue{Off: uint64(o), Structure: what, Msg: msg})
 }
 
-// damagedStore rescues from a store that does not open: from the index of its
-// last checkpoint, as far as it stands, and from the records since.
+// damagedStore rescues from a store that does not open: from the index of its last checkpoint, as
+// far as it is intact, and from later records.
 func (r *rescuer) damagedStore(m *nvmap.Map, o Options) error {
 	region, err := alloc.OpenDamaged(m, func(e *alloc.CorruptError) { r.damaged(e.Off, e.What, "passed over") })
 	if err != nil {
@@ -148,12 +146,10 @@ func (r *rescuer) damagedStore(m *nvmap.Map, o Options) error {
 	return r.all(st.root)
 }
 
-// mostCarves is how often a slab whose identity is lost may have been carved for
-// its records to be told.
+// mostCarves is the highest carve number that is tried for a slab whose identity is lost.
 const mostCarves = 1024
 
-// guess finds the carve number with which some record of a slab passes, if the
-// slab was carved into slots of this size.
+// guess finds a carve number with which some record of a slab passes, assuming slots of this size.
 func (r *rescuer) guess(s alloc.SlabInfo) (carve uint32, ok bool) {
 	var err error
 	defer r.db.guarded("salvage", panicOnFault(true), &err)
@@ -171,7 +167,7 @@ func (r *rescuer) guess(s alloc.SlabInfo) (carve uint32, ok bool) {
 	return 0, false
 }
 
-// all rescues what root reaches, and then what else there is.
+// all rescues the keys that root reaches, and then the others.
 func (r *rescuer) all(root nvmap.PageID) error {
 	r.left, r.bytes = r.db.ix.Visits(), r.db.bytesLeft()
 	if root == 0 {
@@ -188,7 +184,7 @@ func (r *rescuer) all(root nvmap.PageID) error {
 	return r.strays()
 }
 
-// page rescues what lies below an index page that holds keys in [low, high).
+// page rescues the keys below an index page, which lie in [low, high).
 func (r *rescuer) page(c btree.Child, low, high []byte) error {
 	if err := r.ctx.Err(); err != nil {
 		return err
@@ -221,7 +217,7 @@ func (r *rescuer) page(c btree.Child, low, high []byte) error {
 	return nil
 }
 
-// readPage returns a page and its keys, which must all be there.
+// readPage returns a page and its keys. It fails if one of the keys cannot be read.
 func (r *rescuer) readPage(c btree.Child) (keys [][]byte, pg *btree.Page, err error) {
 	defer r.db.guarded("salvage", panicOnFault(true), &err)
 	if err := r.left.One(c); err != nil {
@@ -258,7 +254,7 @@ func (r *rescuer) named(key []byte, x btree.Ref) error {
 		r.gaps = append(r.gaps, gap{low: key, high: append(slices.Clip(key), 0), lost: true})
 		return nil
 	}
-	if r.last != math.MaxUint64 { // a newer one may turn up
+	if r.last != math.MaxUint64 { // a newer one may be found
 		r.newest[string(key)] = stray{rec.Number, rec.Ordinal, rec.Off, rec.Kind}
 		return nil
 	}
@@ -266,8 +262,8 @@ func (r *rescuer) named(key []byte, x btree.Ref) error {
 	return r.give(&rec, value, Rescued{})
 }
 
-// mend returns the record of a key that the index names at o and that does not
-// pass, if it is one bit from that. Where a newer one may turn up it is left.
+// mend returns the record of key at o, which does not pass, if it is one bit from passing. It does
+// nothing if a newer record may be found.
 func (r *rescuer) mend(key []byte, o nvmap.Off) (m rotten, ok bool) {
 	var err error
 	defer r.db.guarded("salvage", panicOnFault(true), &err)
@@ -292,7 +288,7 @@ func (r *rescuer) mend(key []byte, o nvmap.Off) (m rotten, ok bool) {
 	return m, true
 }
 
-// read returns a record with its key and value, copied.
+// read returns a record with copies of its key and value.
 func (r *rescuer) read(o nvmap.Off) (rec record.Record, value []byte, err error) {
 	defer r.db.guarded("salvage", panicOnFault(true), &err)
 	if err := r.db.readRecord(o, &rec); err != nil {
@@ -316,7 +312,7 @@ func (r *rescuer) read(o nvmap.Off) (rec record.Record, value []byte, err error)
 	return rec, value, err
 }
 
-// give hands out a record; out says how it was found.
+// give passes a record to the callback, unless it has expired. out says how the record was found.
 func (r *rescuer) give(rec *record.Record, value []byte, out Rescued) error {
 	if rec.Expired(r.now) {
 		return nil
@@ -326,9 +322,9 @@ func (r *rescuer) give(rec *record.Record, value []byte, out Rescued) error {
 	return r.rescue(out)
 }
 
-// scan notes the newest record of each key that is looked for.
+// scan collects the newest record of each key that is searched for.
 func (r *rescuer) scan() error {
-	r.bytes = 64 * r.db.bytesLeft() // superseded records may name pages that others have
+	r.bytes = 64 * r.db.bytesLeft() // superseded records may share pages with others
 	for s := range r.db.r.Slabs() {
 		if err := r.ctx.Err(); err != nil {
 			return err
@@ -350,7 +346,7 @@ func (r *rescuer) slot(o nvmap.Off) {
 		r.damaged(o, "record slot", err.Error())
 	}
 	if err != nil || rec.Number <= r.last && !r.inGap(rec.Key) {
-		return // free, or what the index says of this key counts
+		return // free, or the index decides about this key
 	}
 	old, have := r.newest[string(rec.Key)]
 	if !have || old.number < rec.Number || old.number == rec.Number && old.ordinal < rec.Ordinal {
@@ -358,13 +354,13 @@ func (r *rescuer) slot(o nvmap.Off) {
 	}
 }
 
-// inGap says whether the index cannot tell of a key.
+// inGap says whether the index is lost for a key.
 func (r *rescuer) inGap(key []byte) bool {
 	_, ok := r.gapOf(key)
 	return ok
 }
 
-// gapOf returns the gap in which a key lies.
+// gapOf returns the gap that contains a key.
 func (r *rescuer) gapOf(key []byte) (i int, ok bool) {
 	i, exact := slices.BinarySearchFunc(r.gaps, key, func(g gap, k []byte) int { return bytes.Compare(g.low, k) })
 	if exact {
@@ -374,9 +370,8 @@ func (r *rescuer) gapOf(key []byte) (i int, ok bool) {
 	return i, i >= 0 && (r.gaps[i].high == nil || bytes.Compare(key, r.gaps[i].high) < 0)
 }
 
-// countLost counts the keys that the index names and nothing was found for, and,
-// where a part of the index does not stand, those that by the store's count must
-// have been named there.
+// countLost counts the lost keys: those that the index names but that have no readable record and,
+// if a part of the index is lost, those that are missing from the store's count.
 func (r *rescuer) countLost() {
 	wide := false
 	for _, g := range r.gaps {
@@ -396,8 +391,8 @@ func (r *rescuer) countLost() {
 	}
 }
 
-// foundInGaps counts the keys of the store's count that were found without the
-// index, or were deleted since.
+// foundInGaps returns how many keys of the store's count were found without the index or were
+// deleted since.
 func (r *rescuer) foundInGaps() (n int64) {
 	for key, s := range r.newest {
 		if (s.kind == record.KindPut || s.number > r.last) && r.inWideGap([]byte(key)) {
@@ -407,13 +402,13 @@ func (r *rescuer) foundInGaps() (n int64) {
 	return n
 }
 
-// inWideGap is inGap but for single keys, which the index names.
+// inWideGap is inGap without single keys, which the index names.
 func (r *rescuer) inWideGap(key []byte) bool {
 	i, ok := r.gapOf(key)
 	return ok && !r.gaps[i].lost
 }
 
-// strays gives what scan found, in the order of keys.
+// strays passes on what scan found, in the order of keys.
 func (r *rescuer) strays() error {
 	r.countLost()
 	r.bytes = r.db.bytesLeft()
@@ -424,7 +419,7 @@ func (r *rescuer) strays() error {
 		}
 		rec, value, err := r.read(s.off)
 		if err != nil {
-			continue // it was good a moment ago
+			continue // it was readable before
 		}
 		isStray := s.number > r.last || r.inGap(rec.Key)
 		if isStray {

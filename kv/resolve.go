@@ -10,16 +10,16 @@ import (
 	"nvkv/nvmap"
 )
 
-// resolver works on one leaf at a time.
+// resolver resolves the candidates of one leaf at a time.
 type resolver struct {
 	rc    *recovery
 	part  *resolved
-	found [btree.LeafFanout]*candidate // newest candidate of each key of the leaf
+	found [btree.LeafFanout]*candidate // the newest candidate of each key in the leaf
 	fresh []freshKey                   // keys that are not in the leaf
 	pages []nvmap.PageID               // see ask
 }
 
-// begin makes room for what comes of n candidates.
+// begin allocates memory for the results of n candidates.
 func (rv *resolver) begin(n int) {
 	owners := len(rv.rc.salvagers)
 	rv.part.owners = make([]slotChanges, owners)
@@ -66,8 +66,8 @@ func (rv *resolver) leaf(leaf uint32, cs []candidate) error {
 	return nil
 }
 
-// ask asks for what the resolving of a leaf will read: its candidates, and the
-// leaf itself where the device is not read in place.
+// ask prefetches the candidates of a leaf or, if the device is not mapped, reads them and the leaf
+// together.
 func (rv *resolver) ask(leaf uint32, cs []candidate) {
 	ix := &rv.rc.db.ix
 	if ix.Mapped() {
@@ -86,7 +86,7 @@ func (rv *resolver) ask(leaf uint32, cs []candidate) {
 	rv.rc.db.m.ReadAhead(rv.pages)
 }
 
-// place finds a candidate's key in its leaf, or notes that it is not there.
+// place finds the key of a candidate in the leaf, or records that it is not there.
 func (rv *resolver) place(pg *btree.Page, c *candidate) error {
 	rc := rv.rc
 	rv.part.replayed++
@@ -133,7 +133,7 @@ func (rv *resolver) place(pg *btree.Page, c *candidate) error {
 	return nil
 }
 
-// keyOf returns the key of a candidate. It aliases the medium.
+// keyOf returns the key of a candidate. It aliases the medium or rc.bare.
 func (rc *recovery) keyOf(c *candidate) ([]byte, error) {
 	if c.flags&record.FlagSpillKey != 0 {
 		return rc.bare[c.off], nil
@@ -146,9 +146,9 @@ func (rc *recovery) keyOf(c *candidate) ([]byte, error) {
 	return b[at:], nil
 }
 
-// lose frees the slot of a candidate that a newer record supersedes. A
-// tombstone stays (R6), and so does what belongs to the highest transaction, a
-// group: until this opening's superblock says otherwise, the next one counts it.
+// lose frees the slot of a candidate that a newer record supersedes. A tombstone stays (R6).
+// Records of the highest transaction stay if it is a group: until this opening's superblock is
+// durable, the next recovery counts them.
 func (rv *resolver) lose(c *candidate) {
 	switch {
 	case c.kind == record.KindDelete:
@@ -165,7 +165,7 @@ func (rv *resolver) lose(c *candidate) {
 	}
 }
 
-// bury is what a recovery without R6 does with a tombstone.
+// bury handles a tombstone as a recovery without R6 would.
 func (rv *resolver) bury(c *candidate) {
 	if rv.rc.db.off(ruleR6Recovery) {
 		o := rv.owner(c.off)
@@ -184,15 +184,14 @@ func (rv *resolver) win(c *candidate) {
 	o.winners = append(o.winners, c.off)
 }
 
-// rotten notes a candidate that decides and does not pass.
+// rotten records that a candidate decides a key but does not pass.
 func (rv *resolver) rotten(c *candidate) {
 	if c.flags&flagRotten != 0 {
 		rv.part.rotten = append(rv.part.rotten, c.off)
 	}
 }
 
-// displace takes the record that the checkpoint's tree names out of what the
-// index reaches.
+// displace records that the index no longer reaches x, a record of the checkpoint's tree.
 func (rv *resolver) displace(x btree.Ref) {
 	if x&btree.RefSpill != 0 {
 		rv.part.spilled = append(rv.part.spilled, spilledChange{ref: x, old: true})
@@ -202,14 +201,13 @@ func (rv *resolver) displace(x btree.Ref) {
 	o.displaced = append(o.displaced, btree.RefOff(x))
 }
 
-// owner returns where changes of a slot are listed: those of one slab with the
-// same goroutine.
+// owner returns the list for changes of a slot. One goroutine handles all slots of a slab.
 func (rv *resolver) owner(o nvmap.Off) *slotChanges {
 	n := len(rv.part.owners)
 	return &rv.part.owners[rv.rc.db.r.SlabOf(o)/scanStride%n]
 }
 
-// update notes what becomes of the keys that the leaf has.
+// update decides about the keys in the leaf.
 func (rv *resolver) update(leaf uint32, pg *btree.Page) error {
 	swept := rv.rc.ranges.touch(leaf)
 	vals := rv.rc.route.Vals(leaf)
@@ -241,8 +239,8 @@ func (rv *resolver) update(leaf uint32, pg *btree.Page) error {
 	return nil
 }
 
-// sweep takes a key of the checkpoint's tree out if a range covers it: whatever
-// the tree names is older.
+// sweep removes a key of the checkpoint's tree if a range covers it. The tree's record is older
+// than any range.
 func (rv *resolver) sweep(pg *btree.Page, vals *btree.Vals, at int) error {
 	key, _, err := rv.rc.db.ix.KeyOf(pg, btree.Count(pg), at)
 	if err != nil || !rv.rc.ranges.cover(key, rv.rc.st.last, 0) {
@@ -253,7 +251,7 @@ func (rv *resolver) sweep(pg *btree.Page, vals *btree.Vals, at int) error {
 	return nil
 }
 
-// addFresh notes the keys that the leaf does not have.
+// addFresh decides about the keys that are not in the leaf.
 func (rv *resolver) addFresh() {
 	sortFresh(rv.fresh)
 	for i, f := range rv.fresh {
@@ -270,7 +268,7 @@ func (rv *resolver) addFresh() {
 	}
 }
 
-// sortFresh sorts by key, and records of one key by age, the oldest first.
+// sortFresh sorts by key, and records of one key from the oldest to the newest.
 func sortFresh(fresh []freshKey) {
 	slices.SortFunc(fresh, func(a, b freshKey) int {
 		if c := bytes.Compare(a.key, b.key); c != 0 {

@@ -16,27 +16,24 @@ import (
 	"nvkv/nvmap"
 )
 
-// errStoreThere says that something is where Restore would make a store.
+// errStoreThere says that Restore found something at its path.
 var errStoreThere = fmt.Errorf("nvkv: a store is there already: %w", os.ErrExist)
 
-// Batches of a restore: transactions of this much are rolled into the store at
-// a cost per record that does not fall any further.
+// Batches of a restore. Larger ones do not lower the cost of a record further.
 const (
 	restoreBatchRecords = 1000
 	restoreBatchBytes   = 4 << 20
 )
 
-// Restore makes a store at path of what Backup wrote, with its expiries; what
-// has expired meanwhile is left out. It reads r to its end, which is where the
-// backup ends: bytes behind it are an error. opts are those of the new store; Options.Progress is told how far
-// it is.
+// Restore makes a store at path from a backup, with its expiries. Records that have expired since
+// are left out. It reads r to its end, which must be the end of the backup: bytes behind it are an
+// error. opts are the options of the new store. Restore calls Options.Progress.
 //
-// What is at path already stays: the error is os.ErrExist then. The store is
-// there as a whole when Restore returns nil, and not at all after an error or a
-// crash: a file is made under a temporary name (path with ".restore-" and a
-// number, which only a crash leaves behind) and renamed at the end; on a device
-// that is no file, one word at the end makes the store count. A stream that is
-// not what Backup wrote is a *BackupError with the place.
+// If path exists, Restore changes nothing and the error is os.ErrExist. The store is there as a
+// whole when Restore returns nil, and not at all after an error or a crash. A file is made under a
+// temporary name (path with ".restore-" and a number, which only a crash leaves behind) and linked
+// to path at the end. On a device that is not a file, one word at the end makes the store count. If
+// the stream is no whole backup, the error is a *BackupError with the place.
 func Restore(ctx context.Context, path string, r io.Reader, opts *Options) error {
 	if r == nil {
 		return errNil
@@ -67,7 +64,7 @@ func Restore(ctx context.Context, path string, r io.Reader, opts *Options) error
 	return nil
 }
 
-// restoreFile restores under a temporary name and then gives the file its own.
+// restoreFile restores under a temporary name and then gives the file its own name.
 func restoreFile(ctx context.Context, path string, r io.Reader, o *Options) (err error) {
 	temp := fmt.Sprintf("%s.restore-%d", path, rand.Uint64())
 	mode := cmp.Or(o.FileMode, sourceMode(r))
@@ -75,11 +72,11 @@ func restoreFile(ctx context.Context, path string, r io.Reader, o *Options) (err
 	if err != nil {
 		return err
 	}
-	if o.FileMode == 0 { // the source's has been masked once
+	if o.FileMode == 0 { // the umask has reduced the source's mode already
 		err = f.Chmod(mode)
 	}
 	err = errors.Join(err, f.Close())
-	// Also where r panics.
+	// It runs even if r panics.
 	defer func() {
 		if e := os.Remove(temp); e != nil && !errors.Is(e, os.ErrNotExist) && err == nil {
 			err = e
@@ -94,8 +91,8 @@ func restoreFile(ctx context.Context, path string, r io.Reader, o *Options) (err
 	return err
 }
 
-// sourceMode returns the mode of the file that r reads, and for its owner to write
-// besides: a backup may be read-only. Where it is no file it is the owner's alone.
+// sourceMode returns the mode of the file that r reads, with read and write permission for the
+// owner, since a backup may be read-only. If r is not a file it returns ownerMode.
 func sourceMode(r io.Reader) fs.FileMode {
 	if f, ok := r.(fs.File); ok {
 		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
@@ -105,12 +102,12 @@ func sourceMode(r io.Reader) fs.FileMode {
 	return ownerMode
 }
 
-// ownerMode lets nobody but the owner read and write.
+// ownerMode lets only the owner read and write.
 const ownerMode = 0o600
 
-// giveName makes a finished file known as path, durably, unless something has
-// come to be there meanwhile: a second link takes no name away from anyone, as a
-// rename would. Only where the file system has no links is it renamed.
+// giveName gives a finished file the name path, durably, unless path exists by now. A link cannot
+// replace an existing file, as a rename would. The file is renamed only if the file system has no
+// links.
 func giveName(temp, path string) error {
 	err := os.Link(temp, path)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EPERM) {
@@ -127,7 +124,7 @@ func giveName(temp, path string) error {
 		return err
 	}
 	defer dir.Close()
-	if err := dir.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) { // EINVAL: nothing to sync there
+	if err := dir.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) { // EINVAL: not supported
 		return err
 	}
 	return nil
@@ -141,16 +138,16 @@ func restoreInto(ctx context.Context, path string, r io.Reader, o *Options) erro
 	return RestoreDevice(ctx, dev, r, o)
 }
 
-// RestoreDevice is Restore on a device of the caller's, which it closes, also on
-// failure. The device must not hold a store.
+// RestoreDevice is Restore on a device of the caller, which must not hold a store. It closes the
+// device, even after an error.
 func RestoreDevice(ctx context.Context, dev nvmap.Device, r io.Reader, opts *Options) error {
 	if dev == nil {
 		return errNil
 	}
-	release := dev.Close // what there is to do if r panics or nothing comes of it
+	release := dev.Close // what must be done after a panic of r or an error
 	defer func() {
 		if release != nil {
-			release() // the error, or the panic, says what went wrong first
+			release() // the first error, or the panic, is reported
 		}
 	}()
 	if r == nil {
@@ -176,8 +173,8 @@ func RestoreDevice(ctx context.Context, dev nvmap.Device, r io.Reader, opts *Opt
 	return db.Close()
 }
 
-// restore fills an unfinished store. I7: it counts from the moment when all of
-// it is durable.
+// restore fills an unfinished store. I7: the store counts from the moment when all of it is
+// durable.
 func (db *DB) restore(ctx context.Context, in *backup.Reader) (err error) {
 	p := newProgress("restore", in.Header().Keys, db.opt.Progress)
 	b := db.NewBatch()

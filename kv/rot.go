@@ -11,60 +11,57 @@ import (
 	"nvkv/nvmap"
 )
 
-// What a recovery replays is told by the records' checksums alone, and a record
-// that has rotted looks like one that a crash tore. But a bit that has turned over,
-// or several of one byte, give themselves away: turned back, the record passes. So a
-// recovery looks into the slots whose content does not pass for records that are one
-// byte from passing.
+// A recovery decides by checksums which records count. A record that has rotted looks like one that
+// a crash tore. But if only one bit is wrong, or several in one byte, the record passes when these
+// are corrected. So a recovery searches the slots that do not pass for records that are one byte
+// from passing.
 //
-// I18. Such a record is not passed over if it counts: a key whose newest record it
-// is answers ErrCorrupt, a key or a range that it deletes is deleted, and Check
-// names it. It counts if its transaction is older than the highest that was found,
-// or was decided (R4). Of the highest itself nobody knows whether it was fenced:
-// there a rotten record makes it void, as a torn one does.
+// I18. A rotten record that counts is not passed over. If it is the newest record of a key, the key
+// answers ErrCorrupt. A key or a range that it deletes is deleted. Check names it. It counts if its
+// transaction is older than the highest one found, or was decided (R4). For the highest transaction
+// nothing shows whether it was fenced, so there a rotten record makes the transaction void, as a
+// torn one does.
 //
-// Which byte it is follows from the checksum, see wrongByte. Only where the byte is one
-// of those that say how long the record is, each is tried.
+// The checksum tells which byte is wrong, see Record.WrongByte. Only bytes that state a length must
+// be tried one by one.
 //
-// A slot that a crash tore can be one byte from what it held before, too, if what
-// was written there last was much the same. That record was superseded before its
-// slot was reused, and loses against a newer one, a tombstone or a range. What was in a
-// slot before its slab was carved could be taken for a rotten record by chance: see
+// A torn slot may be one byte from its earlier record, if the two records are similar. That record
+// was superseded before its slot was reused, so it loses against a newer record, a tombstone or a
+// range. Bytes from before the slab was carved could pass for a rotten record by chance: see
 // remains.
 //
-// The bits are not turned back on the medium, and the value is not served: in a
-// record of 100 bytes some byte makes any damage pass by chance once in a hundred
-// thousand times, some bit once in four million, where the checksum alone errs once
-// in four thousand million. Who salvages a store is told the value if it is one bit,
-// and that it is.
+// The byte is not corrected on the medium, and the value is not returned. In a record of 100 bytes
+// some correction of one byte makes any damage pass by chance once in a hundred thousand times, of
+// one bit once in four million. The checksum alone errs once in four thousand million. Salvage
+// corrects a single bit and says so.
 
-// suspect is a slot with something in it that does not pass.
+// suspect is a slot with content that does not pass.
 type suspect struct {
 	off   nvmap.Off
-	end   nvmap.Off // of the slots of its slab
+	end   nvmap.Off // end of the slots of its slab
 	bytes int
 	class alloc.ClassID
 	carve uint32
 }
 
-// rotten is a record one byte from passing, as it was, with the key wherever it lies.
-// Its slices are its own.
+// rotten is a record that was one byte from passing, corrected, with its key wherever it lies. Its
+// slices are copies.
 type rotten struct {
 	record.Record
 	key  []byte
-	bits int // that had turned over
+	bits int // how many bits were wrong
 }
 
 // flagRotten marks candidates that do not pass. It is never on the medium.
 const flagRotten = 1 << 7
 
-// suspect notes a slot that does not pass.
+// suspect records a slot that does not pass.
 func (sv *salvager) suspect(s alloc.SlabInfo, o nvmap.Off) {
 	sv.suspects = append(sv.suspects, suspect{off: o, end: s.Off + nvmap.Off(s.Slots*s.SlotBytes), bytes: s.SlotBytes, class: s.Class, carve: s.Carve})
 }
 
-// old looks at a slot whose number is not above the checkpoint's. Most pass, and the
-// rest was never written, or before the slab was carved.
+// old checks a slot whose number is not above the checkpoint's. Most such slots pass; others were
+// never written, or hold bytes from before the slab was carved.
 func (sv *salvager) old(s alloc.SlabInfo, slot []byte, o nvmap.Off) {
 	if record.NumberOf(slot) == 0 {
 		return
@@ -80,21 +77,20 @@ func (sv *salvager) old(s alloc.SlabInfo, slot []byte, o nvmap.Off) {
 	}
 }
 
-// mayCount says whether n, with one byte of it perhaps wrong, may be the number of a
-// transaction since the checkpoint. The highest is not known yet.
+// mayCount says whether n may be the number of a transaction since the checkpoint, if one byte of n
+// may be wrong. The highest transaction is not known yet.
 func (rc *recovery) mayCount(n record.Number) bool {
 	return n.NearRun(rc.st.run) || slices.ContainsFunc(rc.st.ended, func(e endedRun) bool { return n.NearRun(e.run) })
 }
 
-// settled says whether a transaction since the checkpoint counts, whatever is found
-// of it.
+// settled says whether a transaction since the checkpoint counts whatever is found of it.
 func (rc *recovery) settled(n record.Number) bool {
 	counts, undecided := rc.st.counts(n)
 	return counts || undecided && n < rc.highest
 }
 
-// newest returns the highest number that may count; that of the checkpoint if nothing
-// was written since.
+// newest returns the highest number that may count, or the checkpoint's if nothing was written
+// since.
 func (rc *recovery) newest() record.Number {
 	n := max(rc.st.last, rc.highest)
 	for _, e := range rc.st.ended {
@@ -103,8 +99,8 @@ func (rc *recovery) newest() record.Number {
 	return n
 }
 
-// findRotten adds the rotten records that count, of those that were met so far, to
-// the candidates. The highest transaction is known.
+// findRotten examines the suspects so far and adds the rotten records that count to the candidates.
+// The highest transaction is known by then.
 func (rc *recovery) findRotten() error {
 	w := wanted{above: rc.st.last, upTo: rc.newest(), counts: rc.settled, effort: new(atomic.Int64)}
 	found := make([][]rotten, len(rc.salvagers))
@@ -130,10 +126,9 @@ func (rc *recovery) findRotten() error {
 	return err
 }
 
-// lookBack does the same for slots whose number says that they are older than the
-// checkpoint: a byte of the number may be what is wrong. All of a slot has to
-// be read for that, most of them in vain, so it is not done before point reads are
-// answered: of this one kind of damage they do not know (I17).
+// lookBack does the same for slots whose number is not above the checkpoint's, because the wrong
+// byte may be in the number. It reads these slots as a whole, most of them in vain, so it runs
+// after the first point reads are answered. Those answers do not cover this kind of damage (I17).
 func (rc *recovery) lookBack() error {
 	db := rc.db
 	if !db.ix.Mapped() || rc.newest() == rc.st.last {
@@ -161,8 +156,8 @@ func (rc *recovery) lookBack() error {
 	return rc.findRotten()
 }
 
-// lookBack looks at the slots of a slab from offset o on, and returns where to go on:
-// behind the last, or behind one that cannot be read, of which scan has told.
+// lookBack checks the slots of a slab from offset o on. It returns the offset at which to continue:
+// the end, or the slot behind one that cannot be read, which scan has reported.
 func (sv *salvager) lookBack(s alloc.SlabInfo, o int) (next int) {
 	db := sv.rc.db
 	defer func() {
@@ -183,9 +178,9 @@ func (sv *salvager) lookBack(s alloc.SlabInfo, o int) (next int) {
 	return s.Slots * s.SlotBytes
 }
 
-// addRotten makes a rotten record a candidate. Its key is kept with those that
-// cannot be read from a slot, and its runs with those that must not be reused (I6):
-// the next recovery will look for the same byte, and needs the key that it leads to.
+// addRotten makes a rotten record a candidate. Its key goes to rc.bare, like other keys that are
+// not in their slots, and its runs to rc.heldRuns, so that they are not reused (I6): the next
+// recovery will find the same byte and need the key.
 func (rc *recovery) addRotten(sv *salvager, r *rotten) {
 	c := candidate{number: r.Number, off: r.Off, ordinal: r.Ordinal, leaf: noLeaf, bytes: uint32(r.Size), kind: r.Kind, flags: flagRotten}
 	switch r.Kind {
@@ -203,36 +198,35 @@ func (rc *recovery) addRotten(sv *salvager, r *rotten) {
 		rc.deleted = append(rc.deleted, d)
 		rc.damage(r.Off, rottenRecord, r.key)
 	default:
-		return // the end of a group that is complete by decision
+		return // the end of a group that was decided to be complete
 	}
 	if r.Spilled() {
 		l, _ := rc.db.runs(&r.Record)
 		rc.heldRuns = append(rc.heldRuns, l.Extents...)
 	}
-	sv.blocks = append(sv.blocks, []candidate{c}) // the others' may be being read
+	sv.blocks = append(sv.blocks, []candidate{c}) // others may read the existing blocks
 }
 
 const rottenRecord = "record with a byte that is wrong"
 
-// wanted are the transactions of which a rotten record is looked for: those in
-// (above, upTo] that counts says.
+// wanted are the transactions for which rotten records are searched: those in (above, upTo] for
+// which counts is true.
 type wanted struct {
 	above, upTo record.Number
 	counts      func(record.Number) bool
-	effort      *atomic.Int64 // bytes that were summed to try lengths
+	effort      *atomic.Int64 // bytes summed in order to try lengths
 }
 
-// mostEffort is how many bytes are summed to try lengths, a second or so of work: no
-// more than a handful of suspects get so far, unless somebody made them.
+// mostEffort bounds the bytes that are summed to try lengths: about a second of work. Few suspects
+// need it, unless somebody made them.
 const mostEffort = 8 << 30
 
 func (w *wanted) number(n record.Number) bool { return n > w.above && n <= w.upTo && w.counts(n) }
 
-// examine looks for the byte of a suspect that keeps it from being a record that is
-// wanted.
+// examine searches a suspect for one wrong byte that keeps it from being a wanted record.
 func (db *DB) examine(s suspect, w wanted) (r rotten, ok bool) {
 	var err error
-	defer db.guarded("recover", panicOnFault(true), &err) // a slot that cannot be read is none
+	defer db.guarded("recover", panicOnFault(true), &err) // an unreadable slot is not rotten
 	b := db.bytesAt(s.off, s.bytes)
 	if b == nil {
 		return r, false
@@ -268,11 +262,11 @@ func (db *DB) examine(s suspect, w wanted) (r rotten, ok bool) {
 	return r, false
 }
 
-// remains says whether a suspect may be what was in its slot before the slab was
-// carved: of an earlier carving, whose checksum it passes, or of whoever had the medium
-// before, where nothing of this store lies behind it in the slab. Slots are handed out
-// in the order of their places, so what lies behind one that was never written is not
-// of this store either. On a medium that was blank it is zero.
+// remains says whether a suspect may hold bytes from before its slab was carved. They may be a
+// record of an earlier carving, with whose carve number they pass. Or they may be of an earlier
+// owner of the medium, if no record of this store lies behind them in the slab: slots are handed
+// out in the order of their offsets, so behind a slot that was never written there is no record of
+// this store. If the medium was blank, the rest is zero.
 func (db *DB) remains(s suspect) (yes bool) {
 	var err error
 	defer func() { yes = yes || err != nil }()
@@ -298,8 +292,8 @@ func (db *DB) remains(s suspect) (yes bool) {
 	return !blank
 }
 
-// readRotten completes what examine found: the key, wherever it is, and the end of a
-// range. A value is nobody's business but a salvage's.
+// readRotten completes the result of examine: it reads the key wherever it lies, and the end of a
+// range. Only Salvage needs values.
 func (db *DB) readRotten(r rotten, s suspect) (rotten, bool) {
 	r.Off = s.off
 	r.key = r.Record.Key

@@ -8,19 +8,19 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// rules are invariants of the commit protocol that a test can switch off, to
-// show that it would notice their absence. docs/design.md says what each is.
+// rules are invariants that a test can switch off, to show that it notices their absence.
+// docs/design.md defines them.
 type rules uint64
 
 const (
-	ruleR1         rules = 1 << iota // one record per key in a transaction; with it R2, which holds by it
-	ruleR4                           // each opening is a run of its own, and says how far the last one counts
+	ruleR1         rules = 1 << iota // one record per key in a transaction; R2 goes with it
+	ruleR4                           // each opening is a run, and limits the last run
 	ruleR5                           // marks are renewed after a freeze
 	ruleR6                           // a tombstone stays until a checkpoint has flipped
-	ruleR6Recovery                   // so does one that recovery met
+	ruleR6Recovery                   // so does one that a recovery found
 	ruleR7                           // expiry frees nothing by itself
 	ruleR8                           // a flip frees what was listed at its freeze, nothing later
-	ruleR9Fall                       // a generation without a good copy is never fallen back from
+	ruleR9Fall                       // no falling back to an older generation
 	ruleR9Fence                      // the copies of a superblock are fenced one by one
 	ruleR10                          // maps mark what the root reaches
 	ruleR12                          // recovery writes again what may not be durable
@@ -29,38 +29,38 @@ const (
 	ruleI3                           // nothing is published before its fence
 	ruleI5                           // slots of run lists that a checkpoint names stay
 	ruleI6                           // runs that hold a key stay as long
-	ruleI10                          // an opening takes back that nothing was written
+	ruleI10                          // an opening revokes the mark "nothing was written"
 	ruleI9Record                     // a snapshot keeps the slots and runs that it can see
 	ruleI9Page                       // a holder keeps the pages and blocks that it can see
-	ruleI9Reader                     // a point read counts if its leaf did not change meanwhile
+	ruleI9Reader                     // a point read counts only if its leaf is unchanged
 	ruleR2                           // records of a group stay until the next one is fenced
 	ruleI11                          // a group has a closing record
 	ruleI8                           // a record moves under a new number
-	ruleA10                          // blocks go only from what a flipped checkpoint has free
+	ruleA10                          // blocks go only from slabs free in a flipped checkpoint
 	ruleA11                          // a slab has blocks before it is carved
-	ruleA12                          // the size word goes before the device is cut
+	ruleA12                          // the size word shrinks before the device is cut
 	ruleI13                          // a frame outlives the sections that may look at it
-	ruleI14                          // what is written before its checkpoint is sealed
-	ruleI15                          // clean is what the device has all of
-	ruleI12                          // a range deletes what is older, and only that
-	ruleI7                           // a restored store counts when all of it is there
-	ruleI1                           // no commit fails for want of space once it has written
-	ruleI2                           // no record is written before the transaction before is fenced
-	ruleI4                           // a checkpoint writes over nothing that the last one names
-	ruleR3                           // what a transaction superseded in itself is not reused before its end
-	ruleR11                          // what a recovery reads is bounded
-	ruleR14                          // an opening read-only writes nothing
+	ruleI14                          // a page written before its checkpoint is sealed
+	ruleI15                          // a page is clean only if the device has all of it
+	ruleI12                          // a range deletes older records, and only those
+	ruleI7                           // a restored store counts when all of it is durable
+	ruleI1                           // no commit fails for want of space after its first write
+	ruleI2                           // a transaction is fenced before the next one writes
+	ruleI4                           // a checkpoint overwrites nothing that the last one names
+	ruleR3                           // a Tx reuses none of its own records before its end
+	ruleR11                          // the bytes that a recovery reads are bounded
+	ruleR14                          // a read-only opening writes nothing
 	ruleA4                           // every carving has a number of its own
 	ruleA5                           // headers of new groups are fenced before the size word
-	ruleI17                          // a read before the replay is through knows what will be replayed
-	ruleI18                          // a record that is one byte from counting is not passed over
-	ruleI19                          // an open writable Tx gets a snapshot before the state changes beneath it
+	ruleI17                          // early reads know the records to be replayed
+	ruleI18                          // a record that is one byte from passing is not passed over
+	ruleI19                          // an open writable Tx gets a snapshot before its state changes
 )
 
-// off says whether a test has switched a rule off.
+// off says whether a test has switched the rule off.
 func (db *DB) off(r rules) bool { return db.opt.broken&r != 0 }
 
-// alloc returns those of the rules that are the allocator's.
+// alloc returns those of the rules that package alloc keeps.
 func (r rules) alloc() (off alloc.Rules) {
 	for from, to := range map[rules]alloc.Rules{ruleR9Fall: alloc.RuleA3, ruleR9Fence: alloc.RuleA2, ruleR10: alloc.RuleR10, ruleA10: alloc.RuleA10, ruleA12: alloc.RuleA12, ruleA11: alloc.RuleA11, ruleA4: alloc.RuleA4, ruleA5: alloc.RuleA5} {
 		if r&from != 0 {
@@ -70,8 +70,7 @@ func (r rules) alloc() (off alloc.Rules) {
 	return off
 }
 
-// resumeRun goes on with the numbers of the run that died, as an opening
-// without R4 would.
+// resumeRun continues the numbers of the run that died, as an opening without R4 would.
 func (rc *recovery) resumeRun() error {
 	db := rc.db
 	db.dirtySince = true
@@ -82,8 +81,8 @@ func (rc *recovery) resumeRun() error {
 	return nil
 }
 
-// storeAsPlaced writes each record as soon as it has a slot, as a commit without
-// I1 would: the store may turn out to be full in the middle.
+// storeAsPlaced writes each record as soon as it has a slot, as a commit without I1 would. So the
+// store may become full after the first write.
 func (db *DB) storeAsPlaced(es []entry, urgent bool) error {
 	db.counter++
 	for i := range es {
@@ -106,13 +105,13 @@ func (db *DB) storeAsPlaced(es []entry, urgent bool) error {
 	return nil
 }
 
-// commitEach commits o and its group as transactions of their own under one
-// fence, as a turn without I2 would.
+// commitEach commits o and its group as separate transactions under one fence, as a turn without I2
+// would.
 func (db *DB) commitEach(o *op) error {
 	all := append([]*op{o}, o.group...)
 	for i, one := range all {
 		if i < len(all)-1 {
-			db.opt.broken |= ruleI3 // which is the fence
+			db.opt.broken |= ruleI3 // leaves the fence out
 		} else {
 			db.opt.broken &^= ruleI3
 		}
@@ -123,8 +122,8 @@ func (db *DB) commitEach(o *op) error {
 	return nil
 }
 
-// moveVerbatim moves the record that db.way leads to as it is, under its old
-// number, as an evacuation without I8 would.
+// moveVerbatim moves the record at db.way unchanged, under its old number, as an evacuation without
+// I8 would.
 func (db *DB) moveVerbatim(rec *record.Record) error {
 	class, _ := db.r.ClassFor(rec.Size)
 	to, err := db.r.AllocRecord(class, true)

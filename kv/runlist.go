@@ -11,8 +11,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// runs reads the run list of a record and those below it. Where it meets damage it
-// returns what it has read before that, too.
+// runs reads the run list of a record and the lists below it. If it finds damage it returns an
+// error and what it has read before.
 func (db *DB) runs(rec *record.Record) (record.RunList, error) {
 	l, ok := rec.ReadLists(db.m.Size(), db.bytesAt)
 	if !ok {
@@ -21,13 +21,12 @@ func (db *DB) runs(rec *record.Record) (record.RunList, error) {
 	return l, nil
 }
 
-// pieceBytes bounds what of a run is looked at together where the device is not
-// mapped, and what of a value is summed before it is written.
+// pieceBytes bounds how many bytes of a run are read together if the device is not mapped, and how
+// many bytes of a value are summed before they are written.
 const pieceBytes = 256 << 10
 
-// eachPiece calls fn with the bytes that a record has in runs, in their order, and
-// returns their checksum; false where they lie outside the device. The pieces must
-// not be kept.
+// eachPiece calls fn with the bytes that a record has in runs, in their order, and returns their
+// checksum. It returns false if they lie outside the device. fn must not keep the pieces.
 func (db *DB) eachPiece(rec *record.Record, l *record.RunList, fn func([]byte)) (sum uint32, ok bool) {
 	left := rec.SpilledBytes()
 	var copied []byte
@@ -46,9 +45,8 @@ func (db *DB) eachPiece(rec *record.Record, l *record.RunList, fn func([]byte)) 
 	return sum, left == 0
 }
 
-// readRuns reads what a record has in runs, verifies it, and appends the value
-// to dst; the value is never nil. key is the record's key wherever it lies; it may
-// alias the medium.
+// readRuns reads and verifies the bytes that a record has in runs, and appends the value to dst.
+// The value is never nil. key is the record's key wherever it lies; it may alias the medium.
 func (db *DB) readRuns(rec *record.Record, dst []byte) (key, value []byte, err error) {
 	l, err := db.runs(rec)
 	if err != nil {
@@ -57,7 +55,7 @@ func (db *DB) readRuns(rec *record.Record, dst []byte) (key, value []byte, err e
 	return db.readListed(rec, &l, dst)
 }
 
-// readListed is readRuns of a record whose lists have been read.
+// readListed is readRuns for a record whose lists have been read.
 func (db *DB) readListed(rec *record.Record, l *record.RunList, dst []byte) (key, value []byte, err error) {
 	key = rec.Key
 	keyLeft := 0
@@ -79,7 +77,7 @@ func (db *DB) readListed(rec *record.Record, l *record.RunList, dst []byte) (key
 	return key, value, nil
 }
 
-// growBy returns b, not nil, with room for n bytes more.
+// growBy returns b, or an empty slice if b is nil, with capacity for n more bytes.
 func growBy(b []byte, n int64) []byte {
 	if b == nil {
 		return make([]byte, 0, n)
@@ -92,7 +90,7 @@ func growBy(b []byte, n int64) []byte {
 	return c
 }
 
-// runsWhole says whether the bytes that a record has in runs are all there.
+// runsWhole says whether the checksum of the bytes that a record has in runs is right.
 func (db *DB) runsWhole(rec *record.Record) bool {
 	l, err := db.runs(rec)
 	if err != nil {
@@ -102,8 +100,8 @@ func (db *DB) runsWhole(rec *record.Record) bool {
 	return ok && sum == l.Sum
 }
 
-// keyInRuns returns the key of a record that has it in runs, nil if the bytes there
-// are not the record's.
+// keyInRuns returns the key of a record that has it in runs, or nil if the checksum of the bytes
+// there is wrong.
 func (db *DB) keyInRuns(rec *record.Record) []byte {
 	l, err := db.runs(rec)
 	if err != nil {
@@ -119,14 +117,14 @@ func (db *DB) keyInRuns(rec *record.Record) []byte {
 	return key
 }
 
-// extentsInside says whether a record's runs can be read and lie on the device.
+// extentsInside says whether a record's run list can be read and names extents inside the device.
 func (db *DB) extentsInside(rec *record.Record) bool {
 	l, err := db.runs(rec)
 	return err == nil && !slices.ContainsFunc(l.Extents, func(e alloc.Extent) bool { return db.r.CheckExtent(e) != nil })
 }
 
-// placeRuns allocates runs for the value, for the key where it is too long to stand
-// beside the run list, and for lists that are too long as well.
+// placeRuns allocates runs for the value, for a key that is too long to lie beside the run list,
+// and for lists that are too long.
 func (db *DB) placeRuns(e *entry, urgent bool) error {
 	take := db.r.AllocRuns
 	if urgent {
@@ -152,8 +150,8 @@ func (db *DB) placeRuns(e *entry, urgent bool) error {
 	}
 }
 
-// listElsewhere puts the list that would stand in e's slot into runs, where that
-// makes it shorter and there is room: the slots that are free may be small ones.
+// listElsewhere puts the list that would lie in e's slot into runs, if that makes it shorter and
+// there is room. Then a smaller slot suffices.
 func (db *DB) listElsewhere(e *entry) bool {
 	top := len(e.levels) - 1
 	n := len(e.levels[top])
@@ -176,15 +174,14 @@ func (db *DB) freeRuns(e *entry) {
 	e.levels, e.extents = nil, nil
 }
 
-// listBody is how long the body of a spilled record is: the key unless that lies in
-// runs, and the list of the highest level.
+// listBody returns the length of a spilled record's body: the key, unless it lies in runs, and the
+// list of the highest level.
 func (e *entry) listBody() int {
 	return len(e.inline()) + int(record.ListBytes(int64(len(e.levels[len(e.levels)-1]))))
 }
 
-// storeRuns writes a spilled body and the lists below the one in the slot, which is
-// made here. All of that is part of the transaction: each list carries the checksum
-// of what its extents hold, and one fence covers all.
+// storeRuns writes a spilled body and the lists below the one in the slot, and makes that one. All
+// are part of the transaction: each list has the checksum of its content, and one fence covers all.
 func (db *DB) storeRuns(e *entry) error {
 	sum, err := db.storeBody(e)
 	if err != nil {
@@ -203,11 +200,10 @@ func (db *DB) storeRuns(e *entry) error {
 	return nil
 }
 
-// storeBody writes what of e lies in runs and returns its checksum. A value that
-// is the caller's own may change under the hand of one who ought not to change it.
-// So it goes through a copy, a piece at a time, and the sum is that of what was
-// written: else a recovery would find a transaction that is not whole, which may be
-// that of others too.
+// storeBody writes the bytes of e that lie in runs, and returns their checksum. If the value is in
+// the caller's memory, the caller may change it meanwhile, though it must not. So storeBody writes
+// from a copy, piece by piece, and sums the bytes that it writes. Otherwise a recovery would find
+// an incomplete transaction, which may have records of other callers too.
 func (db *DB) storeBody(e *entry) (sum uint32, err error) {
 	w := runWriter{db: db, extents: e.levels[0]}
 	if e.lent == nil {
@@ -229,11 +225,11 @@ func (db *DB) storeBody(e *entry) (sum uint32, err error) {
 	return sum, nil
 }
 
-// runWriter writes into extents one after the other.
+// runWriter writes into extents, one after the other.
 type runWriter struct {
 	db      *DB
 	extents []alloc.Extent
-	at      int64 // in the first of them
+	at      int64 // offset in the first of them
 }
 
 func (w *runWriter) pour(b []byte) error {

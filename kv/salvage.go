@@ -11,27 +11,26 @@ import (
 	"nvkv/nvmap"
 )
 
-// Salvaging is the first half of a recovery: reading every slab that was
-// written since the checkpoint's freeze (R5), in address order and on as many
-// processors as there are. Nothing is changed meanwhile.
+// The first half of a recovery is the scan: it reads every slab that was written since the
+// checkpoint's freeze (R5), in address order, with one goroutine for each processor. It changes
+// nothing. (The public Salvage is in rescue.go.)
 
-// candidate is a record that recovery found and that may count.
+// candidate is a record that the recovery found and that may count.
 type candidate struct {
 	number  record.Number
 	off     nvmap.Off
 	ordinal uint32
-	leaf    uint32 // where its key belongs, by router; before that its key's hash
+	leaf    uint32 // the leaf to which its key belongs; before lead: the hash of its key
 	bytes   uint32
 	keyLen  uint16
 	kind    byte
 	flags   byte
 }
 
-// kindVoid marks candidates of a transaction that did not end.
+// kindVoid marks candidates of a transaction that is void.
 const kindVoid = 0
 
-// keyed says whether c decides what its key is worth. Void ones, closing records
-// and ranges do not.
+// keyed says whether c decides about its key. Void records, closing records and ranges do not.
 func (c *candidate) keyed() bool { return c.kind == record.KindPut || c.kind == record.KindDelete }
 
 // older says whether c was written before d.
@@ -39,7 +38,7 @@ func (c *candidate) older(d *candidate) bool {
 	return c.number < d.number || c.number == d.number && c.ordinal < d.ordinal
 }
 
-// ref is what the index stores for c.
+// ref returns the reference of c in the index.
 func (c *candidate) ref() btree.Ref {
 	x := c.off
 	if c.flags&record.FlagSpill != 0 {
@@ -51,7 +50,7 @@ func (c *candidate) ref() btree.Ref {
 	return x
 }
 
-// salvager is what one goroutine found.
+// salvager has the results of one goroutine.
 type salvager struct {
 	rc       *recovery
 	blocks   [][]candidate // filled one after the other, so that nothing is copied
@@ -67,8 +66,8 @@ const (
 	scanStride     = 16 // slabs that a goroutine takes at a time
 )
 
-// share runs fn(0), fn(1), … beside each other, one for each processor, with
-// memory faults made errors.
+// share runs fn(0), fn(1), ... in parallel, one call for each goroutine of the scan. It turns
+// memory faults into errors.
 func (rc *recovery) share(fn func(worker int) error) error {
 	n := len(rc.salvagers)
 	errs := make([]error, n)
@@ -90,7 +89,7 @@ func (rc *recovery) share(fn func(worker int) error) error {
 	return nil
 }
 
-// maxWorkers bounds the goroutines of a recovery: each counts by leaf.
+// maxWorkers bounds the goroutines of a recovery, because each has a counter for every leaf.
 const maxWorkers = 16
 
 // scan reads the slabs that were written since the checkpoint's freeze.
@@ -122,7 +121,7 @@ func (rc *recovery) scan() error {
 	return err
 }
 
-// each calls fn for every candidate, by goroutine.
+// each calls fn for every candidate.
 func (rc *recovery) each(fn func(*candidate)) {
 	for i := range rc.salvagers {
 		rc.salvagers[i].each(fn)
@@ -163,8 +162,7 @@ func (sv *salvager) slab(s alloc.SlabInfo) {
 	}
 }
 
-// oneByOne reads what can be read of a slab that is not mapped and cannot be
-// read in one piece.
+// oneByOne reads the readable slots of a slab that is not mapped and cannot be read in one piece.
 func (sv *salvager) oneByOne(s alloc.SlabInfo, n int) {
 	for o := 0; o < n; o += s.SlotBytes {
 		off := s.Off + nvmap.Off(o)
@@ -181,9 +179,9 @@ func (sv *salvager) unreadable(o nvmap.Off) {
 	sv.damaged = append(sv.damaged, CorruptError{Off: uint64(o), Structure: "record slot, which cannot be read"})
 }
 
-// slots reads the slots of a slab from offset o on, and returns where to go
-// on: behind the last, or behind one that cannot be read. A poisoned line is
-// not a torn record: whatever it held, opening goes on and says so (R13).
+// slots reads the slots of a slab from offset o on. It returns the offset at which to continue: the
+// end, or the slot behind one that cannot be read. A line with a media error is not a torn record:
+// the opening continues and reports it (R13).
 func (sv *salvager) slots(s alloc.SlabInfo, b []byte, o int) (next int) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -195,10 +193,10 @@ func (sv *salvager) slots(s alloc.SlabInfo, b []byte, o int) (next int) {
 		}
 	}()
 	for ; o < len(b); o += s.SlotBytes {
-		// Most slots of a slab are older than the checkpoint: no need to call.
+		// Most slots of a slab are older than the checkpoint. They do not need a call.
 		slot := b[o : o+s.SlotBytes]
 		if n := record.NumberOf(slot); n <= sv.rc.st.last {
-			if !sv.rc.db.ix.Mapped() { // else lookBack reads it again
+			if !sv.rc.db.ix.Mapped() { // on a mapped device lookBack reads it again
 				sv.old(s, slot, s.Off+nvmap.Off(o))
 			}
 			continue
@@ -237,8 +235,8 @@ func (sv *salvager) add(c candidate) {
 	sv.blocks[last] = append(sv.blocks[last], c)
 }
 
-// fits demands that the record's length chooses the very class it lies in. What
-// deletes may lie in a larger slot: a full store keeps few slabs for that.
+// fits checks that a record's length chooses the class of its slot. A record that deletes may lie
+// in a larger slot, because a full store keeps few slabs for those.
 func (db *DB) fits(rec *record.Record, class alloc.ClassID) bool {
 	c, ok := db.r.ClassFor(rec.Size)
 	return ok && (c == class || c < class && rec.Kind != record.KindPut)

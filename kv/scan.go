@@ -8,22 +8,22 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// scanner walks the records of a snapshot in chunks: what guards against faults
-// and counts the call in is paid for once a chunk and not once a record.
-// Chunks grow, so that a short scan does not read far beyond its end.
+// scanner walks the records of a snapshot in chunks. The guard against faults and the counting of
+// the call cost once per chunk, not once per record. Chunks grow, so a short scan does not read far
+// beyond its end.
 type scanner struct {
 	tx       *Tx
-	c        btree.Cursor // stands in the leaf whose records are asked for
+	c        btree.Cursor // in the leaf whose records are being prefetched
 	ahead    btree.Ahead
 	slabs    slabReader
 	left     bytesLeft
 	backward bool
-	size     int    // of the next chunk
-	from     []byte // where the walk began, then the last key that was met
-	n        int    // items that are filled
+	size     int    // of the next chunk, in records
+	from     []byte // where the walk began; later the last key that it met
+	n        int    // number of filled items
 	done     bool
 	items    [chunkMost]record.Plain
-	expiry   [chunkMost]int64 // of the items, Unix nanoseconds, 0: never
+	expiry   [chunkMost]int64 // of the items, in Unix nanoseconds; 0: never
 }
 
 const (
@@ -33,8 +33,8 @@ const (
 
 var scannerPool = sync.Pool{New: func() any { return new(scanner) }}
 
-// newScanner returns a scanner from the pool that begins at from; a nil from is
-// the end that it comes from. The caller releases it.
+// newScanner returns a scanner from the pool that begins at from. A nil from is the end of the
+// store at which the walk begins. The caller releases it.
 func newScanner(tx *Tx, from []byte, backward bool) *scanner {
 	s := scannerPool.Get().(*scanner)
 	s.tx, s.backward, s.size, s.from, s.done = tx, backward, chunkFirst, from, false
@@ -43,8 +43,8 @@ func newScanner(tx *Tx, from []byte, backward bool) *scanner {
 	return s
 }
 
-// scanRecords calls yield for the records of [start, end) in order, most of them
-// at most, until it returns false. The Tx is read-only.
+// scanRecords calls yield for the records of [start, end) in order, at most most of them, until
+// yield returns false. The Tx is read-only.
 func (tx *Tx) scanRecords(start, end []byte, backward bool, most int, yield func(k, v []byte) bool) {
 	from := start
 	if backward {
@@ -64,7 +64,7 @@ func (tx *Tx) scanRecords(start, end []byte, backward bool, most int, yield func
 			if !yield(s.items[i].Key, s.items[i].Value) {
 				return
 			}
-			if tx.over() { // inside yield: what the rest of the chunk names may be gone
+			if tx.over() { // yield ended it: the rest of the chunk may be freed
 				tx.met(ErrTxClosed)
 				return
 			}
@@ -76,8 +76,8 @@ func (tx *Tx) scanRecords(start, end []byte, backward bool, most int, yield func
 	tx.met(err)
 }
 
-// within returns how many of the items come before the end of the walk: the key
-// end, which belongs to it if the walk goes backward.
+// within returns how many of the items come before the end of the walk. A backward walk includes
+// the key end.
 func (s *scanner) within(end []byte) int {
 	n := s.n
 	for n > 0 && !s.before(s.items[n-1].Key, end) {
@@ -93,7 +93,7 @@ func (s *scanner) before(key, end []byte) bool {
 	return inside(key, end)
 }
 
-// release gives the scanner back without anything that it led to.
+// release returns the scanner to the pool without references to the store.
 func (s *scanner) release() {
 	clear(s.items[:])
 	s.tx, s.c, s.from = nil, btree.Cursor{}, nil
@@ -102,7 +102,7 @@ func (s *scanner) release() {
 	scannerPool.Put(s)
 }
 
-// begin stands on the first record.
+// begin moves to the first record.
 func (s *scanner) begin() (err error) {
 	in, err := s.tx.enter()
 	if err != nil {
@@ -126,9 +126,8 @@ func (s *scanner) begin() (err error) {
 	return nil
 }
 
-// standAt makes c stand on the first key from s.from on, on the last one below
-// it where the walk goes backward. A nil s.from is the end that the walk
-// begins at.
+// standAt moves c to the first key not below s.from or, in a backward walk, to the last key below
+// it. A nil s.from is the end of the store at which the walk begins.
 func (s *scanner) standAt(c *btree.Cursor) error {
 	root := s.tx.root
 	if s.from == nil {
@@ -146,7 +145,7 @@ func (s *scanner) standAt(c *btree.Cursor) error {
 	return c.Prev()
 }
 
-// NextLeaf is for ahead.
+// NextLeaf implements the walk for btree.Ahead.
 func (s *scanner) NextLeaf(a *btree.Ahead) (bool, error) {
 	var err error
 	if s.backward {
@@ -161,7 +160,7 @@ func (s *scanner) NextLeaf(a *btree.Ahead) (bool, error) {
 	return true, nil
 }
 
-// fill reads the next chunk. On an error the items before it are good.
+// fill reads the next chunk. After an error the items before it are valid.
 func (s *scanner) fill() (err error) {
 	s.n = 0
 	s.tx.db.readRoom()
@@ -193,7 +192,7 @@ func (s *scanner) fill() (err error) {
 	return nil
 }
 
-// takeFour reads four records at once if they are plain.
+// takeFour reads four records at once if all are plain.
 func (s *scanner) takeFour(xs *[atOnce]btree.Ref) bool {
 	var bodies [atOnce][]byte
 	var keys [atOnce]int
@@ -211,8 +210,8 @@ func (s *scanner) takeFour(xs *[atOnce]btree.Ref) bool {
 	return true
 }
 
-// take reads a record, if it has not expired. It returns false behind a large
-// one: a chunk holds one copy of such at most.
+// take reads a record, unless it has expired. It returns false after a large one: a chunk holds at
+// most one copy of such a record.
 func (s *scanner) take(x btree.Ref) (more bool, err error) {
 	if p := &s.items[s.n]; x&(btree.RefSpill|btree.RefTTL) == 0 && s.tx.db.readPlain(btree.RefOff(x), p) {
 		s.expiry[s.n] = 0
@@ -247,8 +246,8 @@ func (s *scanner) takeOther(x btree.Ref) (more bool, err error) {
 	return !rec.Spilled(), nil
 }
 
-// named adds the key to an error about the record that x names. The leaf has
-// it, and is looked for again: the walk may be past it.
+// named adds the key to an error about the record at x. It searches the leaf again for the key,
+// because the walk may have passed it.
 func (s *scanner) named(x btree.Ref, err error) error {
 	e, ok := err.(*CorruptError)
 	if !ok || e.Key != nil {

@@ -7,14 +7,14 @@ import (
 	"nvkv/nvmap"
 )
 
-// settle says which slots are used and which the index reaches from now on.
+// settle decides which slots are used and which the index reaches from now on.
 func (rc *recovery) settle(parts []resolved) error {
 	r := rc.db.r
 	err := rc.share(func(w int) error {
-		// What a record displaced may be in the slot that another one won.
+		// First the displaced slots: another record may have won such a slot.
 		for i := range parts {
 			for _, o := range parts[i].owners[w].displaced {
-				r.UnclaimLive(o) // not live: taken since by a record that counts
+				r.UnclaimLive(o) // if it is not live, a record that counts has taken it
 			}
 		}
 		for i := range parts {
@@ -47,8 +47,8 @@ func (rc *recovery) settle(parts []resolved) error {
 	return nil
 }
 
-// settleSpilled is settle for records with runs. A page may be named by one
-// that was displaced and by a newer one.
+// settleSpilled is settle for records with runs. A displaced record and a newer one may name the
+// same page.
 func (rc *recovery) settleSpilled(parts []resolved) {
 	var runs []alloc.Extent
 	for i := range parts {
@@ -75,7 +75,7 @@ func (rc *recovery) settleSpilled(parts []resolved) {
 		rc.eachUsed(e, func(o nvmap.Off) {
 			if _, keep := kept[o]; !keep {
 				rc.keepForTomb(o, kept)
-				rc.db.tombs = append(rc.db.tombs, o) // by itself: the list cannot be read again
+				rc.db.tombs = append(rc.db.tombs, o) // single pages: the list cannot be read again
 			}
 		})
 	}
@@ -88,9 +88,8 @@ func (rc *recovery) settleSpilled(parts []resolved) {
 	}
 }
 
-// keepForTomb keeps a page of a key that is not in the index. The checkpoint may
-// have reached another record's bytes there, which were freed since; nothing
-// reaches it now (R10).
+// keepForTomb keeps a page of a key that is not in the index. The checkpoint may have reached
+// another record in that page, which was freed since. Now the index does not reach the page (R10).
 func (rc *recovery) keepForTomb(o nvmap.Off, kept map[nvmap.Off]struct{}) {
 	if _, won := kept[o]; !won {
 		_ = rc.db.r.Retake(o, alloc.KindRun)
@@ -98,13 +97,13 @@ func (rc *recovery) keepForTomb(o nvmap.Off, kept map[nvmap.Off]struct{}) {
 	kept[o] = struct{}{}
 }
 
-// displaceSpilled takes a record out of what the index reaches and returns the
-// runs that are free unless another record has them.
+// displaceSpilled removes a record from the slots that the index reaches, and returns the runs that
+// are free unless another record has them.
 func (rc *recovery) displaceSpilled(s spilledChange) []alloc.Extent {
 	db := rc.db
 	o := btree.RefOff(s.ref)
 	if s.old && !db.r.IsLive(o) {
-		return nil // taken since by a record that counts
+		return nil // a record that counts has taken it
 	}
 	var rec record.Record
 	if db.readRecord(o, &rec) != nil {
@@ -112,7 +111,7 @@ func (rc *recovery) displaceSpilled(s spilledChange) []alloc.Extent {
 		return nil
 	}
 	_ = db.r.Retake(o, alloc.KindRecord)
-	l, _ := db.runs(&rec) // as far as its lists can be read: what is below is kept, and Check names it
+	l, _ := db.runs(&rec) // what cannot be read stays allocated
 	switch {
 	case s.keep || rec.Flags&record.FlagSpillKey != 0:
 		db.tombs = append(db.tombs, s.ref&^btree.RefTTL) // I6
@@ -127,7 +126,7 @@ func (rc *recovery) displaceSpilled(s spilledChange) []alloc.Extent {
 	return rc.inside(l.Extents)
 }
 
-// inside returns those of the extents that lie on the device.
+// inside returns the extents that lie on the device.
 func (rc *recovery) inside(extents []alloc.Extent) (out []alloc.Extent) {
 	for _, e := range extents {
 		if rc.db.r.CheckExtent(e) == nil {
@@ -137,7 +136,7 @@ func (rc *recovery) inside(extents []alloc.Extent) (out []alloc.Extent) {
 	return out
 }
 
-// winSpilled makes a record and its runs live; its pages are kept.
+// winSpilled makes a record and its runs live and keeps their pages.
 func (rc *recovery) winSpilled(x btree.Ref, kept map[nvmap.Off]struct{}) {
 	db := rc.db
 	_ = db.r.ClaimLive(btree.RefOff(x), alloc.KindRecord)
@@ -148,7 +147,7 @@ func (rc *recovery) winSpilled(x btree.Ref, kept map[nvmap.Off]struct{}) {
 	})
 }
 
-// eachRun calls fn for the pages of a record's runs that are in use as such.
+// eachRun calls fn for the pages of a record's runs that are used as such.
 func (rc *recovery) eachRun(x btree.Ref, fn func(nvmap.Off)) {
 	var rec record.Record
 	if rc.db.readRecord(btree.RefOff(x), &rec) != nil {
@@ -160,8 +159,8 @@ func (rc *recovery) eachRun(x btree.Ref, fn func(nvmap.Off)) {
 	}
 }
 
-// eachUsed calls fn for the pages of a run that are in use as such: their slabs
-// may have been carved into something else since the run was freed.
+// eachUsed calls fn for the pages of a run that are used as such. Their slabs may have been carved
+// for another kind since the run was freed.
 func (rc *recovery) eachUsed(e alloc.Extent, fn func(nvmap.Off)) {
 	for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
 		if _, _, run := rc.db.r.Carve(o, alloc.KindRun); run && rc.db.r.IsUsed(o) {

@@ -10,35 +10,35 @@ import (
 )
 
 const (
-	// shortMost is how many records a scan reads without a snapshot.
+	// shortMost is the largest number of records that a scan reads without a snapshot.
 	shortMost = 256
-	// shortBytesMax is how many bytes of them.
+	// shortBytesMax is the largest number of their bytes.
 	shortBytesMax = 256 << 10
 )
 
-// shortScan is a scan of few records of the current state: copies, which the
-// pages that led to them have vouched for.
+// shortScan is a scan of few records of the current state. It copies the records and then validates
+// the pages that led to them.
 type shortScan struct {
 	trail btree.Trail
 	ahead btree.Ahead
 	slabs slabReader
-	at    int64 // wall clock by which records expire, once one may
+	at    int64 // time by which records expire; read when one may
 	n     int   // records
 	items [shortMost]record.Plain
-	buf   []byte // what they alias
+	buf   []byte // memory of the items
 }
 
 var shortPool = sync.Pool{New: func() any { return new(shortScan) }}
 
-// Scan calls fn with up to n records of [start, end) in ascending order until it
-// returns false. A nil start begins at the first key, a nil end is open, a
-// negative n sets no bound. All records belong to one instant. Key and value are
-// valid until fn returns and must not be written.
+// Scan calls fn with up to n records of [start, end) in ascending order, until fn returns false. A
+// nil start begins at the first key, a nil end is open, and a negative n means no limit. All
+// records belong to one instant. Key and value are valid until fn returns, and fn must not write to
+// them.
 //
-// A scan of up to 256 records and 256 KiB takes no lock and keeps nothing from
-// being freed, as a point read does: it copies the records, looks whether what
-// led to them is still as it was, and tries again if not. fn is called then and
-// may use the DB as it likes. A longer scan is that of a Tx, see [Tx.All].
+// A scan of up to 256 records and 256 KiB takes no lock and pins nothing, like a point read. It
+// copies the records, checks that the pages on its path have not changed, and starts again if they
+// have. fn is called afterwards and may make any call of the DB. A longer scan runs in a Tx, see
+// [Tx.All].
 func (db *DB) Scan(start, end []byte, n int, fn func(key, value []byte) bool) error {
 	if n == 0 || emptyRange(start, end) {
 		return db.readable()
@@ -72,7 +72,7 @@ func (db *DB) readable() error {
 	return nil
 }
 
-// release gives the scan back, without much memory.
+// release returns the scan to the pool, without large memory.
 func (s *shortScan) release() {
 	if cap(s.buf) > shortBytesMax {
 		s.buf = nil
@@ -84,8 +84,7 @@ func (s *shortScan) release() {
 	shortPool.Put(s)
 }
 
-// read fills s, or returns false where a snapshot must do it, which is also who
-// finds words for what is damaged.
+// read fills s. It returns false if a snapshot must do it, which also reports damage.
 func (s *shortScan) read(db *DB, start, end []byte, n int) (done bool) {
 	db.readRoom()
 	in, err := db.enter()
@@ -117,7 +116,7 @@ func (s *shortScan) read(db *DB, start, end []byte, n int) (done bool) {
 	return false
 }
 
-// try is one attempt. What it returns counts only if the trail stands.
+// try makes one attempt. Its result counts only if the trail stands.
 func (s *shortScan) try(db *DB, start, end []byte, n int) (done bool, err error) {
 	s.n, s.at, s.buf = 0, 0, s.buf[:0]
 	t, a := &s.trail, &s.ahead
@@ -152,7 +151,7 @@ func (s *shortScan) try(db *DB, start, end []byte, n int) (done bool, err error)
 	return true, nil
 }
 
-// takeFour copies four records at once if they are plain and there is room.
+// takeFour copies four records at once if all are plain and there is room.
 func (s *shortScan) takeFour(xs *[atOnce]btree.Ref) bool {
 	var bodies [atOnce][]byte
 	var keys [atOnce]int
@@ -172,8 +171,7 @@ func (s *shortScan) takeFour(xs *[atOnce]btree.Ref) bool {
 	return true
 }
 
-// take copies a record, if it has not expired. It returns false where a
-// snapshot must read it.
+// take copies a record, unless it has expired. It returns false if a snapshot must read the record.
 func (s *shortScan) take(db *DB, x btree.Ref) (bool, error) {
 	o := btree.RefOff(x)
 	c := db.r.RecordAt(o)

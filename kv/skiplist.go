@@ -8,21 +8,21 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// skipList holds nodes sorted by key. Its zero value is empty.
+// skipList holds nodes sorted by key. The zero value is empty.
 type skipList struct {
-	head  node // before the first; only its links count
+	head  node // before the first node; only its links are used
 	tail  *node
-	tower int // links that the highest node has
+	tower int // number of levels
 	nodes int
-	added int // nodes that were ever linked
+	added int // nodes ever inserted
 }
 
-// node is a change to a key, or a range of keys.
+// node is a change of a key, or a deleted range.
 type node struct {
 	kind   byte
-	open   bool   // a range without end
+	open   bool   // a range without an end
 	expiry int64  // Unix nanoseconds, 0: never
-	image  []byte // room for a header, then key and value; of a range its start and its end
+	image  []byte // space for a header, then key and value; of a range its start and its end
 	key    []byte // in image
 	prev   *node  // nil before the first
 	next   []*node
@@ -35,8 +35,8 @@ func (n *node) value() []byte {
 	return v[:len(v):len(v)]
 }
 
-// find returns the first node whose key is not below key, or nil. If before is
-// not nil it is filled with the last node below key on every level.
+// find returns the first node whose key is not below key, or nil. If before is not nil, find fills
+// it with the last node below key on every level.
 func (l *skipList) find(key []byte, before *[maxTower]*node) *node {
 	at := &l.head
 	for level := l.tower - 1; level >= 0; level-- {
@@ -65,11 +65,11 @@ func (l *skipList) get(key []byte) *node {
 	return nil
 }
 
-// first and last return the outermost nodes, nil if there is none.
+// first and last return the outermost nodes, or nil.
 func (l *skipList) first() *node { return l.head.link(0) }
 func (l *skipList) last() *node  { return l.tail }
 
-// after returns the first node above key, below the last one below it.
+// after returns the first node above key, below the last node below key; nil if there is none.
 func (l *skipList) after(key []byte) *node {
 	n := l.find(key, nil)
 	if n != nil && bytes.Equal(n.key, key) {
@@ -97,8 +97,8 @@ func (l *skipList) atOrBelow(key []byte) *node {
 	}
 }
 
-// insert links a new node behind those of before, on as many levels as chance
-// says: one in four nodes reaches the next level.
+// insert inserts a new node after the nodes of before. Its height is random: one in four nodes
+// reaches the next level.
 func (l *skipList) insert(before *[maxTower]*node) *node {
 	height := min(1+bits.TrailingZeros64(rand.Uint64())/2, maxTower)
 	for ; l.tower < height; l.tower++ {
@@ -123,7 +123,7 @@ func (l *skipList) insert(before *[maxTower]*node) *node {
 	return n
 }
 
-// remove takes a node out of the list.
+// remove removes a node.
 func (l *skipList) remove(n *node) {
 	var before [maxTower]*node
 	l.find(n.key, &before)

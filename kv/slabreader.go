@@ -9,17 +9,17 @@ import (
 	"nvkv/nvmap"
 )
 
-// slabReader reads records for scans, where the device is mapped. It keeps what
-// it has looked up about the slab of the last one, in which the next one often
-// lies, and reads several at once: see crc32c.Sum4.
+// slabReader reads records for scans on a mapped device. It keeps the slab of the last record,
+// because the next record often lies in the same slab, and it reads several records at once: see
+// crc32c.Sum4.
 //
-// A slab is looked up again for every walk: while a walk lasts, something keeps
-// the records that it meets from being freed, or finds out that they were.
+// Every walk looks slabs up again. While a walk lasts, the records that it meets stay allocated, or
+// the walk finds out at its end that they did not.
 type slabReader struct {
 	db    *DB
-	mem   []byte // the slab, in place; empty before the first
+	mem   []byte // the slab, in place; empty before the first record
 	from  nvmap.Off
-	slot  int // bytes of a slot
+	slot  int // size of a slot in bytes
 	carve uint32
 }
 
@@ -28,7 +28,8 @@ const atOnce = 4
 
 func (r *slabReader) reset(db *DB) { *r = slabReader{db: db} }
 
-// bytes returns what a record at o can have at most, empty where none can be.
+// bytes returns the bytes that a record at o may have at most. It is empty if no record can be
+// there.
 func (r *slabReader) bytes(o nvmap.Off) []byte {
 	at := uint64(o - r.from)
 	if at >= uint64(len(r.mem)) {
@@ -40,15 +41,15 @@ func (r *slabReader) bytes(o nvmap.Off) []byte {
 	return r.mem[at:min(at+uint64(r.slot), uint64(len(r.mem)))]
 }
 
-// open looks up the slab that o lies in.
+// open looks up the slab of o.
 func (r *slabReader) open(o nvmap.Off) {
 	s := r.db.r.RecordSlab(o)
 	r.mem, r.from, r.slot, r.carve = r.db.m.View(s.From, s.Bytes), s.From, s.Slot, s.Carve
 }
 
-// four reads the records that xs name if all of them are what most are, as
-// record.Plain.Parse does: bodies gets key and value of each, side by side, and keys the
-// lengths of the keys. false says nothing of any of them.
+// four reads the records at xs if all of them are plain, like record.Plain.Parse. It sets bodies to
+// key and value of each, side by side, and keys to the lengths of the keys. If it returns false,
+// the results mean nothing.
 func (r *slabReader) four(xs *[atOnce]btree.Ref, bodies *[atOnce][]byte, keys *[atOnce]int) bool {
 	var headers [atOnce][]byte
 	var sums, want [atOnce]uint32

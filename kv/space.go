@@ -1,25 +1,24 @@
 package kv
 
-// Space is how a store's room stands, in bytes. What neither counts lies in no file:
-// it was given back.
+// Space is the room of a store, in bytes. Bytes that it does not count are not in the file: they
+// were given back.
 type Space struct {
 	Live int64 // slots, pages and runs that the index reaches
-	Free int64 // what else the store takes of its device: it is used again, or given back before long
+	Free int64 // other bytes that the store takes of its device: they will be reused or given back
 }
 
-// Space returns how the store's room stood when the Tx began, in constant time. It
-// counts what was committed before, and of what was freed since, what the last commit
-// or checkpoint before the Tx knew. Zeros: a store that is being opened does not know
-// it yet.
+// Space returns the room of the store when the Tx began, in constant time. It counts everything
+// committed before, and the bytes freed up to the last commit or checkpoint before the Tx. It is
+// zero while the store is being opened.
 func (tx *Tx) Space() Space { return tx.space }
 
-// spaceNow counts it. The caller holds the turn.
+// spaceNow computes the room. The caller holds the turn.
 func (db *DB) spaceNow() Space {
 	live := db.r.Live()
 	return Space{Live: live, Free: max(0, db.r.Backed()-live)}
 }
 
-// noteSpace notes it for snapshots. The caller holds the turn.
+// noteSpace stores the room for later snapshots. The caller holds the turn.
 func (db *DB) noteSpace() {
 	db.publish.Lock()
 	defer db.publish.Unlock()

@@ -10,38 +10,38 @@ import (
 	"nvkv/nvmap"
 )
 
-// state is what a superblock carries for this package. Format: docs/format.md,
-// "Superblock payload".
+// state is the superblock's payload. Format: docs/format.md, "Superblock payload".
 type state struct {
 	run       uint32        // the opening that wrote it
 	interval  uint64        // slabs marked in it or later are scanned by a recovery
-	last      record.Number // S: the newest transaction that the index below contains
+	last      record.Number // S: the newest transaction that the index contains
 	root      nvmap.PageID
 	rootBirth uint64
 	height    uint8
 	hasLong   bool
 	clean     bool   // nothing was written since the freeze (I10)
-	epoch     uint64 // of the index's newest pages
+	epoch     uint64 // of the newest pages of the index
 	keys      int64
 	leaves    int64
-	maps      uint64 // generation that the maps of the checkpoint carry
-	digest    uint64 // of the maps that count for it
+	maps      uint64 // generation of the checkpoint's maps
+	digest    uint64 // of the maps that count for the checkpoint
 	ended     []endedRun
 }
 
-// endedRun is what recovery decided of a run since the checkpoint: records
-// above last are void for ever, those up to it are complete (R4).
+// endedRun is the decision of a recovery about a run since the checkpoint: records above last are
+// void for ever, those up to it are complete (R4).
 type endedRun struct {
 	run  uint32
 	last uint64 // counter
 }
 
 const (
-	stateBytes = 128 // of which some are to spare
+	stateBytes = 128 // some of them are unused
 	stateLong  = 1 << 0
 	stateClean = 1 << 1
 	endedBytes = 12
-	// maxEnded runs fit; recovery ends with a checkpoint well before.
+	// maxEnded is how many ended runs fit. A recovery takes a checkpoint at checkpointAt, well
+	// before.
 	maxEnded     = (alloc.PayloadBytes - stateBytes) / endedBytes
 	checkpointAt = 64
 )
@@ -74,7 +74,7 @@ func (s *state) encode() []byte {
 	return b
 }
 
-// errState says that a payload is none of this package's.
+// errState says that a payload is not one of this package.
 var errState = errors.New("nvkv: superblock payload")
 
 func decodeState(b []byte) (s state, err error) {
@@ -100,7 +100,7 @@ func decodeState(b []byte) (s state, err error) {
 	return s, nil
 }
 
-// readState returns what the newest superblock of a region carries.
+// readState returns the payload of the newest superblock.
 func readState(r *alloc.Region) (state, error) {
 	s, err := decodeState(r.Payload())
 	if err == nil && !s.sound(r) {
@@ -112,8 +112,8 @@ func readState(r *alloc.Region) (state, error) {
 	return s, err
 }
 
-// sound says whether the numbers can be: none is so large that counting on from it
-// overflows, and what is counted fits the store.
+// sound says whether the numbers are possible: counting on from them does not overflow, and the
+// counts fit the store.
 func (s *state) sound(r *alloc.Region) bool {
 	const far = 1 << 62
 	pages := int64(r.SlabCount()) * int64(r.SlabBytes()/nvmap.PageBytes)
@@ -133,8 +133,8 @@ func (s *state) sound(r *alloc.Region) bool {
 	return true
 }
 
-// counts says whether recovery has decided that n is part of the store.
-// undecided is the run that wrote the superblock: it is decided now.
+// counts says whether a recovery has decided that n counts. undecided says that n is of the run
+// that wrote the superblock, about which this recovery decides.
 func (s *state) counts(n record.Number) (yes, undecided bool) {
 	if n.Run() == s.run {
 		return false, true

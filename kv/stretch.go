@@ -6,42 +6,41 @@ import (
 	"sort"
 )
 
-// Which keys may have expired is known by stretches of the index: a few leaves
-// each, with the earliest expiry of what is in them. They divide the keys, not the
-// pages, so that nothing has to follow pages that are copied, split or merged, and
-// they are kept in DRAM, so that a put with an expiry writes nothing more. An
-// opening begins with one stretch, of which nothing is known.
+// DRAM holds where keys may have expired: stretches of keys, each with the earliest expiry in it. A
+// stretch has a few leaves. Stretches divide the keys, not the pages, so they need no change when
+// pages are copied, split or merged. They are in DRAM, so a put with an expiry writes nothing more.
+// An opening begins with one stretch about which nothing is known.
 
-// stretch is the keys from one up to where the next stretch begins.
+// stretch is the keys from from up to the next stretch.
 type stretch struct {
 	from   []byte
-	due    int64 // nothing in it expires earlier; 0: nothing does
-	leaves int   // that it had when it was visited last
+	due    int64 // no key in it expires earlier; 0: none expires
+	leaves int   // number of leaves at the last visit
 }
 
 const (
-	stretchLeaves = 8  // at most, when it is visited
-	stretchBytes  = 40 // of DRAM, beside its key
-	unseen        = 1  // due of what was never visited
+	stretchLeaves = 8  // most leaves of a stretch, when it is visited
+	stretchBytes  = 40 // DRAM of a stretch without its key
+	unseen        = 1  // due of a stretch that was never visited
 )
 
-// sweep is how far the collecting of expired keys has come. Under the turn.
+// sweep is the progress of collecting expired keys. The turn guards it.
 type sweep struct {
-	stretches []stretch // in order of keys, the first from the lowest there is
-	next      int64     // no stretch is due earlier; 0: none is at all
+	stretches []stretch // in order of keys; the first begins at the lowest key
+	next      int64     // no stretch is due earlier; 0: none is due
 	collected uint64    // keys
 	visited   uint64    // leaves
 
-	// The visit under way.
+	// The visit under way:
 	visiting bool
-	at       int    // of stretches
-	from     []byte // where it goes on
-	was      int64  // due when it began, while stretches[at].due is of what was put since
-	left     int64  // earliest expiry of what it passed and left
-	leaves   int    // that it passed
+	at       int    // index of its stretch
+	from     []byte // key at which it continues
+	was      int64  // due when it began; stretches[at].due is that of keys put since
+	left     int64  // earliest expiry of the keys that it passed
+	leaves   int    // leaves that it passed
 }
 
-// bytes returns what the stretches take in DRAM, about.
+// bytes returns the DRAM that the stretches take, approximately.
 func (sw *sweep) bytes() (n int64) {
 	for i := range sw.stretches {
 		n += stretchBytes + int64(len(sw.stretches[i].from))
@@ -49,14 +48,14 @@ func (sw *sweep) bytes() (n int64) {
 	return n
 }
 
-// begin makes the stretch that covers everything.
+// begin makes the stretch that covers all keys.
 func (sw *sweep) begin() {
 	if sw.stretches == nil {
 		sw.stretches, sw.next = []stretch{{due: unseen}}, unseen
 	}
 }
 
-// expires notes that key was given an expiry; 0 is none.
+// expires records that key was given an expiry. 0 means none.
 func (sw *sweep) expires(key []byte, expiry int64) {
 	if expiry == 0 {
 		return
@@ -68,8 +67,8 @@ func (sw *sweep) expires(key []byte, expiry int64) {
 	sw.next = earlier(sw.next, expiry)
 }
 
-// pick begins a visit of a stretch where something may have expired, unless one
-// is under way; false where there is none.
+// pick begins a visit of a stretch that may have expired keys, unless a visit is under way. It
+// returns false if there is none.
 func (sw *sweep) pick(now int64) bool {
 	sw.begin()
 	if sw.visiting {
@@ -93,13 +92,13 @@ func (sw *sweep) pick(now int64) bool {
 	return false
 }
 
-// beyond says whether key lies behind the stretch under way.
+// beyond says whether key lies behind the visited stretch.
 func (sw *sweep) beyond(key []byte) bool {
 	next := sw.at + 1
 	return next < len(sw.stretches) && bytes.Compare(key, sw.stretches[next].from) >= 0
 }
 
-// end ends the visit. Small neighbours become one stretch.
+// end ends the visit. It joins small adjacent stretches.
 func (sw *sweep) end() {
 	s := &sw.stretches[sw.at]
 	s.due, s.leaves = earlier(s.due, sw.left), max(sw.leaves, 1)
@@ -115,8 +114,7 @@ func (sw *sweep) end() {
 	}
 }
 
-// split ends the visit at a key, where the rest, which was not looked at, becomes
-// a stretch of its own.
+// split ends the visit at a key. The rest, which was not visited, becomes a stretch of its own.
 func (sw *sweep) split(key []byte) {
 	rest := stretch{from: bytes.Clone(key), due: sw.was}
 	sw.stretches = slices.Insert(sw.stretches, sw.at+1, rest)
@@ -124,6 +122,6 @@ func (sw *sweep) split(key []byte) {
 	sw.at++
 }
 
-// give ends the visit of a stretch that cannot be read: what is in it is not
-// swept until something there is given an expiry again.
+// give ends the visit of a stretch that cannot be read. It is not visited again until a key in it
+// is given an expiry.
 func (sw *sweep) give() { sw.visiting = false }

@@ -10,30 +10,26 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// Expiry frees nothing by itself (R7): a read takes an expired record for
-// absent. A sweep over the index collects what has expired: it takes the key
-// out of the index without a tombstone, and the record's slot stays allocated
-// until a checkpoint that was frozen later has flipped. Until then a recovery
-// may find the record again; it is expired then as well, and masks the older
-// versions of its key.
+// Expiry by itself frees nothing (R7): a read treats an expired record as absent. A sweep of the
+// index collects expired records: it removes the key from the index without a tombstone, and the
+// record's slot stays allocated until a checkpoint frozen later has flipped. Until then a recovery
+// may find the record again. It has expired then as well, and it hides older versions of its key.
 //
-// The sweep visits stretches of the index where something may have expired, and
-// no others. It runs before checkpoints, and once a minute for a store that nobody
-// writes, a few leaves at a time, and reads of
-// them the records whose entries say that they may expire.
+// The sweep visits only those stretches of the index that may have expired keys. It runs before
+// checkpoints and, for an idle store, once a minute. It visits a few leaves at a time and reads the
+// records whose references have the expiry flag.
 
 const (
 	sweepLeaves   = 16   // visited while the turn is held
-	sweepRemovals = 128  // likewise
-	sweepPerFlip  = 4096 // leaves visited before a checkpoint of the background
+	sweepRemovals = 128  // removed while the turn is held
+	sweepPerFlip  = 4096 // leaves visited before a background checkpoint
 
-	// sweepEvery is how often a store looks whether something has expired that no
-	// checkpoint is about to collect, because nobody writes.
+	// sweepEvery is the interval of sweeps in an idle store, which takes no checkpoints.
 	sweepEvery = time.Minute
 )
 
-// sweepIdle collects some of what has expired, and takes the checkpoint that frees it.
-// Where nothing is due it reads nothing but the clock.
+// sweepIdle collects some expired records, and takes the checkpoint that frees them. If nothing is
+// due it only reads the clock.
 func (db *DB) sweepIdle() {
 	before := db.collectedSoFar()
 	if db.failure.Load() != nil {
@@ -53,8 +49,7 @@ func (db *DB) collectedSoFar() uint64 {
 	return db.sweep.collected
 }
 
-// collectExpired goes on with the sweep for about so many leaves, or until nothing
-// can have expired.
+// collectExpired continues the sweep for about this many leaves, or until nothing is due.
 func (db *DB) collectExpired(ctx context.Context, leaves int) (err error) {
 	defer db.guarded("collect", panicOnFault(true), &err)
 	for at := db.now(); leaves > 0; {
@@ -70,8 +65,7 @@ func (db *DB) collectExpired(ctx context.Context, leaves int) (err error) {
 	return nil
 }
 
-// collectSome visits some leaves and returns how many; 0 when there is nothing
-// to do.
+// collectSome visits some leaves and returns how many. 0 means that nothing is due.
 func (db *DB) collectSome(at int64, leaves int) (visited int, err error) {
 	db.turn.visit()
 	defer db.turn.give()
@@ -99,15 +93,15 @@ func (db *DB) collectSome(at int64, leaves int) (visited int, err error) {
 	return visited, nil
 }
 
-// visitInside is visit in a section.
+// visitInside calls visit in a section.
 func (db *DB) visitInside(at int64, leaves int) ([][]byte, int, error) {
 	db.inside = db.pages.BeginInside()
 	defer db.endInside()
 	return db.visit(at, leaves)
 }
 
-// visit goes on with the visit of a stretch, through some leaves at most, and
-// returns the keys that it found expired and how many leaves it passed.
+// visit continues the visit of a stretch for at most leaves leaves. It returns the keys that have
+// expired, and how many leaves it passed.
 func (db *DB) visit(at int64, leaves int) (keys [][]byte, visited int, err error) {
 	sw := &db.sweep
 	c := btree.NewCursor(&db.ix, false)
@@ -147,7 +141,7 @@ func (db *DB) visit(at int64, leaves int) (keys [][]byte, visited int, err error
 				return nil, 0, err
 			}
 			if len(keys) == sweepRemovals {
-				sw.leaves-- // it will be passed again
+				sw.leaves-- // the next visit passes it again
 				return keys, visited, sw.goOn(key, &c)
 			}
 			keys = append(keys, key)
@@ -159,8 +153,8 @@ func (db *DB) visit(at int64, leaves int) (keys [][]byte, visited int, err error
 	return keys, max(visited, 1), err
 }
 
-// goOn has the visit go on from the key that c stands on, which comes behind where it
-// began: else it might not end.
+// goOn makes the visit continue at the key of c. The key must be above the one at which the visit
+// continued last; otherwise the visit might not end.
 func (sw *sweep) goOn(key []byte, c *btree.Cursor) error {
 	if bytes.Compare(key, sw.from) <= 0 {
 		return c.Misplaced()
@@ -169,7 +163,7 @@ func (sw *sweep) goOn(key []byte, c *btree.Cursor) error {
 	return nil
 }
 
-// expiryOf returns when the record at x expires; false where it is damaged.
+// expiryOf returns the expiry of the record at x, or false if it is damaged.
 func (db *DB) expiryOf(x btree.Ref) (int64, bool) {
 	var rec record.Record
 	if db.readRecord(btree.RefOff(x), &rec) != nil {
@@ -178,7 +172,7 @@ func (db *DB) expiryOf(x btree.Ref) (int64, bool) {
 	return rec.Expiry, true
 }
 
-// collect takes an expired key out of the index. It writes no record.
+// collect removes an expired key from the index. It writes no record.
 func (db *DB) collect(key []byte) error {
 	n := db.ix.PlanOne(0, true)
 	if err := db.roomFor(n.Pages + n.Blocks); err != nil {
@@ -207,18 +201,18 @@ func (db *DB) collect(key []byte) error {
 	})
 }
 
-// expire takes an expired record out of what the index reaches. It goes to the
+// expire removes an expired record from the slots that the index reaches. The record goes to the
 // snapshots that see it, and then waits for a checkpoint (R7).
 func (db *DB) expire(x btree.Ref) {
 	db.account(db.r.ClearLive(btree.RefOff(x)))
 	var rec record.Record
 	if db.readRecord(btree.RefOff(x), &rec) != nil {
-		return // damaged meanwhile: its slot stays allocated, Check names it
+		return // damaged: its slot stays allocated, and Check reports it
 	}
 	db.holders.deadRecord(db.holders.newest, deadRecord{x | btree.RefHeld, rec.Number, db.clearLive(&rec)})
 }
 
-// makeRoom frees what can be freed: what has expired, and what deletes left.
+// makeRoom collects all expired records and takes a checkpoint, which frees the space of deletes.
 func (db *DB) makeRoom(ctx context.Context) error {
 	if err := db.collectExpired(ctx, math.MaxInt); err != nil {
 		db.opt.Logger.Warn("collecting what has expired", "error", err)

@@ -7,21 +7,21 @@ import (
 	"sync/atomic"
 )
 
-// turn is the right to write: one commit at a time. Who finds it taken queues
-// its operation; whoever gives the turn up hands it, with everything queued, to
-// the first in the queue, which commits all of it as one group.
+// turn is the right to write: one commit at a time. A caller that finds it taken queues its
+// operation. The owner gives the turn, with the whole queue, to the first in the queue, which
+// commits all operations as one group.
 //
-// A writable Tx keeps other writers out from its beginning to its end, and works
-// under the turn at both ends only. In between the turn is open: guests come in,
-// who write nothing for a user: checkpoints, Check, Metrics, what moves records, and
-// the Tx itself when it commits. So nobody but a writer waits for a Tx.
+// A writable Tx excludes other writers from its beginning to its end, but has the turn only at both
+// ends. In between the turn is open, and guests may take it. Guests write nothing for a user:
+// checkpoints, Check, Metrics, moves of records, and the Tx itself when it commits. So only writers
+// wait for a Tx.
 //
-// An uncontended take and give is two atomic operations and no lock.
+// Taking and giving a free turn is two atomic operations and no lock.
 type turn struct {
 	held   atomic.Uint32 // turnFree, turnTaken or turnOpen
-	rest   uint32        // what give leaves it as: turnFree or turnOpen; under the turn
+	rest   uint32        // state after give: turnFree or turnOpen; the turn guards it
 	queued atomic.Int32
-	guests atomic.Int32 // of those queued
+	guests atomic.Int32 // number of guests in the queue
 	mu     sync.Mutex   // guards queue
 	queue  []*op
 }
@@ -29,19 +29,19 @@ type turn struct {
 const (
 	turnFree = iota
 	turnTaken
-	turnOpen // by a writable Tx: guests may take it
+	turnOpen // a writable Tx is open: guests may take the turn
 )
 
-// op is what one caller wants committed, and how it learns the outcome.
+// op is an operation of one caller in the queue, with its result.
 type op struct {
 	entries []entry
 	err     error
-	lead    bool // the turn was handed to this op's caller
-	hold    bool // wants the turn itself and has nothing to commit
-	guest   bool // beside an open writable Tx too; with hold
+	lead    bool // the turn was given to the caller of this op
+	hold    bool // the caller wants the turn itself and has nothing to commit
+	guest   bool // with hold: it may take an open turn
 	state   atomic.Uint32
 	wake    chan struct{}
-	group   []*op // what was queued, for the one who leads
+	group   []*op // operations to be committed with this one, if it leads
 	buf     []byte
 	one     [1]entry
 }
@@ -52,12 +52,12 @@ const (
 	opParked
 )
 
-// spins is how often a waiter looks before it parks: a commit on NVM takes
-// about a microsecond, parking and waking several.
+// spins is how often a waiter checks before it parks. A commit on NVM takes about a microsecond,
+// parking and waking several.
 const spins = 2000
 
-// take returns when o has been committed by another caller (false), or when
-// this caller holds the turn (true), with o.group to commit beside its own.
+// take waits until another caller has committed o (false), or until this caller has the turn
+// (true). Then it must commit o.group besides o.
 func (t *turn) take(o *op) bool {
 	if t.tryTake(o.guest) {
 		return true
@@ -70,7 +70,7 @@ func (t *turn) take(o *op) bool {
 	}
 	t.queued.Add(1)
 	t.mu.Unlock()
-	// Whoever held the turn may have given it up before it could see o.
+	// The owner may have given the turn up before it could see o in the queue.
 	if t.tryTake(o.guest) {
 		t.give()
 	}
@@ -78,12 +78,12 @@ func (t *turn) take(o *op) bool {
 	return o.lead
 }
 
-// tryTake takes the turn if it is free, or open to a guest.
+// tryTake takes the turn if it is free, or if it is open and the caller is a guest.
 func (t *turn) tryTake(guest bool) bool {
 	return t.held.CompareAndSwap(turnFree, turnTaken) || guest && t.held.CompareAndSwap(turnOpen, turnTaken)
 }
 
-// waiting returns how many are queued that may have the turn next.
+// waiting returns how many of the queued operations may have the turn next.
 func (t *turn) waiting(rest uint32) int32 {
 	if rest == turnOpen {
 		return t.guests.Load()
@@ -91,8 +91,8 @@ func (t *turn) waiting(rest uint32) int32 {
 	return t.queued.Load()
 }
 
-// give gives the turn up, to the queue if somebody waits. It says whether it woke
-// somebody who was parked.
+// give gives the turn up, or to the queue if operations wait. It says whether it woke a parked
+// goroutine.
 func (t *turn) give() (woke bool) {
 	for {
 		rest := t.rest
@@ -108,8 +108,8 @@ func (t *turn) give() (woke bool) {
 	}
 }
 
-// handOver makes the first op of the queue the leader of all up to the next
-// one that wants to hold the turn by itself.
+// handOver gives the turn to the first op of the queue, with all ops up to the next one that wants
+// the turn for itself.
 func (t *turn) handOver() (given, woke bool) {
 	first := t.pop(true)
 	if first == nil {
@@ -119,9 +119,8 @@ func (t *turn) handOver() (given, woke bool) {
 	return true, first.finish()
 }
 
-// next takes what is queued, up to the next op that wants to hold the turn by
-// itself, for the holder of the turn to commit: the first op with the others as
-// its group. It returns nil if there is none.
+// next takes the queued ops, up to the next one that wants the turn for itself, for the owner of
+// the turn to commit: the first op with the others as its group. It returns nil if there is none.
 func (t *turn) next() *op {
 	if t.queued.Load() == 0 {
 		return nil
@@ -129,9 +128,8 @@ func (t *turn) next() *op {
 	return t.pop(false)
 }
 
-// pop takes the first op off the queue and those that may join it; while a
-// writable Tx is open, the first guest. Whether one that wants to hold the turn may
-// be the first, the caller says.
+// pop takes the first op off the queue, with those that may join it. While a writable Tx is open it
+// takes the first guest. holdToo says whether it may take an op that wants the turn for itself.
 func (t *turn) pop(holdToo bool) *op {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -171,8 +169,8 @@ func (o *op) wait() {
 	}
 }
 
-// finish tells o's caller that it is through, or that it leads, and says whether
-// that one was parked.
+// finish tells the caller of o that o is done or that it leads. It says whether that goroutine was
+// parked.
 func (o *op) finish() (woke bool) {
 	if o.state.Swap(opDone) == opParked {
 		o.wake <- struct{}{}
@@ -190,7 +188,7 @@ func getOp() *op {
 	return o
 }
 
-// maxPooledBytes keeps the pool from holding on to large values.
+// maxPooledBytes bounds the memory of a pooled op.
 const maxPooledBytes = 1 << 20
 
 func putOp(o *op) {
@@ -204,11 +202,10 @@ func putOp(o *op) {
 	opPool.Put(o)
 }
 
-// hold takes the turn for a writer's own purposes; release with give.
+// hold takes the turn for a writer; release it with give.
 func (t *turn) hold() { t.enter(false) }
 
-// visit takes the turn as a guest: whoever waits here waits for no open Tx, and may
-// itself be waited for by one. Release with give.
+// visit takes the turn as a guest. It does not wait for an open Tx. Release it with give.
 func (t *turn) visit() { t.enter(true) }
 
 func (t *turn) enter(guest bool) {
@@ -221,7 +218,6 @@ func (t *turn) enter(guest bool) {
 	putOp(o)
 }
 
-// open lets guests in from the next give on, and nobody else, until shut. The
-// caller holds the turn.
+// open makes the next give leave the turn open to guests, until shut. The caller holds the turn.
 func (t *turn) open() { t.rest = turnOpen }
 func (t *turn) shut() { t.rest = turnFree }

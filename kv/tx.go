@@ -11,29 +11,28 @@ import (
 	"nvkv/nvmap"
 )
 
-// Tx is a transaction. It sees the store as it was when it began, whatever is
-// written meanwhile, and a writable one its own changes too. A read-only Tx
-// holds nobody up: it pins only the old versions that it can see. There is one
-// writable Tx at a time, and other writers wait until it ends.
+// Tx is a transaction. It sees the store as it was when it began, whatever is written meanwhile; a
+// writable Tx sees its own changes too. A read-only Tx holds up no other goroutine: it only pins
+// the old versions that it can see. There is one writable Tx at a time, and other writers wait
+// until it ends.
 //
-// A writable Tx is for one goroutine. A read-only one may be used by several at once,
-// each with cursors and iterators of its own. Rollback waits for calls under way, and
-// for nothing else; calls after it fail with ErrTxClosed.
+// A writable Tx is for one goroutine at a time. A read-only Tx may be used by several goroutines,
+// each with cursors and iterators of its own. Rollback waits for calls under way and for nothing
+// else; later calls return ErrTxClosed.
 //
-// Slices that it returns are valid until it ends and must not be written: they
-// alias mapped memory, where a store faults. Inside View and Update that ends the
-// transaction with ErrSliceWritten; elsewhere, after Begin or in another goroutine, no
-// frame of this package is on the stack, and it ends the program as any store into
-// read-only memory does.
+// Slices that a Tx returns are valid until it ends. The caller must not write to them: they alias
+// mapped memory, where a store faults. Inside View and Update such a fault ends the transaction
+// with ErrSliceWritten. After Begin, or in another goroutine, no function of this package can catch
+// it, and it ends the program, like any store to read-only memory.
 type Tx struct {
 	db    *DB
 	root  nvmap.PageID          // of the state that it sees
-	h     *holder               // pins that state; in a writable Tx the turn does, and h is under it: see pinWriter
+	h     *holder               // pins that state; of a writable Tx: see pinWriter
 	w     *writing              // nil in a read-only Tx
 	space Space                 // see Tx.Space
 	at    int64                 // wall clock at Begin, by which records expire
-	err   atomic.Pointer[error] // first one that an iterator met
-	calls atomic.Int64          // under way, of a read-only Tx; txEnded is added when a Tx ends
+	err   atomic.Pointer[error] // first error of an iterator
+	calls atomic.Int64          // of a read-only Tx, under way; txEnded is added at the end
 
 	lending sync.Mutex // guards lenders
 	lenders []*lender  // see Options.PoisonSlices
@@ -42,13 +41,13 @@ type Tx struct {
 // txEnded makes Tx.calls negative, however many calls come too late.
 const txEnded = math.MinInt64 / 2
 
-// txs counts open transactions, so that Close can leave the memory that they
-// alias in place and the last of them gives it back.
+// txs counts open transactions. Close leaves the memory that they alias mapped, and the last
+// transaction unmaps it.
 type txs struct {
 	mu     sync.Mutex
 	open   int
-	closed *nvmap.Map         // what the last one closes, after Close
-	writer atomic.Pointer[Tx] // the writable one that holds the turn; set under mu
+	closed *nvmap.Map         // to be closed by the last transaction, after Close
+	writer atomic.Pointer[Tx] // the open writable Tx; set under mu
 }
 
 // lastOut closes m, or leaves that to the last open transaction.
@@ -74,7 +73,7 @@ func (t *txs) leave() error {
 	return nil
 }
 
-// View runs fn with a snapshot and ends it when fn returns or panics.
+// View runs fn with a read-only Tx and ends it when fn returns or panics.
 func (db *DB) View(fn func(*Tx) error) (err error) {
 	if fn == nil {
 		return errNil
@@ -92,14 +91,12 @@ func (db *DB) View(fn func(*Tx) error) (err error) {
 	return fn(tx)
 }
 
-// Begin starts a transaction; end it with Commit or Rollback. A writable one
-// waits for its turn, and every other writer waits until it ends. Whoever has it must
-// write through it alone: Put, Delete, Write, DeleteRange, Update or a second
-// Begin(true) of the DB wait until it ends, in whichever goroutine, so a goroutine that
-// is to end it waits for ever. (Inside [DB.Update] that is answered with ErrNested;
-// here nobody knows which goroutine will end the Tx.) Nothing else waits for it:
-// checkpoints, Compact, Check, Backup, Metrics and reads go on. Close rolls a writable
-// one back.
+// Begin starts a transaction; end it with Commit or Rollback. A writable one waits for its turn,
+// and every other writer waits until it ends. The goroutine that is to end it must write only
+// through it: Put, Delete, Write, DeleteRange, Update and a second Begin(true) of the DB would wait
+// for ever. (Inside [DB.Update] they return ErrNested instead; here it is unknown which goroutine
+// will end the Tx.) No other call waits for a writable Tx: checkpoints, Compact, Check, Backup,
+// Metrics and reads continue. Close rolls it back.
 func (db *DB) Begin(writable bool) (*Tx, error) {
 	if writable {
 		return db.beginWrite(false)
@@ -119,8 +116,8 @@ func (db *DB) Begin(writable bool) (*Tx, error) {
 	return &Tx{db: db, root: h.root, h: h, space: space, at: db.now()}, nil
 }
 
-// Rollback ends the transaction and drops its changes. It may be called again,
-// also after Commit.
+// Rollback ends the transaction and discards its changes. It may be called again, also after
+// Commit.
 func (tx *Tx) Rollback() error {
 	if tx.w != nil && tx.w.managed && !tx.over() {
 		return errManaged
@@ -131,11 +128,11 @@ func (tx *Tx) Rollback() error {
 // over says whether the Tx has ended, or was never begun.
 func (tx *Tx) over() bool { return tx.db == nil || tx.calls.Load() < 0 }
 
-// finish makes later calls fail and waits for those under way. It says whether the Tx
-// had not ended before.
+// finish makes later calls fail and waits for those under way. It returns false if the Tx had ended
+// before.
 //
-// I20. What a snapshot pins is freed only when no call of its Tx is under way: the call
-// was counted before Rollback looked, or finds that the Tx has ended.
+// I20. The things that the snapshot of a read-only Tx pins are freed only when no call of the Tx is
+// under way. Each call either was counted before finish looked, or finds that the Tx has ended.
 func (tx *Tx) finish() bool {
 	if tx.db == nil {
 		return false
@@ -154,7 +151,7 @@ func (tx *Tx) finish() bool {
 	return true
 }
 
-// end ends the transaction; what was not committed is gone.
+// end ends the transaction. Changes that were not committed are discarded.
 func (tx *Tx) end() error {
 	if !tx.finish() {
 		return nil
@@ -189,8 +186,8 @@ func (tx *Tx) enter() (*btree.Section, error) {
 	return s, err
 }
 
-// begin begins a call, until unlock: it counts one of a read-only Tx, against Rollback,
-// and locks a writable one, against Close.
+// begin begins a call; unlock ends it. In a read-only Tx it counts the call, for Rollback; in a
+// writable one it takes the lock, against Close.
 func (tx *Tx) begin() error {
 	if tx.w == nil {
 		switch {
@@ -226,7 +223,7 @@ func (tx *Tx) leave(s *btree.Section) {
 	tx.unlock()
 }
 
-// leaveGet is leave at the end of a point read.
+// leaveGet is leave for a point read.
 func (tx *Tx) leaveGet(s *btree.Section) {
 	s.LeaveGet()
 	tx.unlock()
@@ -240,8 +237,8 @@ func (tx *Tx) enterWrite() (*btree.Section, error) {
 	return tx.enter()
 }
 
-// Get returns the value of key. The slice is valid until the Tx ends, and is a
-// copy where the value lies in several runs.
+// Get returns the value of key, or ErrNotFound. The slice is valid until the Tx ends. It is a copy
+// if the value lies in several runs.
 func (tx *Tx) Get(key []byte) (value []byte, err error) {
 	s, err := tx.enter()
 	if err != nil {
@@ -263,7 +260,7 @@ func (tx *Tx) Get(key []byte) (value []byte, err error) {
 	return tx.lend(value), err
 }
 
-// Has says whether key is there.
+// Has says whether key exists.
 func (tx *Tx) Has(key []byte) (found bool, err error) {
 	s, err := tx.enter()
 	if err != nil {
@@ -281,7 +278,7 @@ func (tx *Tx) Has(key []byte) (found bool, err error) {
 	return err == nil, err
 }
 
-// changed returns what a writable Tx did to key, by itself or in a range; nil if nothing.
+// changed returns the change that a writable Tx made to key, by itself or in a range, or nil.
 func (tx *Tx) changed(key []byte) *node {
 	if tx.w == nil {
 		return nil
@@ -289,8 +286,8 @@ func (tx *Tx) changed(key []byte) *node {
 	return tx.w.changes.change(key)
 }
 
-// content returns a record's key and value, aliasing the medium where they lie
-// in one piece.
+// content returns key and value of a record. They alias the medium, except a value in several runs
+// or with its key in runs, which is a copy.
 func (db *DB) content(rec *record.Record) (key, value []byte, err error) {
 	if !rec.Spilled() {
 		return rec.Key, rec.Value, nil

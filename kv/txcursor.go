@@ -9,39 +9,39 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// Cursor moves over the keys that a Tx sees, in both directions. A new one
-// stands nowhere: Next takes it to the first key, Prev to the last.
+// Cursor moves over the keys that a Tx sees, in both directions. A new cursor is on no key: Next
+// moves it to the first key, Prev to the last.
 //
-// Beyond the last key Prev leads back to it, before the first Next likewise.
-// In a writable Tx a cursor stands at a key, not at an entry: what is put ahead
-// of it is met and what is put behind it is not, and when its own key is
-// deleted or put again, Key, Value and Expiry stay what they were until it moves.
+// Behind the last key, Prev moves back to the last key; before the first key, Next moves to the
+// first. In a writable Tx a cursor has a position among the keys, not at an entry: it meets keys
+// that are put ahead of it, and not those that are put behind it. If its own key is deleted or put
+// again, Key, Value and Expiry keep their results until it moves.
 //
-// Key and Value are valid until the cursor moves, where the device is mapped
-// until the Tx ends, and must not be written. A Cursor is for one goroutine.
+// Key and Value are valid until the cursor moves or, on a mapped device, until the Tx ends. The
+// caller must not write to them. A Cursor is for one goroutine at a time.
 type Cursor struct {
 	tx   *Tx
-	base btree.Cursor // over the state that the Tx began with
-	node *node        // over what the Tx has changed
-	// Where base and node look: both stand at or beyond the cursor's key.
+	base btree.Cursor // over the state at the beginning of the Tx
+	node *node        // over the changes of the Tx
+	// The direction of base and node. Both are at or beyond the cursor's key.
 	backward bool
-	added    int  // changes when node was found
-	onBase   bool // base stands on the cursor's key
+	added    int  // changes.added when node was found
+	onBase   bool // base is on the cursor's key
 	onNode   bool
-	loaded   bool // baseKey and baseValue are what base stands on
+	loaded   bool // baseKey and baseValue are those of base
 
 	baseKey, baseValue []byte
 	baseExpiry         int64
 
 	place      place
 	key, value []byte
-	expiry     int64 // Unix nanoseconds, 0: never
+	expiry     int64 // Unix nanoseconds; 0: never
 	err        error
 	closed     bool
-	lender     *lender // nil unless slices are spoilt
+	lender     *lender // nil without Options.PoisonSlices
 }
 
-// place is where a cursor stands.
+// place is the position of a cursor.
 type place uint8
 
 const (
@@ -51,7 +51,7 @@ const (
 	behindLast
 )
 
-// motion is a way to move.
+// motion is a kind of move.
 type motion uint8
 
 const (
@@ -63,7 +63,7 @@ const (
 	toPrev
 )
 
-// Cursor returns a cursor over what the Tx sees. Close it, or end the Tx.
+// Cursor returns a cursor over the keys that the Tx sees. Close it, or end the Tx.
 func (tx *Tx) Cursor() *Cursor {
 	if tx.over() {
 		return &Cursor{tx: tx, closed: true}
@@ -71,8 +71,8 @@ func (tx *Tx) Cursor() *Cursor {
 	return &Cursor{tx: tx, base: btree.NewCursor(&tx.db.ix, false), lender: tx.lender()}
 }
 
-// First moves to the first key. Like all that move it says whether there is
-// one to stand on; if not, Err says whether an error is the reason.
+// First moves to the first key. Like all moves it says whether the cursor is on a key afterwards.
+// If it is not, Err returns the error that was the cause, or nil.
 func (c *Cursor) First() bool { return c.move(toFirst, nil) }
 
 // Last moves to the last key.
@@ -84,12 +84,12 @@ func (c *Cursor) Seek(key []byte) bool { return c.move(toKey, key) }
 // SeekLT moves to the last key below key.
 func (c *Cursor) SeekLT(key []byte) bool { return c.move(toBelow, key) }
 
-// Next moves to the key above. After an error it stays where it is.
+// Next moves to the next key. After an error it does nothing.
 func (c *Cursor) Next() bool {
 	if c.err != nil {
 		return false
 	}
-	c.base.Warm() // whoever walks on wants the records ahead
+	c.base.Warm() // the caller walks on, so prefetch records
 	switch c.place {
 	case onKey:
 		return c.move(toNext, nil)
@@ -99,7 +99,7 @@ func (c *Cursor) Next() bool {
 	return c.move(toFirst, nil)
 }
 
-// Prev moves to the key below. After an error it stays where it is.
+// Prev moves to the previous key. After an error it does nothing.
 func (c *Cursor) Prev() bool {
 	if c.err != nil {
 		return false
@@ -114,10 +114,10 @@ func (c *Cursor) Prev() bool {
 	return c.move(toLast, nil)
 }
 
-// Valid says whether the cursor stands on a key.
+// Valid says whether the cursor is on a key.
 func (c *Cursor) Valid() bool { return c.place == onKey && !c.tx.over() }
 
-// Key returns the key that the cursor stands on, nil if there is none.
+// Key returns the key that the cursor is on, or nil.
 func (c *Cursor) Key() []byte {
 	if !c.Valid() {
 		return nil
@@ -125,7 +125,7 @@ func (c *Cursor) Key() []byte {
 	return c.lend(c.key)
 }
 
-// Value returns the value of that key, nil if there is none.
+// Value returns the value of that key, or nil.
 func (c *Cursor) Value() []byte {
 	if !c.Valid() {
 		return nil
@@ -133,7 +133,7 @@ func (c *Cursor) Value() []byte {
 	return c.lend(c.value)
 }
 
-// lend returns what the cursor gives out; recall spoils it, if that is wanted.
+// lend returns the slice for the caller: b, or a copy that recall overwrites.
 func (c *Cursor) lend(b []byte) []byte {
 	if c.lender == nil {
 		return b
@@ -147,11 +147,10 @@ func (c *Cursor) recall() {
 	}
 }
 
-// Err returns the error that the last move met.
+// Err returns the error of the last move, or nil.
 func (c *Cursor) Err() error { return c.err }
 
-// Close ends the use of the cursor and returns Err. Afterwards it stands
-// nowhere and every move fails with ErrTxClosed.
+// Close ends the use of the cursor and returns Err. Later moves fail with ErrTxClosed.
 func (c *Cursor) Close() error {
 	err := c.err
 	if !c.closed {
@@ -165,7 +164,7 @@ func (c *Cursor) move(m motion, key []byte) bool {
 	if c.err = c.tryMove(m, key); c.err != nil {
 		c.place, c.key, c.value = nowhere, nil, nil
 	}
-	c.recall() // not before: key may be what it lent
+	c.recall() // only now: key may be a slice that it lent
 	return c.place == onKey
 }
 
@@ -203,7 +202,7 @@ func (c *Cursor) tryMove(m motion, key []byte) (err error) {
 	return c.settle()
 }
 
-// lookForward makes base and node stand on the first keys from key on, or
+// lookForward moves base and node to the first keys not below key or, if above, to the first keys
 // above it. A nil key is below all.
 func (c *Cursor) lookForward(key []byte, above bool) error {
 	c.start(false)
@@ -220,8 +219,7 @@ func (c *Cursor) lookForward(key []byte, above bool) error {
 	return err
 }
 
-// lookBackward makes base and node stand on the last keys below key. A nil key
-// is above all.
+// lookBackward moves base and node to the last keys below key. A nil key is above all.
 func (c *Cursor) lookBackward(key []byte) error {
 	c.start(true)
 	if w := c.tx.w; w != nil {
@@ -240,9 +238,8 @@ func (c *Cursor) start(backward bool) {
 	c.backward, c.onBase, c.onNode, c.loaded = backward, false, false, false
 }
 
-// step moves base and node off the cursor's key. Base stands still otherwise,
-// because the state that it walks does; for node the transaction may have put
-// something in between.
+// step moves base and node off the cursor's key. The state that base walks does not change. For
+// node, the transaction may have inserted a change in between.
 func (c *Cursor) step(backward bool) error {
 	if backward != c.backward {
 		if backward {
@@ -261,7 +258,7 @@ func (c *Cursor) step(backward bool) error {
 	return c.pass()
 }
 
-// pass moves whatever stands on the current key off it.
+// pass moves base and node off the current key, if they are on it.
 func (c *Cursor) pass() error {
 	if c.onNode {
 		if c.onNode = false; c.backward {
@@ -284,8 +281,8 @@ func (c *Cursor) passBase() error {
 	return c.base.Next()
 }
 
-// settle stands on the next key that is there: the nearer one of base and
-// node, and of two equal ones the change.
+// settle moves the cursor to the next existing key: the nearer one of base and node. If both are
+// equal, the change counts.
 func (c *Cursor) settle() error {
 	for {
 		if err := c.load(); err != nil {
@@ -314,8 +311,8 @@ func (c *Cursor) settle() error {
 	}
 }
 
-// order says which comes first on the way: base (below 0), node (above 0), or
-// both, being equal. One of them is there.
+// order says which comes first: base (negative), node (positive), or both, being equal (0). At
+// least one of them is valid.
 func (c *Cursor) order() int {
 	switch {
 	case c.node == nil:
@@ -328,8 +325,8 @@ func (c *Cursor) order() int {
 	return bytes.Compare(c.baseKey, c.node.key)
 }
 
-// load reads the record that base stands on, and passes those that had expired
-// when the Tx began, and the ranges that it deleted since.
+// load reads the record of base. It passes records that had expired when the Tx began, and ranges
+// that the Tx has deleted.
 func (c *Cursor) load() error {
 	for c.base.Valid() {
 		passed, err := c.passRange()
@@ -343,7 +340,7 @@ func (c *Cursor) load() error {
 	return nil
 }
 
-// loadRecord reads the record that base stands on, or passes it if it has expired.
+// loadRecord reads the record of base, or passes it if it has expired.
 func (c *Cursor) loadRecord() (passed bool, err error) {
 	db := c.tx.db
 	var rec record.Record
@@ -360,8 +357,8 @@ func (c *Cursor) loadRecord() (passed bool, err error) {
 	return false, err
 }
 
-// passRange moves base off a range that the Tx deleted, if it stands in one. It reads no
-// record there.
+// passRange moves base off a range that the Tx has deleted, if it is in one. It reads no record
+// there.
 func (c *Cursor) passRange() (passed bool, err error) {
 	w := c.tx.w
 	if w == nil || w.changes.ranges.nodes == 0 {
@@ -389,7 +386,7 @@ func (c *Cursor) passRange() (passed bool, err error) {
 	if err != nil || !c.base.Valid() {
 		return true, err
 	}
-	// What is met behind the range lies behind key, or the index lies about its keys.
+	// The next key must lie behind key, or the keys of the index are not in order.
 	next, err := c.base.Key()
 	if err == nil && bytes.Compare(next, key) > 0 == c.backward {
 		err = c.base.Misplaced()
@@ -397,11 +394,11 @@ func (c *Cursor) passRange() (passed bool, err error) {
 	return true, err
 }
 
-// All yields the keys of [start, end) in ascending order with their values. A
-// nil end is open, a nil start begins at the first key. What it yields is valid
-// until the next step, where the device is mapped until the Tx ends. An error
-// ends the iteration: see Err. A writable Tx may put and delete meanwhile: what
-// it puts ahead is met, behind is not, and no other key is skipped or repeated.
+// All yields the keys of [start, end) in ascending order with their values. A nil end is open, a
+// nil start begins at the first key. The slices are valid until the next step or, on a mapped
+// device, until the Tx ends. An error ends the iteration: see Err. A writable Tx may put and delete
+// keys meanwhile: the iteration meets keys that are put ahead of it, not those put behind it, and
+// it skips or repeats no other key.
 func (tx *Tx) All(start, end []byte) iter.Seq2[[]byte, []byte] {
 	start, end = bytes.Clone(start), bytes.Clone(end)
 	return func(yield func(key, value []byte) bool) {
@@ -462,7 +459,7 @@ func (tx *Tx) Prefix(p []byte) iter.Seq2[[]byte, []byte] {
 	return tx.All(p, prefixEnd(p))
 }
 
-// prefixEnd returns the first key behind all that begin with p, nil if none is.
+// prefixEnd returns the first key above all keys that begin with p, or nil if there is none.
 func prefixEnd(p []byte) []byte {
 	for i := len(p) - 1; i >= 0; i-- {
 		if p[i] != 0xff {
@@ -474,21 +471,21 @@ func prefixEnd(p []byte) []byte {
 	return nil
 }
 
-// scan returns a cursor that asks for records ahead from the beginning.
+// scan returns a cursor that prefetches records from the beginning.
 func (tx *Tx) scan() *Cursor {
 	c := tx.Cursor()
 	c.base.Warm()
 	return c
 }
 
-// met keeps the first error that an iterator met.
+// met keeps the first error of an iterator.
 func (tx *Tx) met(err error) {
 	if err != nil {
 		tx.err.CompareAndSwap(nil, &err)
 	}
 }
 
-// Err returns the first error that an iterator met: iteration then ended early.
+// Err returns the first error of an iterator, which ended its iteration early, or nil.
 func (tx *Tx) Err() error {
 	if err := tx.err.Load(); err != nil {
 		return *err

@@ -9,39 +9,35 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// A writable Tx keeps other writers out from its beginning to its end, so the
-// published state stands still: it reads that state in place, needs no
-// snapshot, and nothing that it gave out is freed or used again meanwhile. Its
-// changes are kept beside, in an overlay, until Commit hands them to the medium
-// as one transaction with one fence.
+// A writable Tx excludes other writers from its beginning to its end, so the published state does
+// not change. The Tx reads that state in place and needs no snapshot, and no slice that it returned
+// is reused meanwhile. It keeps its changes in an overlay, until Commit writes them as one
+// transaction with one fence.
 //
-// I19. A writable Tx sees one state from its beginning to its end. No write of a
-// user is published while it is open, also while it makes room in a full store; and
-// what else changes the published state, moves and sweeps, gives it a snapshot first.
+// I19. A writable Tx sees one state from its beginning to its end. While it is open no user's write
+// is published, also while it makes room in a full store. Other changes of the published state,
+// moves and sweeps, first give it a snapshot.
 
-// writing is what a writable Tx has beyond a read-only one.
+// writing is the part of a Tx that only a writable one has.
 type writing struct {
-	// mu is held while a method runs, so that Close ends the Tx only between
-	// two of them.
+	// mu is held while a method runs, so that Close ends the Tx only between two of them.
 	mu      sync.Mutex
 	over    bool   // the turn was given up; guarded by mu
-	reads   bool   // it still looks at the state that it began with; under the turn
+	reads   bool   // it still reads the state at its beginning; the turn guards it
 	other   bool   // it has not the durability of the store's Options
-	managed bool   // belongs to Update, which alone ends it
-	owner   uint64 // goroutine inside whose Update it is; see nested
+	managed bool   // it belongs to Update, which alone ends it
+	owner   uint64 // goroutine that runs the Update; see nested
 	changes overlay
 }
 
-// errManaged is what Commit and Rollback answer inside Update.
+// errManaged is the error of Commit and Rollback inside Update.
 var errManaged = errors.New("nvkv: Update ends its transaction itself: return nil to commit and an error to roll back")
 
-// Update runs fn with a writable transaction and commits it when fn returns
-// nil. If fn returns an error or panics, nothing of it is left; a panic goes
-// on. fn is called exactly once. While it runs, every other writer waits:
-// calling Put, Delete, Write, DeleteRange, Update or Begin(true) of the DB from
-// fn itself is answered with ErrNested; from another goroutine, also that of an
-// iter.Pull, it waits until fn returns, and fn must not wait for it. View and Get see
-// the last published state.
+// Update runs fn with a writable Tx and commits it if fn returns nil. If fn returns an error or
+// panics, its changes are discarded; a panic continues. fn is called exactly once. Meanwhile every
+// other writer waits. Put, Delete, Write, DeleteRange, Update and Begin(true) of the DB return
+// ErrNested if fn itself calls them. In another goroutine, also that of an iter.Pull, they wait
+// until fn returns, so fn must not wait for them. View and Get see the last published state.
 func (db *DB) Update(fn func(*Tx) error) (err error) {
 	if fn == nil {
 		return errNil
@@ -96,7 +92,8 @@ func (db *DB) beginWrite(managed bool) (*Tx, error) {
 	return tx, nil
 }
 
-// mayWait says whether a writer may wait for its turn.
+// mayWait says whether a writer may wait for its turn: it returns ErrNested in an Update, and an
+// error if the store takes no writes.
 func (db *DB) mayWait() error {
 	if err := db.writable(); err != nil {
 		return err
@@ -119,8 +116,7 @@ func (t *txs) setWriter(db *DB, tx *Tx) error {
 	return nil
 }
 
-// revokeWriter rolls the open writable Tx back, so that Close need not wait for
-// whoever has it.
+// revokeWriter rolls the open writable Tx back, so that Close does not have to wait for it.
 func (db *DB) revokeWriter() {
 	db.txs.mu.Lock()
 	tx := db.txs.writer.Load()
@@ -132,7 +128,7 @@ func (db *DB) revokeWriter() {
 	}
 }
 
-// giveTurn lets other writers in, once. The caller holds w.mu.
+// giveTurn lets other writers in. Only the first call has an effect. The caller holds w.mu.
 func (tx *Tx) giveTurn() {
 	if tx.w.over {
 		return
@@ -146,8 +142,8 @@ func (tx *Tx) giveTurn() {
 	db.turn.give()
 }
 
-// pinWriter gives the writable Tx that is open a snapshot of what it sees (I19).
-// The caller holds the turn and will change the published state.
+// pinWriter gives the open writable Tx a snapshot of its state (I19). The caller holds the turn and
+// is about to change the published state.
 func (db *DB) pinWriter() {
 	tx := db.txs.writer.Load()
 	if tx == nil || tx.h != nil || !tx.w.reads || db.off(ruleI19) {
@@ -159,7 +155,7 @@ func (db *DB) pinWriter() {
 	tx.h.brief = true
 }
 
-// unpin lets go of such a snapshot. The Tx reads nothing any more.
+// unpin closes such a snapshot. The Tx reads nothing afterwards.
 func (tx *Tx) unpin() {
 	tx.w.reads = false
 	if tx.h == nil {
@@ -175,11 +171,10 @@ func (tx *Tx) unpin() {
 	}
 }
 
-// Commit makes the changes of a writable Tx durable and visible at one instant,
-// with one fence; without changes it is nil without a fence. Whatever it
-// returns, the Tx has ended, and after an error other than ErrFailed nothing of
-// it is left. If an iterator met an error, Commit returns that one and changes
-// nothing. A read-only Tx just ends.
+// Commit makes the changes of a writable Tx durable and visible at one instant, with one fence.
+// Without changes it returns nil and costs no fence. In any case the Tx has ended afterwards. After
+// an error other than ErrFailed none of its changes exist. If an iterator has met an error, Commit
+// returns that error and changes nothing. For a read-only Tx it is Rollback.
 func (tx *Tx) Commit() error {
 	switch {
 	case tx.over():
@@ -200,9 +195,9 @@ func (tx *Tx) commit() error {
 	return errors.Join(err, tx.end())
 }
 
-// publish commits the changes. In a store that is full room is made first, beside
-// the Tx as any guest of its turn does it: other writers go on waiting, so what it
-// read still holds when it tries again (I19).
+// publish commits the changes. If the store is full it makes room first, as a guest of the Tx's own
+// turn. Other writers keep waiting, so the reads of the Tx are still valid at the next attempt
+// (I19).
 func (tx *Tx) publish() error {
 	if err := tx.begin(); err != nil {
 		return err
@@ -230,7 +225,7 @@ func (tx *Tx) commitInTurn() ([]entry, error) {
 	return es, tx.db.commitAlone(es)
 }
 
-// full says whether a commit found no room, and did nothing.
+// full says whether a commit found no room. Then it has written nothing.
 func full(err error) bool { return errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) }
 
 // commitAlone commits sorted entries of distinct keys. The caller holds the turn.
@@ -244,7 +239,7 @@ func (db *DB) commitAlone(es []entry) (err error) {
 	defer db.unlockReaders()
 	done := false
 	defer func() {
-		if !done { // a panic, or a fault: what it left behind is not known
+		if !done { // a panic or a fault: the state is unknown
 			err = db.fail(cmp.Or(err, errInterrupted))
 		}
 	}()
@@ -254,8 +249,8 @@ func (db *DB) commitAlone(es []entry) (err error) {
 	return err
 }
 
-// standstill takes the turn as a guest: to look at what it guards, or for what no
-// transaction notices. The caller calls end.
+// standstill takes the turn as a guest, to look at the state that the turn guards or to change what
+// no transaction sees. The caller calls end.
 func (db *DB) standstill() (end func()) {
 	db.turn.visit()
 	return func() { db.turn.give() }
@@ -264,10 +259,10 @@ func (db *DB) standstill() (end func()) {
 // Put stores a value when the Tx is committed. key and value are copied.
 func (tx *Tx) Put(key, value []byte) error { return tx.set(record.KindPut, key, value, 0) }
 
-// Delete removes a key when the Tx is committed; it need not be there.
+// Delete removes a key when the Tx is committed. The key may be absent.
 func (tx *Tx) Delete(key []byte) error { return tx.set(record.KindDelete, key, nil, 0) }
 
-// put stores what e says, without a copy if its image will not change.
+// put stores the entry e. With keep it does not copy the image, which must not change.
 func (tx *Tx) put(e *entry, keep bool) error {
 	if !keep {
 		return tx.set(record.KindPut, e.key, e.value(), e.expiry)
@@ -292,7 +287,7 @@ func (tx *Tx) set(kind byte, key, value []byte, expiry int64) error {
 	defer tx.leave(s)
 	if err := checkSizes(len(key), len(value)); err != nil {
 		if kind == record.KindDelete {
-			return nil // such a key cannot be there
+			return nil // no key is that long
 		}
 		return err
 	}
@@ -300,9 +295,9 @@ func (tx *Tx) set(kind byte, key, value []byte, expiry int64) error {
 	return nil
 }
 
-// DeleteRange removes the keys of [start, end) when the Tx is committed, those that the
-// Tx itself put before too; what it puts later stays. A nil end is open. It costs one
-// record, however many keys there are, and the Tx holds the two bounds in memory.
+// DeleteRange removes the keys of [start, end) when the Tx is committed, including those that the
+// Tx put before. Keys that it puts later stay. A nil end is open. It costs one record, however many
+// keys there are. The Tx holds the two bounds in memory.
 func (tx *Tx) DeleteRange(start, end []byte) error {
 	s, err := tx.enterWrite()
 	if err != nil {

@@ -5,30 +5,29 @@ import (
 	"time"
 )
 
-// A store in use has room to spare that is no waste: a checkpoint writes the
-// changed pages of the index elsewhere before it frees the old ones, and holds
-// what is overwritten meanwhile. The next one needs that room again. Moving
-// records to give it back would cost writes twice, so the evacuator goes by
-// what the store could have done without.
+// waste measures the room that a store could do without. A store in use needs some spare room: a
+// checkpoint writes the changed index pages elsewhere before the old ones are free, and it holds
+// the records that are overwritten meanwhile. The next checkpoint needs that room again. To move
+// records in order to give it back would cost writes for nothing, so the evacuator considers the
+// least gain over a while. docs/design.md, "The evacuator", has the rules.
 type waste struct {
-	low    int64 // the least that was to be gained since the last checkpoint
-	before int64 // and in the interval before
-	floor  int64 // what the last round had to leave, and some
+	low    int64 // the least gain since the last checkpoint
+	before int64 // the least gain in the interval before
+	floor  int64 // gain below which no round begins: see tidied
 }
 
 const (
-	// tidySlack is what a store may waste without anybody minding, in bytes.
+	// tidySlack is the waste in bytes that is always tolerated.
 	tidySlack = 4 << 20
-	// tidyDelay is how long the evacuator waits before it looks again at a store
-	// that it was woken for: what is being deleted need not be moved first.
+	// tidyDelay is how long the evacuator waits before it looks again at a store for which it was
+	// woken. Data that are being deleted need not be moved first.
 	tidyDelay = 200 * time.Millisecond
-	// idleLooks is after how many looks without a commit a store is idle, and
-	// patience after how many the room is given back although a slow writer has
-	// not come to a checkpoint.
+	// After idleLooks looks without a commit a store is idle. After patience looks a round begins,
+	// even if a slow writer has not come to a checkpoint.
 	idleLooks, patience = 5, 25
 )
 
-// gain returns how many bytes tidying might give back. The caller holds the turn.
+// gain returns how many bytes a round could free. The caller holds the turn.
 func (db *DB) gain() int64 {
 	gain, _ := db.weighWaste()
 	return gain
@@ -40,16 +39,16 @@ func (db *DB) weighWaste() (gain, enough int64) {
 	return db.r.Backed() - used + int64(len(db.tombs))*tombBytes, db.opt.tidySlack + used*5/16
 }
 
-// tombBytes is what a tombstone takes, about.
+// tombBytes is the size of a tombstone, approximately.
 const tombBytes = 48
 
-// enoughGain is how much there has to be to be gained.
+// enoughGain returns the gain above which a round may begin.
 func (db *DB) enoughGain() int64 {
 	_, enough := db.weighWaste()
 	return enough
 }
 
-// untidy says whether it may pay to begin. The caller holds the turn.
+// untidy says whether a round may pay. The caller holds the turn.
 func (db *DB) untidy() bool {
 	gain, enough := db.weighWaste()
 	return gain > max(enough, db.evac.waste.floor)
@@ -71,7 +70,7 @@ func (db *DB) newInterval() {
 	w.before, w.low = w.low, db.gain()
 }
 
-// looks counts those at an untidy store, and those since its last commit.
+// looks counts the looks at an untidy store: all, and those since its last commit.
 type looks struct {
 	all, idle int
 	commits   uint64
@@ -85,22 +84,22 @@ func (l *looks) count(commits uint64) {
 	}
 }
 
-// worthwhile says whether it pays to tidy now: where more is wasted than used,
-// where the room was not needed for an interval of checkpoints and since, or for
-// a while, and where nobody is disturbed. The caller holds the turn.
+// worthwhile says whether a round should begin now: the gain exceeds the used bytes, or it stayed
+// high for an interval between checkpoints and since, or for a while, or the store is idle. The
+// caller holds the turn.
 func (db *DB) worthwhile(l *looks) bool {
 	w := &db.evac.waste
 	return l.idle >= idleLooks || l.all >= patience ||
 		db.gain() > db.r.Used() || min(w.low, w.before) > db.enoughGain()
 }
 
-// awaitWaste waits until it pays to tidy and returns true, or false if there is
-// nothing to be gained any more.
+// awaitWaste waits until a round should begin and returns true, or returns false if there is not
+// enough gain any more.
 func (db *DB) awaitWaste(ctx context.Context) bool {
 	var l looks
 	for db.failure.Load() == nil && sleep(ctx, tidyDelay) {
 		untidy, now := false, false
-		_ = db.withTurn(func() error { // at rest nothing is to be had
+		_ = db.withTurn(func() error { // at rest the zero values count
 			l.count(db.counts.commits)
 			untidy, now = db.untidy(), db.worthwhile(&l)
 			return nil
@@ -112,15 +111,15 @@ func (db *DB) awaitWaste(ctx context.Context) bool {
 	return false
 }
 
-// tidyEnough says whether a round may end: what is free by now can be given
-// back. It leaves the fullest of the sparse slabs, which cost the most to move,
-// and stays well below what would wake it again. The caller holds the turn.
+// tidyEnough says whether a round may end. Free slabs that can be given back do not count as gain.
+// The limit leaves the fullest of the sparse slabs, which cost the most to move, and is well below
+// the gain that starts a round. The caller holds the turn.
 func (db *DB) tidyEnough() bool {
 	return db.gain()-db.r.Discardable() <= db.enoughGain()*3/4
 }
 
-// tidied ends a round: if it had to leave more than it should, the next one waits
-// until there is more. The caller holds the turn.
+// tidied ends a round. If the round had to leave more than the limit, the next one waits until
+// there is more. The caller holds the turn.
 func (db *DB) tidied() {
 	w := &db.evac.waste
 	w.floor = 0
