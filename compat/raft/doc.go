@@ -1,0 +1,26 @@
+// Package nvkvraft runs nvkv under github.com/hashicorp/raft.
+//
+// A [Store] holds a raft log and raft's own settings. It implements raft.LogStore,
+// raft.StableStore, raft.MonotonicLogStore and raft.CommitTrackingLogStore:
+//
+//	s, err := nvkvraft.Open("raft.nv", nil)
+//	r, err := raft.NewRaft(config, fsm, s, s, snapshots, transport)
+//
+// # What a call costs
+//
+// StoreLogs is one batch of kv, and so one fence, however many entries it gets. The commit
+// index that raft stages travels inside the entries, so it costs no record of its own.
+// DeleteRange is one range tombstone and one fence, however many entries it removes.
+// FirstIndex and LastIndex are words in memory. GetLog is one point read, which takes no lock.
+//
+// # Layout
+//
+// A store has these keys:
+//
+//	'f'           the name and the number of this layout
+//	'l' index     an entry; the index has 8 bytes, the highest first
+//	's' name      a value of the StableStore
+//
+// The log and the state machine lie in two stores: a restored snapshot replaces the second and
+// leaves the first.
+package nvkvraft
