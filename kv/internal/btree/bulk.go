@@ -7,9 +7,9 @@ import (
 	"nvkv/nvmap"
 )
 
-// A recovery changes what many leaves name without changing their keys. Each of them
-// gets a new value block, many at a time and by several goroutines; the parents name the
-// blocks afterwards, each of which is copied once.
+// A recovery changes the references of many leaves without changing their keys. Each such leaf gets
+// a new value block, many at a time and by several goroutines. Afterwards the parents are changed
+// to name the new blocks, so each parent is copied once.
 
 type ValueSet struct {
 	At  int32
@@ -19,8 +19,8 @@ type ValueSet struct {
 // BlocksPerPage is how many value blocks share a page.
 const BlocksPerPage = nvmap.PageBytes / alloc.BlockBytes
 
-// FrameOf gives the page of blocks[0] a frame. The device is read only where
-// another block of that page counts.
+// FrameOf makes a frame for the page of blocks[0]. It reads the device only if the page has other
+// blocks that are in use.
 func (ix *Index) FrameOf(blocks []nvmap.Off) error {
 	id, ours := blocks[0].Page(), 0
 	for ours < len(blocks) && blocks[ours].Page() == id {
@@ -35,19 +35,19 @@ func (ix *Index) FrameOf(blocks []nvmap.Off) error {
 	return err
 }
 
-// TakeBlocks reserves n value blocks and takes them, in the order of their places.
+// TakeBlocks reserves n value blocks and takes them, in ascending order of their offsets.
 func (ix *Index) TakeBlocks(n int) ([]nvmap.Off, error) {
 	if err := ix.Reserve(0, n, true); err != nil {
 		return nil, err
 	}
-	blocks := slices.Clone(ix.blocks[len(ix.blocks)-n:]) // the next ones come to stand there
+	blocks := slices.Clone(ix.blocks[len(ix.blocks)-n:]) // reservations overwrite it
 	ix.blocks = ix.blocks[:len(ix.blocks)-n]
 	slices.Sort(blocks)
 	return blocks, nil
 }
 
-// CopyVals makes the block at into, whose page has a frame, that of a leaf with some
-// of its values changed. Nobody sees it before it is linked.
+// CopyVals fills the block at into, whose page has a frame, with a copy of a leaf's value block and
+// changes some of the values. No reader sees the block before it is linked.
 func (t *Route) CopyVals(leaf uint32, into nvmap.Off, sets []ValueSet) error {
 	b, err := t.ix.valsFrame(uint64(into / alloc.BlockBytes))
 	if err != nil {
@@ -61,22 +61,22 @@ func (t *Route) CopyVals(leaf uint32, into nvmap.Off, sets []ValueSet) error {
 	return nil
 }
 
-// linker names new value blocks in the parents of their leaves, which come in order.
+// linker makes the parents of leaves name new value blocks. The leaves come in ascending order.
 type linker struct {
 	t      *Route
 	room   func(frames int) error
 	p      Path
 	parent *Page
-	at     int    // page of level 1; -1: none
-	first  uint32 // its first leaf
+	at     int    // number of the parent among the pages of level 1; -1: none yet
+	first  uint32 // number of the parent's first leaf
 }
 
-// Linker returns a linker that asks room for frames, when it looks at no page.
+// Linker returns a linker. It calls room before it needs frames, at a moment when it uses no page.
 func (t *Route) Linker(room func(frames int) error) *linker {
 	return &linker{t: t, room: room, at: -1}
 }
 
-// Link names the block at into in the parent of a leaf, whose old one is retired.
+// Link makes the parent of a leaf name the block at into, and retires the leaf's old block.
 func (l *linker) Link(leaf uint32, into nvmap.Off) error {
 	ix := l.t.ix
 	if k := l.t.parent(leaf); k != l.at {
@@ -97,7 +97,7 @@ func (l *linker) Link(leaf uint32, into nvmap.Off) error {
 	return nil
 }
 
-// turn goes on to the k-th page of level 1, above a leaf.
+// turn moves to the k-th page of level 1, the parent of leaf.
 func (l *linker) turn(k int, leaf uint32) (err error) {
 	ix := l.t.ix
 	if err := l.room(ix.height); err != nil {

@@ -7,60 +7,61 @@ import (
 	"nvkv/nvmap"
 )
 
-// A range of keys leaves the tree in whole pages where it can. Beside the published
-// tree every stretch of children whose keys all lie in the range gives way to one empty
-// child; only what its first and last leaf have of it goes key by key. Of several ranges,
-// no two of which overlap, the whole pages leave first: what was surveyed of one is as it
-// was when its turn comes, because only single keys make pages merge.
+// A range of keys leaves the tree in whole pages where possible. Beside the published tree, one
+// empty child replaces each stretch of children whose keys all lie in the range. The other keys of
+// the range, in its first and its last leaf, are removed one by one.
+//
+// If there are several ranges, none of which overlap, the whole pages of all of them leave first.
+// Only the removal of single keys makes pages merge, so the survey of a range is still true when
+// its pages leave.
 
-// Cutting is a range on its way out of the index.
+// Cutting is a range that is being removed from the index.
 type Cutting struct {
 	span   cutRange
-	pages  []nvmap.PageID // that leave whole: their versions change when it is published
-	leaves int            // of them
-	holes  []hole         // where they were
+	pages  []nvmap.PageID // pages that leave whole; their versions change when the cut is published
+	leaves int            // how many of pages are leaves
+	holes  []hole         // the empty children that replace pages
 	ends   int            // keys that do not leave with whole pages
-	keys   int64          // all of them
+	keys   int64          // all keys of the range
 	left   Visits
 }
 
-// hole is a place where an empty child takes over from children of a level.
+// hole is a place where an empty child replaces children of a level.
 type hole struct {
 	low, high []byte // fences around it
 	level     int    // of the child
 }
 
-// NewCutting returns the keys from start up to end as a cutting; a nil end is open.
+// NewCutting returns a cutting for the keys from start up to end, exclusively. A nil end is open.
 func NewCutting(start, end []byte) *Cutting { return &Cutting{span: cutRange{start, end}} }
 
-// Keys returns how many keys a surveyed range has, single how many of them do not leave
-// with whole pages, and whole whether pages do.
+// Keys returns how many keys a surveyed range has. Single returns how many of them do not leave
+// with whole pages. Whole says whether any pages leave whole.
 func (c *Cutting) Keys() int64 { return c.keys }
 func (c *Cutting) Single() int { return c.ends }
 func (c *Cutting) Whole() bool { return len(c.pages) > 0 }
 
-// Detached is a page that left the tree with all that it names.
+// Detached is a page that left the tree with everything below it.
 type Detached struct {
 	child Child
 	level int
-	freed int // records of a leaf that are freed already
+	freed int // records of a leaf that were freed already
 }
 
-// NeedOfCut returns what a cut takes at most: copies of the ways to both ends, and
-// on each level of both an empty child with what is below it.
+// NeedOfCut returns the pages and blocks that a cut needs at most: copies of the pages on the paths
+// to both ends, and at both ends an empty child on each level with the pages below it.
 func (ix *Index) NeedOfCut() Stock {
 	h := ix.height
 	return Stock{2*h + h*(h+1), 2 + 2*h}
 }
 
-// cutRange is the keys from start up to end; a nil end is open.
+// cutRange is the keys from start up to end, exclusively. A nil end is open.
 type cutRange struct{ start, end []byte }
 
-// below says whether key is below the end.
+// below says whether key is below the end of the range.
 func (r cutRange) below(key []byte) bool { return r.end == nil || bytes.Compare(key, r.end) < 0 }
 
-// holds says whether all keys from low up to high lie in the range; nil fences
-// are open.
+// holds says whether all keys from low up to high lie in the range. Nil fences are open.
 func (r cutRange) holds(low, high []byte) bool {
 	if len(r.start) > 0 && (low == nil || bytes.Compare(low, r.start) < 0) {
 		return false
@@ -72,15 +73,15 @@ func (r cutRange) holdsUpTo(high []byte) bool {
 	return r.end == nil || high != nil && bytes.Compare(high, r.end) <= 0
 }
 
-// span is some children of a page, side by side.
+// span is a stretch of adjacent children of one page.
 type span struct {
-	level     int    // theirs
-	n         int    // how many; 0: none
+	level     int    // of the children
+	n         int    // how many children; 0: none
 	low, high []byte // fences around all of them
 }
 
-// wholeAt returns the longest stretch of the highest level, from the way p on,
-// that lies in r as a whole.
+// wholeAt returns the longest stretch, on the highest level possible, that begins at the path p and
+// lies in r as a whole.
 func (ix *Index) wholeAt(p *Path, r cutRange) (s span, err error) {
 	for level := ix.height - 2; level >= 0; level-- {
 		low, high, err := ix.fences(p, level)
@@ -108,9 +109,10 @@ func (ix *Index) wholeAt(p *Path, r cutRange) (s span, err error) {
 	return span{}, nil
 }
 
-// eachWhole calls fn for every stretch that lies in r as a whole, in order, with
-// p as the way to its first leaf, and part for the leaves that lie in r in part, with the
-// way to the first key of r, and with the fence above. fn may put another child in the place of the stretch.
+// eachWhole walks the leaves of r in order. It calls fn for every stretch that lies in r as a
+// whole, with p as the path to its first leaf, and part for every leaf that lies in r in part, with
+// p as the path to its first key of r and with the fence above the leaf. fn may replace the
+// children of the stretch.
 func (ix *Index) eachWhole(r cutRange, p *Path, fn func(span) error, part func(high []byte) error) error {
 	for pos := r.start; ; {
 		if err := ix.Find(pos, p); err != nil {
@@ -138,8 +140,8 @@ func (ix *Index) eachWhole(r cutRange, p *Path, fn func(span) error, part func(h
 	}
 }
 
-// Onward returns next, to which a walk goes on from a key, if that comes behind it: else
-// the walk might not end.
+// Onward returns next, the key at which a walk continues after from. It returns an error if next
+// does not follow from, because the walk might not end.
 func (ix *Index) Onward(p *Path, from, next []byte) ([]byte, error) {
 	if bytes.Compare(next, from) <= 0 {
 		return nil, &record.CorruptError{Off: uint64(p.steps[1].page.Off()), Structure: "index page, whose keys do not ascend,"}
@@ -147,8 +149,8 @@ func (ix *Index) Onward(p *Path, from, next []byte) ([]byte, error) {
 	return next, nil
 }
 
-// Survey reads every page that is to leave whole, and counts the keys: nothing of that
-// may fail once the range's record is stored.
+// Survey reads every page that is to leave whole and counts the keys of the range. It comes before
+// the range's record is stored, because no read may fail afterwards.
 func (ix *Index) Survey(c *Cutting, p *Path) error {
 	*c = Cutting{span: c.span, left: ix.Visits()}
 	err := ix.eachWhole(c.span, p, func(s span) error {
@@ -171,8 +173,8 @@ func (ix *Index) Survey(c *Cutting, p *Path) error {
 	return err
 }
 
-// keysBelow returns how many keys the leaf of p has from the way on up to the end of r;
-// high is the fence above it.
+// keysBelow returns how many keys of r the leaf of p has from the entry of p on. high is the fence
+// above the leaf.
 func (ix *Index) keysBelow(p *Path, r cutRange, high []byte) (int, error) {
 	pg, from := ix.at(p.steps[0].page), p.steps[0].at
 	if r.holdsUpTo(high) {
@@ -211,8 +213,8 @@ func (ix *Index) surveyPage(c *Cutting, ch Child) error {
 	return nil
 }
 
-// DetachAll takes the whole pages of a range out of the tree that is being built beside
-// the published one, and returns them. p is used on the way.
+// DetachAll takes the whole pages of a range out of the private build and returns them. It
+// overwrites p.
 func (ix *Index) DetachAll(c *Cutting, p *Path) (gone []Detached, err error) {
 	if len(c.pages) == 0 {
 		return nil, nil
@@ -229,9 +231,9 @@ func (ix *Index) DetachAll(c *Cutting, p *Path) (gone []Detached, err error) {
 	return gone, nil
 }
 
-// CutRest takes the keys of a range out that did not leave with whole pages, and the
-// empty children that those left, where they merge. It calls record for the record of
-// each key. p is used on the way.
+// CutRest removes the keys of a range that did not leave with whole pages, and merges the empty
+// children that DetachAll left. It calls record with the reference of each removed key. It
+// overwrites p.
 func (ix *Index) CutRest(c *Cutting, p *Path, record func(Ref)) error {
 	if err := ix.cutEnds(c, p, record); err != nil {
 		return err
@@ -244,11 +246,11 @@ func (ix *Index) CutRest(c *Cutting, p *Path, record func(Ref)) error {
 	return ix.shrinkRoot()
 }
 
-// mergeAround merges what stands at a key, on each level, with its neighbours.
+// mergeAround merges the page of a key with its neighbours, on each level.
 func (ix *Index) mergeAround(key []byte, p *Path) error {
 	for level := ix.height - 2; level >= 0; level-- {
 		if level > ix.height-2 {
-			continue // the root has come down meanwhile
+			continue // the height of the tree has shrunk meanwhile
 		}
 		if err := ix.Find(key, p); err != nil {
 			return err
@@ -260,7 +262,7 @@ func (ix *Index) mergeAround(key []byte, p *Path) error {
 	return nil
 }
 
-// detach puts an empty child in the place of a stretch, whose pages it adds to gone.
+// detach replaces a stretch by an empty child and appends the pages of the stretch to gone.
 func (ix *Index) detach(p *Path, s span, gone []Detached) ([]Detached, error) {
 	parent, err := ix.own(p, s.level+1)
 	if err != nil {
@@ -308,7 +310,7 @@ func (ix *Index) emptyChild(level int, prefix []byte) (Child, error) {
 	return c, nil
 }
 
-// cutEnds takes the keys out that lie in leaves which stay.
+// cutEnds removes the keys of the range from leaves that stay.
 func (ix *Index) cutEnds(c *Cutting, p *Path, record func(Ref)) error {
 	for pos := c.span.start; ; {
 		if err := ix.Find(pos, p); err != nil {
@@ -316,7 +318,7 @@ func (ix *Index) cutEnds(c *Cutting, p *Path, record func(Ref)) error {
 		}
 		leaf := ix.at(p.steps[0].page)
 		n, at := Count(leaf), p.steps[0].at
-		if at == n { // the rest of it lies in the next leaf
+		if at == n { // the rest of the range begins in the next leaf
 			_, next, err := ix.fences(p, 0)
 			if err != nil || next == nil || !c.span.below(next) {
 				return err
@@ -338,9 +340,10 @@ func (ix *Index) cutEnds(c *Cutting, p *Path, record func(Ref)) error {
 	}
 }
 
-// Dismantle takes a page apart: retire is told of it and of what hangs on it, record of
-// the records of a leaf, of which it takes most at a time. It returns how much that was,
-// and what is left: the pages below an inner page, or a leaf that has more records.
+// Dismantle takes a detached page apart. It calls retire for the page, its value block and its
+// overflow pages, and record for the records of a leaf, at most most at a time. It returns how many
+// things it released, and what remains: the pages below an inner page, or the leaf if it has more
+// records.
 func (ix *Index) Dismantle(d *Detached, most int, record func(Ref), retire func(o nvmap.Off, birth uint64)) (freed int, left []Detached, err error) {
 	pg, err := ix.Load(d.child)
 	if err != nil {
@@ -355,7 +358,8 @@ func (ix *Index) Dismantle(d *Detached, most int, record func(Ref), retire func(
 	}
 	n := Count(pg)
 	for i := range n {
-		_ = ix.eachOverflow(chainOf(pg, n, i), func(id nvmap.PageID, pg *Page) error { // see leftChain
+		// An error leaks the chain, see leftChain.
+		_ = ix.eachOverflow(chainOf(pg, n, i), func(id nvmap.PageID, pg *Page) error {
 			ix.bump(id)
 			retire(id.Off(), Birth(pg))
 			return nil

@@ -8,10 +8,11 @@ import (
 	"nvkv/nvmap"
 )
 
-// ReadFailed is the panic of a device that is not mapped and cannot be read.
+// ReadFailed is the value of a panic after a read of a device that is not mapped has failed.
+// Package kv recovers it and returns the error.
 type ReadFailed struct{ *nvmap.FaultError }
 
-// Unread panics with the failure of a read at o.
+// Unread panics with the error of a read at o.
 func Unread(o nvmap.Off, err error) {
 	var f *nvmap.FaultError
 	if !errors.As(err, &f) {
@@ -20,9 +21,8 @@ func Unread(o nvmap.Off, err error) {
 	panic(ReadFailed{f})
 }
 
-// at returns the newest bytes of a page, which must not be written, until the
-// section ends: in place, or a copy where the device is not mapped and there is
-// no room for a frame.
+// at returns the newest bytes of a page, for reading, until the section ends. They are the page in
+// place or its frame; or a copy, if the device is not mapped and there is no room for a frame.
 func (ix *Index) at(id nvmap.PageID) *Page {
 	if ix.mapped {
 		return ix.m.Page(id)
@@ -31,7 +31,7 @@ func (ix *Index) at(id nvmap.PageID) *Page {
 }
 
 func (ix *Index) fetched(id nvmap.PageID) *Page {
-	// A frame that is turned away from here on stays until the section ends.
+	// A frame that is chosen for eviction from here on stays until the section ends.
 	if ok, err := ix.m.Fetch(id); err == nil && ok {
 		return ix.m.Page(id)
 	}
@@ -42,8 +42,8 @@ func (ix *Index) fetched(id nvmap.PageID) *Page {
 	return pg
 }
 
-// RecordPages appends the pages of the record slot at o, one or two of them: a
-// longer record is read together when it is read.
+// RecordPages appends the pages of the record slot at o, two at most. The rest of a longer record
+// is read together when the record is read.
 func (ix *Index) RecordPages(dst []nvmap.PageID, o nvmap.Off) []nvmap.PageID {
 	n := ix.r.RecordAt(o).Bytes
 	if n == 0 {
@@ -56,7 +56,8 @@ func (ix *Index) RecordPages(dst []nvmap.PageID, o nvmap.Off) []nvmap.PageID {
 	return dst
 }
 
-// childPages appends the pages of a child, which may name anything.
+// childPages appends the pages of a child. They may be any number, so it drops those outside the
+// device.
 func (ix *Index) childPages(dst []nvmap.PageID, c Child) []nvmap.PageID {
 	if !ix.within(c) {
 		return dst
@@ -67,8 +68,8 @@ func (ix *Index) childPages(dst []nvmap.PageID, c Child) []nvmap.PageID {
 	return dst
 }
 
-// AskChildren has children of an inner page read together where the device is not
-// read in place: those from entry at on, in steps of 1 or -1.
+// AskChildren reads children of an inner page together, if the device is not mapped: at most most
+// of them, from entry at on, in steps of 1 or -1.
 func (ix *Index) AskChildren(pg *Page, at, step, most int) {
 	if ix.mapped {
 		return
@@ -82,16 +83,16 @@ func (ix *Index) AskChildren(pg *Page, at, step, most int) {
 	ix.m.ReadAhead(ps)
 }
 
-// ChildrenMost is how many children are read together: with the value blocks of
-// leaves twice as many pages, which is what a disk has on its way at once.
+// ChildrenMost is how many children are read together. With the value blocks of leaves these are
+// twice as many pages, about as many as a disk reads at once.
 const ChildrenMost = 32
 
-// missing says whether a child has to be read from a device that is not mapped.
+// missing says whether a child must be read from a device that is not mapped.
 func (ix *Index) missing(c Child) bool {
 	return ix.m.Where(c.Page) == nvmap.OnDevice || c.Vals != 0 && ix.m.Where(c.ValsOff().Page()) == nvmap.OnDevice
 }
 
-// AskRecord asks for the first lines of the record at o, if it is in reach.
+// AskRecord prefetches the first lines of the record at o, if it is mapped or in a frame.
 func (ix *Index) AskRecord(o nvmap.Off) {
 	if b := ix.m.View(o, record.HeaderBytes); b != nil {
 		nvmap.Prefetch(unsafe.Pointer(unsafe.SliceData(b)), recordLines)

@@ -1,7 +1,6 @@
 package btree
 
-// renew has a page of an older epoch change where it is, as an index without I4
-// would.
+// renew changes a page of an older epoch in place, as an index without I4 would. Tests use it.
 func (ix *Index) renew(p *Path, level int, parent *Page) (*Page, error) {
 	pg, err := ix.m.Frame(p.steps[level].page)
 	if err == nil {

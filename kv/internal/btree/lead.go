@@ -2,7 +2,7 @@ package btree
 
 import "encoding/binary"
 
-// LeadOf returns the first eight bytes of a key as a number, zeros behind.
+// LeadOf returns the first eight bytes of a key as a number, padded with zeros.
 func LeadOf(key []byte) uint64 {
 	if len(key) >= 8 {
 		return binary.BigEndian.Uint64(key)

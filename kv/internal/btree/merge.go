@@ -2,15 +2,15 @@ package btree
 
 import "nvkv/nvmap"
 
-// mergeBelow is the fill, in bytes, below which a page looks for a neighbour
-// to merge with; mergeInto the fill that a merged page may have at most.
+// A page with fewer used bytes than mergeBelow is merged with a neighbour. The result may have
+// mergeInto at most.
 const (
 	mergeBelow = nvmap.PageBytes / 4
 	mergeInto  = nvmap.PageBytes * 3 / 4
 )
 
-// merge joins the page at a level of p with a neighbour when both are small,
-// and goes on with the parent, which lost an entry.
+// merge merges the page at a level of p with a neighbour if both are small, and continues with the
+// parent, which lost an entry.
 func (ix *Index) merge(p *Path, level int) error {
 	if level == ix.height-1 {
 		return ix.shrinkRoot()
@@ -36,8 +36,8 @@ func (ix *Index) merge(p *Path, level int) error {
 	return nil
 }
 
-// mergeAt joins children left and left+1 of the parent of a level, if they fit
-// into one page together under the prefix that their fences leave.
+// mergeAt merges children left and left+1 of the parent of a level, if they fit one page with the
+// prefix of their common fences.
 func (ix *Index) mergeAt(p *Path, level, left int) (bool, error) {
 	parent := ix.at(p.steps[level+1].page)
 	n := Count(parent)
@@ -64,7 +64,7 @@ func (ix *Index) mergeAt(p *Path, level, left int) (bool, error) {
 	return true, ix.mergePages(p, level, left, prefix, sep, c)
 }
 
-// fencesOf returns what lies around children left and left+1.
+// fencesOf returns the fences around children left and left+1.
 func (ix *Index) fencesOf(p *Path, level, left int) (low, high []byte, err error) {
 	q := *p
 	q.steps[level+1].at = left
@@ -76,9 +76,9 @@ func (ix *Index) fencesOf(p *Path, level, left int) (low, high []byte, err error
 	return low, high, err
 }
 
-// mergeFits says whether two pages are to become one. The separator between them
-// comes down where they are inner pages. An empty page needs no room: it goes
-// wherever the entries of the other one fit under the new prefix.
+// mergeFits says whether two pages should become one. Between inner pages the separator becomes an
+// entry of the result. An empty page needs no room: it is merged whenever the entries of the other
+// one fit under the new prefix.
 func mergeFits(lp, rp *Page, prefixLen, sepLen int) bool {
 	ln, rn := Count(lp), Count(rp)
 	sum := prefixLen
@@ -98,9 +98,8 @@ func mergeFits(lp, rp *Page, prefixLen, sepLen int) bool {
 	return sum+cellBytes(sepLen-prefixLen) <= mergeInto
 }
 
-// mergePages joins children left and left+1 of the parent of a level. The one on
-// the way p stays, since it and all above it is of this epoch already: so a merge
-// takes no page.
+// mergePages merges children left and left+1 of the parent of a level. The page on the path p
+// stays: it and the pages above it are of this epoch already, so a merge takes no page.
 func (ix *Index) mergePages(p *Path, level, left int, prefix, sep []byte, c chain) error {
 	stays, err := ix.own(p, level)
 	if err != nil {
@@ -149,7 +148,7 @@ func (ix *Index) mergePages(p *Path, level, left int, prefix, sep []byte, c chai
 	return nil
 }
 
-// joined builds the page id in dst, of the entries of two neighbours.
+// joined builds the page id in dst from the entries of two neighbours.
 func (ix *Index) joined(dst *Page, id nvmap.PageID, first, second *Page, prefix, sep []byte, c chain) error {
 	level := Level(first)
 	initPage(dst, id, level, ix.epoch, prefix)
@@ -159,8 +158,8 @@ func (ix *Index) joined(dst *Page, id nvmap.PageID, first, second *Page, prefix,
 	return ix.appendPage(dst, second, Count(second), level, sep, c)
 }
 
-// joinVals puts the other leaf's references beside those of vals: before them, or
-// behind.
+// joinVals inserts the references of the other leaf into vals, before the existing ones or behind
+// them.
 func joinVals(vals, other *Vals, n, otherN int, before bool) {
 	at, moved := vbHeader+vbEntry*n, vbHeader+vbEntry*otherN
 	if before {
@@ -170,8 +169,8 @@ func joinVals(vals, other *Vals, n, otherN int, before bool) {
 	copy(vals[at:], other[vbHeader:moved])
 }
 
-// appendPage puts the entries of src behind those of dst. Between inner pages
-// the separator comes down and names what src's entry 0 stood for.
+// appendPage appends the entries of src to dst. Between inner pages the separator becomes the key
+// of src's entry 0.
 func (ix *Index) appendPage(dst, src *Page, n, level int, sep []byte, sepChain chain) error {
 	for i := range n {
 		key, c, err := sep, sepChain, error(nil)
@@ -196,7 +195,7 @@ func (ix *Index) appendPage(dst, src *Page, n, level int, sep []byte, sepChain c
 	return nil
 }
 
-// shrinkRoot takes roots with a single inner child away.
+// shrinkRoot removes roots that have a single inner child.
 func (ix *Index) shrinkRoot() error {
 	for ix.height > 2 {
 		pg := ix.at(ix.root)

@@ -7,17 +7,17 @@ import (
 	"nvkv/nvmap"
 )
 
-// A key over maxInline bytes lies in a chain of overflow pages. A chain never
-// changes; it leaves the tree with the entry that names it. It holds the key
-// itself and not a reference to the record, whose slot may hold another record
-// when a replay compares. Format: docs/format.md, "Overflow page".
+// A key over maxInline bytes lies in a chain of overflow pages. A chain never changes, and it
+// leaves the tree with the entry that names it. It holds the key itself. A reference to the record
+// would not do, because a recovery compares keys at a time when that record's slot may hold another
+// record. Format: docs/format.md, "Overflow page".
 const (
 	pageOverflow = 3
-	ovNext       = 16 // 8: the next page, 0 at the end
+	ovNext       = 16 // 8: number of the next page, 0 in the last
 	ovBytes      = nvmap.PageBytes - pgHeader
 )
 
-// OverflowPages returns how many pages a key takes, 0 for a short one.
+// OverflowPages returns how many overflow pages a key of this length takes. 0: it is short.
 func OverflowPages(keyLen int) int {
 	if keyLen <= maxInline {
 		return 0
@@ -25,29 +25,29 @@ func OverflowPages(keyLen int) int {
 	return (keyLen + ovBytes - 1) / ovBytes
 }
 
-// chain names the overflow pages of a key: the first of them, the low byte of their
-// birth, and how long the key is. They are born together. The zero chain is none.
+// chain names the overflow pages of a key: the first page, the low byte of their birth, which they
+// share, and the length of the key. The zero value means no chain.
 type chain struct {
 	first nvmap.PageID
 	born  byte
 	bytes int
 }
 
-// cell returns the long cell of the key with this chain.
+// cell returns the long cell that names the chain.
 func (c chain) cell() []byte {
 	return binary.LittleEndian.AppendUint64(nil, uint64(c.bytes)|uint64(c.first)<<16|uint64(c.born)<<56)
 }
 
-// readCell returns the chain that a long cell says.
+// readCell returns the chain that a long cell names.
 func readCell(b []byte) chain {
 	w := binary.LittleEndian.Uint64(b)
 	return chain{nvmap.PageID(w >> 16 & (1<<40 - 1)), byte(w >> 56), int(w & 0xffff)}
 }
 
-// longKeyLen returns how long the key of the long cell at off is.
+// longKeyLen returns the length of the key whose long cell is at off.
 func longKeyLen(pg *Page, off int) int { return readCell(pg[off:]).bytes }
 
-// chainOf returns the chain of entry i, if it has one.
+// chainOf returns the chain of entry i, or the zero value.
 func chainOf(pg *Page, n, i int) (c chain) {
 	if off, _, long := cell(pg, n, i); long {
 		c = readCell(pg[off:])
@@ -55,7 +55,7 @@ func chainOf(pg *Page, n, i int) (c chain) {
 	return c
 }
 
-// writeChain stores a key in pages of its own, the last first.
+// writeChain stores a key in new overflow pages, the last one first.
 func (ix *Index) writeChain(key []byte) (chain, error) {
 	c := chain{born: byte(ix.epoch), bytes: len(key)}
 	for n := OverflowPages(len(key)) - 1; n >= 0; n-- {
@@ -73,8 +73,8 @@ func (ix *Index) writeChain(key []byte) (chain, error) {
 	return c, nil
 }
 
-// longKey returns the key that a long cell names. What it returns from a cell
-// that is being changed means nothing, but it ends.
+// longKey returns the key that a long cell names. If the page of the cell is being changed, the
+// result means nothing; the call still ends.
 func (ix *Index) longKey(b []byte) ([]byte, error) {
 	c := readCell(b)
 	if c.first == 0 { // only in a page that is being changed
@@ -88,8 +88,9 @@ func (ix *Index) longKey(b []byte) ([]byte, error) {
 	return key, err
 }
 
-// eachOverflow calls fn for the pages of a chain: as many as its key fills, each full
-// but the last one, which names no other. So it ends, and meets no page twice.
+// eachOverflow calls fn for the pages of a chain. There must be exactly as many as the key fills,
+// each full except the last, and the last names no other page. So the walk ends and meets no page
+// twice.
 func (ix *Index) eachOverflow(c chain, fn func(nvmap.PageID, *Page) error) error {
 	birth, left := uint64(0), c.bytes
 	for id := c.first; id != 0; {
@@ -113,8 +114,8 @@ func (ix *Index) eachOverflow(c chain, fn func(nvmap.PageID, *Page) error) error
 	return nil
 }
 
-// leftChain says that a chain is no part of the tree any more. It leaves all of one in
-// which something is wrong, which stays allocated: leaked, not reused.
+// leftChain records that a chain is no longer part of the tree. If a page of the chain is damaged,
+// all of them stay allocated: leaked, but not reused.
 func (ix *Index) leftChain(c chain) {
 	pages, births := make([]nvmap.PageID, 0, OverflowPages(c.bytes)), uint64(0)
 	err := ix.eachOverflow(c, func(id nvmap.PageID, pg *Page) error {

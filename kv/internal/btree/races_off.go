@@ -2,8 +2,8 @@
 
 package btree
 
-// RaceLock keeps readers and the writer apart in race builds, where optimistic
-// reads would all be reported. Elsewhere it is nothing.
+// RaceLock separates readers from the writer in race builds, because the race detector would report
+// every optimistic read. In other builds it does nothing.
 type RaceLock struct{}
 
 func (RaceLock) LockReaders()   {}

@@ -4,21 +4,21 @@ package btree
 
 import "sync"
 
-// RaceLock keeps readers and the writer apart in race builds: the detector
-// would report every optimistic read, which is racy by design and validated.
-// Every section holds it, except the writer's own.
+// RaceLock separates readers from the writer in race builds: the detector would report every
+// optimistic read, which is racy by design and validated afterwards. Every section holds the lock,
+// except the writer's own.
 type RaceLock struct{ races sync.RWMutex }
 
 func (l *RaceLock) LockReaders()   { l.races.Lock() }
 func (l *RaceLock) UnlockReaders() { l.races.Unlock() }
 
-// raceRef is a stripe's way to the lock.
+// raceRef is the reference of a stripe to the lock.
 type raceRef struct{ lock *RaceLock }
 
 func (r *raceRef) of(l *RaceLock) { r.lock = l }
 
 func (r *raceRef) rlock() {
-	if r.lock != nil { // not in a DB that was never opened
+	if r.lock != nil { // nil in a DB that was never opened
 		r.lock.races.RLock()
 	}
 }

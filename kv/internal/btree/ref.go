@@ -2,8 +2,8 @@ package btree
 
 import "nvkv/nvmap"
 
-// Ref is what the index stores for a key: the record's offset, which is a
-// multiple of 8, and what must be known of it without reading it.
+// Ref is the value of a key in the index: the offset of its record, a multiple of 8, with flags in
+// the low bits that are needed without reading the record.
 type Ref = nvmap.Off
 
 const (

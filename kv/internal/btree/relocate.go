@@ -2,8 +2,8 @@ package btree
 
 import "nvkv/nvmap"
 
-// Relocate makes those pages on a way, and the leaf's value block, that lie where victim
-// says into ones of the current epoch: copies at other places. Pages must be reserved.
+// Relocate copies those pages of a path, and the leaf's value block, whose offsets satisfy victim
+// to new places. The caller has reserved the pages.
 func (ix *Index) Relocate(p *Path, victim func(nvmap.Off) bool) error {
 	for level := ix.height - 1; level >= 0; level-- {
 		if victim(p.steps[level].page.Off()) {
@@ -19,7 +19,7 @@ func (ix *Index) Relocate(p *Path, victim func(nvmap.Off) bool) error {
 	return nil
 }
 
-// RefsFrom returns what the leaf of a way names, from the entry on to which it leads.
+// RefsFrom returns the references in the leaf of a path, from the entry of the path on.
 func (ix *Index) RefsFrom(p *Path) []Ref {
 	leaf, b := ix.at(p.steps[0].page), ix.Vals(p.vals)
 	n := min(Count(leaf), LeafFanout)
@@ -30,12 +30,12 @@ func (ix *Index) RefsFrom(p *Path) []Ref {
 	return refs
 }
 
-// KeyBehind returns the key of the entry that is i behind the one to which a way leads.
+// KeyBehind returns the key of the i-th entry after that of the path.
 func (ix *Index) KeyBehind(p *Path, i int) ([]byte, error) {
 	leaf := ix.at(p.steps[0].page)
 	key, _, err := ix.KeyOf(leaf, Count(leaf), p.steps[0].at+i)
 	return key, err
 }
 
-// Found says whether the key is there to which the way leads.
+// Found says whether the key of the path exists.
 func (p *Path) Found() bool { return p.found }

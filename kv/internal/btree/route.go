@@ -10,28 +10,28 @@ import (
 	"nvkv/nvmap"
 )
 
-// Route leads keys to the leaves of a tree that stands still, whose inner
-// pages it has listed level by level: leaf n is the n-th in key order.
+// Route maps keys to the leaves of a tree that does not change. It has lists of the inner pages,
+// level by level. Leaf n is the n-th in key order.
 type Route struct {
 	ix     *Index
 	levels [][]routerPage // from the root down
 	leaves []Child
 
-	// To the lowest inner page a key is led by arrays: what the first keys of
-	// those pages have in common, the eight bytes behind it, and all of them.
+	// Arrays lead a key to the lowest inner page: the common prefix of the first keys of those
+	// pages, the eight bytes of each behind the prefix, and the whole keys.
 	prefix []byte
 	leads  []uint64
-	lows   [][]byte // of page n+1
+	lows   [][]byte // lows[n] is the first key of page n+1
 }
 
 type routerPage struct {
 	child Child
 	pg    *Page
-	low   []byte // first key that belongs below it; nil: open
-	first uint32 // number of its first child among those of its level
+	low   []byte // lower bound of the keys below it; nil: open
+	first uint32 // number of its first child among the pages of the level below
 }
 
-// Load lists the inner pages of the tree. Without one there is one leaf, which is empty.
+// Load lists the inner pages of the tree. If there is no tree, the route has one empty leaf.
 func (t *Route) Load(ix *Index) error {
 	t.ix = ix
 	if ix.root == 0 {
@@ -53,8 +53,8 @@ func (t *Route) Load(ix *Index) error {
 	return nil
 }
 
-// loadLevel reads the pages of a level and returns the ones below; on level 1
-// these are the leaves.
+// loadLevel reads the pages of a level and returns the pages below. Below level 1 these are the
+// leaves.
 func (t *Route) loadLevel(pages []routerPage, level int) (below []routerPage, leaves []Child, err error) {
 	children, most := 0, int(t.ix.Visits())
 	for i := range pages {
@@ -93,7 +93,7 @@ func (t *Route) loadLevel(pages []routerPage, level int) (below []routerPage, le
 	return below, leaves, nil
 }
 
-// ask has the first of these pages read together.
+// ask reads the first of these pages together.
 func (t *Route) ask(pages []routerPage) {
 	if t.ix.mapped {
 		return
@@ -117,7 +117,7 @@ func (t *Route) loadLeads(pages []routerPage) {
 	}
 }
 
-// lowest returns the number of the lowest inner page below which key belongs.
+// lowest returns the number of the lowest inner page to which key belongs.
 func (t *Route) lowest(key []byte) int {
 	if len(t.lows) == 0 {
 		return 0
@@ -144,8 +144,8 @@ func (t *Route) lowest(key []byte) int {
 	return lo + same
 }
 
-// lowerLead returns the first of leads that is not below lead. As in lowerHead,
-// no branch depends on what is read.
+// lowerLead returns the first of leads that is not below lead. As in lowerHead, no branch depends
+// on the numbers.
 func lowerLead(leads []uint64, lead uint64) int {
 	lo, n := 0, len(leads)
 	for n > 1 {
@@ -173,14 +173,14 @@ func (t *Route) Leaf(key []byte) (uint32, error) {
 // Leaves returns how many leaves there are.
 func (t *Route) Leaves() int { return len(t.leaves) }
 
-// Page returns a leaf, off where it is.
+// Page returns a leaf for reading, Off its offset.
 func (t *Route) Page(leaf uint32) (*Page, error) {
 	return t.ix.Load(t.leaves[leaf])
 }
 
 func (t *Route) Off(leaf uint32) nvmap.Off { return t.leaves[leaf].Page.Off() }
 
-// Vals returns the value block of a leaf that was read.
+// Vals returns the value block of a leaf that Page has returned.
 func (t *Route) Vals(leaf uint32) *Vals { return t.ix.Vals(t.leaves[leaf].Vals) }
 
 // Pages appends the pages of a leaf.
@@ -188,7 +188,7 @@ func (t *Route) Pages(dst []nvmap.PageID, leaf uint32) []nvmap.PageID {
 	return t.ix.childPages(dst, t.leaves[leaf])
 }
 
-// parent returns the page above a leaf, as its number on level 1.
+// parent returns the number of the page on level 1 above a leaf.
 func (t *Route) parent(leaf uint32) int {
 	return t.above(t.levels[len(t.levels)-1], leaf)
 }
@@ -201,8 +201,8 @@ func (t *Route) above(level []routerPage, n uint32) int {
 	return k
 }
 
-// wayTo fills in the way to a leaf in the tree as it is now. Its inner pages
-// were copied at most since the router listed them: entries are where they were.
+// wayTo fills p with the path to a leaf in the current tree. Since the route was loaded, inner
+// pages were copied at most, so the entries are unchanged.
 func (t *Route) wayTo(p *Path, leaf uint32) {
 	ix, levels := t.ix, t.levels
 	var at [MaxHeight]int

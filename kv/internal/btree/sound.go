@@ -8,15 +8,15 @@ import (
 	"nvkv/nvmap"
 )
 
-// A page that is met is believed from then on (index.met). So all that can be told from
-// its own bytes is looked at here, once: with a right checksum, too, they may be anything,
-// if somebody made them. What a page says of others shows when these are met: of which
-// level a child is, child.is, how old, index.verify, how long a chain, eachOverflow.
+// A page is verified when it is met, and trusted afterwards (see Index.met). So everything that can
+// be checked in the page alone is checked here, once: a page with a right checksum may still hold
+// any bytes if somebody made it. What a page says about others is checked when those are met: the
+// level of a child in Child.is, its birth in Index.verify, the length of a chain in eachOverflow.
 
-// pageSound says whether a page of the number id is what docs/format.md describes, as far
-// as its own bytes tell. Then no change of it reaches beyond it, and no walk through it
-// meets a key twice, but for long keys, of which only the heads are here. The page may be
-// changed meanwhile: then what is returned means nothing.
+// pageSound says whether page id is well formed by docs/format.md, as far as its own bytes show.
+// Then no change of the page writes outside it, and no walk through it meets a key twice, except
+// for long keys, of which only the heads are here. If the page is being changed, the result means
+// nothing.
 func pageSound(p *Page, id nvmap.PageID) bool {
 	if p[pgKind] == pageOverflow {
 		n := u16(p, pgCount)
@@ -33,8 +33,8 @@ func pageSound(p *Page, id nvmap.PageID) bool {
 	return cellsSound(p, n) && (leaf || childrenSound(p, n, id))
 }
 
-// cellsSound says whether the keys of a page ascend, and whether their cells, with the
-// garbage, fill what lies between the heap top and the prefix.
+// cellsSound says whether the keys of a page ascend, and whether cells and garbage together fill
+// the space between heap top and prefix.
 func cellsSound(p *Page, n int) bool {
 	top, end, sum := u16(p, pgHeapTop), len(p)-pagePrefixLen(p), u16(p, pgGarbage)
 	for i := range n {
@@ -61,8 +61,8 @@ func cellsSound(p *Page, n int) bool {
 	return top+sum == end
 }
 
-// ascends says whether entry i has a greater key than the one before. Of two long keys
-// with the same head it is not known.
+// ascends says whether the key of entry i is greater than the one before. For long keys with the
+// same head it cannot tell, and returns true.
 func ascends(p *Page, n, i int) bool {
 	a, b := head(p, i-1), head(p, i)
 	if a != b {
@@ -77,8 +77,8 @@ func ascends(p *Page, n, i int) bool {
 	return c < 0 || c == 0 && restLen(p, n, i-1) < restLen(p, n, i)
 }
 
-// childrenSound says whether an inner page names what can be below it, and begins with
-// the entry that stands for all below the first key.
+// childrenSound says whether an inner page names possible children, and whether entry 0 has an
+// empty key.
 func childrenSound(p *Page, n int, id nvmap.PageID) bool {
 	for i := range n {
 		c := ChildAt(p, n, i)
@@ -89,14 +89,13 @@ func childrenSound(p *Page, n int, id nvmap.PageID) bool {
 	return restLen(p, n, 0) == 0
 }
 
-// Visits bounds a walk: a tree has no more pages than there are on the device. One in
-// which a page has several parents may have more ways through it than anybody lives to
-// see.
+// Visits bounds a walk: a tree cannot have more pages than the device. If pages had several
+// parents, the number of paths could grow exponentially.
 type Visits int64
 
 func (ix *Index) Visits() Visits { return Visits(ix.m.End() / nvmap.PageBytes) }
 
-// One counts a page, and returns an error if it is one too many.
+// One counts a page, and returns an error if the bound is exceeded.
 func (v *Visits) One(c Child) error {
 	if *v--; *v < 0 {
 		return &record.CorruptError{Off: uint64(c.Page.Off()), Structure: "index page, below more than one other"}

@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// splitPoint returns the entry that becomes the first of the right page: the
-// middle by bytes, or nine tenths of them where keys are appended in order. A leaf
-// that is full of entries, as many as its value block holds, goes by their number.
+// splitPoint returns the entry that becomes the first of the right page: the middle by bytes, or
+// nine tenths of the bytes if keys are appended in order. A leaf whose value block is full is
+// divided by the number of entries.
 func splitPoint(pg *Page, at int) int {
 	n := Count(pg)
 	appended := at >= n-1
@@ -20,7 +20,7 @@ func splitPoint(pg *Page, at int) int {
 	total := usedBytes(pg) - pagePrefixLen(pg)
 	target, last := total/2, n-1
 	if appended {
-		target, last = total/10*9, at-1 // the new key comes into the right page
+		target, last = total/10*9, at-1 // the new key goes into the right page
 	}
 	sum, mid := 0, 0
 	for ; mid < n-1; mid++ {
@@ -29,7 +29,7 @@ func splitPoint(pg *Page, at int) int {
 		if sum += size; sum < target {
 			continue
 		}
-		if !appended && sum-target < size/2 { // nearer behind it
+		if !appended && sum-target < size/2 { // the target is nearer to the end of this entry
 			mid++
 		}
 		break
@@ -37,8 +37,8 @@ func splitPoint(pg *Page, at int) int {
 	return max(min(mid, last), 1)
 }
 
-// split makes room at a level of p, or above it where the parent cannot take
-// another separator. p leads nowhere afterwards: find again.
+// split splits the page at a level of p, or one above it if the parent has no room for another
+// separator. p is not valid afterwards: call Find again.
 func (ix *Index) split(p *Path, level int) error {
 	pg := ix.at(p.steps[level].page)
 	n := Count(pg)
@@ -64,8 +64,8 @@ func (ix *Index) split(p *Path, level int) error {
 	return ix.splitAt(p, level, mid, sep, c)
 }
 
-// splitKey returns the separator for a split before entry mid: cut to the
-// shortest between leaves, moved up between inner pages.
+// splitKey returns the separator for a split before entry mid. Between leaves it is the shortest
+// key that separates them; between inner pages it is the key of entry mid.
 func (ix *Index) splitKey(pg *Page, n, mid, level int) ([]byte, chain, error) {
 	b, c, err := ix.KeyOf(pg, n, mid)
 	if err != nil || level > 0 {
@@ -94,8 +94,8 @@ func (ix *Index) growRoot(p *Path) error {
 	insertEntry(pg, 0, pageItem{}, Child{Page: old, born: uint16(Birth(ix.at(old)))}, &ix.scratch)
 	p.steps[ix.height] = step{id, 0}
 	ix.height++
-	// The old root must not validate as a root any more once it is split:
-	// setRoot comes before its EndChange in splitAt.
+	// The old root must not validate as a root after its split. So setRoot comes before its
+	// EndChange, which is in splitAt.
 	ix.setRoot(id)
 	return nil
 }
@@ -162,8 +162,7 @@ func (ix *Index) splitAt(p *Path, level, mid int, sep []byte, c chain) error {
 	return nil
 }
 
-// fill puts entries [a, b) of src into the empty page dst. Their keys have
-// dst's prefix.
+// fill copies entries [a, b) of src into the empty page dst. Their keys must have dst's prefix.
 func (ix *Index) fill(dst, src *Page, a, b int) error {
 	sn, sp := Count(src), pagePrefix(src)
 	n, pl := b-a, pagePrefixLen(dst)
@@ -174,7 +173,7 @@ func (ix *Index) fill(dst, src *Page, a, b int) error {
 		off, length, long := cell(src, sn, a+j)
 		var it pageItem
 		switch {
-		case j == 0 && payload(dst) > 0: // stands for all below entry 1
+		case j == 0 && payload(dst) > 0: // stands for all keys below entry 1
 		case long:
 			k, err := ix.longKey(src[off : off+longCell])
 			if err != nil {
@@ -194,7 +193,7 @@ func (ix *Index) fill(dst, src *Page, a, b int) error {
 			it = itemOf(rest[cut:])
 		}
 		if top -= len(it.cell); top < arraysEnd(dst, n) {
-			return misplaced(src) // its prefix is longer than what the keys around it share
+			return misplaced(src) // the prefix of src is longer than its fences allow
 		}
 		copy(dst[top:], it.cell)
 		setHead(dst, j, it.head)

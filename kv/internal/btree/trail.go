@@ -7,42 +7,42 @@ import (
 	"nvkv/nvmap"
 )
 
-// Trail walks the leaves of the current state by page versions, as lookup
-// descends, and keeps every page that it has read with its version. If none of
-// them has changed when the walk is over, then all that was read was there at
-// one instant: the last moment before they were looked at again.
+// Trail walks the leaves of the current state. Like Lookup it descends by page versions, and it
+// keeps the version of every page that it has read. If none of them has changed when the walk ends,
+// everything that was read was there at one instant: the moment before the versions were checked
+// again.
 //
-// As in lookup, every number that it meets may be garbage until then, and a
-// parent is validated after its child's version was taken.
+// As in Lookup, every number may be garbage until then, and a parent is validated after its child's
+// version was taken.
 type Trail struct {
 	ix    *Index
 	steps [MaxHeight]stand
 	top   int // level of the root
 	vals  *Vals
-	n     int // entries of the leaf
+	n     int // entries in the leaf
 	seen  []sight
 }
 
-// stand is the page that a trail has taken on one level, and the entry of it.
+// stand is the page of a trail on one level, and the entry taken in it.
 type stand struct {
 	sight
 	at int
 }
 
-// sight is a page as a reader saw it.
+// sight is a page with the version in which it was read.
 type sight struct {
 	page    nvmap.PageID
 	version nvmap.Version
 }
 
-// ErrChanged says that the tree changed under a reader, which tries again.
+// ErrChanged says that the tree changed during a read. The caller starts again.
 var ErrChanged = errors.New("nvkv: changed meanwhile")
 
-// Reset makes t a trail through ix; nil lets go of what it has.
+// Reset prepares t for use with ix. With nil it releases its references to an index.
 func (t *Trail) Reset(ix *Index) { t.ix, t.vals = ix, nil }
 
-// Seek goes to the leaf of key and returns the first entry of it that is not
-// below key; there may be none.
+// Seek moves to the leaf of key and returns the leaf's first entry that is not below key, which may
+// be the number of its entries.
 func (t *Trail) Seek(key []byte) (int, error) {
 	t.seen = t.seen[:0]
 	id := nvmap.PageID(t.ix.published.Load())
@@ -73,7 +73,7 @@ func (t *Trail) Seek(key []byte) (int, error) {
 	return min(at, t.n), nil
 }
 
-// descend takes entry at of the inner page pg of a level.
+// descend takes entry at of the inner page pg. level is the level of pg.
 func (t *Trail) descend(pg *Page, level, at int) (*Page, error) {
 	up := &t.steps[level]
 	up.at = at
@@ -98,7 +98,7 @@ func (t *Trail) descend(pg *Page, level, at int) (*Page, error) {
 	return next, nil
 }
 
-// open returns a page whose version was taken, and keeps it.
+// open returns a page whose version was taken, and keeps the version.
 func (t *Trail) open(c Child, s sight) (*Page, error) {
 	pg := t.ix.at(c.Page)
 	if !t.ix.m.Known(c.Page) {
@@ -109,14 +109,14 @@ func (t *Trail) open(c Child, s sight) (*Page, error) {
 	if !c.is(pg) {
 		return nil, t.failed(s, c.wrong())
 	}
-	if len(t.seen) > int(t.ix.Visits()) { // of pages that hold nothing
+	if len(t.seen) > int(t.ix.Visits()) { // a walk over pages without entries
 		return nil, t.damaged(s, "index page, below more than one other")
 	}
 	t.seen = append(t.seen, s)
 	return pg, nil
 }
 
-// NextLeaf is for ahead.
+// NextLeaf implements leaves.
 func (t *Trail) NextLeaf(a *Ahead) (bool, error) {
 	for level := 1; level <= t.top; level++ {
 		up := &t.steps[level]
@@ -139,7 +139,7 @@ func (t *Trail) NextLeaf(a *Ahead) (bool, error) {
 	return false, nil
 }
 
-// askBeside asks for the leaf behind this one, where both have the same parent.
+// askBeside prefetches the next leaf, if it has the same parent.
 func (t *Trail) askBeside() {
 	up := &t.steps[1]
 	pg := t.ix.at(up.page)
@@ -150,7 +150,7 @@ func (t *Trail) askBeside() {
 	}
 }
 
-// Stands says whether everything that was read is as it was.
+// Stands says whether no page that was read has changed.
 func (t *Trail) Stands() bool {
 	for _, s := range t.seen {
 		if !t.ix.m.ReadValid(s.page, s.version) {
@@ -160,7 +160,7 @@ func (t *Trail) Stands() bool {
 	return true
 }
 
-// failed tells damage from a page that changed under the reader.
+// failed returns ErrChanged if the page has changed under the reader, else err.
 func (t *Trail) failed(s sight, err error) error {
 	if !t.ix.m.ReadValid(s.page, s.version) {
 		return ErrChanged

@@ -4,30 +4,29 @@ import (
 	"nvkv/nvmap"
 )
 
-// Visitor is told of everything below a root, parents first. Nil members are
+// Visitor has the callbacks of a walk. A page comes before the pages below it. Nil callbacks are
 // skipped.
 type Visitor struct {
-	// page is told of index and overflow pages. It returns whether to go on
-	// below it.
+	// Page is called for index and overflow pages. It returns whether to visit the pages below.
 	Page func(id nvmap.PageID, pg *Page) (bool, error)
-	// vals is told of a leaf's value block.
+	// Vals is called for the value block of a leaf.
 	Vals func(n uint64, b *Vals) error
-	// around is told of a page that cannot be read, and returns whether to go on
-	// without what is below it. Without it the walk ends there.
+	// Around is called for a page that cannot be read. If it returns nil, the walk continues
+	// without the pages below. If Around is nil, the walk ends there.
 	Around func(c Child, err error) error
-	// leaf is told of a leaf with its records.
+	// Leaf is called for a leaf with its value block.
 	Leaf func(pg *Page, b *Vals) error
 
 	left Visits
 }
 
-// Walk visits what root reaches. The tree below root must not change meanwhile.
+// Walk visits everything below root. The tree below root must not change meanwhile.
 func (ix *Index) Walk(root nvmap.PageID, v *Visitor) error {
 	v.left = ix.Visits()
 	return ix.walkPage(RootAt(root), v)
 }
 
-// walkPage visits a page in a section, and what is below it in others.
+// walkPage visits a page in one section, and the pages below it in other sections.
 func (ix *Index) walkPage(c Child, v *Visitor) error {
 	below, err := ix.visit(c, v)
 	if err != nil && v.Around != nil {
@@ -50,8 +49,8 @@ func (ix *Index) walkPage(c Child, v *Visitor) error {
 	return nil
 }
 
-// visit tells v of a page and of what hangs on it, and returns a copy of the
-// page if the walk goes on below it.
+// visit calls v for a page, its overflow pages and its value block. It returns a copy of the page
+// if the walk continues below it.
 func (ix *Index) visit(c Child, v *Visitor) (below *Page, err error) {
 	if err := v.left.One(c); err != nil {
 		return nil, err
@@ -97,7 +96,7 @@ func (ix *Index) visitVals(c Child, pg *Page, v *Visitor) error {
 	return nil
 }
 
-// walkChains visits the overflow pages that a page's keys name.
+// walkChains visits the overflow pages of a page's long keys.
 func (ix *Index) walkChains(pg *Page, v *Visitor) error {
 	if v.Page == nil {
 		return nil
