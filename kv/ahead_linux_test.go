@@ -12,8 +12,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// countedDisk counts how often a device is asked to read: a batch is asked for
-// once.
+// countedDisk counts the read requests to a device. A batch counts once.
 type countedDisk struct {
 	nvmap.Device
 	asked, pages atomic.Int64
@@ -34,9 +33,9 @@ func (d batchedDisk) ReadBatch(reqs []nvmap.PageRead) error {
 	return nvmap.ReadPages(d.Device, reqs)
 }
 
-// TestBlockReadsAhead opens a store on a file without the page cache, with little
-// memory, after a kill, walks it and checks it: once with pages read one at a time
-// and once in batches. Batches ask the disk far less often, and for few pages more.
+// TestBlockReadsAhead opens a store on a file without the page cache, with little memory, after a
+// kill. It walks and checks the store: once with pages read one at a time and once in batches. With
+// batches there are far fewer requests, and few more pages.
 func TestBlockReadsAhead(t *testing.T) {
 	records := effort.Pick(10_000, 10_000, 40_000, 40_000)
 	path := filepath.Join(t.TempDir(), "store")
@@ -97,7 +96,7 @@ func TestBlockReadsAhead(t *testing.T) {
 	starts := rng.Perm(records)[:50]
 	tests := []struct {
 		name  string
-		least float64 // how many times less often batches ask
+		least float64 // how many times fewer requests batches need
 		run   func(db *DB)
 	}{
 		{"scan", 8, func(db *DB) {
@@ -114,7 +113,7 @@ func TestBlockReadsAhead(t *testing.T) {
 		}},
 		{"check", 8, func(db *DB) { mustCheck(t, db) }},
 	}
-	abandon(load) // the records behind the checkpoint are for recoveries to find
+	abandon(load) // recoveries must find the records behind the checkpoint
 	type cost struct {
 		asked, pages int64
 		took         time.Duration
@@ -122,7 +121,7 @@ func TestBlockReadsAhead(t *testing.T) {
 	costs := map[string][2]cost{}
 	for i, batched := range []bool{false, true} {
 		began := time.Now()
-		db, d := reopen(batched, Options{ReadOnly: true}) // twice the same recovery
+		db, d := reopen(batched, Options{ReadOnly: true}) // the same recovery twice
 		if err := db.replayed(); err != nil {
 			t.Fatal(err)
 		}

@@ -13,25 +13,24 @@ import (
 	"nvkv/nvmap"
 )
 
-// amplificationRecords sets how many records TestWriteAmplification has, the
-// more the more of the index changes between two checkpoints.
+// amplificationRecords names the number of records in TestWriteAmplification. The more there are,
+// the more of the index changes between two checkpoints.
 const amplificationRecords = "NVKV_AMPLIFICATION_RECORDS"
 
 // updateShape is a workload whose writes are counted.
 type updateShape struct {
 	records, valueBytes int
-	updateBytes         int     // of records, about: so much is updated after the load
-	most                float64 // bytes given to the medium per user byte
-	mostBlocks          float64 // bytes of blocks that the medium wrote, per user byte
+	updateBytes         int     // approximate bytes of records that are updated after the load
+	most                float64 // most bytes given to the medium per user byte
+	mostBlocks          float64 // most bytes of blocks written by the medium, per user byte
 }
 
-// TestWriteAmplification counts what zipfian updates, as YCSB makes them, cost a
-// medium with the timing and the write buffer of Optane memory: every byte that the
-// store gives to the device, checkpoints, slabs' descriptors and maps, records moved
-// out of sparse slabs, growth and superblocks included, up to and with Close. User
-// bytes are those of keys and values, keys of 23 bytes, counted once for each update.
-// The blocks of 256 bytes that such a medium writes them in are counted beside: a
-// record that fills a hole of its size between others costs one or two.
+// TestWriteAmplification counts the writes that zipfian updates, as in YCSB, cost a medium with the
+// timing and the write buffer of Optane memory. It counts every byte that the store gives to the
+// device, up to and including Close: records, checkpoints, descriptors and maps, records moved out
+// of sparse slabs, growth and superblocks. User bytes are those of keys and values, with keys of 23
+// bytes, counted once for each update. It also counts the blocks of 256 bytes in which such a
+// medium writes. A record that fills a hole of its size between others costs one or two blocks.
 func TestWriteAmplification(t *testing.T) {
 	t.Parallel()
 	if raceBuild || testing.Short() {
@@ -116,8 +115,8 @@ func countUpdates(t *testing.T, shape updateShape) {
 	}
 }
 
-// zipfianOrder returns numbers below n with exponent 0.99. Keys are in hash order,
-// so that the frequent ones are scattered.
+// zipfianOrder returns numbers below n with exponent 0.99. Keys are in hash order, so the frequent
+// ones are scattered.
 func zipfianOrder(n int, rng *rand.Rand) func() int {
 	sums, sum := make([]float64, n), 0.0
 	for i := range sums {

@@ -19,8 +19,8 @@ import (
 	"nvkv/kv"
 )
 
-// What others may count on: names and signatures, which must compile, and
-// meanings, which the tests below look at from outside.
+// The API that other programs rely on: names and signatures, which must compile here, and meanings,
+// which the tests below check from outside.
 var (
 	_ func(string, *kv.Options) (*kv.DB, error) = kv.Open
 
@@ -128,7 +128,7 @@ func want[T comparable](t *testing.T, what string, got, want T) {
 	}
 }
 
-// TestAPIRanges: what nil, empty and crossed bounds mean.
+// TestAPIRanges: the meaning of nil, empty and crossed bounds.
 func TestAPIRanges(t *testing.T) {
 	db := openAPI(t)
 	for _, k := range []string{"", "a", "b", "ba", "c"} {
@@ -156,7 +156,7 @@ func TestAPIRanges(t *testing.T) {
 	want(t, "keys after everything", db.Metrics().Keys, 0)
 }
 
-// TestAPICursor: every way to move, and both ends.
+// TestAPICursor: every move, and both ends.
 func TestAPICursor(t *testing.T) {
 	db := openAPI(t)
 	for _, k := range []string{"a", "c", "e"} {
@@ -192,7 +192,7 @@ func TestAPICursor(t *testing.T) {
 	}))
 }
 
-// TestAPIBatch: order, reuse, Replay and what costs nothing.
+// TestAPIBatch: order, reuse, Replay and free operations.
 func TestAPIBatch(t *testing.T) {
 	db := openAPI(t)
 	noErr(t, db.Put([]byte("k0"), nil))
@@ -224,7 +224,7 @@ func TestAPIBatch(t *testing.T) {
 	want(t, "Len after Reset", b.Len(), 0)
 }
 
-// TestAPILimits: the edges of keys and values, and the caller's buffers.
+// TestAPILimits: the limits of keys and values, and the reuse of the caller's buffers.
 func TestAPILimits(t *testing.T) {
 	db := openAPI(t)
 	long, longest := make([]byte, 65_536), make([]byte, 65_535)
@@ -259,7 +259,7 @@ func TestAPILimits(t *testing.T) {
 	want(t, "PutTTL of no time", errors.Is(err, kv.ErrNotFound), true)
 }
 
-// TestAPIClose: what Close does to what is open, and what comes after it.
+// TestAPIClose: the effect of Close on open transactions and on later calls.
 func TestAPIClose(t *testing.T) {
 	db, err := kv.Open(filepath.Join(t.TempDir(), "s"), nil)
 	noErr(t, err)
@@ -319,7 +319,7 @@ func TestAPIBackup(t *testing.T) {
 	want(t, "a write to a store opened to be read", errors.Is(again.Put(nil, nil), kv.ErrReadOnly), true)
 }
 
-// TestAPIMetrics: each figure that is promised is there, by its name in JSON.
+// TestAPIMetrics: each promised figure exists, under its name in JSON.
 func TestAPIMetrics(t *testing.T) {
 	db := openAPI(t)
 	noErr(t, db.Put([]byte("k"), []byte("v")))

@@ -10,8 +10,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestCheckAudits: Check, on which every crash test relies, finds slots that
-// nobody owns, that two own, and that the index reaches although they are free.
+// TestCheckAudits: every crash test relies on Check. Check finds slots without an owner, slots with
+// two, and slots that the index reaches although they are free.
 func TestCheckAudits(t *testing.T) {
 	const leaked = "leaked: used, and nothing holds it"
 	cases := []struct {

@@ -34,7 +34,7 @@ func backupOf(t testing.TB, db *DB) []byte {
 	return b.Bytes()
 }
 
-// expiries returns when each key expires, as the records say.
+// expiries returns the expiry of each key, from the records.
 func expiries(t testing.TB, db *DB) map[string]int64 {
 	t.Helper()
 	tx, err := db.Begin(false)
@@ -123,7 +123,7 @@ func TestBackupRestore(t *testing.T) {
 	left(t, dir, "a", "b")
 }
 
-// left fails unless a directory holds exactly these names.
+// left fails unless a directory contains exactly these names.
 func left(t testing.TB, dir string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -154,7 +154,7 @@ func TestBackupOfNothing(t *testing.T) {
 	}
 }
 
-// A backup is one instant: what is written meanwhile is not in it.
+// A backup shows one instant: writes meanwhile are not in it.
 func TestBackupBesideWriters(t *testing.T) {
 	dir := testDir(t)
 	db := backupStore(t, filepath.Join(dir, "a"))
@@ -251,8 +251,7 @@ func smallStream(t testing.TB) ([]byte, model) {
 	return backupOf(t, db), m
 }
 
-// Every bit that rots and every cut is an error that says where, and leaves
-// nothing.
+// Every rotten bit and every cut of a stream is an error that names the place, and leaves no store.
 func TestRestoreDamaged(t *testing.T) {
 	skipInRace(t)
 	stream, _ := smallStream(t)
@@ -292,7 +291,7 @@ func TestRestoreDamaged(t *testing.T) {
 	try("a later version", later, ErrVersion)
 }
 
-// panickyReader panics when so many bytes have been read.
+// panickyReader panics after some bytes.
 type panickyReader struct {
 	r    io.Reader
 	left int
@@ -307,7 +306,7 @@ func (p *panickyReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// A reader that panics leaves nothing behind, and nothing open.
+// After a panic of the reader no file is left and none is open.
 func TestRestoreFromPanickyReader(t *testing.T) {
 	stream, _ := smallStream(t)
 	dir := testDir(t)
@@ -329,8 +328,7 @@ func TestRestoreFromPanickyReader(t *testing.T) {
 	}
 }
 
-// filesOpen returns how many files below dir this process has open, where the
-// system says so.
+// filesOpen returns how many files below dir this process has open, if the system tells.
 func filesOpen(t *testing.T, dir string) (n int) {
 	links, err := filepath.Glob("/proc/self/fd/*")
 	if err != nil {
@@ -344,7 +342,7 @@ func filesOpen(t *testing.T, dir string) (n int) {
 	return n
 }
 
-// Records that a good checksum covers and that cannot be are refused too.
+// Impossible records are refused although the checksum is right.
 func TestRestoreForged(t *testing.T) {
 	dir := testDir(t)
 	for what, payload := range map[string][]byte{
@@ -373,7 +371,7 @@ func rec(key, value string) []byte {
 	return append([]byte{0, byte(len(key)), 0, byte(len(value)), 0, 0, 0}, key+value...)
 }
 
-// sealStream makes a stream with good checksums around any payload.
+// sealStream makes a stream with right checksums around an arbitrary payload.
 func sealStream(payload []byte, records uint64) []byte {
 	var b bytes.Buffer
 	s := backup.NewWriter(&b, &backup.Header{})
@@ -428,7 +426,7 @@ func TestRestoreRefuses(t *testing.T) {
 	if err := Restore(cancelled, filepath.Join(dir, "b"), bytes.NewReader(stream), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	// Who makes a store there meanwhile keeps it.
+	// A store that another process makes there meanwhile stays.
 	late := filepath.Join(dir, "late")
 	if err := Restore(ctx, late, &hooked{stream, func() { os.WriteFile(late, []byte("theirs"), 0o600) }}, nil); !errors.Is(err, os.ErrExist) {
 		t.Errorf("a file that came meanwhile: %v", err)
@@ -439,7 +437,7 @@ func TestRestoreRefuses(t *testing.T) {
 	left(t, dir, "late", "there")
 }
 
-// hooked reads b and calls hook once at the beginning of it.
+// hooked reads b and calls hook once before the first byte.
 type hooked struct {
 	b    []byte
 	hook func()
@@ -458,7 +456,7 @@ func (h *hooked) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// I7: a crash while a store is restored on a device leaves none, or all of it.
+// I7: after a crash during a restore on a device there is no store, or the whole one.
 func TestI7_RestoreIsAllOrNothing(t *testing.T) {
 	skipInRace(t)
 	stream, want := smallStream(t)
@@ -505,8 +503,7 @@ func crashRestore(sites *crashtest.Sites, stream []byte, want model, broken rule
 	return images, err
 }
 
-// restored says whether an image holds a store (1), which must be whole then,
-// or none (0).
+// restored says whether an image holds a store (1), which must be complete, or none (0).
 func restored(dev *nvmap.Sim, want model) (int, error) {
 	m, err := nvmap.NewMap(crashDevice{dev}, nil)
 	if err != nil {
@@ -524,9 +521,9 @@ func restored(dev *nvmap.Sim, want model) (int, error) {
 	return 1, firstErr(holds(db, want), clean(db))
 }
 
-// FuzzRestore: whatever comes as a backup is restored whole or is an error, and
-// what is restored gives the same records again. The first byte says whether
-// the rest is a stream or a payload, around which good checksums are put.
+// FuzzRestore: any bytes are restored as a whole or are an error, and a backup of the restored
+// store has the same records. The first byte says whether the rest is a stream or a payload, around
+// which the test puts right checksums.
 func FuzzRestore(f *testing.F) {
 	stream, _ := smallStream(f)
 	f.Add(append([]byte{0}, stream...))

@@ -15,9 +15,9 @@ import (
 	"nvkv/nvmap"
 )
 
-// The benchmarks use 23-byte keys in hash order and 100-byte values, as YCSB
-// does with small records. NVKV_BENCH_RECORDS sets how many (100,000), and
-// NVKV_BENCH_DIR where; without it /dev/shm: emulated NVM, volatile.
+// The benchmarks use 23-byte keys in hash order and 100-byte values, like YCSB with small records.
+// NVKV_BENCH_RECORDS sets the number of records (100,000), NVKV_BENCH_DIR the directory. Without it
+// they use /dev/shm: emulated NVM, volatile.
 const benchValueBytes = 100
 
 func benchRecords() int {
@@ -43,8 +43,8 @@ func benchKeys(n int) [][]byte {
 	return keys
 }
 
-// benchOrder returns the keys of n random operations side by side in memory, so
-// that fetching a key costs the timed loop nothing to speak of.
+// benchOrder returns the keys of n random operations from adjacent memory, so that fetching a key
+// costs the timed loop next to nothing.
 func benchOrder(keys [][]byte, n int) func() []byte {
 	rng := rand.New(rand.NewPCG(1, 2))
 	flat := make([]byte, 0, n*len(keys[0]))
@@ -129,7 +129,7 @@ func BenchmarkUpdate(b *testing.B) {
 	b.ReportMetric(float64(m.Fences)/float64(m.Commits), "fences/commit")
 }
 
-// BenchmarkGet reads random keys that are there.
+// BenchmarkGet reads random existing keys.
 func BenchmarkGet(b *testing.B) {
 	keys := benchKeys(benchRecords())
 	db := loadBench(b, keys)
@@ -143,7 +143,7 @@ func BenchmarkGet(b *testing.B) {
 	}
 }
 
-// BenchmarkGetMiss looks for keys that are not there.
+// BenchmarkGetMiss looks up absent keys.
 func BenchmarkGetMiss(b *testing.B) {
 	keys := benchKeys(2 * benchRecords())
 	db := loadBench(b, keys[:len(keys)/2])
@@ -155,8 +155,8 @@ func BenchmarkGetMiss(b *testing.B) {
 	}
 }
 
-// BenchmarkScan walks all records, loaded in the order of their keys and in
-// another, and reads every byte.
+// BenchmarkScan walks all records and reads every byte, for records that were loaded in the order
+// of their keys and in random order.
 func BenchmarkScan(b *testing.B) {
 	for _, order := range []string{"random", "ordered"} {
 		b.Run(order, func(b *testing.B) {
@@ -192,8 +192,8 @@ func sumRecord(key, value []byte) bool {
 
 var sink uint64
 
-// BenchmarkBatch replaces the values of random keys, so many with one fence;
-// ns/op is for one record.
+// BenchmarkBatch replaces the values of random keys, some number of them with one fence. ns/op is
+// for one record.
 func BenchmarkBatch(b *testing.B) {
 	for _, size := range []int{1, 10, 100, 1000} {
 		b.Run(strconv.Itoa(size), func(b *testing.B) {
@@ -215,8 +215,8 @@ func BenchmarkBatch(b *testing.B) {
 	}
 }
 
-// BenchmarkFloor is the least that a put can cost: the copy of a record's
-// bytes to the medium, one after the other, and a fence.
+// BenchmarkFloor is a lower bound for a put: copying a record's bytes to the medium, one record
+// after the other, and a fence.
 func BenchmarkFloor(b *testing.B) {
 	dev, err := nvmap.OpenDevice(filepath.Join(benchDir(b), "f"), nvmap.OpenOptions{Create: true})
 	if err != nil {
@@ -242,8 +242,8 @@ func BenchmarkFloor(b *testing.B) {
 	}
 }
 
-// BenchmarkUpdateParallel is BenchmarkUpdate from GOMAXPROCS goroutines: what
-// queues while one commits is committed with its turn.
+// BenchmarkUpdateParallel is BenchmarkUpdate from GOMAXPROCS goroutines. Operations that queue
+// during a commit are committed together.
 func BenchmarkUpdateParallel(b *testing.B) {
 	keys := benchKeys(benchRecords())
 	db := loadBench(b, keys)
@@ -262,8 +262,8 @@ func BenchmarkUpdateParallel(b *testing.B) {
 	b.ReportMetric(float64(m.Puts)/float64(m.Commits), "puts/commit")
 }
 
-// BenchmarkScan50 reads 50 records from a random key on, as of one instant; ns/op
-// is for the whole scan.
+// BenchmarkScan50 reads 50 records from a random key on, at one instant. ns/op is for the whole
+// scan.
 func BenchmarkScan50(b *testing.B) {
 	keys := benchKeys(benchRecords())
 	db := loadBench(b, keys)

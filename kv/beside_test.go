@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestReadersBesideALargeWrite stops large writes where they are fenced and built, and
-// are about to be shown: whoever reads then sees the state before, and does not wait.
+// TestReadersBesideALargeWrite stops large writes when they are fenced and built but not shown yet.
+// Readers then see the state before and do not wait.
 func TestReadersBesideALargeWrite(t *testing.T) {
 	if raceBuild {
 		t.Skip("readers and the writer are kept apart")

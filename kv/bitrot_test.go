@@ -20,17 +20,17 @@ import (
 	"nvkv/nvmap"
 )
 
-// Bits that turn over on the medium. Each flip is made beneath a store that is
-// closed, which is then opened, read whole, checked and written to: nothing that
-// an opening reads, and nothing that it believes later, is left out.
+// Inverted bits on the medium. Each bit is inverted in a closed store, which is then opened, read
+// as a whole, checked and written to. The tests cover all bytes that an opening reads and all that
+// later calls rely on.
 //
-// The oracle: the store does not open and says where it is damaged; or whatever
-// cannot be read says so, with the place; or all is served right. Of the very last
-// commit of a store that died nobody knows whether it was fenced: a bit that turns
-// over in it may undo it, as a whole. Nothing else is ever passed over (I18).
+// The oracle accepts three outcomes. The store does not open and names the damaged place. Or every
+// key that cannot be read returns an error with the place. Or everything is read correctly. For the
+// very last commit of a store that died, nothing shows whether it was fenced, so an inverted bit in
+// it may undo it as a whole. Nothing else is ever passed over (I18).
 
-// rotMedium is memory in which bits are turned over. What a store writes into it
-// is taken back by restore.
+// rotMedium is memory in which a test inverts bits. restore undoes what the store and the test
+// wrote into it.
 type rotMedium struct {
 	nvmap.Device
 	image []byte
@@ -67,7 +67,7 @@ func (m *rotMedium) touch(off nvmap.Off, n int64) {
 	}
 }
 
-// hold makes image what restore brings back.
+// hold makes image the content that restore brings back.
 func (m *rotMedium) hold(t testing.TB, image []byte) {
 	t.Helper()
 	must(t, m.Grow(int64(len(image))))
@@ -76,7 +76,7 @@ func (m *rotMedium) hold(t testing.TB, image []byte) {
 	clear(m.touched)
 }
 
-// restore takes back what was written and flipped.
+// restore undoes all writes and inversions.
 func (m *rotMedium) restore() error {
 	for page := range m.touched {
 		want := make([]byte, nvmap.PageBytes)
@@ -91,12 +91,12 @@ func (m *rotMedium) restore() error {
 	return nil
 }
 
-// spoil turns bits of one byte over.
+// spoil inverts bits of one byte.
 func (m *rotMedium) spoil(at int, bits byte) error {
 	return m.Write(nvmap.Off(at), []byte{m.image[at] ^ bits})
 }
 
-// bytes returns what is on the medium.
+// bytes returns the content of the medium.
 func (m *rotMedium) bytes(t testing.TB) []byte {
 	t.Helper()
 	all := make([]byte, m.Size())
@@ -104,13 +104,12 @@ func (m *rotMedium) bytes(t testing.TB) []byte {
 	return all
 }
 
-// rotHistory does changes and notes what each key may answer: the last of may is
-// what it holds, and a key that the last commit changed has another, which it held
-// before.
+// rotHistory makes changes and records which values each key may have: the last one of may is its
+// current value. A key that the last commit changed also has its previous value.
 type rotHistory struct {
 	db       *DB
 	may      map[string][]string
-	together int // keys that the last commit changed; -1: what changed them may have been several
+	together int // keys that the last commit changed; -1: unknown, several commits
 }
 
 func (h *rotHistory) do(t testing.TB, changes ...change) {
@@ -143,7 +142,7 @@ func (h *rotHistory) note(changes []change) {
 	}
 }
 
-// settle says that nothing can be lost of what was done so far.
+// settle declares that no change so far can be lost.
 func (h *rotHistory) settle() {
 	for k, values := range h.may {
 		h.may[k] = values[len(values)-1:]
@@ -151,14 +150,13 @@ func (h *rotHistory) settle() {
 	h.together = 0
 }
 
-// rotOptions keep a store small and its device untouched but by what a test does.
+// rotOptions keep a store small, and keep the background from writing to its device.
 func rotOptions() *Options { return &Options{SlabBytes: 4096, EvacuateBytes: -1} }
 
-// tinyStore returns the bytes of a store of a few dozen slabs that holds every
-// structure of the format: records of several classes, in runs, with keys in
-// runs and in overflow pages, with an expiry, tombstones, a deleted range,
-// transactions of several records. It was closed, or died with records since a
-// checkpoint.
+// tinyStore returns the bytes of a store of a few dozen slabs with every structure of the format:
+// records of several classes, in runs, with keys in runs and in overflow pages, with an expiry,
+// tombstones, a deleted range, transactions of several records. It was closed, or it died with
+// records since a checkpoint.
 func tinyStore(t testing.TB, closed bool) ([]byte, *rotHistory) {
 	t.Helper()
 	m := newRotMedium(t, 4<<20)
@@ -202,14 +200,14 @@ func tinyStoreOn(t testing.TB, m nvmap.Device, closed bool) *rotHistory {
 	return h
 }
 
-// damaged is what a damaged store said of itself.
+// damaged collects the reports of a damaged store.
 type damaged struct {
 	places []uint64 // where it is damaged
-	stale  int      // keys that answered what they held before
+	stale  int      // keys that answered their previous value
 }
 
-// tell takes an error that damage excuses. It returns any other, and one that
-// names no place.
+// tell records an error that damage excuses. It returns any other error, and one that names no
+// place.
 func (d *damaged) tell(err error) error {
 	var ours *CorruptError
 	var theirs *alloc.CorruptError
@@ -227,7 +225,7 @@ func (d *damaged) tell(err error) error {
 	return nil
 }
 
-// get reads all keys: each answers one of what it may, or that it is damaged.
+// get reads all keys. Each must return one of its possible values or an error about damage.
 func (d *damaged) get(db *DB, may map[string][]string) error {
 	for k, values := range may {
 		got := absentValue
@@ -251,7 +249,7 @@ func (d *damaged) get(db *DB, may map[string][]string) error {
 	return nil
 }
 
-// iterate reads in order: nothing comes that never was.
+// iterate reads in order. It must return no value that a key never had.
 func (d *damaged) iterate(db *DB, may map[string][]string) error {
 	tx, err := db.Begin(false)
 	if err != nil {
@@ -269,7 +267,7 @@ func (d *damaged) iterate(db *DB, may map[string][]string) error {
 	return nil
 }
 
-// check notes what Check finds.
+// check records the findings of Check.
 func (d *damaged) check(db *DB) error {
 	err := db.Check(context.Background(), func(i CheckIssue) { d.places = append(d.places, i.Off) })
 	if err := d.tell(err); err != nil {
@@ -278,7 +276,7 @@ func (d *damaged) check(db *DB) error {
 	return nil
 }
 
-// write puts and deletes: it may be refused, but must not spoil what is right.
+// write puts and deletes. The store may refuse it, but its correct keys must stay correct.
 func (d *damaged) write(db *DB) error {
 	for i := range 8 {
 		k := fmt.Appendf(nil, "written%d", i)
@@ -293,9 +291,8 @@ func (d *damaged) write(db *DB) error {
 	return nil
 }
 
-// judgeDamaged reads, checks and writes a store in which something is damaged,
-// and reads it again. It returns what the store said of that, and an error for
-// whatever no damage excuses.
+// judgeDamaged reads, checks and writes a store with damage, and reads it again. It returns the
+// reports of the store, and an error for anything that no damage excuses.
 func judgeDamaged(db *DB, may map[string][]string) (d damaged, err error) {
 	defer rescue(&err)
 	if err := d.look(db, may); err != nil {
@@ -313,7 +310,7 @@ func (d *damaged) look(db *DB, may map[string][]string) (err error) {
 	return firstErr(d.get(db, may), d.iterate(db, may), d.check(db))
 }
 
-// verdict is what became of a flipped bit.
+// verdict is the outcome of an inverted bit.
 type verdict int
 
 const (
@@ -324,7 +321,7 @@ const (
 	verdicts
 )
 
-// area of the medium, as docs/format.md divides it.
+// area is a part of the medium, as docs/format.md divides it.
 type area int
 
 const (
@@ -339,8 +336,8 @@ func (a area) String() string {
 	return [...]string{"head", "superblocks", "group metadata", "slabs"}[a]
 }
 
-// tinyArea says where in a tiny store a byte lies: slabs of 4 KiB, 64 to a group,
-// the first three of which are its metadata.
+// tinyArea returns the area of a byte in a tiny store: slabs of 4 KiB, 64 in a group, of which the
+// first three are metadata.
 func tinyArea(at int) area {
 	const head, supers, group, metadata = 4096, 5 * 4096, 64 * 4096, 3 * 4096
 	switch {
@@ -354,11 +351,11 @@ func tinyArea(at int) area {
 	return areaSlabs
 }
 
-// rotTally counts what became of flips.
+// rotTally counts the outcomes.
 type rotTally struct {
 	flips   [areas][verdicts]int
-	nearby  int // of those reported: a place within a page of the flip
-	further int // of those reported: others only, such as the record whose runs are rotten
+	nearby  int // of those reported: with a place within a page of the bit
+	further int // of those reported: with other places only, as a record's
 }
 
 func (r *rotTally) add(o *rotTally) {
@@ -387,7 +384,7 @@ func (r *rotTally) log(t *testing.T) {
 	t.Logf("reports: %d named a place within a page of the flip, %d another", r.nearby, r.further)
 }
 
-// place notes a report: where it is, against where the bit is.
+// place compares the reported places with the place of the bit.
 func (r *rotTally) place(at int, places []uint64) {
 	for _, p := range places {
 		if max(p, uint64(at))-min(p, uint64(at)) < nvmap.PageBytes {
@@ -398,8 +395,7 @@ func (r *rotTally) place(at int, places []uint64) {
 	r.further++
 }
 
-// judge turns bits of a byte over beneath a closed store and judges what it is
-// then, writing to it or not.
+// judge inverts bits of a byte in a closed store and judges the store, with writes or without.
 func (m *rotMedium) judge(at int, bits byte, h *rotHistory, write bool) (verdict, damaged, error) {
 	var d damaged
 	if err := firstErr(m.restore(), m.spoil(at, bits)); err != nil {
@@ -431,11 +427,12 @@ func (m *rotMedium) judge(at int, bits byte, h *rotHistory, write bool) (verdict
 	return harmless, d, nil
 }
 
-// spoils are what happens to a byte: sets of bits that turn over, one set at a time.
+// spoils are the errors to try: for each byte, sets of bits that are inverted together, one set at
+// a time.
 type spoils [][]byte // by byte
 
-// spoilAll spoils a store, each byte in each way that is asked for, on all
-// processors. It writes to the store behind those of written.
+// spoilAll tries spoils on a store, each byte with each of its sets, on all processors. It also
+// writes to the store if written says so.
 func spoilAll(t *testing.T, image []byte, h *rotHistory, ways spoils, written func(at int, bits byte) bool) *rotTally {
 	t.Helper()
 	workers := runtime.GOMAXPROCS(0)
@@ -467,13 +464,13 @@ func spoilAll(t *testing.T, image []byte, h *rotHistory, ways spoils, written fu
 	return &tallies[0]
 }
 
-// everySingle are all ways in which one bit of a byte turns over.
+// everySingle are the eight ways to invert one bit of a byte.
 var everySingle = []byte{1, 2, 4, 8, 16, 32, 64, 128}
 
-// chooseSpoils chooses what happens to an image: of each aligned stretch of step bytes
-// one byte is spoiled, as way says. Of a page of slabs that was never written it chooses
-// one byte: there is nothing in it that anybody reads. every has those, and every bit of
-// the other pages; blank is how many were never written.
+// chooseSpoils chooses the errors to try on an image. picked has one byte of each aligned stretch
+// of step bytes, with an error from way; of a page in a slab that was never written it has one byte
+// only, because nothing reads such a page. every has the same, and every bit of the other pages.
+// blank is the number of pages that were never written.
 func chooseSpoils(image []byte, step int, rng *rand.Rand, way func() byte) (picked, every spoils, blank int) {
 	picked, every = make(spoils, len(image)), make(spoils, len(image))
 	for page := 0; page < len(image); page += nvmap.PageBytes {
@@ -494,8 +491,8 @@ func chooseSpoils(image []byte, step int, rng *rand.Rand, way func() byte) (pick
 	return picked, every, blank
 }
 
-// rotPart reads NVKV_PART, "2/8" for the second of eight parts, and leaves the pages of
-// that part: the long form takes minutes.
+// rotPart reads NVKV_PART, for example "2/8" for the second of eight parts, and keeps only the
+// pages of that part. The long form takes minutes.
 func rotPart(t *testing.T, ways spoils) {
 	t.Helper()
 	var part, parts int
@@ -514,16 +511,15 @@ func rotPart(t *testing.T, ways spoils) {
 	t.Logf("part %s", text)
 }
 
-// TestBitFlips turns over bits of a small store, and reads, checks and writes to
-// what is left: one in each 128 bytes; in the full form one of each aligned word of
-// eight. In the long form every bit is turned over, and behind the others the store
-// is read and checked.
+// TestBitFlips inverts bits of a small store, one at a time, and reads, checks and writes to the
+// result: one bit in each 128 bytes, in the full form one in each aligned word of eight bytes. In
+// the long form it inverts every bit; for the additional ones the store is only read and checked.
 func TestBitFlips(t *testing.T) {
 	t.Parallel()
 	testSpoils(t, effort.Pick(128, 128, 8, 8), func(rng *rand.Rand) byte { return 1 << rng.IntN(8) })
 }
 
-// TestByteRot is the same for bytes with several bits that are wrong.
+// TestByteRot is the same for bytes with several wrong bits.
 func TestByteRot(t *testing.T) {
 	t.Parallel()
 	testSpoils(t, effort.Pick(128, 256, 24, 2), func(rng *rand.Rand) byte {
@@ -563,7 +559,7 @@ func testSpoils(t *testing.T, step int, way func(*rand.Rand) byte) {
 	}
 }
 
-// withAbsence adds that each key may be absent.
+// withAbsence adds absence to the possible values of each key.
 func withAbsence(ever map[string][]string) map[string][]string {
 	out := map[string][]string{}
 	for k, vs := range ever {
@@ -572,27 +568,27 @@ func withAbsence(ever map[string][]string) map[string][]string {
 	return out
 }
 
-// absentValue stands for absence among the values that a key may have.
+// absentValue stands for absence among the possible values of a key.
 const absentValue = "\x00absent"
 
-// bigStore is a store too large to hold its values twice: what each key holds
-// follows from its number and its version.
+// bigStore is a store that is too large for a second copy of its values: the number and the version
+// of a key determine its value.
 type bigStore struct {
 	image   []byte
 	keys    []bigState
-	changed int    // the key that the last commit changed; none in a store that was closed
-	was     uint32 // what it held before
+	changed int    // key that the last commit changed; none if the store was closed
+	was     uint32 // its previous version
 }
 
-// bigState is a key's: versions count from 1, and 0 is absence.
+// bigState is the state of a key. Versions count from 1, and 0 is absence.
 type bigState struct {
 	now  uint32
-	last uint32 // the newest that it had
+	last uint32 // its newest version so far
 }
 
 func bigKey(i int) []byte { return fmt.Appendf(nil, "key%08d", i) }
 
-// bigValue returns what version v of key i is.
+// bigValue returns version v of key i.
 func bigValue(i int, v uint32) []byte {
 	size := 40 + int((uint64(i)*2654435761+uint64(v)*40503)>>4%220)
 	switch {
@@ -606,8 +602,8 @@ func bigValue(i int, v uint32) []byte {
 	return append(p, bytes.Repeat([]byte{byte(i + int(v))}, size)...)
 }
 
-// newBigStore writes n keys, updates and deletes some, takes a checkpoint, does
-// the same again, and is closed or dies.
+// newBigStore writes n keys, updates and deletes some, takes a checkpoint, does the same again, and
+// is closed or dies.
 func newBigStore(t testing.TB, m *rotMedium, n int, closed bool) *bigStore {
 	t.Helper()
 	s := &bigStore{keys: make([]bigState, n)}
@@ -648,7 +644,7 @@ func newBigStore(t testing.TB, m *rotMedium, n int, closed bool) *bigStore {
 	return s
 }
 
-// judge says whether key i may answer value, nil if it is absent.
+// judge says whether value is possible for key i; nil means absent.
 func (s *bigStore) judge(i int, value []byte) (stale bool, err error) {
 	is := func(v uint32) bool {
 		if v == 0 || value == nil {
@@ -665,7 +661,7 @@ func (s *bigStore) judge(i int, value []byte) (stale bool, err error) {
 	return false, fmt.Errorf("%s = %.40q, which it does not hold", bigKey(i), value)
 }
 
-// read reads the store in order, and key by key what that could not reach.
+// read reads the store in order, and by single keys the part that this did not reach.
 func (s *bigStore) read(db *DB, d *damaged) error {
 	tx, err := db.Begin(false)
 	if err != nil {
@@ -741,8 +737,8 @@ func (s *bigStore) spoil(m *rotMedium, at int, bits byte) (verdict, error) {
 	return harmless, nil
 }
 
-// TestBitFlipsLarge turns over random bits of a large store: in the full form 40 in
-// one of some 10 MB, in the long form 400 in one of 300,000 records.
+// TestBitFlipsLarge inverts random bits of a large store: in the full form 40 in a store of some 10
+// MB, in the long form 400 in one of 300,000 records.
 func TestBitFlipsLarge(t *testing.T) {
 	skipInRace(t)
 	t.Parallel()

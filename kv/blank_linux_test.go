@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestNothingIsCreatedOverBytes: a file that holds anything at all is no empty
-// file, wherever that is, and is left as it is; one of zeros is.
+// TestNothingIsCreatedOverBytes: a file with any byte that is not zero, wherever it is, is not an
+// empty file, and opening does not change it. A file of zeros is an empty file.
 func TestNothingIsCreatedOverBytes(t *testing.T) {
 	for _, dir := range []string{testDir(t), t.TempDir()} {
 		path := filepath.Join(dir, "s")

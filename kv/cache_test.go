@@ -50,7 +50,7 @@ func fillKeys(t testing.TB, db *DB, n int, value string) {
 	}
 }
 
-// evictAll takes every clean frame and returns how many went.
+// evictAll evicts every clean frame and returns how many there were.
 func evictAll(t testing.TB, db *DB) int {
 	t.Helper()
 	n, err := db.m.Evict(db.m.CacheFrames(), nvmap.Eviction{Quiesce: db.quiesce})
@@ -60,7 +60,7 @@ func evictAll(t testing.TB, db *DB) int {
 	return n
 }
 
-// TestI13_FramesOutliveTheirReaders evicts a page that a section looks at.
+// TestI13_FramesOutliveTheirReaders evicts a page while a section uses it.
 func TestI13_FramesOutliveTheirReaders(t *testing.T) {
 	for _, broken := range []rules{0, ruleI13} {
 		db := cacheDB(t, nvmap.NewMem(64<<20), Options{broken: broken})
@@ -95,7 +95,7 @@ func TestI13_FramesOutliveTheirReaders(t *testing.T) {
 	}
 }
 
-// TestI14_EarlyWritesAreSealed reads pages again that were written back early.
+// TestI14_EarlyWritesAreSealed reads pages that were written early.
 func TestI14_EarlyWritesAreSealed(t *testing.T) {
 	for _, broken := range []rules{0, ruleI14} {
 		db := cacheDB(t, keptDevice{nvmap.NewMem(64 << 20)}, Options{early: true, broken: broken})
@@ -118,8 +118,8 @@ func TestI14_EarlyWritesAreSealed(t *testing.T) {
 	}
 }
 
-// TestI15_OldBlocksStayDirty has snapshots hold value blocks that no checkpoint
-// ever wrote, in pages with one that a checkpoint did write.
+// TestI15_OldBlocksStayDirty: snapshots hold value blocks that no checkpoint has written, in pages
+// with a block that a checkpoint has written.
 func TestI15_OldBlocksStayDirty(t *testing.T) {
 	for _, broken := range []rules{0, ruleI15} {
 		const rounds, keys = 12, 100
@@ -160,8 +160,8 @@ func TestI15_OldBlocksStayDirty(t *testing.T) {
 	}
 }
 
-// TestCrashEvicting is TestCrashAtEveryFence with every frame evicted before
-// every commit, dirty ones written back early.
+// TestCrashEvicting is TestCrashAtEveryFence with every frame evicted before every commit, dirty
+// ones by early writes.
 func TestCrashEvicting(t *testing.T) {
 	skipInRace(t)
 	for seed := range uint64(2) {
@@ -188,8 +188,8 @@ func TestRapidEvicting(t *testing.T) {
 	})
 }
 
-// TestTrace25_ReadersBesideEviction reads in every way while frames go as fast as they
-// can, and a writer changes what is read.
+// TestTrace25_ReadersBesideEviction reads in every way while frames are evicted as fast as possible
+// and a writer changes the records.
 func TestTrace25_ReadersBesideEviction(t *testing.T) {
 	for name, dev := range map[string]nvmap.Device{
 		"mapped":     nvmap.NewMem(256 << 20),
@@ -224,7 +224,7 @@ func TestTrace25_ReadersBesideEviction(t *testing.T) {
 			last := make([]int, keys)
 			puts, evictions := 6000, uint64(500)
 			if raceBuild {
-				puts, evictions = 600, 60 // readers and writers exclude each other there
+				puts, evictions = 600, 60 // readers and writers exclude each other in race builds
 			}
 			patience := time.Now().Add(effort.Hang)
 			for i := 1; i <= puts || db.m.Stats().Evictions < evictions; i++ {
@@ -251,7 +251,7 @@ func TestTrace25_ReadersBesideEviction(t *testing.T) {
 	}
 }
 
-// readEveryWay reads by Get, by cursors and by scans, until it is stopped.
+// readEveryWay reads by Get, by cursors and by scans, until stop is set.
 func readEveryWay(t *testing.T, db *DB, keys int, stop *atomic.Bool) {
 	rng := rand.New(rand.NewPCG(2, 2))
 	for !stop.Load() {
@@ -339,7 +339,7 @@ func TestLargeTransactionSmallCache(t *testing.T) {
 	}
 }
 
-// bounded checks that frames keep within CacheBytes.
+// bounded checks that the frames do not exceed CacheBytes.
 func bounded(t testing.TB, db *DB) {
 	t.Helper()
 	if s := db.m.Stats(); s.CacheUsed > s.CacheBytes || s.FrameBytes > s.CacheBytes {
@@ -347,9 +347,9 @@ func bounded(t testing.TB, db *DB) {
 	}
 }
 
-// TestCachedRecordsAreNotStale: on a device that is not mapped the pages of
-// records have frames. Slots are written again and again, beside readers; a
-// frame that was not told would show the record that was there before.
+// TestCachedRecordsAreNotStale: on a device that is not mapped the pages of records have frames.
+// Slots are written again and again beside readers. A frame that missed a write would show the
+// previous record.
 func TestCachedRecordsAreNotStale(t *testing.T) {
 	db := cacheDB(t, unmappedDevice{Device: nvmap.NewMem(64 << 20)}, Options{SlabBytes: 4096})
 	for round := range 300 {

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// watch ends the program with all stacks if what it watches hangs. It judges nothing:
-// nothing here takes a second.
+// watch ends the program with all stacks if the watched code hangs. It judges no speed: nothing
+// here takes a second.
 func watch(t *testing.T, what string) {
 	timer := time.AfterFunc(4*time.Minute, func() {
 		fmt.Fprintf(os.Stderr, "%s: %s hangs\n", t.Name(), what)
@@ -39,16 +39,16 @@ func (h logged) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// spot is a place from which everything is called: enter has do called there.
+// spot is a place in which every call is made: enter calls do there.
 type spot struct {
 	name  string
 	enter func(t *testing.T, db *DB, do func())
-	// What the calls that write, and Close, answer there.
+	// The results of writers and of Close there.
 	writes, closes error
-	waits          bool // a writer waits until it is left: nobody can tell that it is inside
+	waits          bool // a writer waits: the nesting cannot be detected
 }
 
-// hooks are what a store is opened with for these tests.
+// hooks are the callbacks with which these tests open a store.
 type hooks struct {
 	mu       sync.Mutex
 	log      func(message string)
@@ -64,7 +64,7 @@ func (h *hooks) logged(m string) {
 	}
 }
 
-// once has fn called by the first of what would call it.
+// once returns a function that calls fn the first time only.
 func once(fn func()) func() { var o sync.Once; return func() { o.Do(fn) } }
 
 func openHooked(t *testing.T) (*DB, *hooks) {
@@ -86,7 +86,7 @@ func openHooked(t *testing.T) (*DB, *hooks) {
 	return db, h
 }
 
-// places returns the places, in the order in which they are told.
+// places returns the places, in the order of the tests.
 func places(h *hooks) []spot {
 	begun := func(writable bool, loop func(t *testing.T, tx *Tx, do func())) func(*testing.T, *DB, func()) {
 		return func(t *testing.T, db *DB, do func()) {
@@ -163,7 +163,7 @@ func places(h *hooks) []spot {
 		}},
 		{name: "Check", closes: ErrNested, enter: func(_ *testing.T, db *DB, do func()) {
 			do = once(do)
-			db.recovered.damaged = []CorruptError{{}} // something to tell
+			db.recovered.damaged = []CorruptError{{}} // something to report
 			_ = db.Check(context.Background(), func(CheckIssue) { do() })
 		}},
 		{name: "Check's second part", closes: ErrNested, enter: func(t *testing.T, db *DB, do func()) {
@@ -216,7 +216,7 @@ func places(h *hooks) []spot {
 	)
 }
 
-// reads are the calls that wait for no writer, writers those that do.
+// reads are the calls that wait for no writer; writers are those that do.
 var reads = map[string]func(db *DB) error{
 	"Get":          func(db *DB) error { _, err := db.Get([]byte("0001")); return err },
 	"GetAppend":    func(db *DB) error { _, err := db.GetAppend(nil, []byte("0001")); return err },
@@ -270,8 +270,8 @@ func must2(err error) {
 	}
 }
 
-// TestEverythingInsideEverything makes every call of a DB in every place where a
-// program's own code runs inside one. Each ends: with what it is for, or with ErrNested.
+// TestEverythingInsideEverything makes every call of a DB in every place in which a program's own
+// code runs inside a call. Each call ends, with its usual result or with ErrNested.
 func TestEverythingInsideEverything(t *testing.T) {
 	db, h := openHooked(t)
 	for _, p := range places(h) {
@@ -312,8 +312,8 @@ func TestEverythingInsideEverything(t *testing.T) {
 	db.recovered.damaged = nil
 }
 
-// TestCloseInsideEverything closes a store in every place where a program's own code
-// runs inside a call of it: it closes, or says that it would wait for itself.
+// TestCloseInsideEverything closes a store in every place in which a program's own code runs inside
+// a call of the store. Close succeeds, or says that it would wait for itself.
 func TestCloseInsideEverything(t *testing.T) {
 	for i := range places(&hooks{}) {
 		db, h := openHooked(t)
@@ -339,7 +339,7 @@ func TestCloseInsideEverything(t *testing.T) {
 	}
 }
 
-// TestNil gives every call nothing where it wants something: it answers, and does
+// TestNil passes nil for every argument that must not be nil: the call returns an error and does
 // nothing.
 func TestNil(t *testing.T) {
 	db, _ := openHooked(t)
@@ -373,8 +373,8 @@ func TestNil(t *testing.T) {
 	}
 }
 
-// TestNeverOpened calls everything of a DB, a Tx, a cursor and a batch that are zero, or
-// whose time is over.
+// TestNeverOpened makes every call on a DB, a Tx, a cursor and a batch that are zero values or have
+// ended.
 func TestNeverOpened(t *testing.T) {
 	over, _ := openHooked(t)
 	ended, err := over.Begin(false)
@@ -441,7 +441,7 @@ func TestNeverOpened(t *testing.T) {
 	b.Reset()
 }
 
-// TestSliceWritten stores into slices that a transaction gave out.
+// TestSliceWritten stores into slices that a transaction returned.
 func TestSliceWritten(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), nil)
 	if db.Info().Protect == "none" {

@@ -12,8 +12,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestCheckNamesEveryPlace: a check goes on around index pages and records that
-// cannot be read, names each once, and says what it could not look at.
+// TestCheckNamesEveryPlace: Check continues past index pages and records that cannot be read,
+// reports each once, and says what it could not check.
 func TestCheckNamesEveryPlace(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	db := openTest(t, path, nil)
@@ -78,7 +78,7 @@ func TestCheckNamesEveryPlace(t *testing.T) {
 	}
 }
 
-// Check meets a root whose frame went: no parent says when it was born.
+// Check reads a root whose frame was evicted. No parent states the birth of a root.
 func TestCheckWithoutFrames(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), nil)
 	for i := range 100 {

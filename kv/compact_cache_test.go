@@ -11,9 +11,8 @@ import (
 	"nvkv/internal/effort"
 )
 
-// TestCompactInSmallCache: moving records needs frames, and making room for them
-// waits for all who look at pages: Compact must not be one of those while it
-// waits.
+// TestCompactInSmallCache: moving records needs frames, and making room for them waits for all
+// sections. So Compact must not be in a section while it waits.
 func TestCompactInSmallCache(t *testing.T) {
 	t.Parallel()
 	if raceBuild {

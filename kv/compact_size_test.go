@@ -12,12 +12,12 @@ import (
 	"nvkv/internal/effort"
 )
 
-// TestCompactMakesNothingLarger: after Compact, and when it is closed then, a store takes
-// no more of the file system than before, but for an eighth and a group.
+// TestCompactMakesNothingLarger: after Compact, and after Close, a store takes no more blocks of
+// the file system than before, except for an eighth and a group.
 func TestCompactMakesNothingLarger(t *testing.T) {
 	skipInRace(t)
 	total := effort.Pick(6<<20, 6<<20, 40<<20, 200<<20)
-	for _, kind := range []string{"file", "shm", "relaxed"} { // the last on shm too
+	for _, kind := range []string{"file", "shm", "relaxed"} { // the last one is on shm too
 		for _, size := range []int{0, 50, 300, 1000, 4000, 20_000, 70_000, 300_000} {
 			for _, shape := range []string{"in order", "at random", "mixed", "half deleted", "overwritten"} {
 				if effort.Now() < effort.Full && (kind == "file" || size != 1000 && size != 70_000) {
@@ -76,8 +76,8 @@ func TestCompactMakesNothingLarger(t *testing.T) {
 					b1, l1 := look()
 					must(t, db.Close())
 					b2, l2 := look()
-					// A group, and an eighth: what is kept grows with what is used, and slabs that
-					// others filled while the order was made are no longer dense.
+					// A group and an eighth: the kept room grows with the used bytes, and slabs
+					// that were filled while records were put into order are no longer dense.
 					bound := b0/8 + 4<<20
 					t.Logf("blocks %d KiB, %d after, %d closed; length %d KiB, %d, %d", b0>>10, b1>>10, b2>>10, l0>>10, l1>>10, l2>>10)
 					if b1 > b0+bound || b2 > b0+bound || l2 > l0+bound {
@@ -89,7 +89,7 @@ func TestCompactMakesNothingLarger(t *testing.T) {
 	}
 }
 
-// TestGroupCountsRuns: a group of relaxed mode ends by its bytes, those in runs too.
+// TestGroupCountsRuns: bytes in runs count towards the size that closes a group of relaxed mode.
 func TestGroupCountsRuns(t *testing.T) {
 	db := openTest(t, "", &Options{Device: "mem", Durability: Relaxed, noGroupTimer: true, CheckpointBytes: 1 << 40, EvacuateBytes: -1})
 	fences := db.Metrics().Fences

@@ -19,23 +19,23 @@ import (
 	"nvkv/nvmap"
 )
 
-// linearKeys are so few that clients meet on them all the time.
+// linearKeys is small, so that clients use the same keys all the time.
 const linearKeys = 3
 
-// linearState is the value of each key, 0 for absent. It is the model's state,
-// and what a snapshot returns.
+// linearState is the value of each key, 0 for absent. It is the state of the model and the result
+// of a snapshot.
 type linearState [linearKeys]uint64
 
-// linearOp is one call. A get has one key and returns its value; a snapshot and a
-// scan return all; a write sets keys whose value is not unset; a transaction
-// returns what it read of all keys, and then writes.
+// linearOp is one call. A get has one key and returns its value. A snapshot and a scan return all
+// keys. A write sets the keys whose value is not unset. A transaction returns what it read of all
+// keys, and then writes.
 type linearOp struct {
 	kind  string
 	key   int
 	write linearState
 }
 
-// unset marks keys that a write leaves alone.
+// unset marks keys that a write does not change.
 const unset = ^uint64(0)
 
 // linearModel is a map of linearKeys keys that changes at single instants.
@@ -63,10 +63,10 @@ var linearModel = porcupine.Model{
 	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v -> %v", input, output) },
 }
 
-// TestLinearizable runs clients that put, delete, delete ranges, write batches,
-// read and write in transactions, get, scan and take snapshots on three keys. Their
-// histories must be explained by some order in which each call takes effect at
-// one instant: transactions that only had snapshots to read from would not be.
+// TestLinearizable runs clients that put, delete, delete ranges, write batches, read and write in
+// transactions, get, scan and take snapshots on three keys. There must be an order in which each
+// call takes effect at one instant and that explains their histories. If transactions read from
+// snapshots only, there would be none.
 func TestLinearizable(t *testing.T) {
 	t.Parallel()
 	small := func(change func(*Options)) *Options {
@@ -114,8 +114,8 @@ func linearizable(t *testing.T, db *DB) {
 	mustCheck(t, db)
 }
 
-// TestLinearModelObjects shows that the model tells wrong histories from right
-// ones: half a batch seen between two gets, and a value read that was replaced.
+// TestLinearModelObjects shows that the model distinguishes wrong histories from right ones: half a
+// batch seen between two gets, and a replaced value that is read.
 func TestLinearModelObjects(t *testing.T) {
 	all := linearOp{kind: "batch", write: linearState{7, 7, 7}}
 	get := func(key int) linearOp { return linearOp{kind: "get", key: key} }
@@ -141,8 +141,8 @@ func TestLinearModelObjects(t *testing.T) {
 	if porcupine.CheckOperations(linearModel, stale) {
 		t.Error("a stale snapshot was found right")
 	}
-	// Write skew: two transactions read the same state, and each writes another
-	// key. Snapshots would allow it; in no order does the second read that.
+	// Write skew: two transactions read the same state, and each writes a different key. Snapshots
+	// would allow it, but in no serial order does the second one read that state.
 	skew := []porcupine.Operation{
 		call(0, linearOp{kind: "transaction", write: linearState{1, unset, unset}}, linearState{}, 0, 100),
 		call(1, linearOp{kind: "transaction", write: linearState{unset, 2, unset}}, linearState{}, 0, 100),
@@ -156,7 +156,7 @@ func TestLinearModelObjects(t *testing.T) {
 	}
 }
 
-// linearHistory has clients work on empty keys and returns what they saw.
+// linearHistory lets clients work on absent keys and returns their history.
 func linearHistory(t *testing.T, db *DB, seed uint64) []porcupine.Operation {
 	t.Helper()
 	for k := range linearKeys {
@@ -224,8 +224,8 @@ func randomLinear(rng *rand.Rand, value uint64) linearOp {
 	return op
 }
 
-// run makes the call. Values have a size that depends on the value, so that
-// records move between classes, and some lie in runs.
+// run makes the call. The size of a value depends on the value, so records move between classes,
+// and some lie in runs.
 func (op *linearOp) run(db *DB) (out linearState, err error) {
 	switch op.kind {
 	case "get":
@@ -276,7 +276,7 @@ func (op *linearOp) run(db *DB) (out linearState, err error) {
 	return out, err
 }
 
-// readLinear reads all keys in a Tx, with room for others between them.
+// readLinear reads all keys in a Tx and yields between them.
 func readLinear(tx *Tx) (out linearState, err error) {
 	for k := range out {
 		if out[k], err = linearValue(tx.Get(linearKey(k))); err != nil {
@@ -325,13 +325,13 @@ func linearValue(b []byte, err error) (uint64, error) {
 	return v, nil
 }
 
-// TestTrace26_BatchesAtOneInstant has a writer set many keys to one number in a batch,
-// small ones and large ones, beside point readers, snapshots, iterators and
-// checkpoints. A reader never sees a number and then, in a key that the same
-// batch set, an earlier one; a snapshot sees one number only.
+// TestTrace26_BatchesAtOneInstant: a writer sets many keys to one number in a batch, small ones and
+// large ones, beside point readers, snapshots, iterators and checkpoints. After a reader has seen a
+// number, it sees no earlier number in another key of the same batch. A snapshot sees one number
+// only.
 func TestTrace26_BatchesAtOneInstant(t *testing.T) {
 	t.Parallel()
-	for _, keys := range []int{4, 200} { // shown one by one, and by a root swap
+	for _, keys := range []int{4, 200} { // published one by one, and by a root swap
 		t.Run(fmt.Sprint("keys=", keys), func(t *testing.T) { batchesAtOneInstant(t, keys) })
 	}
 }
@@ -427,8 +427,8 @@ func batchesAtOneInstant(t *testing.T, keys int) {
 	t.Logf("%d point reads, %d snapshots", reads.Load(), snapshots.Load())
 }
 
-// TestManyWriters has goroutines write keys of their own with all kinds of
-// calls; each must find what it wrote, and so must the next opening.
+// TestManyWriters: goroutines write keys of their own with all kinds of calls. Each must find what
+// it wrote, and so must the next opening.
 func TestManyWriters(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	db := openTest(t, path, &Options{SlabBytes: 8192, CheckpointBytes: 256 << 10})
@@ -460,7 +460,7 @@ func TestManyWriters(t *testing.T) {
 	all.compare(t, openTest(t, path, nil))
 }
 
-// ownKeys writes keys that nobody else writes, and records them in m.
+// ownKeys writes keys that no other goroutine writes, and records them in m.
 func ownKeys(db *DB, id, calls int, m model) error {
 	rng := rand.New(rand.NewPCG(uint64(id), 5))
 	for n := range calls {
@@ -486,8 +486,8 @@ func ownKeys(db *DB, id, calls int, m model) error {
 	return nil
 }
 
-// TestTrace28_CloseDuringTraffic closes a store that is in use: calls succeed or answer
-// ErrClosed, nothing panics, and what was acknowledged is there afterwards.
+// TestTrace28_CloseDuringTraffic closes a store that is in use. Calls succeed or return ErrClosed,
+// nothing panics, and all acknowledged writes are there afterwards.
 func TestTrace28_CloseDuringTraffic(t *testing.T) {
 	for round := range 10 {
 		path := filepath.Join(testDir(t), "s")

@@ -16,10 +16,10 @@ import (
 	"nvkv/nvmap"
 )
 
-// Bad input: what is not a store, is a damaged one, or is somebody else's gets
-// an error that says so, or correct service. Never a panic, never wrong data.
+// Bad input: a file that is no store, is a damaged one, or belongs to another program gets an error
+// that says so, or correct service. It never causes a panic or wrong data.
 
-// tellsWhy says whether err is one of those that opening bad input may return.
+// tellsWhy says whether err is an error that opening bad input may return.
 func tellsWhy(err error) bool {
 	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotStore) || errors.Is(err, ErrVersion)
 }
@@ -84,8 +84,8 @@ func TestOpenPaths(t *testing.T) {
 	}
 }
 
-// smallStore returns the bytes of a store, what is in it, and every value that
-// a key ever had. It was closed, or it died with records since a checkpoint.
+// smallStore returns the bytes of a store, its contents, and every value that a key ever had. It
+// was closed, or it died with records since a checkpoint.
 func smallStore(t testing.TB, closed bool) (image []byte, m model, ever map[string][]string) {
 	t.Helper()
 	path := filepath.Join(testDir(t), "s")
@@ -182,8 +182,7 @@ func TestTruncated(t *testing.T) {
 
 const lockPathEnv = "NVKV_LOCK_PATH"
 
-// lockChild opens a store that another process has, says how it went, and what
-// it reads.
+// lockChild opens a store that another process has open, and prints the result and what it reads.
 func lockChild(path string) {
 	for _, o := range []*Options{nil, {ReadOnly: true}} {
 		db, err := Open(path, o)
@@ -241,8 +240,8 @@ func TestLocked(t *testing.T) {
 	}
 }
 
-// TestReadOnly reads a store that died, several times at once, from a file that
-// may not be written, and finds it unchanged.
+// TestReadOnly reads a store that died, several times at once, from a file without write
+// permission, and checks that the file does not change.
 func TestReadOnly(t *testing.T) {
 	image, m, _ := smallStore(t, false)
 	path := filepath.Join(testDir(t), "s")
@@ -283,8 +282,8 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// TestR14_ReadOnlyWritesNothing opens a store that died, which needs a recovery,
-// read-only, and counts what the device is asked for.
+// TestR14_ReadOnlyWritesNothing opens a store that needs a recovery read-only, and counts the calls
+// to the device.
 func TestR14_ReadOnlyWritesNothing(t *testing.T) {
 	image, m, _ := smallStore(t, false)
 	withAndWithout(t, ruleR14, func(off rules) error {
@@ -308,7 +307,7 @@ func TestR14_ReadOnlyWritesNothing(t *testing.T) {
 	})
 }
 
-// TestLimits stores the smallest and the largest, and finds them again.
+// TestLimits stores the smallest and the largest keys and values, and reads them again.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(testDir(t), "s")

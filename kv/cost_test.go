@@ -9,11 +9,11 @@ import (
 	"nvkv/nvmap"
 )
 
-// What operations cost, counted and not timed.
+// Costs of operations, counted and not timed.
 
-// TestSeekAfterMassDelete: when 99 keys in 100 are deleted, one by one or as
-// ranges, a seek and the steps behind it look at no more pages than before, also
-// while the tombstones wait for a checkpoint.
+// TestSeekAfterMassDelete: after 99 keys in 100 are deleted, one by one or as ranges, a seek and
+// the steps after it read no more pages than before, even while the tombstones wait for a
+// checkpoint.
 func TestSeekAfterMassDelete(t *testing.T) {
 	skipInRace(t)
 	for _, ranges := range []bool{false, true} {
@@ -22,7 +22,7 @@ func TestSeekAfterMassDelete(t *testing.T) {
 }
 
 func seekAfterMassDelete(t *testing.T, ranges bool) {
-	// On a device that is not mapped every page that is looked at is counted.
+	// On a device that is not mapped every page that is read is counted.
 	db, err := OpenDevice(unmappedDevice{Device: nvmap.NewMem(64 << 20)}, &Options{EvacuateBytes: -1})
 	must(t, err)
 	defer db.Close()
@@ -70,8 +70,8 @@ func seekAfterMassDelete(t *testing.T, ranges bool) {
 	}
 }
 
-// TestUpdatesLeaveNoDebt: sustained updates leave no work that comes due later:
-// what they write for each of them, and the room that they take, stay the same.
+// TestUpdatesLeaveNoDebt: sustained updates leave no work for later: the bytes written for each
+// update, and the space, stay the same.
 func TestUpdatesLeaveNoDebt(t *testing.T) {
 	skipInRace(t)
 	db := openTest(t, "", &Options{Device: "mem", MaxBytes: 256 << 20, CheckpointBytes: 2 << 20})
@@ -89,7 +89,7 @@ func TestUpdatesLeaveNoDebt(t *testing.T) {
 		t.Logf("%.2f bytes written per user byte, a store of %d bytes", writeAmp, m.DeviceBytes)
 		return writeAmp, m.DeviceBytes
 	}
-	update() // until the store has the room that it wants
+	update() // until the store has grown enough
 	amp0, room0 := update()
 	update()
 	amp1, room1 := update()
@@ -99,13 +99,12 @@ func TestUpdatesLeaveNoDebt(t *testing.T) {
 	}
 }
 
-// TestDataIsOffTheHeap: what a store keeps in memory is not the garbage
-// collector's, but for its lists.
+// TestDataIsOffTheHeap: the memory of a store is not on the Go heap, except its lists.
 func TestDataIsOffTheHeap(t *testing.T) {
 	skipInRace(t)
 	heap := func() int64 {
 		runtime.GC()
-		runtime.GC() // what pools held
+		runtime.GC() // frees the pools
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)

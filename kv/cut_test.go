@@ -16,8 +16,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestCut deletes ranges of all sizes from trees of all shapes and compares what is
-// left, with the records freed or not.
+// TestCut deletes ranges of all sizes from trees of all shapes and compares the remaining keys,
+// before and after the records are freed.
 func TestCut(t *testing.T) {
 	shapes := map[string]struct {
 		keys, keyLen int
@@ -91,7 +91,7 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// fillCut puts most keys that are missing, some with a time to live.
+// fillCut puts most of the missing keys, some with a time to live.
 func fillCut(t *testing.T, db *DB, m model, rng *rand.Rand, n int, key func(int) string, value func(*rand.Rand) int) {
 	t.Helper()
 	inBatches(t, db, n, func(b *Batch, _ int) {
@@ -120,8 +120,8 @@ func cutBounds(rng *rand.Rand, n int, key func(int) string) (start, end []byte) 
 	return start, end
 }
 
-// TestCutBesideReaders: snapshots see what was there, point reads see it until the
-// range is gone, and what is put into the range afterwards stays.
+// TestCutBesideReaders: snapshots see the range as it was, point reads see it until it is gone, and
+// keys put into the range afterwards stay.
 func TestCutBesideReaders(t *testing.T) {
 	t.Parallel()
 	db := openTest(t, testDir(t)+"/s", &Options{EvacuateBytes: -1})
@@ -194,8 +194,8 @@ func TestCutBesideReaders(t *testing.T) {
 	<-done
 }
 
-// TestI9_CutPagesChange: a point read that is in a leaf when the leaf leaves with a
-// range finds it changed: what it names may be freed and used again.
+// TestI9_CutPagesChange: a point read that is in a leaf when the leaf leaves with a range finds the
+// leaf changed, because its records may be freed and their slots reused.
 func TestI9_CutPagesChange(t *testing.T) {
 	skipInRace(t)
 	db := openTest(t, testDir(t)+"/s", nil)
@@ -219,15 +219,15 @@ func TestI9_CutPagesChange(t *testing.T) {
 	}
 }
 
-// TestR10_FreezeDismantles: a checkpoint that is frozen right behind a cut names
-// nothing that the cut left: a crash would leak it.
+// TestR10_FreezeDismantles: a checkpoint that is frozen directly after a cut marks nothing that the
+// cut left. Otherwise a crash would leak it.
 func TestR10_FreezeDismantles(t *testing.T) {
 	sim := nvmap.NewSim(nvmap.NewMem(64 << 20))
 	db, err := OpenDevice(sim, &Options{EvacuateBytes: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	db.stopCheckpointer() // which would dismantle
+	db.stopCheckpointer() // it would dismantle
 	m := model{}
 	const n = 16 * reclaimMost
 	inBatches(t, db, n, func(b *Batch, i int) {
@@ -265,8 +265,8 @@ func TestR10_FreezeDismantles(t *testing.T) {
 	}
 }
 
-// TestCommitsFreeLittle: what a large range left is not freed by the next who commit
-// something, but a little by each of them, and by the background where there is one.
+// TestCommitsFreeLittle: the remains of a large range are not freed by the next commit alone. Each
+// commit frees a few things, and so does the background, if there is one.
 func TestCommitsFreeLittle(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{EvacuateBytes: -1, CheckpointBytes: 1 << 40})
 	key := func(i int) []byte { return fmt.Appendf(nil, "%08d", i) }

@@ -16,8 +16,8 @@ import (
 	"nvkv/internal/effort"
 )
 
-// testDir returns a directory that goes with the test: on emulated NVM where
-// there is one, so that a fence costs nothing much.
+// testDir returns a directory that is removed after the test, on emulated NVM if there is any, so
+// that fences are cheap.
 func testDir(t testing.TB) string {
 	t.Helper()
 	const shm = "/dev/shm"
@@ -32,7 +32,7 @@ func testDir(t testing.TB) string {
 	return dir
 }
 
-// openTest opens a store at path and closes it, checked, when the test ends.
+// openTest opens a store at path. After the test it checks and closes the store.
 func openTest(t testing.TB, path string, o *Options) *DB {
 	t.Helper()
 	db, err := Open(path, o)
@@ -76,7 +76,7 @@ func TestPutGetDelete(t *testing.T) {
 	}
 }
 
-// model is what a store must hold.
+// model is the contents that a store must have.
 type model map[string]string
 
 func (m model) keys() []string {
@@ -125,8 +125,8 @@ func (m model) compare(t testing.TB, db *DB) {
 	m.scans(t, db, ks)
 }
 
-// TestModelRandom runs random operations of all shapes against a map, with
-// checkpoints, snapshots and reopening among them.
+// TestModelRandom compares random operations of all kinds with a map, with checkpoints, snapshots
+// and reopening among them.
 func TestModelRandom(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(6) {
@@ -255,7 +255,7 @@ func modelRun(t *testing.T, seed uint64, steps int) {
 	m.compare(t, db)
 }
 
-// inBatches has fn fill batches for 0 to n-1 and writes them.
+// inBatches calls fn to fill batches for 0 to n-1, and writes them.
 func inBatches(t testing.TB, db *DB, n int, fn func(*Batch, int)) {
 	t.Helper()
 	b := db.NewBatch()
@@ -270,8 +270,7 @@ func inBatches(t testing.TB, db *DB, n int, fn func(*Batch, int)) {
 	}
 }
 
-// fillRandom puts n keys with values of about size bytes in random order and
-// returns what the store holds.
+// fillRandom puts n keys with values of about size bytes in random order and returns the contents.
 func fillRandom(t testing.TB, db *DB, n, size int, seed uint64) model {
 	t.Helper()
 	if raceBuild {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestEmptyValues: a stored empty value is not absence, so no way to read gives nil
-// for it, whatever the length of its key and wherever it lies.
+// TestEmptyValues: an empty value differs from absence, so every read returns a slice that is not
+// nil for it, whatever the length of its key and wherever it lies.
 func TestEmptyValues(t *testing.T) {
 	for _, o := range []Options{{}, {SlabBytes: 4096}, {PoisonSlices: true}, {Device: "block"}} {
 		t.Run(fmt.Sprintf("device %q, slabs %d, poison %v", o.Device, o.SlabBytes, o.PoisonSlices), func(t *testing.T) {

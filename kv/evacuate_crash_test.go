@@ -12,9 +12,9 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestCrashWhileEvacuating is the crash suite with Compact among the operations:
-// records, index pages and runs move, slabs are discarded and carved again, the
-// device is cut when it is closed and grows again.
+// TestCrashWhileEvacuating is the crash suite with Compact among the operations: records, index
+// pages and runs move, slabs are discarded and carved again, the device is cut at Close and grows
+// again.
 func TestCrashWhileEvacuating(t *testing.T) {
 	skipInRace(t)
 	rounds := effort.Pick(2, 1, 6, 40)
@@ -43,7 +43,7 @@ func TestCrashWhileEvacuating(t *testing.T) {
 	}
 }
 
-// evacuating fills and thins a store in turns, compacts it, and crashes all along.
+// evacuating alternately fills and thins a store, compacts it, and crashes everywhere.
 func (s *session) evacuating(rounds int) (did Metrics, err error) {
 	note := func() {
 		m := s.db.Metrics()
@@ -100,7 +100,7 @@ func (s *session) swell() error {
 	return nil
 }
 
-// moveAll moves the records of the slab that holds a key's.
+// moveAll moves the records of the slab that holds key's record.
 func (s *session) moveAll(key string) error {
 	db := s.db
 	return db.withTurn(func() error {
@@ -115,9 +115,8 @@ func (s *session) moveAll(key string) error {
 	})
 }
 
-// Trace 8: a record moves under its old number, and its slot is used by another.
-// The checkpoint's index still says the old slot, and no recovery replays a
-// number that the checkpoint contains.
+// Trace 8: a record moves under its old number, and its old slot is reused. The checkpoint's index
+// still names the old slot, and no recovery replays a number that the checkpoint contains.
 func TestTrace08_MovedUnderANewNumber(t *testing.T) {
 	tellTwice(t, ruleI8, func(s *session) error {
 		a := wide("a")
@@ -132,8 +131,8 @@ func TestTrace08_MovedUnderANewNumber(t *testing.T) {
 	})
 }
 
-// A10: a slab of tombstones is not free before a checkpoint has flipped. Given
-// back earlier, the deleted key is there again.
+// A10: a slab of tombstones is not free before a checkpoint has flipped. If it is given back
+// earlier, the deleted key comes back.
 func TestA10_DiscardWaitsForTheFlip(t *testing.T) {
 	tellTwice(t, ruleA10, func(s *session) error {
 		a := wide("a")
@@ -147,7 +146,7 @@ func TestA10_DiscardWaitsForTheFlip(t *testing.T) {
 	})
 }
 
-// A12: cut before the size word says so, a device is shorter than it says.
+// A12: if the device is cut before the size word shrinks, it is shorter than the size word says.
 func TestA12_SizeWordBeforeTheCut(t *testing.T) { tellTwice(t, ruleA12, traceA12_SizeWordBeforeTheCut) }
 
 func traceA12_SizeWordBeforeTheCut(s *session) error {
@@ -167,11 +166,11 @@ func traceA12_SizeWordBeforeTheCut(s *session) error {
 	if err == nil && s.dev.Size() >= size/2 {
 		err = fmt.Errorf("the device still has %d bytes of %d", s.dev.Size(), size)
 	}
-	s.crash(10) // it is cut, and nothing was fenced since
+	s.crash(10) // the device is cut, and nothing was fenced since
 	return firstErr(err, s.open(), s.failure())
 }
 
-// holeDevice does not take writes where it was discarded and not allocated.
+// holeDevice refuses writes to bytes that were discarded and not allocated again.
 type holeDevice struct {
 	nvmap.Device
 	gone map[nvmap.PageID]bool
@@ -205,8 +204,7 @@ func (d *holeDevice) Write(off nvmap.Off, p []byte) (err error) {
 	return d.Device.Write(off, p)
 }
 
-// A11: a slab whose blocks are gone gets them back before anything is written
-// into it.
+// A11: a slab whose blocks were given back gets blocks before anything is written to it.
 func TestA11_BlocksBeforeCarving(t *testing.T) {
 	for _, off := range []rules{0, ruleA11} {
 		dev := &holeDevice{nvmap.NewMem(64 << 20), map[nvmap.PageID]bool{}}

@@ -19,7 +19,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// thin deletes all but one in so many, so many at a time.
+// thin deletes all but one in keep keys, batch keys at a time.
 func thin(t testing.TB, db *DB, m model, keep, batch int) {
 	t.Helper()
 	b := db.NewBatch()
@@ -39,7 +39,7 @@ func thin(t testing.TB, db *DB, m model, keep, batch int) {
 	}
 }
 
-// allocated returns how many bytes a file system has given to a file.
+// allocated returns how many bytes the file system has allocated for a file.
 func allocated(t testing.TB, path string) int64 {
 	t.Helper()
 	fi, err := os.Stat(path)
@@ -88,7 +88,7 @@ func TestCompactGivesSpaceBack(t *testing.T) {
 			if err := firstErr(holds(again, m), clean(again)); err != nil {
 				t.Error(err)
 			}
-			for k, v := range fillRandom(t, again, 30_000, 600, 2) { // over blocks that are gone
+			for k, v := range fillRandom(t, again, 30_000, 600, 2) { // over discarded blocks
 				m[k] = v
 			}
 			if err := firstErr(holds(again, m), clean(again)); err != nil {
@@ -98,7 +98,7 @@ func TestCompactGivesSpaceBack(t *testing.T) {
 	}
 }
 
-// Compact puts records in the order of their keys.
+// Compact rewrites records in the order of their keys.
 func TestCompactOrders(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{EvacuateBytes: -1})
 	m := model{}
@@ -129,8 +129,7 @@ func TestCompactOrders(t *testing.T) {
 	}
 }
 
-// jumps counts how often the next record of the same class is not within the
-// next slab's reach.
+// jumps counts how often the next record of the same class is not within reach of the next slab.
 func jumps(t testing.TB, db *DB) (n int) {
 	t.Helper()
 	c := btree.NewCursor(&db.ix, false)
@@ -150,8 +149,8 @@ func jumps(t testing.TB, db *DB) (n int) {
 	return n
 }
 
-// What a snapshot sees stays readable, and where it is, while all around it is
-// moved; what it pinned comes back afterwards.
+// Records that a snapshot sees stay readable and in their places while everything around them
+// moves. The space that it pinned is free afterwards.
 func TestCompactBesideSnapshot(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{EvacuateBytes: -1})
 	m := fillRandom(t, db, 5000, 200, 1)
@@ -178,10 +177,10 @@ func TestCompactBesideSnapshot(t *testing.T) {
 	}
 }
 
-// Expiries survive the move, and so do values in runs and keys of every length.
+// Moves keep expiries, values in runs and keys of every length.
 func TestCompactKeepsAll(t *testing.T) {
 	db := backupStore(t, filepath.Join(testDir(t), "s"))
-	for i := range 40 { // run slabs to empty
+	for i := range 40 { // run slabs to be emptied
 		k := fmt.Appendf(nil, "big/%02d", i)
 		if err := db.Put(k, []byte(strings.Repeat("b", 17_000+i*1000))); err != nil {
 			t.Fatal(err)
@@ -236,7 +235,7 @@ func TestCompactEnds(t *testing.T) {
 	}
 }
 
-// The background does what Compact does, by and by, and then rests.
+// The background does what Compact does, step by step, and then rests.
 func TestEvacuatorWakesAndRests(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	db := openTest(t, path, &Options{tidySlack: 512 << 10})
@@ -271,7 +270,7 @@ func TestEvacuatorWakesAndRests(t *testing.T) {
 	}
 }
 
-// A store that is full and then half deleted takes as much again.
+// A full store from which half is deleted takes as much again.
 func TestFullStoreTakesNewKeys(t *testing.T) {
 	skipInRace(t)
 	for _, c := range []struct{ was, is int }{{100, 100}, {100, 400}, {400, 100}, {1000, 60}} {
@@ -297,12 +296,12 @@ func TestFullStoreTakesNewKeys(t *testing.T) {
 	}
 }
 
-// fullOverhead is what a short record costs beside its bytes, about: a header,
-// the rest of its slot, and its place in the index.
+// fullOverhead is the approximate cost of a short record besides its bytes: a header, the rest of
+// its slot, and its entry in the index.
 const fullOverhead = 70
 
-// fillFull puts keys in random order until the store is full, and returns the
-// bytes of those that it took.
+// fillFull puts keys in random order until the store is full, and returns how many bytes of them it
+// took.
 func fillFull(t testing.TB, db *DB, m model, prefix string, size int) (n int) {
 	t.Helper()
 	v := strings.Repeat("v", size)
@@ -321,7 +320,7 @@ func fillFull(t testing.TB, db *DB, m model, prefix string, size int) (n int) {
 	}
 }
 
-// Writes go all over the medium, also when a few keys take them all.
+// Writes are spread over the medium, even if they all go to a few keys.
 func TestWearIsSpread(t *testing.T) {
 	skipInRace(t)
 	t.Parallel()

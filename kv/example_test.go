@@ -12,8 +12,8 @@ import (
 	"nvkv/kv"
 )
 
-// tempStore opens a store that goes with the example. On /dev/shm instead of a
-// temporary directory it would be emulated NVM.
+// tempStore opens a store that is removed after the example. On /dev/shm instead of a temporary
+// directory it would be emulated NVM.
 func tempStore() (db *kv.DB, remove func()) {
 	dir, err := os.MkdirTemp("", "nvkv-example-")
 	if err != nil {
@@ -34,7 +34,7 @@ func Example() {
 	db, remove := tempStore()
 	defer remove()
 
-	// Durable when Put returns.
+	// It is durable when Put returns.
 	if err := db.Put([]byte("blue"), []byte("#0000ff")); err != nil {
 		log.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func ExampleOpen() {
 	// nvkv: read-only
 }
 
-// A buffer that is used again and again makes reads free of allocations.
+// A reused buffer makes reads free of allocations.
 func ExampleDB_GetAppend() {
 	db, remove := tempStore()
 	defer remove()
@@ -130,7 +130,7 @@ func ExampleDB_Write() {
 	// to true <nil>
 }
 
-// A snapshot does not move under later writes.
+// A snapshot does not change with later writes.
 func ExampleDB_View() {
 	db, remove := tempStore()
 	defer remove()
@@ -147,12 +147,12 @@ func ExampleDB_View() {
 			return err
 		}
 		for k, v := range tx.Prefix([]byte("be")) {
-			fmt.Printf("%s: %s\n", k, v) // good until the next step
+			fmt.Printf("%s: %s\n", k, v) // valid until the next step
 		}
 		for k := range tx.Backward([]byte("b"), nil) {
 			fmt.Printf("backward: %s\n", k)
 		}
-		return tx.Err() // why an iteration ended early, if it did
+		return tx.Err() // the error that ended an iteration early, or nil
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -168,7 +168,7 @@ func ExampleDB_View() {
 	// bee is there: false <nil>
 }
 
-// What fn reads is what it changes: nobody writes in between.
+// No other writer comes between the reads and the writes of fn.
 func ExampleDB_Update() {
 	db, remove := tempStore()
 	defer remove()
@@ -234,7 +234,7 @@ func ExampleTx_Cursor() {
 	// the day before: 2026-01-06
 }
 
-// A session that is forgotten after a while.
+// A session that expires after a while.
 func ExampleDB_PutTTL() {
 	db, remove := tempStore()
 	defer remove()

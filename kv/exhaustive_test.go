@@ -10,8 +10,8 @@ import (
 	"nvkv/internal/effort"
 )
 
-// exhaustiveOps are all operations over two keys and two size classes. Values
-// are numbered by where they stand in a sequence, so that no two are equal.
+// exhaustiveOps are all operations on two keys and two size classes. A value has the number of its
+// place in a sequence, so no two are equal.
 var exhaustiveOps = []func(at int) []change{
 	func(at int) []change { return []change{put("a", small(at))} },
 	func(at int) []change { return []change{put("a", large(at))} },
@@ -26,21 +26,19 @@ var exhaustiveOps = []func(at int) []change{
 	func(at int) []change { return []change{put("a", small(at)), delRange("a", "b"), put("b", large(at))} },
 }
 
-// plainOps are those of exhaustiveOps that delete no range. But for the long form
-// the others come in sequences of one and two only.
+// plainOps is the number of exhaustiveOps that delete no range. Except in the long form, the others
+// are used in sequences of one and two only.
 const plainOps = 9
 
 func deletesRange(op int) bool { return op >= plainOps }
 
-// small and large values lie in classes of their own; a large one fills a third
-// of a slab.
+// small and large values have classes of their own. A large one fills a third of a slab.
 func small(at int) string { return fmt.Sprint(at) }
 func large(at int) string { return fmt.Sprint(at) + strings.Repeat("l", 900) }
 
-// TestExhaustive does every sequence of one, two and three operations over two
-// keys and two size classes, and crashes the last one at every write and fence:
-// what comes before it is the last one of a shorter sequence. The plain form does
-// one in 29 of those of three.
+// TestExhaustive runs every sequence of one, two and three operations on two keys and two size
+// classes, and crashes the last operation at every write and fence; shorter sequences crash the
+// others. The plain form runs one in 29 of the sequences of three.
 func TestExhaustive(t *testing.T) {
 	skipInRace(t)
 	t.Parallel()
@@ -77,7 +75,7 @@ func TestExhaustive(t *testing.T) {
 	t.Logf("%d sequences, %d states in %v", sequences, states, time.Since(began).Round(time.Millisecond))
 }
 
-// crashSequence does a sequence of operations and crashes the last.
+// crashSequence runs a sequence of operations and crashes the last one.
 func crashSequence(seq []int, images int) (states int, err error) {
 	c := newCrasher(1)
 	c.images, c.between = []int{images}, 1
@@ -105,8 +103,8 @@ func crashSequence(seq []int, images int) (states int, err error) {
 	return s.m.Report().States, firstErr(err, s.end())
 }
 
-// FuzzOperations reads bytes as operations, crashes among them: two bytes each,
-// what to do and how.
+// FuzzOperations takes bytes as operations with crashes among them, two bytes each: what to do, and
+// how.
 func FuzzOperations(f *testing.F) {
 	f.Add([]byte{0, 0, 1, 1, 2, 2, 9, 0, 4, 4, 8, 0, 9, 3})
 	f.Add([]byte{6, 1, 9, 1, 7, 2, 9, 2, 10, 0, 8, 0, 11, 1, 5, 5})
@@ -134,7 +132,7 @@ func fuzzOperations(in []byte) error {
 	return firstErr(err, s.end())
 }
 
-// fuzzStep does one operation. The device is watched where how is odd.
+// fuzzStep does one operation. It watches the device if how is odd.
 func (s *session) fuzzStep(what, how, at int) error {
 	s.m.Watch(how&1 != 0)
 	defer s.m.Watch(false)
@@ -159,9 +157,9 @@ func (s *session) fuzzStep(what, how, at int) error {
 	}
 }
 
-// FuzzImage opens the bytes of a store with some of them changed: it opens or
-// says why not, and what it serves was once there. The input is places, two
-// bytes each as a share of the store, and what to put there.
+// FuzzImage opens the bytes of a store with some of them changed. The store opens or says why not,
+// and returns only values that a key once had. The input is a list of places, two bytes each as a
+// share of the store, with the byte to put there.
 func FuzzImage(f *testing.F) {
 	image, _, ever := smallStore(f, false)
 	may := withAbsence(ever)
@@ -191,7 +189,7 @@ func FuzzImage(f *testing.F) {
 	})
 }
 
-// TestLints counts what the store asks of a medium and does not need.
+// TestLints counts requests to a medium that the store does not need.
 func TestLints(t *testing.T) {
 	skipInRace(t)
 	c := newCrasher(9)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// testClock shows what it is set to.
+// testClock is a clock that shows the time to which it is set.
 type testClock struct{ at atomic.Pointer[time.Time] }
 
 func clockAt(t time.Time) *testClock {
@@ -29,7 +29,8 @@ func openClocked(t *testing.T, c *testClock) *DB {
 	return db
 }
 
-// expiryOfAll returns what a cursor and Expiry, of DB and Tx, say of every key.
+// expiryOfAll returns the expiry of every key, which a cursor and Expiry of DB and Tx must agree
+// on.
 func expiryOfAll(t *testing.T, db *DB) map[string]time.Time {
 	t.Helper()
 	out := map[string]time.Time{}
@@ -66,8 +67,8 @@ func wantExpiries(t *testing.T, got, want map[string]time.Time) {
 	}
 }
 
-// TestPutUntil is every way to store a value until a moment, at every moment that
-// there may be, and to read the moment again.
+// TestPutUntil stores a value with an expiry in every way, at every kind of time, and reads the
+// expiry again.
 func TestPutUntil(t *testing.T) {
 	clock := clockAt(time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC))
 	now := clock.now()
@@ -126,8 +127,7 @@ func TestPutUntil(t *testing.T) {
 	}
 }
 
-// TestClock: every way to read judges by Options.Clock, also one that runs outside
-// the years that a record can name.
+// TestClock: every read uses Options.Clock, even outside the years that a record can store.
 func TestClock(t *testing.T) {
 	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	clock := clockAt(start)
@@ -165,7 +165,7 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// TestBatchReplayUntil: a batch hands over what it was given, so that it can be
+// TestBatchReplayUntil: a batch passes on its operations as they were added, so that they can be
 // written elsewhere.
 func TestBatchReplayUntil(t *testing.T) {
 	clock := clockAt(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
@@ -205,7 +205,7 @@ func TestBatchReplayUntil(t *testing.T) {
 	b.Replay(nil, nil, nil)
 }
 
-// TestCursorExpiry: in a writable Tx a cursor tells the expiry of what it met.
+// TestCursorExpiry: in a writable Tx a cursor returns the expiry of its key.
 func TestCursorExpiry(t *testing.T) {
 	clock := clockAt(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
 	at := clock.now().Add(time.Hour)

@@ -12,11 +12,11 @@ import (
 	"nvkv/nvmap"
 )
 
-// errInjected is what a failing device answers.
+// errInjected is the error of a failing device.
 var errInjected = errors.New("injected")
 
-// faultScript is what every fault test does: all shapes of operations, growth
-// and a checkpoint among them. It stops at the first error.
+// faultScript is the script of every fault test: all kinds of operations, growth and a checkpoint.
+// It stops at the first error.
 func (s *session) faultScript() error {
 	steps := []func() error{
 		func() error { return s.do(put("a", "1"), put("b", elsewhere), put(wide("c"), "3")) },
@@ -33,10 +33,10 @@ func (s *session) faultScript() error {
 	return script(steps...)
 }
 
-// TestFailingWrite and TestFailingFence fail each write, and each fence, of the
-// script in turn: the operation answers ErrFailed, the store takes no more
-// writes and goes on reading, and neither the next process on the machine nor a
-// power failure finds anything acknowledged gone or anything half there.
+// TestFailingWrite and TestFailingFence fail each write, and each fence, of the script in turn. The
+// operation returns ErrFailed, and the store refuses further writes and continues to read. Neither
+// the next process on the machine nor an opening after a power failure misses an acknowledged write
+// or finds half of one.
 func TestFailingWrite(t *testing.T) {
 	testFaults(t, (*nvmap.Sim).Writes, func(s *nvmap.Sim, n int) { s.FailWrite(n, errInjected) })
 }
@@ -70,7 +70,7 @@ func testFaults(t *testing.T, count func(*nvmap.Sim) int, inject func(*nvmap.Sim
 	t.Logf("%d of %d calls failed in turn, %d images", failed, calls, c.opened)
 }
 
-// failAt runs the script on a new store with its n-th call failing.
+// failAt runs the script on a new store and lets its n-th call fail.
 func (c *crasher) failAt(n int, inject func(*nvmap.Sim, int)) error {
 	s, err := c.start()
 	if err != nil {
@@ -91,7 +91,7 @@ func (c *crasher) failAt(n int, inject func(*nvmap.Sim, int)) error {
 			return fmt.Errorf("write %d after the failure: %v", i, err)
 		}
 	}
-	if err := holds(s.db, s.acked); err != nil { // what failed is not visible
+	if err := holds(s.db, s.acked); err != nil { // the failed operation is not visible
 		return fmt.Errorf("reading after the failure: %w", err)
 	}
 	s.crash(c.images[0])
@@ -112,8 +112,8 @@ func (c *crasher) failAt(n int, inject func(*nvmap.Sim, int)) error {
 	return firstErr(s.err, s.goesOn())
 }
 
-// TestFailingRecovery fails each write and each fence of an opening in turn:
-// it returns the error, and the next one succeeds.
+// TestFailingRecovery fails each write and each fence of an opening in turn. Open returns the
+// error, and the next opening succeeds.
 func TestFailingRecovery(t *testing.T) {
 	c := newCrasher(1)
 	c.images = []int{4}
@@ -129,7 +129,7 @@ func TestFailingRecovery(t *testing.T) {
 		inject := map[int]func(int, error){0: s.dev.FailWrite, 1: s.dev.FailFence}[n%2]
 		inject((n+1)/2, errInjected)
 		err = s.open()
-		if err == nil { // there was no such call any more
+		if err == nil { // there were fewer calls
 			abandon(s.db)
 			if n < 6 {
 				t.Errorf("an opening made only %d calls", n)
@@ -155,10 +155,9 @@ func TestFailingRecovery(t *testing.T) {
 	}
 }
 
-// TestFull fills stores until they are full, by a bound on their size; on a full
-// file system: TestFullFileSystem. Everything that was
-// acknowledged stays, deletes still work and give space back, and the store
-// opens again.
+// TestFull fills stores until they reach a bound on their size; TestFullFileSystem fills the file
+// system. Everything acknowledged stays, deletes work and give space back, and the store opens
+// again.
 func TestFull(t *testing.T) {
 	t.Parallel()
 	t.Run("bound", func(t *testing.T) {
@@ -193,7 +192,7 @@ func fillStore(t *testing.T, path string, o *Options) {
 	if n < 100 {
 		t.Fatalf("full after %d keys", n)
 	}
-	for _, value := range []int{0, 100, 100_000} { // full for every shape, or room for it
+	for _, value := range []int{0, 100, 100_000} { // full for all kinds of records, or not
 		k := fmt.Sprint("extra", value)
 		v := strings.Repeat("e", value)
 		if err := db.Put([]byte(k), []byte(v)); err == nil {
@@ -214,7 +213,7 @@ func fillStore(t *testing.T, path string, o *Options) {
 		deleted++
 	}
 	m.compare(t, db)
-	more := fill(n, 2) / 2 // what was given back, again
+	more := fill(n, 2) / 2 // use it again
 	if more < deleted*2/3 {
 		t.Errorf("after %d deletes only %d more keys fit", deleted, more)
 	}
@@ -222,7 +221,7 @@ func fillStore(t *testing.T, path string, o *Options) {
 	mustCheck(t, db)
 	t.Logf("%d keys, %d of them deleted, %d more", n, deleted, more)
 	abandonFile(t, db)
-	db = openTest(t, path, o) // a full store recovers
+	db = openTest(t, path, o) // recovery of a full store
 	m.compare(t, db)
 	for k := range m {
 		if err := db.Delete([]byte(k)); err != nil {
@@ -235,8 +234,8 @@ func fillStore(t *testing.T, path string, o *Options) {
 	}
 }
 
-// TestTrace20_CrashFullStore is the crash suite where the medium is too small: writes
-// fail with ErrFull, leave nothing behind, and the rest goes on.
+// TestTrace20_CrashFullStore is the crash suite on a medium that is too small: writes fail with
+// ErrFull and change nothing, and the other operations continue.
 func TestTrace20_CrashFullStore(t *testing.T) {
 	skipInRace(t)
 	t.Parallel()

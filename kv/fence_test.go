@@ -23,8 +23,8 @@ func fenceStore(t *testing.T) (*DB, *nvmap.Sim) {
 	return db, dev
 }
 
-// TestFencesOfAPut counts: a put, an update and a delete cost exactly one fence
-// each, unless the store grows meanwhile, and Metrics counts the same.
+// TestFencesOfAPut: a put, an update and a delete cost exactly one fence each, unless the store
+// grows meanwhile, and Metrics counts the same number.
 func TestFencesOfAPut(t *testing.T) {
 	db, dev := fenceStore(t)
 	value := make([]byte, 100)
@@ -68,8 +68,8 @@ func TestFencesOfAPut(t *testing.T) {
 	}
 }
 
-// TestFencesOfABatch counts: a batch of a thousand costs one fence, and so does
-// a transaction of a thousand and a group.
+// TestFencesOfABatch: a batch of a thousand costs one fence. So does a transaction of a thousand,
+// and a group.
 func TestFencesOfABatch(t *testing.T) {
 	db, dev := fenceStore(t)
 	key := func(i int) []byte { return fmt.Appendf(nil, "user%019d", i) }

@@ -20,18 +20,17 @@ import (
 	"nvkv/nvmap"
 )
 
-// Faults of real files: each system call by which a script reaches its file
-// fails in turn, once, as a disk or a file system fails it. The store says so,
-// refuses further writes where it cannot know what the medium holds, and the
-// next opening finds everything that was acknowledged.
+// Faults of real files: each system call that a script makes on its file fails in turn, once, as a
+// disk or a file system may fail it. The store returns an error, refuses further writes if it
+// cannot know the contents of the medium, and the next opening finds everything acknowledged.
 
-// fileFault is a way in which system calls end.
+// fileFault is a way in which a system call fails.
 type fileFault struct {
 	name string
-	ops  []filegate.Op // that end so
-	err  error         // nil: a transfer is short, and goes on
+	ops  []filegate.Op // the calls that fail so
+	err  error         // nil: a transfer is short, and continues
 	half bool          // half of the bytes pass
-	lose bool          // what was written since the last sync never reached the disk
+	lose bool          // writes since the last sync never reach the disk
 }
 
 var fileFaults = []fileFault{
@@ -40,24 +39,24 @@ var fileFaults = []fileFault{
 	{name: "half, then ENOSPC", err: unix.ENOSPC, half: true, ops: []filegate.Op{filegate.Write}},
 	{name: "half, then EIO", err: unix.EIO, half: true, ops: []filegate.Op{filegate.Read, filegate.Write}},
 	{name: "EIO, and pages are lost", err: unix.EIO, lose: true, ops: []filegate.Op{filegate.Sync}},
-	{name: "short", half: true, ops: []filegate.Op{filegate.Read, filegate.Write}}, // block alone: see TestShortWrites
+	{name: "short", half: true, ops: []filegate.Op{filegate.Read, filegate.Write}}, // not for block: see TestShortWrites
 }
 
-// faultyFile is the gate of one file, and fails one call.
+// faultyFile is the gate of one file and fails one call.
 type faultyFile struct {
 	path  string
 	fault *fileFault // nil: nothing fails
-	at    int        // of the calls that fault concerns, counted from 1
+	at    int        // number of the call that fails, from 1, among those that fault concerns
 
 	mu     sync.Mutex
-	calls  int         // that fault concerns
-	failed int         // calls that did
-	first  filegate.Op // what failed
-	olds   []preimage  // of what was written since the last sync
+	calls  int         // calls so far that fault concerns
+	failed int         // calls that failed
+	first  filegate.Op // the first call that failed
+	olds   []preimage  // old contents, for the writes since the last sync
 	rng    *rand.Rand  // which of them are lost
 }
 
-// preimage is what a file held where it was written to.
+// preimage is the content of a file before a write.
 type preimage struct {
 	off int64
 	old []byte
@@ -100,7 +99,7 @@ func (f *faultyFile) fails(op filegate.Op) bool {
 	return false
 }
 
-// keepOld notes what a write is about to change.
+// keepOld saves the bytes that a write is about to change.
 func (f *faultyFile) keepOld(c filegate.Call) {
 	if f.fault == nil || !f.fault.lose {
 		return
@@ -111,12 +110,12 @@ func (f *faultyFile) keepOld(c filegate.Call) {
 		panic(err)
 	}
 	defer file.Close()
-	n, _ := file.ReadAt(old, c.Off) // what lies behind the end was not there
+	n, _ := file.ReadAt(old, c.Off) // bytes behind the end did not exist
 	f.olds = append(f.olds, preimage{c.Off, old[:n]})
 }
 
-// loseSome takes back some of the pages that were written since the last sync, as
-// a kernel does that drops what it could not write.
+// loseSome undoes some of the page writes since the last sync, like a kernel that drops pages that
+// it could not write.
 func (f *faultyFile) loseSome() {
 	file, err := os.OpenFile(f.path, os.O_WRONLY, 0)
 	if err != nil {
@@ -141,8 +140,7 @@ func (f *faultyFile) loseSome() {
 	}
 }
 
-// fileScript is what is done meanwhile: every shape of operation, growth, and
-// checkpoints among them.
+// fileScript is the script: every kind of operation, growth, and checkpoints.
 func fileScript() []killOp {
 	do := func(changes ...change) killOp { return killOp{changes: changes} }
 	return []killOp{
@@ -160,12 +158,12 @@ func fileScript() []killOp {
 	}
 }
 
-// faultRun is a store whose file has a gate, and what must be in it.
+// faultRun is a store whose file has a gate, and the contents that it must have.
 type faultRun struct {
 	gate  *faultyFile
 	opt   Options
 	acked model
-	next  model // with the operation whose fate is not known; nil: there is none
+	next  model // with the operation whose outcome is unknown; nil: there is none
 }
 
 // open opens the store, with its gate or without.
@@ -178,7 +176,7 @@ func (r *faultRun) open(gated bool) (db *DB, err error) {
 	return db, err
 }
 
-// script does the script until the store fails or it is closed.
+// script runs the script until the store fails or is closed.
 func (r *faultRun) script(db *DB) error {
 	for i, op := range fileScript() {
 		next := r.acked.with(op.changes)
@@ -191,7 +189,7 @@ func (r *faultRun) script(db *DB) error {
 		case errors.Is(err, ErrFailed):
 			r.next = next
 			return r.refuses(db)
-		default: // it is not there
+		default: // it has no effect
 			if err := holds(db, r.acked); err != nil {
 				return fmt.Errorf("after operation %d, which failed: %w", i, err)
 			}
@@ -200,7 +198,7 @@ func (r *faultRun) script(db *DB) error {
 	return nil
 }
 
-// ours says whether an error is, or comes of, the fault that was injected.
+// ours says whether an error is, or results from, the injected fault.
 func (r *faultRun) ours(err error) bool {
 	if r.gate.failed == 0 {
 		return false
@@ -208,7 +206,7 @@ func (r *faultRun) ours(err error) bool {
 	return errors.Is(err, r.gate.fault.err) || errors.Is(err, ErrFailed)
 }
 
-// refuses says whether a store that failed takes no more writes, and is read.
+// refuses says whether a failed store takes no more writes but can be read.
 func (r *faultRun) refuses(db *DB) error {
 	for i, err := range []error{db.Put([]byte("more"), nil), db.Delete([]byte("a")), db.Checkpoint(context.Background()), db.Sync()} {
 		if !errors.Is(err, ErrFailed) {
@@ -221,8 +219,8 @@ func (r *faultRun) refuses(db *DB) error {
 	return nil
 }
 
-// found opens the store without a gate and says whether it holds what it must,
-// takes writes, and is found again.
+// found opens the store without a gate and says whether it has the right contents, takes writes,
+// and can be opened again.
 func (r *faultRun) found() error {
 	db, err := r.open(false)
 	if err != nil {
@@ -248,8 +246,8 @@ func (r *faultRun) found() error {
 	return firstErr(holds(db, got), clean(db))
 }
 
-// once runs the script from the creation of a store to its closing, with one call
-// failing, and says whether there was such a call.
+// once runs the script from the creation of a store to its closing, with one call failing, and says
+// whether there was such a call.
 func (r *faultRun) once() (failed bool, err error) {
 	db, err := r.open(true)
 	switch {
@@ -267,8 +265,7 @@ func (r *faultRun) once() (failed bool, err error) {
 	return r.gate.failed > 0, err
 }
 
-// reopened does the script without a fault, drops the store, and has a call of
-// the opening fail that follows.
+// reopened runs the script without a fault, drops the store, and fails a call of the next opening.
 func (r *faultRun) reopened() (failed bool, err error) {
 	db, err := r.open(false)
 	if err != nil {
@@ -280,7 +277,7 @@ func (r *faultRun) reopened() (failed bool, err error) {
 	abandon(db)
 	db, err = r.open(true)
 	switch {
-	case err == nil: // it managed without
+	case err == nil: // the opening managed without
 		err = firstErr(holds(db, r.acked), clean(db))
 		abandon(db)
 	case r.ours(err):
@@ -292,9 +289,9 @@ func (r *faultRun) reopened() (failed bool, err error) {
 	return r.gate.failed > 0, err
 }
 
-// TestFileFaults fails every system call on a real file in turn. But for the long
-// form the file that is not a disk lies in memory, where syncing is cheap, and of
-// the disk's calls one in five fails; the plain form takes one in five of those.
+// TestFileFaults fails every system call on a real file in turn. Except in the long form, the
+// ordinary file is in memory, where syncing is cheap, and one in five of the disk's calls fails.
+// The plain form takes one in five of those.
 func TestFileFaults(t *testing.T) {
 	skipInRace(t)
 	for _, kind := range []string{"file", "block"} {
@@ -312,7 +309,7 @@ func TestFileFaults(t *testing.T) {
 				for i := range fileFaults {
 					fault := &fileFaults[i]
 					if fault.err == nil && kind != "block" {
-						continue // package os goes on by itself
+						continue // package os continues by itself
 					}
 					first = first%step + 1
 					for at := first; ; at += step {
@@ -344,9 +341,8 @@ func TestFileFaults(t *testing.T) {
 	}
 }
 
-// TestShortWrites has the kernel itself cut writes short: the limit on the size
-// of files lies in the middle of a store, and moves. A write across it writes
-// what lies below and is short, its rest fails.
+// TestShortWrites: the kernel itself cuts writes short. The limit on the size of files is inside a
+// store, and moves. A write across the limit writes the part below it and is short; the rest fails.
 func TestShortWrites(t *testing.T) {
 	skipInRace(t)
 	signal.Ignore(syscall.SIGXFSZ)

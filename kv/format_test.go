@@ -18,10 +18,9 @@ import (
 
 const formatDoc = "../docs/format.md"
 
-// TestFormat builds a small store with one of everything, crashes it, opens it
-// again, and decodes what is then on the medium by the tables of
-// docs/format.md alone: the dump must be testdata/format, no byte may be left
-// over, and the keys and values must be those that the store gives.
+// TestFormat makes a small store with every structure, crashes it, opens it again, and decodes the
+// medium by the tables of docs/format.md alone. The dump must equal testdata/format, no byte may be
+// left over, and the decoded keys and values must be those of the store.
 func TestFormat(t *testing.T) {
 	before := formatStore(t)
 	want := model{}
@@ -48,7 +47,7 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// formatStore opens a new store whose id is not drawn at random.
+// formatStore opens a new store with a fixed id.
 func formatStore(t *testing.T) *DB {
 	t.Helper()
 	dev := nvmap.NewMem(1 << 24)
@@ -76,7 +75,7 @@ func formatStore(t *testing.T) *DB {
 // lost is a key whose record the crash damages: its transaction is void.
 const lost = "void, and lost"
 
-// fillFormat writes one of everything, with a checkpoint in the middle.
+// fillFormat writes one of every structure, with a checkpoint in the middle.
 func fillFormat(t *testing.T, db *DB, want model) {
 	t.Helper()
 	must := func(err error) {
@@ -106,7 +105,7 @@ func fillFormat(t *testing.T, db *DB, want model) {
 	}
 	put("", "the empty key")
 	put("apple", "green")
-	put("apple", "red") // its first record's slot is free
+	put("apple", "red") // the slot of its first record is free
 	batch("cherry", "1", "date", "2", "elder", "")
 	del("date")
 	must(db.single(record.KindPut, []byte("expiring"), []byte("in 2100"), 4102444800e9))
@@ -116,7 +115,7 @@ func fillFormat(t *testing.T, db *DB, want model) {
 	put("value whose list has a level more", strings.Repeat("pieces ", 3000))
 	db.opt.listLevels = 0
 	put(strings.Repeat("long key ", 111), "a chain of one page")
-	put(strings.Repeat("longer key ", 400), strings.Repeat("w", 3000)) // key and value in runs, a chain of two
+	put(strings.Repeat("longer key ", 400), strings.Repeat("w", 3000)) // in runs; a chain of two
 	prefix := "shared " + strings.Repeat("prefix ", 36)
 	for i := range 48 { // several leaves, whose keys share a prefix
 		put(fmt.Sprintf("%s%02d %s", prefix, i, strings.Repeat("x", 150)), fmt.Sprint(i))
@@ -139,7 +138,7 @@ func fillFormat(t *testing.T, db *DB, want model) {
 	delete(want, lost)
 }
 
-// crashed returns a device with what is on that of db, but for one record.
+// crashed returns a device with the contents of db's, except one record.
 func crashed(t *testing.T, db *DB) nvmap.Device {
 	t.Helper()
 	medium := bytes.Clone(db.m.View(0, int(db.m.Size())))
@@ -158,14 +157,13 @@ func crashed(t *testing.T, db *DB) nvmap.Device {
 	return dev
 }
 
-// formatRef is what the index says of a record.
+// formatRef is an entry of the index.
 type formatRef struct {
 	key  string
 	bits uint64 // low bits of the reference
 }
 
-// formatWalk decodes a store as docs/format.md says, with nothing of this
-// package.
+// formatWalk decodes a store by docs/format.md, without any code of this package.
 type formatWalk struct {
 	t       *testing.T
 	doc     layout.Doc
@@ -173,12 +171,12 @@ type formatWalk struct {
 	medium  []byte
 	space   *layout.Space
 	state   layout.Values
-	ended   map[uint64]uint64 // last counter by run
-	reached map[int]bool      // offsets of slots that the index reaches
+	ended   map[uint64]uint64 // last counter, by run
+	reached map[int]bool      // offsets of the slots that the index reaches
 	refs    map[int]formatRef // by offset of the record
 	got     model
-	newest  map[string]uint64 // number by key
-	ordinal map[string]uint64 // of it
+	newest  map[string]uint64 // number, by key
+	ordinal map[string]uint64 // ordinal of that record
 	ranges  []formatRecord
 }
 
@@ -213,8 +211,7 @@ func (w *formatWalk) payload() {
 	}
 }
 
-// checksum compares the sum at off, which covers the n-4 bytes behind it and the
-// place.
+// checksum verifies the sum at off, which covers the n-4 bytes behind it and the place.
 func (w *formatWalk) checksum(what string, off, n int, said uint64) {
 	w.t.Helper()
 	if sum := layout.Sum(w.medium[off+4:off+n]) ^ w.placeTag(off, 0); uint64(sum) != said {
@@ -222,7 +219,7 @@ func (w *formatWalk) checksum(what string, off, n int, said uint64) {
 	}
 }
 
-// record.PlaceTag is the tag of a place, as the document has it.
+// placeTag is the tag of a place by the document.
 func (w *formatWalk) placeTag(off int, carve uint64) uint32 {
 	x := binary.LittleEndian.Uint64(w.space.ID[:]) ^ uint64(off)*0x9e3779b97f4a7c15 ^ carve*0xc2b2ae3d27d4eb4f
 	x ^= x >> 33
@@ -232,8 +229,8 @@ func (w *formatWalk) placeTag(off int, carve uint64) uint32 {
 	return uint32(x >> 32)
 }
 
-// page walks the page of a number and what is below; low and high are the
-// separators around it, high nil at the end.
+// page decodes a page and the pages below. low and high are the separators around it; high is nil
+// at the end.
 func (w *formatWalk) page(number, level int, by layout.Values, low string, high *string) {
 	off := 4096 * number
 	w.reached[off] = true
@@ -325,7 +322,7 @@ func (w *formatWalk) chain(number, length int, birth uint64) string {
 	return string(key)
 }
 
-// values prints the value block of a number, and notes whose the records are.
+// values prints a value block, and records the keys of its records.
 func (w *formatWalk) values(by layout.Values, keys []string) {
 	number := int(by["values"])
 	off := 1024 * number
@@ -344,7 +341,7 @@ func (w *formatWalk) values(by layout.Values, keys []string) {
 	w.d.Ignore(off, 1024)
 }
 
-// slots looks at every slot of a record slab.
+// slots visits every slot of a record slab.
 func (w *formatWalk) slots(s *layout.Slab) {
 	if s.Kind != layout.Records {
 		return
@@ -354,7 +351,7 @@ func (w *formatWalk) slots(s *layout.Slab) {
 	}
 }
 
-// owned compares what the index reaches with what the map says.
+// owned compares the slots that the index reaches with the map.
 func (w *formatWalk) owned(s *layout.Slab) {
 	for k := range s.Slots(&w.space.Geometry) {
 		off := s.Off + k*s.SlotBytes
@@ -365,7 +362,7 @@ func (w *formatWalk) owned(s *layout.Slab) {
 	}
 }
 
-// slot prints a record that the checkpoint names or that is newer.
+// slot prints a record that the checkpoint names, or that is newer.
 func (w *formatWalk) slot(s *layout.Slab, off int) {
 	number := binary.LittleEndian.Uint64(w.medium[off+w.doc.Off(w.t, "Record", "number"):])
 	last, ended := w.ended[number>>34]
@@ -390,8 +387,8 @@ func (w *formatWalk) slot(s *layout.Slab, off int) {
 	w.apply(r)
 }
 
-// apply keeps the newest version of a key. Slots come in any order; only
-// records that the checkpoint names and newer ones do.
+// apply keeps the newest version of a key. Slots come in any order, and only those of records that
+// the checkpoint names and of newer ones.
 func (w *formatWalk) apply(r formatRecord) {
 	if r.kind == 4 {
 		w.ranges = append(w.ranges, r)
@@ -407,7 +404,7 @@ func (w *formatWalk) apply(r formatRecord) {
 	w.got[r.key] = r.value
 }
 
-// deleteRanges takes out what the ranges found delete: what is older.
+// deleteRanges deletes the older keys of the ranges.
 func (w *formatWalk) deleteRanges() {
 	for _, r := range w.ranges {
 		for k := range w.got {
@@ -419,14 +416,15 @@ func (w *formatWalk) deleteRanges() {
 	}
 }
 
-// formatRecord is a record as the document has it.
+// formatRecord is a record decoded by the document.
 type formatRecord struct {
 	number, ordinal uint64
 	kind, flags     uint64
 	key, value      string
 }
 
-// record prints the record at off. Its runs are reached if the index names it.
+// record prints the record at off. reached says whether the index names it, and so reaches its
+// runs.
 func (w *formatWalk) record(s *layout.Slab, off int, reached bool) formatRecord {
 	var key, value string
 	ordinal := uint64(0)
@@ -466,8 +464,8 @@ func (w *formatWalk) record(s *layout.Slab, off int, reached bool) formatRecord 
 	return formatRecord{v["number"], ordinal, v["kind"], v["flags"], key, value}
 }
 
-// runs prints a run list and what it names, n bytes, and returns them and the
-// size of the list.
+// runs prints a run list and its extents of n bytes. It returns these bytes and the size of the
+// list.
 func (w *formatWalk) runs(off, n int, reached bool) (string, int) {
 	v := w.d.Struct("Run list", off)
 	size := w.doc.Size(w.t, "Run list")
@@ -480,7 +478,7 @@ func (w *formatWalk) runs(off, n int, reached bool) (string, int) {
 			w.reached[p] = reached
 		}
 		if v["levels"] > 0 {
-			if i == 0 { // its list tells how long it is; it has no second extent here
+			if i == 0 { // its list has its own length; it has no second extent here
 				inner, length := w.runs(at, n, reached)
 				w.sumOf(off, v["checksum"], w.medium[at:at+length])
 				body = []byte(inner)
@@ -505,7 +503,7 @@ func (w *formatWalk) sumOf(off int, want uint64, held []byte) {
 	}
 }
 
-// TestFormatConstants: the document's sizes are the code's.
+// TestFormatConstants: the sizes in the document and in the code agree.
 func TestFormatConstants(t *testing.T) {
 	doc := layout.Read(t, formatDoc)
 	for table, size := range map[string]int{"Superblock payload": stateBytes, "Ended run": endedBytes} {

@@ -8,10 +8,9 @@ import (
 	"nvkv/internal/effort"
 )
 
-// TestCrashBesideCheckpoint is the crash suite with writers at work between a
-// checkpoint's freeze and its flip (R8), and between the two copies of its
-// superblock (R9): what they free and take again must not be what either
-// checkpoint still names.
+// TestCrashBesideCheckpoint is the crash suite with writers between a checkpoint's freeze and its
+// flip (R8), and between the two copies of its superblock (R9). The slots that these writers free
+// and reuse must not be named by either checkpoint.
 func TestCrashBesideCheckpoint(t *testing.T) {
 	if raceBuild {
 		t.Skip("the writers are inside the call that takes the checkpoint, and the lock of race builds keeps them apart")
@@ -37,7 +36,7 @@ func TestCrashBesideCheckpoint(t *testing.T) {
 	}
 }
 
-// besideCheckpoints takes n checkpoints, and writes whenever one of them does.
+// besideCheckpoints takes n checkpoints, and writes during each of them.
 func (s *session) besideCheckpoints(n int) error {
 	checkpointing := false
 	s.m.Watch(true)

@@ -12,8 +12,7 @@ import (
 	"nvkv/internal/effort"
 )
 
-// TestFullFileSystem is TestFull on a small tmpfs of its own, where what is full
-// is the file system.
+// TestFullFileSystem is TestFull on a small tmpfs of its own: here the file system is full.
 func TestFullFileSystem(t *testing.T) {
 	dir := smallFileSystem(t)
 	fillStore(t, filepath.Join(dir, "s"), nil)
@@ -34,9 +33,8 @@ func smallFileSystem(t *testing.T) (dir string) {
 	return dir
 }
 
-// TestDeletesOnAFileSystemFilledByOthers: a store gives blocks back, others take
-// them, and the store is opened again. Puts may find no room then; what deletes
-// need was kept.
+// TestDeletesOnAFileSystemFilledByOthers: a store gives blocks back, other files take them, and the
+// store is opened again. Puts may find no room then, but the room for deletes was kept.
 func TestDeletesOnAFileSystemFilledByOthers(t *testing.T) {
 	for _, killed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("killed %v", killed), func(t *testing.T) {
@@ -46,11 +44,11 @@ func TestDeletesOnAFileSystemFilledByOthers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { db.Close() }) // where the test ends early: before the unmounting
+			t.Cleanup(func() { db.Close() }) // before unmounting, if the test ends early
 			m := model{}
 			fillFull(t, db, m, "a", 300)
 			n := 0
-			for k := range m { // nine of ten go
+			for k := range m { // delete nine of ten
 				if n++; n%10 == 0 {
 					continue
 				}
@@ -92,7 +90,7 @@ func TestDeletesOnAFileSystemFilledByOthers(t *testing.T) {
 	}
 }
 
-// fillFileSystem writes a file until there is no room.
+// fillFileSystem writes a file until the file system is full.
 func fillFileSystem(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Create(path)

@@ -18,7 +18,7 @@ type fullCase struct {
 	form        deleteForm
 }
 
-// deleteForm takes keys out of a full store; it may not be refused.
+// deleteForm is a way to delete keys of a full store. The store must not refuse it.
 type deleteForm struct {
 	name string
 	do   func(db *DB, keys [][]byte) error
@@ -71,7 +71,7 @@ func deleteForms() []deleteForm {
 		{"a range in an update", func(db *DB, _ [][]byte) error {
 			return db.Update(func(tx *Tx) error { return tx.DeleteRange(nil, nil) })
 		}},
-		{"ranges apart in batches", func(db *DB, _ [][]byte) error { // what lies between them, then them
+		{"ranges apart in batches", func(db *DB, _ [][]byte) error { // the lower halves, then the upper ones
 			for _, high := range []bool{false, true} {
 				b := db.NewBatch()
 				_ = eachPart(4, func(start, end []byte) error {
@@ -92,8 +92,8 @@ func deleteForms() []deleteForm {
 	}
 }
 
-// eachPart calls fn for ranges side by side into which random keys fall, each of so many
-// hundredths of them.
+// eachPart calls fn for adjacent ranges of random keys. Each range has this many hundredths of the
+// keys.
 func eachPart(hundredths int, fn func(start, end []byte) error) error {
 	for i := 0; i < 100; i += hundredths {
 		end := fmt.Appendf(nil, "%02d", i+hundredths)
@@ -107,9 +107,9 @@ func eachPart(hundredths int, fn func(start, end []byte) error) error {
 	return nil
 }
 
-// TestFullStoreTakesDeletes: a store is filled with random keys, which are deleted
-// then, in every form, and takes about as many again, in every round, whatever its
-// size, its slabs and its values. Between rounds it is closed or killed.
+// TestFullStoreTakesDeletes fills a store with random keys and deletes them, in every form. The
+// store then takes about as many again, in every round, for every size of store, slab and value.
+// Between rounds it is closed or killed.
 func TestFullStoreTakesDeletes(t *testing.T) {
 	skipInRace(t)
 	if effort.Now() < effort.Full {
@@ -124,7 +124,7 @@ func TestFullStoreTakesDeletes(t *testing.T) {
 		for _, slab := range []int{4 << 10, 16 << 10, 64 << 10, 1 << 20} {
 			for _, value := range []int{0, 30, 500, 4000} {
 				for i, form := range deleteForms() {
-					if (size > 64<<20 || effort.Now() == effort.Full) && (i+value+slab>>12)%5 != 0 { // one of five
+					if (size > 64<<20 || effort.Now() == effort.Full) && (i+value+slab>>12)%5 != 0 { // one in five
 						continue
 					}
 					c := fullCase{slab, value, size, form}
@@ -202,14 +202,14 @@ func fillRandomly(t *testing.T, db *DB, rng *rand.Rand, size int) (keys [][]byte
 	return keys
 }
 
-// TestKilledFullStoreTakesDeletes: a full store keeps no more after an opening than it
-// did before, so that it has it: 100 deletes at once go through.
+// TestKilledFullStoreTakesDeletes: after an opening a full store does not need more kept room than
+// it has, so 100 deletes at once succeed.
 func TestKilledFullStoreTakesDeletes(t *testing.T) {
 	skipInRace(t)
 	fullCase{4 << 10, 4000, 16 << 20, deleteForms()[1]}.run(t, 2)
 }
 
-// scattered returns number i of those below 2^26 in a random order.
+// scattered returns the i-th of the numbers below 2^26 in a random order.
 func scattered(i, salt uint32) uint32 {
 	const bits = 26
 	for _, odd := range []uint32{0x9e3779b1, 0x85ebca77, 0xc2b2ae3d} {
@@ -219,9 +219,9 @@ func scattered(i, salt uint32) uint32 {
 	return i
 }
 
-// TestFullStoreSaysWhyItTakesNoDeletes: a transaction with more deletes than a full
-// store keeps room for is refused with how many they are and what to do, and leaves the
-// store as it was: a smaller one goes through.
+// TestFullStoreSaysWhyItTakesNoDeletes: a transaction with more deletes than a full store keeps
+// room for is refused. The error says how many deletes it has and what to do. The store is
+// unchanged: a smaller transaction succeeds.
 func TestFullStoreSaysWhyItTakesNoDeletes(t *testing.T) {
 	db, err := OpenDevice(nvmap.NewMem(8<<20), &Options{EvacuateBytes: -1})
 	must(t, err)
@@ -247,8 +247,8 @@ func TestFullStoreSaysWhyItTakesNoDeletes(t *testing.T) {
 	mustCheck(t, db)
 }
 
-// TestFullStoreDeletesKeysOfManyLengths: what is kept for tombstones is a few slabs,
-// and holds those of keys of more lengths than that.
+// TestFullStoreDeletesKeysOfManyLengths: the few slabs kept for tombstones also serve keys of more
+// lengths than there are slabs.
 func TestFullStoreDeletesKeysOfManyLengths(t *testing.T) {
 	for _, d := range []Durability{Sync, Relaxed} {
 		dev := keptDevice{nvmap.NewMem(8 << 20)}
@@ -283,8 +283,8 @@ func TestFullStoreDeletesKeysOfManyLengths(t *testing.T) {
 	}
 }
 
-// TestFullStoreTakesOverwrites: where a slot is free and no page of the index has to
-// split, a full store takes a put: the pages that it copies come back.
+// TestFullStoreTakesOverwrites: if a slot is free and no index page must split, a full store takes
+// a put, because the pages that the put copies come back.
 func TestFullStoreTakesOverwrites(t *testing.T) {
 	db, err := OpenDevice(nvmap.NewMem(2<<20), &Options{EvacuateBytes: -1})
 	must(t, err)
@@ -304,15 +304,15 @@ func TestFullStoreTakesOverwrites(t *testing.T) {
 	for _, key := range keys[1:300] {
 		must(t, db.Put(key, nil))
 	}
-	for _, key := range keys[1:300] { // and keeps what is for deletes
+	for _, key := range keys[1:300] { // and it keeps the room for deletes
 		must(t, db.Delete(key))
 	}
 	mustCheck(t, db)
 }
 
-// TestDeletesOfAFullStoreCost: deletes at random take as many fences as in a store that
-// is not full. Each copies a leaf and its block, which lie apart from those of others,
-// and each checkpoint serves at least as many as one transaction may have.
+// TestDeletesOfAFullStoreCost: random deletes take as many fences as in a store that is not full.
+// Each copies a leaf and its block, apart from those of the others, and each checkpoint serves at
+// least as many deletes as one transaction may have.
 func TestDeletesOfAFullStoreCost(t *testing.T) {
 	for _, value := range []int{0, 500} {
 		db, err := OpenDevice(nvmap.NewMem(8<<20), &Options{EvacuateBytes: -1})
@@ -334,8 +334,8 @@ func TestDeletesOfAFullStoreCost(t *testing.T) {
 	}
 }
 
-// TestCompactOfAFullStore: in a full store, dense or with holes, Compact does what
-// there is room for, and answers no ErrFull.
+// TestCompactOfAFullStore: in a full store, dense or with holes, Compact does what there is room
+// for, and does not return ErrFull.
 func TestCompactOfAFullStore(t *testing.T) {
 	for _, holes := range []bool{false, true} {
 		db, err := OpenDevice(nvmap.NewMem(8<<20), &Options{EvacuateBytes: -1})

@@ -8,10 +8,9 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestKilledInAFullStoresCheckpoint: a delete that a full store refuses takes a
-// checkpoint and is tried again. A process that dies before that flips leaves as many
-// copies of pages to the replay as there is room for: the store opens all the same,
-// read-only too.
+// TestKilledInAFullStoresCheckpoint: if a full store refuses a delete, it takes a checkpoint and
+// tries again. If the process dies before the flip, the replay has as many copies of pages to make
+// as there is room for. The store still opens, also read-only.
 func TestKilledInAFullStoresCheckpoint(t *testing.T) {
 	for _, c := range []struct {
 		bytes int64
@@ -55,7 +54,7 @@ func TestKilledInAFullStoresCheckpoint(t *testing.T) {
 	}
 }
 
-// deleteOnce deletes a key and makes no room for that.
+// deleteOnce deletes a key without making room first.
 func deleteOnce(db *DB, key []byte) error {
 	b := db.NewBatch()
 	b.Delete(key)

@@ -14,13 +14,13 @@ import (
 	"nvkv/nvmap"
 )
 
-// fullShape is what a store is filled with, and how.
+// fullShape describes the contents of a store and how it is filled.
 type fullShape struct {
 	slab  int
 	bytes int64
 	keys  string // "tiny", "digits", "shared" or "long"
-	value int    // bytes at most
-	same  bool   // all values are as long as that
+	value int    // largest length of a value
+	same  bool   // all values have that length
 	opt   Options
 }
 
@@ -29,7 +29,7 @@ func (s fullShape) String() string {
 		s.bytes>>10, s.slab, s.keys, s.value, s.same, s.opt.Durability)
 }
 
-// fullRun is a store that is full most of the time, beside a model of it.
+// fullRun is a store that is full most of the time, with a model of it.
 type fullRun struct {
 	t       *testing.T
 	rng     *rand.Rand
@@ -37,18 +37,17 @@ type fullRun struct {
 	dev     nvmap.Device
 	db      *DB
 	m       model
-	order   []string // keys of m, and some that have gone
+	order   []string // keys of m, and some deleted ones
 	now     time.Time
 	lengths int
 	most    int      // keys that a full store of this size deletes in one transaction
-	log     []string // what was done, for a failure
+	log     []string // operations, for the report of a failure
 	did     map[string]int
 }
 
-// TestFullStoreStaysUsable fills stores of many shapes, and gives space back in every
-// way that there is, again and again, with reopening and kills in between. What gives
-// back is never refused, what is refused changes nothing, and the store takes as much
-// as before when it is empty again.
+// TestFullStoreStaysUsable fills stores of many shapes and gives space back in every way, again and
+// again, with reopening and kills in between. Calls that give space back are never refused, refused
+// calls change nothing, and the emptied store takes as much as before.
 func TestFullStoreStaysUsable(t *testing.T) {
 	skipInRace(t)
 	seeds := effort.Pick[uint64](1, 4, 40, 200)
@@ -149,7 +148,7 @@ func (f *fullRun) note(format string, args ...any) {
 	f.did[strings.SplitN(f.log[len(f.log)-1], " ", 2)[0]]++
 }
 
-// must is for what may not be refused.
+// must fails the test on an error of a call that must not be refused.
 func (f *fullRun) must(err error) {
 	f.t.Helper()
 	if err != nil {
@@ -157,7 +156,7 @@ func (f *fullRun) must(err error) {
 	}
 }
 
-// may says whether it was done, or refused because the store is full.
+// may says whether the call succeeded; false means that the store is full.
 func (f *fullRun) may(err error) bool {
 	f.t.Helper()
 	if err == nil {
@@ -209,7 +208,7 @@ func (f *fullRun) newValue() string {
 	return fullValue[:f.rng.IntN(f.shape.value+1)]
 }
 
-// someKeys returns keys that are there.
+// someKeys returns existing keys.
 func (f *fullRun) someKeys(n int) (ks []string) {
 	seen := map[string]bool{}
 	for size := 0; len(ks) < n && len(f.order) > 0 && size < 64<<10; {
@@ -258,7 +257,7 @@ func (f *fullRun) fill() {
 	}
 }
 
-// empty deletes what is there, in one form.
+// empty deletes all keys, in one form.
 func (f *fullRun) empty() {
 	switch n := f.rng.IntN(4); n {
 	case 0:
@@ -394,7 +393,7 @@ func (f *fullRun) deleteRangeInTx() {
 	f.cutModel(start, end)
 }
 
-// mixed deletes some and puts some, which may be refused as a whole.
+// mixed deletes and puts some keys in one transaction, which may be refused.
 func (f *fullRun) mixed() {
 	ks := f.someKeys(1 + f.rng.IntN(60))
 	puts := model{}
@@ -457,7 +456,7 @@ func (f *fullRun) reopen() {
 			f.must(f.db.Checkpoint(f.t.Context()))
 		}
 		f.must(f.db.Sync())
-		abandon(f.db) // what is on the device stays, as after SIGKILL
+		abandon(f.db) // the device keeps its contents, as after SIGKILL
 	} else {
 		f.must(f.db.Close())
 	}
@@ -471,8 +470,8 @@ func (f *fullRun) reopen() {
 	}
 }
 
-// besideSnapshot deletes as long as it is let while a snapshot is open, and has to be
-// let when it has gone.
+// besideSnapshot deletes while a snapshot is open, until the store refuses. After the snapshot has
+// ended the store must not refuse.
 func (f *fullRun) besideSnapshot() {
 	tx, err := f.db.Begin(false)
 	must(f.t, err)
@@ -503,7 +502,7 @@ func (f *fullRun) besideSnapshot() {
 	f.gone(ks)
 }
 
-// expiring replaces keys by some that expire, and waits for that: as many fit then.
+// expiring replaces keys by some with an expiry, and waits for that. Then as many keys must fit.
 func (f *fullRun) expiring() {
 	ks := f.someKeys(1 + f.rng.IntN(200))
 	f.note("expiring: %d deletes", len(ks))
@@ -526,7 +525,7 @@ func (f *fullRun) expiring() {
 			fit++
 		}
 	}
-	if fit < n/4 && f.shape.keys != "long" && f.shape.opt.Durability == Sync { // a leaf that is full may not find another one
+	if fit < n/4 && f.shape.keys != "long" && f.shape.opt.Durability == Sync { // or a leaf is full
 		f.t.Fatalf("%d keys have expired, of half as many %d fit", n, fit)
 	}
 }

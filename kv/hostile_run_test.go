@@ -15,14 +15,15 @@ import (
 	"nvkv/nvmap"
 )
 
-// hostileEnv has a process of these tests use the files of seeds: first, last.
+// hostileEnv makes a process of these tests use the files of seeds, "first-last".
 const hostileEnv = "NVKV_HOSTILE_SEEDS"
 
-// hostileHang is how long using one file may take: a hundred times what it does.
+// hostileHang is the time limit for one file: a hundred times the usual time.
 const hostileHang = 60 * time.Second
 
-// hostileChild uses files one after the other, and says with which it begins and what
-// is wrong: a panic of another goroutine, or a process that is stuck, is told from that.
+// hostileChild uses files one after the other. It prints the seed of each file before it begins,
+// and then the problems. So the parent knows the file if another goroutine panics or the process
+// hangs.
 func hostileChild(seeds string) {
 	from, to, _ := strings.Cut(seeds, "-")
 	first, _ := strconv.ParseUint(from, 10, 64)
@@ -43,8 +44,7 @@ func hostileChild(seeds string) {
 	fmt.Println("end")
 }
 
-// runHostile uses the files of seeds in processes of their own, and returns what is
-// wrong by seed.
+// runHostile uses the files of seeds in child processes, and returns the problems by seed.
 func runHostile(t *testing.T, first, last uint64) map[uint64]string {
 	t.Helper()
 	wrong := map[uint64]string{}
@@ -92,7 +92,7 @@ func TestHostile(t *testing.T) {
 	t.Logf("%d of %d files", len(wrong), last-first+1)
 }
 
-// FuzzHostile is for one seed after the other.
+// FuzzHostile uses the file of a seed.
 func FuzzHostile(f *testing.F) {
 	for seed := range uint64(8) {
 		f.Add(seed)
@@ -107,8 +107,7 @@ func FuzzHostile(f *testing.F) {
 	})
 }
 
-// TestErrorsOutliveTheStore: what an error says of a key is not read from a device that
-// was closed since.
+// TestErrorsOutliveTheStore: the key in an error does not alias a device that may be closed.
 func TestErrorsOutliveTheStore(t *testing.T) {
 	m := newRotMedium(t, hostileBytes)
 	db, err := OpenDevice(keptDevice{m.Device}, nil)

@@ -18,12 +18,12 @@ import (
 	"nvkv/nvmap"
 )
 
-// Store files made by an adversary, with right checksums: see package hostile. Every
-// method is called on each. Whatever the bytes, it returns, in time and memory that
-// are bounded by the size of the store, and an error that it returns says which place
-// is wrong. What a store says that lies so about itself means nothing.
+// Store files made by an adversary, with right checksums: see package hostile. Every method is
+// called on each. Whatever the bytes, it returns, in time and memory that are bounded by the size
+// of the store, and an error names the wrong place. The values that such a store returns mean
+// nothing.
 
-// hostileShape is a store that is to be changed, and keys to ask for.
+// hostileShape is a store to be changed, with keys to read.
 type hostileShape struct {
 	name  string
 	image *hostile.Image
@@ -78,7 +78,7 @@ type hostileFiller struct {
 	rng  *rand.Rand
 }
 
-// hostileBytes is the most that a store may have.
+// hostileBytes is the largest size of a store.
 const hostileBytes = 16 << 20
 
 func newHostileFiller(slab int, relaxed bool) (*hostileFiller, error) {
@@ -101,7 +101,7 @@ func (h *hostileFiller) put(k, v string) {
 
 func (h *hostileFiller) checkpoint() { h.note(h.db.Checkpoint(context.Background())) }
 
-// end returns the store's bytes after it was closed, or has died.
+// end returns the bytes of the store after it was closed or has died.
 func (h *hostileFiller) end(closed bool) ([]byte, error) {
 	if closed {
 		h.note(h.db.Close())
@@ -178,7 +178,7 @@ func fillTall(h *hostileFiller) {
 	for n := range 260 {
 		k := fmt.Sprintf("%03d", n*37%260)
 		h.put(k+strings.Repeat("tall", 200)+k, k) // few fit a page, separators are short
-		h.put(strings.Repeat("tall", 200)+k, k)   // these have long ones
+		h.put(strings.Repeat("tall", 200)+k, k)   // these have long separators
 		if n == 200 {
 			h.checkpoint()
 		}
@@ -203,10 +203,10 @@ func fillRanges(h *hostileFiller) {
 	h.note(s.Rollback())
 }
 
-// hostileSeed numbers a hostile file: the shape, then what is changed.
+// hostileSeed numbers a hostile file: the shape, then the change.
 type hostileSeed uint64
 
-// file makes the file, and says what was changed; nil: there is nothing to change.
+// file makes the file and describes the change. nil: there is nothing to change.
 func (seed hostileSeed) file() (image []byte, s *hostileShape, said string, err error) {
 	shapes, err := hostileShapes()
 	if err != nil {
@@ -230,10 +230,10 @@ type hostileUse struct {
 	image []byte
 	rng   *rand.Rand
 	dev   nvmap.Device
-	err   error // one that names no place
+	err   error // an error that names no place
 	where string
 	trace func(string)
-	errs  []error // that may outlive the store
+	errs  []error // errors that may outlive the store
 }
 
 // useHostile uses the file of a seed in every way.
@@ -257,14 +257,14 @@ func useHostile(seed hostileSeed, trace func(string)) (err error) {
 	return nil
 }
 
-// hostileAlloc is how many bytes using a store of at most hostileBytes may allocate, one
-// after the other: some fifty walks read a few thousand pages and records each.
+// hostileAlloc bounds the bytes that the use of a store of at most hostileBytes allocates in all.
+// Some fifty walks read a few thousand pages and records each.
 const hostileAlloc = 16 << 30
 
-// hostileSteps is how far a cursor goes, each of whose steps is bounded.
+// hostileSteps is how many steps a cursor makes. Each step is bounded.
 const hostileSteps = 2000
 
-// tells looks at an error, which must say what is wrong.
+// tells checks that an error says what is wrong.
 func (u *hostileUse) tells(what string, err error) {
 	if err != nil {
 		u.errs = append(u.errs, err)
@@ -321,7 +321,7 @@ func (u *hostileUse) step(what string) {
 func (u *hostileUse) all() {
 	defer func() {
 		_ = u.dev.Close()
-		for _, err := range u.errs { // which may not alias what was mapped
+		for _, err := range u.errs { // these must not alias unmapped memory
 			_ = err.Error()
 		}
 	}()

@@ -7,8 +7,8 @@ import (
 	"nvkv/kv/internal/btree"
 )
 
-// TestIdleStoreCollects: what expires in a store that nobody writes is collected, and
-// its space is free behind the checkpoint that follows.
+// TestIdleStoreCollects: expired keys of a store that is not written to are collected, and their
+// space is free after the next checkpoint.
 func TestIdleStoreCollects(t *testing.T) {
 	clock := clockAt(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
 	db, err := Open("", &Options{Device: "mem", Clock: clock.now, sweepEvery: time.Millisecond})

@@ -28,7 +28,7 @@ func written(items []item) []byte {
 	return b.Bytes()
 }
 
-// forged returns a stream with good checksums around any payload.
+// forged returns a stream with right checksums around an arbitrary payload.
 func forged(payload []byte, records uint64) []byte {
 	var b bytes.Buffer
 	s := NewWriter(&b, &Header{})
@@ -56,7 +56,7 @@ func readAll(stream []byte) (items []item, err error) {
 	}
 }
 
-// someItems has records that cross chunks, and one of each kind.
+// someItems returns records that cross chunk boundaries, and one of each kind.
 func someItems() []item {
 	rng := rand.New(rand.NewPCG(1, 2))
 	items := []item{{"", "empty key", 0}, {"a", "", 0}, {"b", "expires", 1 << 60}}
@@ -70,7 +70,7 @@ func someItems() []item {
 	return append(items, item{"d", string(make([]byte, 3*ChunkBytes+17)), 0})
 }
 
-// TestReader: what was written is read.
+// TestReader: a Reader returns the records that a Writer wrote.
 func TestReader(t *testing.T) {
 	for n, want := range [][]item{nil, {{"a", "1", 0}}, someItems()} {
 		stream := written(want)
@@ -90,8 +90,8 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// TestReaderDamaged: no bit may turn over and no byte may be missing; what was read
-// until then are the first records of the stream.
+// TestReaderDamaged: a stream with an inverted bit or a missing byte is refused. The records read
+// before the error are the first records of the stream.
 func TestReaderDamaged(t *testing.T) {
 	want := []item{{"a", "1", 0}, {"b", string(make([]byte, 200)), 0}, {"c", "3", 7}}
 	stream := written(want)
@@ -126,7 +126,7 @@ func TestReaderDamaged(t *testing.T) {
 	check("a later version", b, alloc.ErrVersion)
 }
 
-// TestReaderForged: records that a good checksum covers and that cannot be are refused.
+// TestReaderForged: impossible records are refused although the checksum is right.
 func TestReaderForged(t *testing.T) {
 	rec := func(key, value string) []byte {
 		return append([]byte{0, byte(len(key)), 0, byte(len(value)), 0, 0, 0}, key+value...)
@@ -150,7 +150,7 @@ func TestReaderForged(t *testing.T) {
 	}
 }
 
-// failing fails with an error of its own after some bytes.
+// failing returns an error of its own after some bytes.
 type failing struct {
 	b   []byte
 	err error
@@ -165,7 +165,7 @@ func (f *failing) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// TestReaderFails: an error of what is read from is handed on, and is no damage.
+// TestReaderFails: an error of the underlying reader is passed on and is not reported as damage.
 func TestReaderFails(t *testing.T) {
 	stream := written([]item{{"a", "1", 0}})
 	broken := errors.New("broken")
@@ -180,9 +180,9 @@ func TestReaderFails(t *testing.T) {
 	}
 }
 
-// FuzzReader: a reader ends, with an error that names a place or with records in order
-// that are written again as they were read. The first byte says whether the rest is a
-// stream or a payload, around which good checksums are put.
+// FuzzReader: a reader ends, with an error that names a place or with records in order. Written
+// again, these give the same records. The first byte of the input says whether the rest is a stream
+// or a payload, around which the test puts right checksums.
 func FuzzReader(f *testing.F) {
 	f.Add(append([]byte{0}, written([]item{{"a", "1", 0}, {"b", "2", 9}})...))
 	f.Add([]byte{3, 1, 1, 0, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 127, 'k', 'v'})

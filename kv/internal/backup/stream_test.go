@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestStreamFormat: the bytes are those of docs/backup.md.
+// TestStreamFormat: the bytes of a stream are those of docs/backup.md.
 func TestStreamFormat(t *testing.T) {
 	var b bytes.Buffer
 	s := NewWriter(&b, &Header{ID: [16]byte{1, 2, 3, 15: 16}, At: 0x1122334455667788, Keys: 2})

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// brief takes so many bytes and then fails, or takes less than it is given.
+// brief accepts some bytes and then fails, or accepts fewer bytes than it gets.
 type brief struct {
 	left  int
 	short bool
@@ -23,8 +23,8 @@ func (w *brief) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// TestWriterFails: the first error of what is written to stays, and the bytes before it
-// are counted.
+// TestWriterFails: the first error of the underlying writer stays, and the bytes before it are
+// counted.
 func TestWriterFails(t *testing.T) {
 	value := make([]byte, ChunkBytes)
 	for _, left := range []int{0, HeaderBytes - 1, HeaderBytes, HeaderBytes + 100, ChunkBytes} {
@@ -45,7 +45,7 @@ func TestWriterFails(t *testing.T) {
 	}
 }
 
-// TestWriterCounts: what is counted is what was written.
+// TestWriterCounts: the counts of a Writer are those of the bytes and records written.
 func TestWriterCounts(t *testing.T) {
 	var b bytes.Buffer
 	s := NewWriter(&b, &Header{})

@@ -15,13 +15,13 @@
 // [Index.Update] and [Index.Remove] make a change there. A page that was born in the current epoch
 // is changed in place. An older one is copied first, with the pages above it, because a snapshot or
 // a checkpoint may read it (I4). The caller reserves pages and blocks before it writes anything
-// ([Index.Reserve], [Index.NewPlan]). The index calls Options.Retire for every page and block that leaves
-// the tree.
+// ([Index.Reserve], [Index.NewPlan]). The index calls Options.Retire for every page and block that
+// leaves the tree.
 //
 // Large changes have their own methods. [Index.Survey], [Index.DetachAll], [Index.CutRest] and
-// [Index.Dismantle] remove a range in whole pages. [Route] and its Linker give many leaves new value
-// blocks. [Index.Relocate] moves pages. [Index.BeginPrivate] starts a build beside the published
-// tree, and [Index.PublishPrivate] shows all of it at once.
+// [Index.Dismantle] remove a range in whole pages. [Route] and its Linker give many leaves new
+// value blocks. [Index.Relocate] moves pages. [Index.BeginPrivate] starts a build beside the
+// published tree, and [Index.PublishPrivate] shows all of it at once.
 //
 // # Reading
 //

@@ -6,7 +6,7 @@ import (
 	"nvkv/internal/layout"
 )
 
-// TestPageFormat: the document's offsets and sizes are the code's.
+// TestPageFormat: the offsets and sizes in the document and in the code agree.
 func TestPageFormat(t *testing.T) {
 	doc := layout.Read(t, "../../../docs/format.md")
 	for _, f := range []struct {

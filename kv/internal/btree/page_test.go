@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// pageModel is a leaf beside the sorted keys that it must hold.
+// pageModel is a leaf with the sorted keys that it must hold.
 type pageModel struct {
 	t      testing.TB
 	ix     *Index
@@ -30,7 +30,7 @@ func (m *pageModel) must(err error) {
 	}
 }
 
-// do puts a key in that is not there, and takes out one that is.
+// do inserts an absent key and removes an existing one.
 func (m *pageModel) do(rest []byte) {
 	key := append(bytes.Clone(m.prefix), rest...)
 	want, there := slices.BinarySearchFunc(m.keys, key, bytes.Compare)
@@ -55,8 +55,8 @@ func (m *pageModel) do(rest []byte) {
 	m.keys = slices.Insert(m.keys, at, key)
 }
 
-// split splits the page, compares both halves, joins them again if they fit, and
-// goes on with one of them if they do not.
+// split splits the page and compares both halves. If they fit one page it joins them again,
+// otherwise it continues with one of them.
 func (m *pageModel) split(at int) {
 	m.check(m.pg, m.keys)
 	mid := splitPoint(m.pg, at)
@@ -90,9 +90,9 @@ func (m *pageModel) check(pg *Page, keys [][]byte) {
 	}
 }
 
-// TestPageAgainstSlice: a page takes keys in, gives them back and is split and
-// joined as a sorted slice is: keys shorter than a head, keys that differ by zeros
-// at their end, keys with the same head.
+// TestPageAgainstSlice compares a page with a sorted slice, through inserts, removals, splits and
+// joins. Some keys are shorter than a head, some differ only by zeros at the end, some have the
+// same head.
 func TestPageAgainstSlice(t *testing.T) {
 	m := newPageModel(t, nil)
 	for _, k := range []string{"a", "a\x00", "", "\x00", "a\x00\x00\x00", "a\x00\x00\x00\x00", "a\x00\x00\x00x", "abcd", "abcde", "abcd\x00", "abc"} {
@@ -114,8 +114,8 @@ func TestPageAgainstSlice(t *testing.T) {
 	}
 }
 
-// FuzzPage is TestPageAgainstSlice with keys of the fuzzer's: each byte of lengths is
-// that of a rest, cut out of data.
+// FuzzPage is TestPageAgainstSlice with keys of the fuzzer. Each byte of lengths is the length of a
+// rest, which is cut out of data.
 func FuzzPage(f *testing.F) {
 	f.Add(0, []byte{1, 2, 0, 4, 5, 3}, []byte("a\x00a\x00\x00\x00xabcd"))
 	f.Add(255, []byte{9, 9, 9, 200, 200, 0}, bytes.Repeat([]byte("head"), 99))

@@ -9,7 +9,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// disk is a device of pages for lists to lie in.
+// disk is a device of pages that hold lists.
 type disk []byte
 
 func (d disk) read(o nvmap.Off, n int) []byte {
@@ -27,8 +27,8 @@ func scatter(from int, n int64) (out []alloc.Extent) {
 	return out
 }
 
-// nested lays lists for a value of n bytes into d, levels of them, and returns the record
-// and all extents.
+// nested writes run lists of some levels for a value of n bytes into d. It returns the record and
+// all extents.
 func nested(d disk, n int64, levels int) (Record, []alloc.Extent) {
 	at := 0
 	extents := scatter(at, n)
@@ -45,7 +45,7 @@ func nested(d disk, n int64, levels int) (Record, []alloc.Extent) {
 	return Record{Kind: KindPut, Flags: FlagSpill, ValLen: int(n), List: AppendRunList(nil, sum, levels, extents)}, all
 }
 
-// TestReadLists: lists of each depth are read as they were made.
+// TestReadLists: lists of each level are read as they were written.
 func TestReadLists(t *testing.T) {
 	d := make(disk, 4<<20)
 	for levels := range MaxListLevels + 1 {
@@ -63,7 +63,7 @@ func TestReadLists(t *testing.T) {
 	}
 }
 
-// TestReadListsRefuses: a change of any byte below the first list is noticed.
+// TestReadListsRefuses: a change of any byte below the first list is detected.
 func TestReadListsRefuses(t *testing.T) {
 	d := make(disk, 1<<20)
 	r, _ := nested(d, 100_000, 2)
@@ -91,8 +91,8 @@ func TestReadListsRefuses(t *testing.T) {
 	}
 }
 
-// FuzzReadLists: whatever the lists say, the reader ends, and what it finds lies on the
-// device and is as long as the value.
+// FuzzReadLists: whatever the lists contain, the reader ends, and the extents that it returns lie
+// on the device and are as long as the value.
 func FuzzReadLists(f *testing.F) {
 	d := make(disk, 1<<20)
 	for levels := range MaxListLevels + 1 {
@@ -102,7 +102,7 @@ func FuzzReadLists(f *testing.F) {
 	f.Fuzz(func(t *testing.T, list []byte, n int, pages []byte) {
 		whole, ok := RunListBytes(list)
 		if n < 0 || n > MaxValueBytes || !ok || int64(len(list)) < whole {
-			return // what Parse refuses
+			return // Parse refuses it
 		}
 		d := make(disk, 1<<20)
 		copy(d[74*nvmap.PageBytes:], pages)

@@ -2,7 +2,7 @@ package record
 
 import "testing"
 
-// TestNumber: runs and counters come back, and numbers are ordered by them.
+// TestNumber: a number returns its run and its counter, and numbers are ordered by them.
 func TestNumber(t *testing.T) {
 	var last Number
 	for _, run := range []uint32{1, 2, 255, 1 << 20, MaxRun} {
@@ -19,7 +19,8 @@ func TestNumber(t *testing.T) {
 	}
 }
 
-// TestNearRun: one wrong byte is near, two are not, but in the counter.
+// TestNearRun: a number with one wrong byte is near. With two wrong bytes it is not, unless they
+// are in the counter.
 func TestNearRun(t *testing.T) {
 	n := MakeNumber(0x12345, 6)
 	for at := range 8 {

@@ -9,7 +9,7 @@ import (
 	"nvkv/internal/layout"
 )
 
-// made returns a sealed record of random fields, and its bytes, with tail behind them.
+// made returns a sealed record with random fields, and its bytes, followed by tail.
 func made(rng *rand.Rand, seed uint64, carve uint32, tail int) (Record, []byte) {
 	r := Record{Number: Number(rng.Uint64()), Count: 1, Kind: KindPut, KeyLen: rng.IntN(40), ValLen: rng.IntN(80)}
 	if rng.IntN(2) == 0 {
@@ -31,11 +31,11 @@ func made(rng *rand.Rand, seed uint64, carve uint32, tail int) (Record, []byte) 
 	return r, b
 }
 
-// place is where the records of tests lie.
+// place is the offset of the records of tests.
 const place = 1<<20 + 64
 
-// TestParse: a record is parsed as it was made, whatever follows it, passes at its place
-// and nowhere else, and is plain if it is.
+// TestParse: a record is parsed as it was made, whatever bytes follow it. It passes at its place
+// and at no other, and Plain accepts it if it is a plain one.
 func TestParse(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
@@ -64,7 +64,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestParseRefuses: headers that cannot be are refused.
+// TestParseRefuses: impossible headers are refused.
 func TestParseRefuses(t *testing.T) {
 	good := func() Record { return Record{Number: 1, Kind: KindPut, KeyLen: 3, ValLen: 5} }
 	for name, change := range map[string]func(*Record){
@@ -91,7 +91,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// TestFormatConstants: the document's offsets and sizes are the code's.
+// TestFormatConstants: the offsets and sizes in the document and in the code agree.
 func TestFormatConstants(t *testing.T) {
 	doc := layout.Read(t, "../../../docs/format.md")
 	for field, off := range map[string]int{
@@ -111,8 +111,8 @@ func TestFormatConstants(t *testing.T) {
 	}
 }
 
-// FuzzParse: nothing that is parsed reaches outside its bytes, Plain and Record agree,
-// and a header that was parsed is written as it was.
+// FuzzParse: a parsed record does not reach outside its bytes, Plain and Record agree, and a parsed
+// header is written as it was.
 func FuzzParse(f *testing.F) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for range 8 {

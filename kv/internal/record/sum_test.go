@@ -7,7 +7,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestPlaces: what lies elsewhere has another tag, and another checksum.
+// TestPlaces: another place has another tag and another checksum.
 func TestPlaces(t *testing.T) {
 	b := bytes.Repeat([]byte("page"), nvmap.PageBytes/4)
 	tags, sums := map[uint32]bool{}, map[uint32]bool{}

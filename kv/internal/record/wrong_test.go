@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestWrongByte: whichever byte of a record is wrong, and however, it is found, or is
-// one of those that state a length.
+// TestWrongByte: every wrong byte of a record, with every error, is found, or is one of the bytes
+// that state a length.
 func TestWrongByte(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for range 20 {
@@ -31,7 +31,7 @@ func TestWrongByte(t *testing.T) {
 	}
 }
 
-// TestCarveOf: a record says by which carve number it passes.
+// TestCarveOf: CarveOf finds the carve number with which a record passes.
 func TestCarveOf(t *testing.T) {
 	r, b := made(rand.New(rand.NewPCG(7, 8)), 7, 1000, 0)
 	for _, c := range []struct {
@@ -45,8 +45,8 @@ func TestCarveOf(t *testing.T) {
 	}
 }
 
-// FuzzWrongByte: a byte that is named lies in the record, and the record passes once it
-// is turned back, unless it states a length.
+// FuzzWrongByte: the byte that WrongByte returns lies in the record, and the record passes after
+// its correction, unless the byte states a length.
 func FuzzWrongByte(f *testing.F) {
 	rng := rand.New(rand.NewPCG(9, 10))
 	for i := range 8 {
