@@ -15,8 +15,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// interimStore is a store on a medium of its own that is dropped and opened
-// again, its replay beside its readers.
+// interimStore is a store that is dropped and opened again, with its replay beside readers.
 type interimStore struct {
 	dev  nvmap.Device
 	opt  Options
@@ -24,7 +23,7 @@ type interimStore struct {
 	want model
 	db   *DB
 
-	rotten bool // something else than records is, and Check says so
+	rotten bool // damage outside of records, which Check reports
 }
 
 func newInterimStore(dev nvmap.Device, o Options) *interimStore {
@@ -38,13 +37,13 @@ func (s *interimStore) open() (err error) {
 	return err
 }
 
-// interimKeys is how many keys there are, some of which are never stored.
+// interimKeys is the number of keys; some of them are never stored.
 const interimKeys = 1500
 
 func interimKey(i int) string { return fmt.Sprintf("key%06d", i) }
 
-// work does operations of all shapes but the rare ones that are not answered for
-// before a replay: keys that lie in runs.
+// work does operations of all kinds, except rare ones that are not answered before a replay ends:
+// keys in runs.
 func (s *interimStore) work(operations int) error {
 	for range operations {
 		if err := s.operation(); err != nil {
@@ -92,8 +91,8 @@ func (s *interimStore) changes(n int) []change {
 	return out
 }
 
-// answers compares what point reads find now, without waiting, and returns how
-// many did not have to wait.
+// answers checks the results of point reads now, without waiting, and returns how many did not have
+// to wait.
 func (s *interimStore) answers() (answered int, err error) {
 	for i := range interimKeys {
 		k := interimKey(i)
@@ -113,8 +112,8 @@ func (s *interimStore) answers() (answered int, err error) {
 	return answered, nil
 }
 
-// interimRounds drops and opens the store several times, and returns what its
-// point reads answer wrongly before, while and after the replay goes on.
+// interimRounds drops and opens the store several times. It returns an error for each wrong result
+// of a point read before, during and after the replay.
 func (s *interimStore) interimRounds(rounds int) error {
 	if err := s.open(); err != nil {
 		return err
@@ -142,8 +141,8 @@ func (s *interimStore) interimRounds(rounds int) error {
 	return nil
 }
 
-// reopen opens the store with its replay held, then once more with the replay
-// going on beside readers, and compares what they find.
+// reopen opens the store with its replay held, then again with the replay beside readers, and
+// compares their results.
 func (s *interimStore) reopen(round int) error {
 	hold := make(chan struct{})
 	s.opt.holdReplay, s.opt.ReadOnly = hold, round%4 == 2
@@ -180,8 +179,8 @@ func (s *interimStore) reopen(round int) error {
 	return err
 }
 
-// I17: reads that are answered before the replay is through find what is found
-// after it, on every kind of device, also where frames go all the time.
+// I17: reads that are answered before the replay ends return what they return after it, on every
+// kind of device, and while frames are evicted all the time.
 func TestI17_AnswersBeforeTheReplay(t *testing.T) {
 	t.Parallel()
 	rounds := effort.Pick(3, 2, 9, 9)
@@ -214,8 +213,8 @@ func TestI17_AnswersBeforeTheReplay(t *testing.T) {
 	}
 }
 
-// TestI17_ReadsWithoutCandidates: reads that do not look at what will be replayed
-// find old values, and the test above would tell.
+// TestI17_ReadsWithoutCandidates: reads that ignore the records to be replayed return old values,
+// and the test above detects that.
 func TestI17_ReadsWithoutCandidates(t *testing.T) {
 	s := newInterimStore(keptDevice{nvmap.NewMem(64 << 20)}, Options{broken: ruleI17})
 	err := s.interimRounds(4)
@@ -226,8 +225,7 @@ func TestI17_ReadsWithoutCandidates(t *testing.T) {
 	abandon(s.db)
 }
 
-// TestTracesReplayedLate tells the traces to stores whose replay is beside their
-// readers.
+// TestTracesReplayedLate runs the traces on stores whose replay is beside their readers.
 func TestTracesReplayedLate(t *testing.T) {
 	skipInRace(t)
 	t.Parallel()
@@ -245,9 +243,9 @@ func TestTracesReplayedLate(t *testing.T) {
 	}
 }
 
-// TestInterimReplayFails: a leaf of the checkpoint has rotted that the replay
-// needs. Reads that do not need it are answered while it is not known; then every
-// call says what an opening would have said.
+// TestInterimReplayFails: a leaf of the checkpoint that the replay needs has rotted. Until the
+// replay finds it, reads that do not need the leaf are answered. Afterwards every call returns the
+// error that the opening would have returned.
 func TestInterimReplayFails(t *testing.T) {
 	mem := nvmap.NewMem(64 << 20)
 	s := newInterimStore(keptDevice{mem}, Options{})
@@ -300,13 +298,12 @@ func TestInterimReplayFails(t *testing.T) {
 	wantErr(t, "an opening that replays first", s.open(), ErrCorrupt)
 }
 
-// callsUnderWay returns how many calls are in that may wait.
+// callsUnderWay returns the number of calls under way that may wait.
 func callsUnderWay(db *DB) int64 {
 	return db.calls.Count()
 }
 
-// TestInterimClose: Close waits for the replay, and so does a writer; nothing is
-// lost by either.
+// TestInterimClose: Close waits for the replay, and so does a writer. Neither loses anything.
 func TestInterimClose(t *testing.T) {
 	s := newInterimStore(keptDevice{nvmap.NewMem(64 << 20)}, Options{})
 	must(t, s.open())
@@ -322,7 +319,7 @@ func TestInterimClose(t *testing.T) {
 		written.Store(true)
 		wrote <- err
 	}()
-	for callsUnderWay(s.db) == 0 { // the writer is in
+	for callsUnderWay(s.db) == 0 { // until the writer is under way
 		time.Sleep(time.Millisecond)
 	}
 	ended := make(chan error)
@@ -353,8 +350,8 @@ func TestInterimClose(t *testing.T) {
 	must(t, s.db.Close())
 }
 
-// TestInterimDecidesMaps: maps have rotted on a device that is not mapped, so the
-// replay walks the whole index beside its readers.
+// TestInterimDecidesMaps: maps have rotted on a device that is not mapped, so the replay walks the
+// whole index beside its readers.
 func TestInterimDecidesMaps(t *testing.T) {
 	mem := nvmap.NewMem(64 << 20)
 	s := newInterimStore(unmappedDevice{Device: keptDevice{mem}}, Options{CacheBytes: MinCacheBytes})
@@ -363,8 +360,8 @@ func TestInterimDecidesMaps(t *testing.T) {
 	must(t, s.db.Checkpoint(context.Background()))
 	must(t, s.work(300))
 	abandon(s.db)
-	// The first group's maps: behind a header and 64 descriptors of 64 bytes each,
-	// in the first slab behind the superblocks, see docs/format.md.
+	// The maps of the first group are behind a header and 64 descriptors of 64 bytes each, in the
+	// first slab behind the superblocks; see docs/format.md.
 	const slab, metadata = 16 << 10, 32 << 10
 	maps := make([]byte, slab-65*64)
 	must(t, mem.Read(metadata+65*64, maps))
@@ -374,7 +371,7 @@ func TestInterimDecidesMaps(t *testing.T) {
 		}
 	}
 	must(t, mem.Write(metadata+65*64, maps))
-	s.rotten = true // Check says so
+	s.rotten = true // Check reports it
 	if err := s.reopen(0); err != nil {
 		t.Fatal(err)
 	}

@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// TestInterruptedCommits: a commit that panics while the index changes, at any of
-// its steps, keeps nobody waiting. The store has failed; what it still shows is the
-// state before or the one after, and so is what it has when it is opened again.
+// TestInterruptedCommits: a commit that panics during a change of the index, at any step, leaves no
+// caller waiting. The store has failed. It shows the state before the commit or the state after it,
+// and has one of these when it is opened again.
 func TestInterruptedCommits(t *testing.T) {
 	type operation struct {
 		name string
 		opt  Options
-		do   func(db *DB, m model) error // and what m is afterwards
+		do   func(db *DB, m model) error // and changes m likewise
 	}
 	key := func(i int) string { return fmt.Sprintf("%04d%s", i, strings.Repeat("k", 100)) }
 	batch := func(db *DB, m model) error {
@@ -107,7 +107,7 @@ func panics(fn func()) (yes bool) {
 	return false
 }
 
-// within fails if fn does not return: it is meant to find those who wait for ever.
+// within fails if fn does not return, because a caller waits for ever.
 func within(t *testing.T, what string, fn func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -122,7 +122,7 @@ func within(t *testing.T, what string, fn func()) {
 	}
 }
 
-// judgeInterrupted looks at a store whose commit was interrupted, and closes it.
+// judgeInterrupted checks a store whose commit was interrupted, and closes it.
 func judgeInterrupted(t *testing.T, db *DB, before, after model) {
 	t.Helper()
 	got, failed := model{}, 0

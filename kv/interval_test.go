@@ -8,8 +8,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestR11Interval: between two freezes no more is written than two intervals
-// and the one operation that goes beyond, however fast the writer is.
+// TestR11Interval: between two freezes at most two intervals are written, plus one operation,
+// however fast the writer is.
 func TestR11Interval(t *testing.T) { withAndWithout(t, ruleR11, writeIntervals) }
 
 func writeIntervals(off rules) error {
@@ -19,7 +19,7 @@ func writeIntervals(off rules) error {
 		return err
 	}
 	defer db.Close()
-	db.stopCheckpointer() // as if it were too slow: the writer waits for itself
+	db.stopCheckpointer() // as if it were too slow: the writer takes the checkpoint
 	value := bytes.Repeat([]byte("v"), 1000)
 	for i := range 2000 {
 		if err := db.Put(fmt.Appendf(nil, "key %04d", i%300), value); err != nil {
@@ -35,8 +35,8 @@ func writeIntervals(off rules) error {
 	return nil
 }
 
-// TestR11CrashLoop: what a recovery replays counts towards the next checkpoint,
-// so that a store that crashes again and again does not replay ever more.
+// TestR11CrashLoop: replayed bytes count towards the next checkpoint, so a store that crashes again
+// and again does not replay more and more.
 func TestR11CrashLoop(t *testing.T) { withAndWithout(t, ruleR11, crashOften) }
 
 func crashOften(off rules) error {
@@ -65,8 +65,7 @@ func crashOften(off rules) error {
 	return nil
 }
 
-// withAndWithout demands that f fails when rules are switched off, and passes
-// when none is.
+// withAndWithout demands that f fails with the rules switched off, and passes without that.
 func withAndWithout(t *testing.T, off rules, f func(off rules) error) {
 	t.Helper()
 	if err := f(0); err != nil {

@@ -18,18 +18,16 @@ import (
 	"nvkv/internal/effort"
 )
 
-// The kill test starts a child that writes and says over a pipe what was
-// acknowledged, kills it with SIGKILL in the middle, and looks at what it left.
+// The kill test starts a child that writes and reports acknowledged operations over a pipe, kills
+// it with SIGKILL, and checks the store that it left.
 //
-// The child's operations follow from a seed: operation n of seed s is the same
-// in parent and child. The child writes "n moved\n" after operation n returned.
-// So the parent knows the state up to the last line, and that one more operation
-// may have become durable. Beside the operations, records move: the background
-// evacuator empties slabs of which little is used, and every other child also
-// compacts all the time.
+// A seed determines the child's operations: operation n of seed s is the same in parent and child.
+// The child writes "n moved\n" after operation n has returned. So the parent knows the state up to
+// the last line, and that one more operation may be durable. Beside the operations, records move:
+// the background evacuator empties sparse slabs, and every other child also compacts all the time.
 //
-// Every fourth child is in relaxed mode. What it left must be what the store held
-// at some moment since its last Sync or checkpoint: a prefix of the history.
+// Every fourth child is in relaxed mode. Its store must have a state of some moment since its last
+// Sync or checkpoint: a prefix of the history.
 
 const (
 	killPathEnv   = "NVKV_KILL_PATH"
@@ -37,7 +35,7 @@ const (
 	killSeedEnv   = "NVKV_KILL_SEED"
 )
 
-// TestMain makes the test binary the child of a test when it is asked to.
+// TestMain turns the test binary into the child of a test if the environment asks for it.
 func TestMain(m *testing.M) {
 	if path := os.Getenv(lockPathEnv); path != "" {
 		lockChild(path)
@@ -68,7 +66,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// killOptions keep checkpoints frequent, so that kills meet them too.
+// killOptions make checkpoints frequent, so that kills hit them too.
 func killOptions() *Options {
 	return &Options{SlabBytes: 8192, CheckpointBytes: 64 << 10, EvacuateBytes: -1}
 }
@@ -115,8 +113,8 @@ func killCompact(db *DB) {
 	}
 }
 
-// killOp is one operation of a child: changes, all at once, or without any a
-// checkpoint or a Sync.
+// killOp is one operation of a child: changes made at once, or without changes a checkpoint or a
+// Sync.
 type killOp struct {
 	changes    []change
 	checkpoint bool
@@ -171,7 +169,7 @@ func killOperation(seed uint64, n int) killOp {
 	return killOp{changes: out}
 }
 
-// killed is what a child said before it died.
+// killed is the last report of a child.
 type killed struct {
 	acked int    // operations
 	moved uint64 // records that evacuation and compaction moved
@@ -192,14 +190,14 @@ func killOnce(t *testing.T, path, device string, seed uint64, after time.Duratio
 		t.Fatal(err)
 	}
 	lines := bufio.NewReader(pipe)
-	// The clock starts with the first acknowledgement: starting takes its time.
+	// The time begins with the first acknowledgement, because starting takes time.
 	more := k.line(lines)
 	kill := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
 	defer kill.Stop()
 	for more {
 		more = k.line(lines)
 	}
-	_ = cmd.Wait() // "signal: killed" is what is wanted
+	_ = cmd.Wait() // "signal: killed" is expected
 	if stderr.Len() > 0 {
 		t.Fatalf("seed %d: the child said: %s", seed, stderr.String())
 	}
@@ -209,8 +207,8 @@ func killOnce(t *testing.T, path, device string, seed uint64, after time.Duratio
 	return k
 }
 
-// line reads "n moved" and says whether there was such a line. A last line that
-// the kill cut short counts for nothing.
+// line reads "n moved" and says whether there was such a line. It ignores a last line that the kill
+// cut short.
 func (k *killed) line(r *bufio.Reader) bool {
 	line, err := r.ReadString('\n')
 	if err != nil {
@@ -226,8 +224,8 @@ func (k *killed) line(r *bufio.Reader) bool {
 	return true
 }
 
-// TestKill kills children, one after the other on the same store, half of them on
-// shared memory and half on a file system.
+// TestKill kills children, one after the other on the same store, half of them on shared memory and
+// half on a file system.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -243,8 +241,8 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// killLife is how long a seed's child lives after its first operation. Some live
-// until the evacuator has waited its while.
+// killLife is how long a seed's child lives after its first operation. Some live until the
+// evacuator begins.
 func killLife(seed uint64) time.Duration {
 	life := 15 + 7*seed%40
 	if seed%5 == 2 {
@@ -279,7 +277,7 @@ func killLoop(t *testing.T, path, device string, kills int) {
 				t.Fatal(err)
 			}
 		}
-		if seed%2 == 0 { // the others leave the next child a store that was closed cleanly
+		if seed%2 == 0 { // the others leave a cleanly closed store to the next child
 			abandonFile(t, db)
 		} else if err := db.Close(); err != nil {
 			t.Fatal(err)
@@ -308,10 +306,9 @@ func killRanges(seed uint64, n int) (ranges int) {
 	return ranges
 }
 
-// killFind finds out which state a killed child left, who began with m and
-// acknowledged so many operations: that of all of them, or one more; in relaxed
-// mode fewer, but not fewer than its last Sync or checkpoint. lost is how many
-// are missing.
+// killFind determines which state a killed child left that began with m and acknowledged this many
+// operations: that of all of them, or of one more. In relaxed mode it may be of fewer, but not of
+// fewer than at its last Sync or checkpoint. lost is how many are missing.
 func killFind(db *DB, m model, seed uint64, acked int) (found model, lost int, err error) {
 	got, err := contents(db)
 	if err != nil {
@@ -362,7 +359,7 @@ func abandonFile(t *testing.T, db *DB) {
 	t.Helper()
 	db.closed.Store(true)
 	db.closing.Lock()
-	db.done = true // a Close that is due later finds nothing to do
+	db.done = true // a later Close finds nothing to do
 	db.closing.Unlock()
 	db.stopCheckpointer()
 	if err := db.m.Close(); err != nil {

@@ -21,19 +21,19 @@ import (
 	"nvkv/nvmap"
 )
 
-// lifetimeEnv is how long TestLifetimes runs, as a time.Duration; lifetimeBroken
-// the rules that are switched off in it, as a number.
+// lifetimeEnv names how long TestLifetimes runs, as a time.Duration; lifetimeBroken the rules that
+// are switched off in it, as a number.
 const (
 	lifetimeEnv    = "NVKV_LIFETIME"
 	lifetimeBroken = "NVKV_LIFETIME_BROKEN"
 )
 
-// TestLifetimes mixes everything that frees with everything that reads in place:
-// puts, overwrites, deletes, batches, large values, checkpoints, the eviction of
-// frames, the moving of records and the discarding of blocks beside point reads,
-// snapshots that hold on to slices, iterators and cursors (I9, I13). Values say which key they belong to and are random otherwise, so whatever is reused too
-// early shows: a slice that changed, a value of another key, a bad checksum, a
-// second iteration that differs from the first.
+// TestLifetimes mixes everything that frees with everything that reads in place: puts, overwrites,
+// deletes, batches, large values, checkpoints, evictions of frames, moves of records and discards
+// of blocks, beside point reads, snapshots that hold on to slices, iterators and cursors (I9, I13).
+// A value names its key and is random otherwise. So anything that is reused too early shows: a
+// slice that changed, a value of another key, a wrong checksum, a second iteration that differs
+// from the first.
 func TestLifetimes(t *testing.T) {
 	t.Parallel()
 	d := effort.Pick(700*time.Millisecond, 700*time.Millisecond, 2*time.Second, 10*time.Second)
@@ -54,7 +54,7 @@ func TestLifetimes(t *testing.T) {
 		l.wg.Go(func() { l.loop(work, rand.New(rand.NewPCG(seed, uint64(id)))) })
 	}
 	time.Sleep(d)
-	// A machine that is busy with other things needs longer for as much.
+	// A busy machine needs more time for the same work.
 	for began := time.Now(); !l.enough() && !l.stop.Load() && time.Since(began) < effort.Hang; {
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -70,14 +70,14 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
-// enough says whether there was some of everything that can go wrong.
+// enough says whether everything that can go wrong has happened some times.
 func (l *lifetimes) enough() bool {
 	m, s := l.db.Metrics(), l.db.m.Stats()
 	return l.snapshots.Load() >= 5 && l.gets.Load() >= 500 && m.Puts >= 100 && m.Checkpoints >= 2 && s.Evictions > 0 && s.Discards > 0
 }
 
-// TestLifetimesCatch: without one of the rules that keep things alive, TestLifetimes
-// fails. It runs in processes of its own, which a premature reuse may well crash.
+// TestLifetimesCatch: without one of the rules that keep things alive, TestLifetimes fails. It runs
+// in child processes, because a premature reuse may crash them.
 func TestLifetimesCatch(t *testing.T) {
 	t.Parallel()
 	if testing.Short() || raceBuild {
@@ -99,7 +99,7 @@ func TestLifetimesCatch(t *testing.T) {
 	}
 }
 
-// lifetimeFound begins what a broken TestLifetimes prints.
+// lifetimeFound begins the output of a broken TestLifetimes.
 const lifetimeFound = "reused too early: "
 
 type lifetimes struct {
@@ -113,8 +113,8 @@ type lifetimes struct {
 	version   atomic.Uint64
 }
 
-// report ends the test. With a rule switched off it ends the process: locks may
-// be held for ever by now.
+// report ends the test. With a rule switched off it ends the process, because locks may be held for
+// ever.
 func (l *lifetimes) report(format string, args ...any) {
 	s := lifetimeFound + fmt.Sprintf(format, args...)
 	if l.broken {
@@ -140,8 +140,7 @@ const lifetimeKeys = 600
 
 func lifetimeKey(i int) []byte { return fmt.Appendf(nil, "key %04d, and some more", i) }
 
-// lifeValue is a value that says whose it is: key number, version, then bytes
-// that follow from both.
+// lifeValue is a value that names its key: key number, version, then bytes that both determine.
 func lifeValue(rng *rand.Rand, key int, version uint64) []byte {
 	n := 16 + rng.IntN(200)
 	switch rng.IntN(50) {
@@ -219,12 +218,12 @@ func (l *lifetimes) get(rng *rand.Rand) {
 	}
 }
 
-// kept is a slice of a Tx and what it held when it was returned.
+// kept is a slice of a Tx, with a copy made when it was returned.
 type kept struct{ slice, copy []byte }
 
 func keep(slice []byte) kept { return kept{slice, bytes.Clone(slice)} }
 
-// snapshot reads in a Tx, goes on reading for a while, and finds all as it was.
+// snapshot reads in a Tx for a while, and checks that nothing changes.
 func (l *lifetimes) snapshot(rng *rand.Rand) {
 	err := l.db.View(func(tx *Tx) error {
 		var slices []kept
@@ -269,7 +268,7 @@ func (l *lifetimes) snapshot(rng *rand.Rand) {
 	}
 }
 
-// iterate returns the keys and values of a Tx, which it checks.
+// iterate returns and checks the keys and values of a Tx.
 func iterate(tx *Tx) (all []kept, err error) {
 	for k, v := range tx.All(nil, nil) {
 		if err := checkLife(k, v); err != nil {
@@ -292,7 +291,7 @@ func equalStates(a, b []kept) error {
 	return nil
 }
 
-// cursor walks to and fro, slowly.
+// cursor walks back and forth, slowly.
 func (l *lifetimes) cursor(rng *rand.Rand) {
 	err := l.db.View(func(tx *Tx) error {
 		c := tx.Cursor()
@@ -322,7 +321,7 @@ func (l *lifetimes) cursor(rng *rand.Rand) {
 	}
 }
 
-// compact moves records, and gives the blocks of slabs that are free back.
+// compact moves records and gives the blocks of free slabs back.
 func (l *lifetimes) compact(rng *rand.Rand) {
 	if err := l.db.Compact(context.Background()); err != nil {
 		l.report("compact: %v", err)
@@ -330,7 +329,7 @@ func (l *lifetimes) compact(rng *rand.Rand) {
 	time.Sleep(time.Duration(rng.IntN(20)) * time.Millisecond)
 }
 
-// evict takes all frames that are clean, as a store short of memory would.
+// evict evicts all clean frames, like a store that is short of memory.
 func (l *lifetimes) evict(rng *rand.Rand) {
 	if _, err := l.db.m.Evict(1<<20, nvmap.Eviction{Quiesce: l.db.quiesce}); err != nil {
 		l.report("evict: %v", err)

@@ -10,8 +10,8 @@ import (
 	"nvkv/alloc"
 )
 
-// TestMaxBytesIsKept: a store grows to what its user says, less a slab at most,
-// and a bound that no store fits is an error that names the least.
+// TestMaxBytesIsKept: a store grows up to MaxBytes, less a slab at most. A bound below the smallest
+// store is an error that names the least.
 func TestMaxBytesIsKept(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"mem", "file"} {

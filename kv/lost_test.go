@@ -13,20 +13,20 @@ import (
 	"nvkv/nvmap"
 )
 
-// Writes that the medium lost: a line or a sector that is what it was at an earlier
-// fence, while all else is as it was written. Its checksums are right, and so is its
-// place. What tells is what names it: the digest of the maps, a descriptor's map, the
-// births in the index, a superblock's pair. docs/reliability.md lists what nothing tells.
+// Writes that the medium lost: a line or a sector has its content of an earlier fence, and
+// everything else is as written. Its checksum and its place are right. Only the structure that
+// names it can tell: the digest of the maps, a descriptor's map, the births in the index, the pair
+// of a superblock. docs/reliability.md lists the losses that nothing tells.
 
-// lossyMedium remembers what lines and sectors were at earlier fences.
+// lossyMedium remembers the contents of lines and sectors at earlier fences.
 type lossyMedium struct {
 	*rotMedium
 	fenced []byte                 // content at the last fence
-	since  map[int]bool           // lines that were written since
+	since  map[int]bool           // lines written since
 	before map[stretchOf][][]byte // newest last
 }
 
-// versionsMost bounds how many older contents of a stretch are kept.
+// versionsMost bounds how many earlier contents of a stretch are kept.
 const versionsMost = 3
 
 func newLossyMedium(t testing.TB) *lossyMedium {
@@ -46,7 +46,7 @@ func (m *lossyMedium) Fence() error {
 	return err
 }
 
-// note keeps what the fence that has returned wrote over.
+// note saves the contents that the last fence replaced.
 func (m *lossyMedium) note() {
 	now := make([]byte, m.Size())
 	_ = m.Read(0, now)
@@ -66,7 +66,7 @@ func (m *lossyMedium) note() {
 	m.fenced = now
 }
 
-// structureAt says what lies at a place of a tiny store.
+// structureAt returns which structure is at an offset of a tiny store.
 func structureAt(r *alloc.Region, at int) string {
 	const supers, group, header, descriptors = 5 * 4096, 64 * 4096, 64, 64 * 64
 	switch tinyArea(at) {
@@ -91,15 +91,15 @@ func structureAt(r *alloc.Region, at int) string {
 	return "free slab"
 }
 
-// uncaught are the structures whose lost writes nothing tells: in a store that died,
-// records since the checkpoint, and the marks that lead to them. A group header shares its
-// sector with descriptors.
+// uncaught are the structures whose lost writes are not detected, in a store that died: records
+// since the checkpoint, and the marks that lead to them. A group header shares its sector with
+// descriptors.
 var uncaught = map[bool][]string{
 	true:  nil,
 	false: {"record", "descriptor", "group header"},
 }
 
-// TestLostWritesOfAStore lets lines and sectors of a store be what they were before.
+// TestLostWritesOfAStore gives lines and sectors of a store their earlier contents.
 func TestLostWritesOfAStore(t *testing.T) {
 	skipInRace(t)
 	one, operations := effort.Pick(12, 8, 3, 1), effort.Pick(20, 20, 40, 400)

@@ -11,8 +11,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// agedStore returns images of a closed store at two times, whose index pages and
-// value blocks lie at the same places with other contents, and what it holds.
+// agedStore returns images of a closed store at two times, with different index pages and value
+// blocks in the same places, and its contents.
 func agedStore(t *testing.T) (older, image []byte, m model) {
 	dev := newRotMedium(t, 1<<24)
 	m = model{}
@@ -36,9 +36,9 @@ func agedStore(t *testing.T) (older, image []byte, m model) {
 	return older, dev.bytes(t), m
 }
 
-// TestPagesOfAnotherTimeOrPlace: a page or block whose write was lost, so that what
-// was there before is there still, and one in the place of another, are damage,
-// which is named; no key gets another answer than its own.
+// TestPagesOfAnotherTimeOrPlace: an earlier content of a page or block, left by a lost write, and
+// the content of another place are damage, which is reported. No key returns a value that is not
+// its own.
 func TestPagesOfAnotherTimeOrPlace(t *testing.T) {
 	older, image, m := agedStore(t)
 	var pages, blocks []int
@@ -90,8 +90,8 @@ func TestPagesOfAnotherTimeOrPlace(t *testing.T) {
 	}
 }
 
-// lostOrWrong reads and writes all keys of a damaged store, and says whether the
-// damage was noticed. A wrong answer fails the test.
+// lostOrWrong reads and writes all keys of a damaged store, and says whether the damage was
+// detected. A wrong value fails the test.
 func lostOrWrong(t *testing.T, what string, image []byte, m model) (noticed bool) {
 	t.Helper()
 	db, err := openImage(t, image)

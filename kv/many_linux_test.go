@@ -12,11 +12,10 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestThousandStores: a thousand stores with default options are open in one process, on
-// ordinary files and on shared memory, and each may grow to 16 GiB. The plain form opens
-// fewer.
+// TestThousandStores: a thousand stores with default options are open in one process, on ordinary
+// files and on shared memory, and each may grow to 16 GiB. The plain form opens fewer.
 func TestThousandStores(t *testing.T) {
-	skipInRace(t) // memory comes from the Go heap there, and bounds are small
+	skipInRace(t) // race builds take memory from the Go heap, with small bounds
 	if !alone(t) {
 		return
 	}
@@ -68,8 +67,8 @@ func (d scantDevice) Info() nvmap.Info {
 	return info
 }
 
-// TestFullForWantOfAddressSpace: a refusal says so where it is the address space that
-// ended, whatever the size of the value, and says nothing of it elsewhere.
+// TestFullForWantOfAddressSpace: an ErrFull says so if the address space was the limit, for every
+// size of value, and otherwise does not mention it.
 func TestFullForWantOfAddressSpace(t *testing.T) {
 	for _, scant := range []bool{true, false} {
 		for _, size := range []int{100, 5000, 70_000, 1 << 20, 64 << 20} {

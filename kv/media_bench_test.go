@@ -9,10 +9,10 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// BenchmarkMediaBytes tells how many bytes go to the medium for each byte of keys
-// and values that updates write, in all and of index pages and metadata, by the
-// distribution of the keys and by CheckpointBytes: counts, not times. Each run
-// updates until three checkpoints are due and takes a last one.
+// BenchmarkMediaBytes reports how many bytes go to the medium for each byte of updated keys and
+// values, in all and for index pages and metadata, by the distribution of the keys and by
+// CheckpointBytes. These are counts, not times. Each run updates until three checkpoints are due
+// and takes a last one.
 //
 //	NVKV_BENCH_RECORDS=1000000 go test ./kv -run '^$' -bench MediaBytes -benchtime 1x
 func BenchmarkMediaBytes(b *testing.B) {
@@ -63,8 +63,8 @@ func BenchmarkMediaBytes(b *testing.B) {
 	}
 }
 
-// skewed returns which of n keys is next. Zipfian: a few take most of the updates;
-// the keys are in hash order, so they lie all over the index.
+// skewed returns the next of n keys. Zipfian: a few keys get most of the updates; the keys are in
+// hash order, so they are scattered over the index.
 func skewed(name string, n int) func() int {
 	rng := rand.New(rand.NewPCG(3, 4))
 	if name == "uniform" {

@@ -21,11 +21,11 @@ import (
 	"nvkv/nvmap"
 )
 
-// memoryChild says which of the tests below runs in a process of its own: what
-// other tests left in memory would count.
+// memoryChild names which of the tests below runs in a child process. In a shared process the
+// memory of other tests would count.
 const memoryChild = "NVKV_TEST_MEMORY"
 
-// anonBytes returns the anonymous memory that this process has in RAM.
+// anonBytes returns the anonymous memory of this process in RAM.
 func anonBytes(t testing.TB) int64 {
 	t.Helper()
 	f, err := os.Open("/proc/self/status")
@@ -43,8 +43,7 @@ func anonBytes(t testing.TB) int64 {
 	return 0
 }
 
-// alone runs the test that calls it in a process of its own, and returns false
-// in the one that only waits for it.
+// alone runs the calling test in a child process. It returns false in the parent, which only waits.
 func alone(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(memoryChild) == t.Name() {
@@ -64,9 +63,8 @@ func alone(t *testing.T) bool {
 	return false
 }
 
-// TestMemoryBound opens a store whose index is many times larger than
-// CacheBytes, reads and updates it, recovers it, and looks at the process's
-// memory all along.
+// TestMemoryBound opens a store whose index is many times larger than CacheBytes, reads and updates
+// it, recovers it, and measures the memory of the process all the time.
 func TestMemoryBound(t *testing.T) {
 	skipInRace(t)
 	if testing.Short() {
@@ -85,7 +83,7 @@ func TestMemoryBound(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { db.Close() }()
-	// What is not pages: the runtime, slab tables, a batch.
+	// Memory other than pages: the runtime, slab tables, a batch.
 	const margin = 64 << 20
 	worst := int64(0)
 	look := func(what string) {
@@ -144,7 +142,7 @@ func TestMemoryBound(t *testing.T) {
 	t.Logf("%d MiB of live bytes, %d MiB of cache: at most %d MiB of anonymous memory", m.LiveBytes>>20, MinCacheBytes>>20, worst>>20)
 }
 
-// TestHugeSparseMap opens a map of 1 TiB and uses a page of it here and there.
+// TestHugeSparseMap opens a map of 1 TiB and uses single pages of it.
 func TestHugeSparseMap(t *testing.T) {
 	skipInRace(t)
 	if !alone(t) {
@@ -185,9 +183,9 @@ func TestHugeSparseMap(t *testing.T) {
 	}
 }
 
-// TestLargeValue takes a value of 64 MiB, in the plain form of 16, or of NVKV_VALUE_BYTES, up to the 1 GiB
-// that a value may have, through all that can be done with it, and counts what is
-// allocated on the way, in sizes of the value.
+// TestLargeValue takes a value of 64 MiB through all operations and counts the allocated bytes, in
+// multiples of its size. In the plain form the value has 16 MiB; NVKV_VALUE_BYTES sets another
+// size, up to 1 GiB.
 func TestLargeValue(t *testing.T) {
 	skipInRace(t)
 	if testing.Short() {
@@ -254,9 +252,9 @@ func TestLargeValue(t *testing.T) {
 	}
 }
 
-// TestMemoryOfLargePuts puts a large value in every way there is and looks at the
-// memory of the process meanwhile: a Put takes nothing beside the caller's value, a
-// batch and a Tx a copy of it, which they promise.
+// TestMemoryOfLargePuts puts a large value in every way and measures the memory of the process
+// meanwhile. A Put takes nothing besides the caller's value; a batch and a Tx take a copy, as they
+// promise.
 func TestMemoryOfLargePuts(t *testing.T) {
 	skipInRace(t)
 	if testing.Short() {
@@ -281,7 +279,7 @@ func TestMemoryOfLargePuts(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		copies float64 // the caller's own included
+		copies float64 // with the caller's own
 		put    func() error
 	}{
 		{"Put", 1, func() error { return db.Put(key, value) }},

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// TestFileMode: what is made has the mode that was asked for, a copy that of its
-// source, and nobody else's by default.
+// TestFileMode: a new file has the requested mode, a copy has the mode of its source, and by
+// default only the owner has access.
 func TestFileMode(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0o022))
 	dir := testDir(t)

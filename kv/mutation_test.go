@@ -18,9 +18,8 @@ import (
 	"nvkv/nvmap/crashtest"
 )
 
-// The mutation tests disable each place in packages alloc and kv that writes or
-// fences, one at a time, and demand that the crash tests object. The places are
-// found by running them.
+// The mutation tests disable each place in packages alloc and kv that writes or fences, one at a
+// time, and demand that the crash tests object. They find the places by running the tests.
 
 // mutationSuite makes a suite of scenarios.
 func mutationSuite(scenarios []func(*crashtest.Sites) error) func(*crashtest.Sites) error {
@@ -34,8 +33,8 @@ func mutationSuite(scenarios []func(*crashtest.Sites) error) func(*crashtest.Sit
 	}
 }
 
-// mutationScenarios are what must object: creation, the traces, and the random suite
-// in its forms, each small, with the quickest to object in front.
+// mutationScenarios are the scenarios that must object: creation, the traces, and the random suite
+// in its forms, each small. The quickest to object come first.
 func mutationScenarios() (out []func(*crashtest.Sites) error) {
 	random := func(c *crasher, change func(*crasher)) {
 		seed := *c
@@ -71,8 +70,8 @@ func mutationScenarios() (out []func(*crashtest.Sites) error) {
 	return out
 }
 
-// formatCrashing looks what a crash leaves of a region as soon as it is made: a
-// store cannot tell, because its first opening makes sure.
+// formatCrashing crashes a region directly after its creation. A store would not show the effect,
+// because its first opening writes again.
 func formatCrashing(sites *crashtest.Sites) error {
 	dev := nvmap.NewSim(nvmap.NewMem(crashMediumBytes))
 	defer dev.Close()
@@ -97,7 +96,7 @@ func formatCrashing(sites *crashtest.Sites) error {
 	return nil
 }
 
-// restoreCrashing crashes a backup that is restored.
+// restoreCrashing crashes a restore.
 func restoreCrashing(sites *crashtest.Sites) error {
 	db, err := OpenDevice(nvmap.NewMem(8<<20), nil)
 	if err != nil {
@@ -135,8 +134,8 @@ func evacuateCrashing(sites *crashtest.Sites) error {
 	return nil
 }
 
-// recoverEarly crashes checkpoints, and all recoveries from that, of a store whose
-// recoveries write pages: to places that are free in the checkpoint that they saw.
+// recoverEarly crashes checkpoints, and all recoveries from that, of a store whose recoveries write
+// pages early, to places that are free in the checkpoint that they found.
 func recoverEarly(sites *crashtest.Sites) error {
 	c := newCrasher(40)
 	c.images, c.chain, c.between, c.sites = []int{5, 4}, 1, 6, sites
@@ -151,8 +150,8 @@ func recoverEarly(sites *crashtest.Sites) error {
 	return firstErr(err, s.end())
 }
 
-// checkpointCrashing writes, and crashes a checkpoint with a writer between its
-// freeze and its flip.
+// checkpointCrashing writes, and crashes a checkpoint with a writer between its freeze and its
+// flip.
 func (s *session) checkpointCrashing() error {
 	for range 3 {
 		if err := s.write(s.c.changes(2), false); err != nil {
@@ -167,8 +166,7 @@ func (s *session) checkpointCrashing() error {
 	return firstErr(s.failure(), err)
 }
 
-// growOverRemains grows a store into what another user left on the device, and
-// crashes that.
+// growOverRemains grows a store over bytes of an earlier owner of the device, and crashes that.
 func growOverRemains(sites *crashtest.Sites, off rules) error {
 	c := newCrasher(3)
 	c.sites, c.used, c.images = sites, true, []int{20}
@@ -177,7 +175,7 @@ func growOverRemains(sites *crashtest.Sites, off rules) error {
 	if err == nil {
 		fences := 0
 		s.atFences(func() {
-			if fences++; fences <= 5 { // growth comes before the record, that for the index first
+			if fences++; fences <= 5 { // growth comes before the record, for the index first
 				s.crash(20)
 			}
 		})
@@ -191,23 +189,23 @@ func growOverRemains(sites *crashtest.Sites, off rules) error {
 	return firstErr(err, s.end())
 }
 
-// TestGrowOverRemains: what lies where a store grows to does not show.
+// TestGrowOverRemains: bytes in the place to which a store grows have no effect.
 func TestGrowOverRemains(t *testing.T) {
 	skipInRace(t)
 	t.Parallel()
 	withAndWithout(t, ruleA5, func(off rules) error { return growOverRemains(nil, off) })
 }
 
-// mutateEnv makes TestMutation disable those places that have its value in their
-// names: "grow" for instance, or "kv.".
+// mutateEnv limits TestMutation to places whose names contain its value, for example "grow" or
+// "kv.".
 const mutateEnv = "NVKV_MUTATE"
 
-// plainMutants are functions whose writes and fences the plain form disables: the
-// first two scenarios object to each soon.
+// plainMutants are the functions whose writes and fences the plain form disables. The first two
+// scenarios object to each of them.
 var plainMutants = []string{"nvkv/kv.(*DB).endCommit", "nvkv/kv.(*DB).storeOne", "nvkv/alloc.(*Region).WriteSuper"}
 
-// TestMutation disables a sample of the places, in the long form all of them. The
-// plain form disables those of plainMutants.
+// TestMutation disables a sample of the places, in the long form all of them. The plain form
+// disables plainMutants.
 func TestMutation(t *testing.T) {
 	skipInRace(t)
 	if testing.Short() {
@@ -244,7 +242,7 @@ func TestMutation(t *testing.T) {
 	}
 	skip := []string{
 		"buddy.go", "slabs.go", // the two allocators have a mutation test of their own
-		"rules.go", // what a store does without one of its rules
+		"rules.go", // the store without one of its rules
 	}
 	for _, dir := range []string{"../alloc", "."} {
 		calls, err := callsites.In(dir, skip, writesOrFences)
@@ -259,11 +257,10 @@ func TestMutation(t *testing.T) {
 	}
 }
 
-// mutationHelpers write or fence for many: the places that call them count.
+// mutationHelpers write or fence for several callers; the calls of them are the places.
 var mutationHelpers = []string{"nvkv/alloc.writeWord", "nvkv/alloc.writeSuper", "nvkv/alloc.(*Region).writeDesc", "nvkv/kv.(*runWriter).pour"}
 
-// writesOrFences says whether a call is of a map's writing methods, or of a
-// helper.
+// writesOrFences says whether a call is of a writing method of a map, or of a helper.
 func writesOrFences(called ast.Expr) bool {
 	switch f := called.(type) {
 	case *ast.Ident:
@@ -275,7 +272,7 @@ func writesOrFences(called ast.Expr) bool {
 	return false
 }
 
-// isHelper goes by the name alone: there is one of each.
+// isHelper compares the name only: each is unique.
 func isHelper(name string) bool {
 	return slices.ContainsFunc(mutationHelpers, func(h string) bool { return h[strings.LastIndex(h, ".")+1:] == name })
 }

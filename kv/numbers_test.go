@@ -14,7 +14,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// setRun gives a closed store another number of openings, on the medium.
+// setRun changes the number of openings of a closed store, on the medium.
 func setRun(t *testing.T, dev nvmap.Device, run uint32) {
 	t.Helper()
 	m, err := nvmap.NewMap(dev, nil)
@@ -44,8 +44,8 @@ func openOn(t *testing.T, dev nvmap.Device, o *Options) *DB {
 	return db
 }
 
-// A store can be opened more often than 24 bits count; where 30 bits end, the
-// opening for writing says so, and reading goes on.
+// A store can be opened more often than 24 bits can count. When 30 bits are used up, an opening for
+// writing says so, and reading continues.
 func TestManyOpenings(t *testing.T) {
 	dev := keptDevice{nvmap.NewMem(1 << 24)}
 	db := openOn(t, dev, nil)
@@ -82,8 +82,8 @@ func TestManyOpenings(t *testing.T) {
 	}
 }
 
-// TestR4_RunsAreRenewed is the crash suite with a run that ends every few
-// transactions, while the store is open.
+// TestR4_RunsAreRenewed is the crash suite with runs that end after a few transactions while the
+// store is open.
 func TestR4_RunsAreRenewed(t *testing.T) {
 	skipInRace(t)
 	operations := effort.Pick(15, 15, 15, 300)
@@ -103,8 +103,8 @@ func TestR4_RunsAreRenewed(t *testing.T) {
 	}
 }
 
-// TestR4_RenewalIsWritten: a run ends with a freeze, and the next one's first record
-// comes before the flip. Without the superblock that begins it, it is not counted.
+// TestR4_RenewalIsWritten: a run ends with a freeze, and the first record of the next run comes
+// before the flip. Without the superblock that begins that run, the record does not count.
 func TestR4_RenewalIsWritten(t *testing.T) {
 	tellTwice(t, ruleR4, func(s *session) error {
 		abandon(s.db)
@@ -114,7 +114,7 @@ func TestR4_RenewalIsWritten(t *testing.T) {
 			func() error {
 				wrote := false
 				s.m.Hook(func(fence bool) {
-					if fence && !wrote && s.db.turn.held.Load() == 0 { // beside the checkpoint
+					if fence && !wrote && s.db.turn.held.Load() == 0 { // during the checkpoint
 						wrote = true
 						s.err = firstErr(s.err, s.write([]change{put("b", "2")}, true))
 						s.crash(20)
@@ -131,8 +131,8 @@ func TestR4_RenewalIsWritten(t *testing.T) {
 	})
 }
 
-// A run whose counter nears its end is ended while writers write, none of whom is
-// refused, in both modes; and what they wrote is found when the store dies.
+// A run whose counter nears its end is ended while writers write, in both modes. No writer is
+// refused, and all writes are found after the store dies.
 func TestRunEndsWhileOpen(t *testing.T) {
 	for _, mode := range []Durability{Sync, Relaxed} {
 		dev := keptDevice{nvmap.NewMem(1 << 24)}

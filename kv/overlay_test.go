@@ -10,8 +10,7 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// TestOverlay compares an overlay with a sorted list of keys, and all its links
-// with each other.
+// TestOverlay compares an overlay with a sorted list of keys, and checks its links.
 func TestOverlay(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	var o overlay
@@ -19,7 +18,7 @@ func TestOverlay(t *testing.T) {
 	for i := range 5000 {
 		k, v := fmt.Append(nil, rng.IntN(2000)), bytes.Repeat([]byte{byte(i)}, rng.IntN(40))
 		if i%500 == 0 {
-			v = make([]byte, chunkBytesMax) // has memory of its own
+			v = make([]byte, chunkBytesMax) // it has memory of its own
 		}
 		o.set(record.KindPut, k, v, int64(i))
 		want[string(k)] = string(v)
@@ -81,8 +80,8 @@ func TestOverlay(t *testing.T) {
 	}
 }
 
-// TestOverlayRanges compares the ranges of an overlay with a set of keys: no two of them
-// overlap or touch, and together they are what was deleted.
+// TestOverlayRanges compares the ranges of an overlay with a set of keys: no two of them overlap or
+// touch, and together they are the deleted keys.
 func TestOverlayRanges(t *testing.T) {
 	rng := rand.New(rand.NewPCG(8, 8))
 	name := func(i int) []byte { return fmt.Appendf(nil, "%03d", i) }

@@ -15,8 +15,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestR13_PoisonedLineInMarkedSlab: a page of a slab that recovery must scan
-// cannot be read. Opening succeeds and says so; every other key is there.
+// TestR13_PoisonedLineInMarkedSlab: a page of a slab that a recovery must scan cannot be read. The
+// opening succeeds and reports it, and every other key is there.
 func TestR13_PoisonedLineInMarkedSlab(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	db := openTest(t, path, nil)
@@ -39,7 +39,7 @@ func TestR13_PoisonedLineInMarkedSlab(t *testing.T) {
 			on[i] = true
 		}
 	}
-	image, err := os.ReadFile(path) // as a kill would leave it
+	image, err := os.ReadFile(path) // as after a kill
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestR13_PoisonedLineInMarkedSlab(t *testing.T) {
 	}
 }
 
-// recordOf returns what the index holds for a key.
+// recordOf returns the reference of a key in the index.
 func recordOf(t *testing.T, db *DB, key []byte) btree.Ref {
 	t.Helper()
 	var p btree.Path

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestPoisonSlices: with the option every slice that a transaction gives out is
-// what it must be while it is valid, and spoilt when it is not.
+// TestPoisonSlices: with the option, every slice that a transaction returns has its value while it
+// is valid, and is overwritten afterwards.
 func TestPoisonSlices(t *testing.T) {
 	for _, writable := range []bool{false, true} {
 		t.Run(fmt.Sprint("writable=", writable), func(t *testing.T) { poisonSlices(t, writable) })
@@ -50,7 +50,7 @@ func poisonSlices(t *testing.T, writable bool) {
 	for ok := c.First(); ok; {
 		k, v := c.Key(), c.Value()
 		valid("Value", v, want[string(k)])
-		if !c.Seek(k) { // with what it lent itself
+		if !c.Seek(k) { // with its own slice
 			t.Fatal("the key is not found")
 		}
 		gone("Key after a move", k)

@@ -10,8 +10,7 @@ import (
 	"testing"
 )
 
-// scribble stores into every byte range that it is given, and says how many of
-// the stores went through.
+// scribble stores into every slice that it gets, and returns how many of the stores succeeded.
 func scribble(slices ...[]byte) (through int) {
 	for _, b := range slices {
 		if len(b) > 0 && !faultsAt(&b[len(b)/2]) {
@@ -28,8 +27,8 @@ func faultsAt(b *byte) (faulted bool) {
 	return false
 }
 
-// readerSlices returns every slice that a reader of db gets to see: of small
-// values, of values in runs, of keys, from all that returns some.
+// readerSlices returns slices of every kind that a reader of db gets: small values, values in runs,
+// keys, from all methods that return slices.
 func readerSlices(t *testing.T, tx *Tx, keys ...string) (out [][]byte) {
 	t.Helper()
 	for _, k := range keys {
@@ -52,9 +51,8 @@ func readerSlices(t *testing.T, tx *Tx, keys ...string) (out [][]byte) {
 	return out
 }
 
-// A stray store through any slice that a reader gets faults and changes nothing,
-// on every kind of device with a mapping, before and after a checkpoint; with
-// WriteProtect false it goes through.
+// A stray store through any slice of a reader faults and changes nothing, on every kind of device
+// with a mapping, before and after a checkpoint. With WriteProtect false it succeeds.
 func TestWriteProtect(t *testing.T) {
 	shm, err := os.MkdirTemp("/dev/shm", "nvkv")
 	if err != nil {
@@ -88,7 +86,7 @@ func TestWriteProtect(t *testing.T) {
 						if through != len(slices) {
 							t.Errorf("%d of %d stores went through, with protection off", through, len(slices))
 						}
-						scribble(slices...) // the second time puts the bytes right again
+						scribble(slices...) // the second time restores the bytes
 						return nil
 					}
 					if through != 0 {
@@ -109,8 +107,7 @@ func TestWriteProtect(t *testing.T) {
 	}
 }
 
-// Asking for protection where there is none to be had fails; asking for none
-// does not.
+// Requesting protection fails where there is none. Requesting no protection does not.
 func TestWriteProtectMem(t *testing.T) {
 	on, off := true, false
 	if _, err := Open("", &Options{Device: "mem", WriteProtect: &on, MaxBytes: 16 << 20}); !errors.Is(err, errors.ErrUnsupported) {
@@ -121,7 +118,7 @@ func TestWriteProtectMem(t *testing.T) {
 	must(t, db.Close())
 }
 
-// A store that may not be written is protected whatever the option says.
+// A store that is opened read-only is protected whatever the option says.
 func TestWriteProtectReadOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	db, err := Open(path, &Options{MaxBytes: 16 << 20})

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// TestDeleteRangeBounds takes ranges out of the same keys, in each of the three
-// ways there are.
+// TestDeleteRangeBounds deletes ranges of the same keys, in each of the three ways.
 func TestDeleteRangeBounds(t *testing.T) {
 	keys := []string{"", "a", "b", "ba", "c", "d"}
 	b := func(s string) []byte { return []byte(s) }
@@ -69,7 +68,7 @@ func TestDeleteRangeBounds(t *testing.T) {
 	}
 }
 
-// TestDeleteRangeAtomic takes 3,000 keys out with one fence and at one instant.
+// TestDeleteRangeAtomic deletes 3,000 keys with one fence and at one instant.
 func TestDeleteRangeAtomic(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	db := openTest(t, path, nil)
@@ -81,7 +80,7 @@ func TestDeleteRangeAtomic(t *testing.T) {
 	fill(t, db, keys...)
 	must(t, db.Put([]byte("x"), make([]byte, 1<<20)))
 	must(t, db.Delete([]byte("x")))
-	must(t, db.Checkpoint(t.Context())) // there is room: growing takes fences of its own
+	must(t, db.Checkpoint(t.Context())) // makes room: growing takes fences of its own
 	stop, seen := make(chan struct{}), make(chan error, 1)
 	go func() {
 		for {
@@ -122,8 +121,8 @@ func TestDeleteRangeAtomic(t *testing.T) {
 	want.compare(t, db)
 }
 
-// TestBatchRanges: a range covers what precedes it in the batch and nothing
-// that follows, and the batch may be written again.
+// TestBatchRanges: a range covers the operations before it in the batch and not those after it, and
+// the batch can be written again.
 func TestBatchRanges(t *testing.T) {
 	db := openMem(t)
 	fill(t, db, "a", "b", "c", "d", "x")
@@ -147,13 +146,13 @@ func TestBatchRanges(t *testing.T) {
 	if b.Len() != 6 {
 		t.Errorf("Len is %d", b.Len())
 	}
-	// Without its ranges it is a batch like any other.
+	// Without ranges it is an ordinary batch.
 	b.Reset()
 	b.Put([]byte("b"), []byte("again"))
 	must(t, db.Write(b))
 	want["b"] = "again"
 	want.compare(t, db)
-	// One that cannot be written leaves nothing of it.
+	// A batch that cannot be written changes nothing.
 	b.DeleteRange(nil, nil)
 	b.Put(make([]byte, MaxKeyBytes+1), nil)
 	wantErr(t, "a batch with a long key", db.Write(b), ErrKeyTooLarge)
@@ -186,8 +185,8 @@ func TestBatchReplay(t *testing.T) {
 	}
 }
 
-// TestWriteFullOnceMore has a write meet a full store and succeed at the second
-// try: it must write what it would have written at the first (R1).
+// TestWriteFullOnceMore: a write finds the store full and succeeds at the second attempt. It must
+// write what it would have written at the first (R1).
 func TestWriteFullOnceMore(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{MaxBytes: 4 << 20, SlabBytes: 4096})
 	value := make([]byte, 900)

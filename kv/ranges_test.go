@@ -11,8 +11,8 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// TestDeleteRangeCost: what a range costs the medium does not depend on how many
-// keys it has.
+// TestDeleteRangeCost: the bytes that a range costs the medium do not depend on the number of its
+// keys.
 func TestDeleteRangeCost(t *testing.T) {
 	for _, keys := range []int{10, 20_000} {
 		db := openTest(t, filepath.Join(testDir(t), "s"), nil)
@@ -42,8 +42,7 @@ func TestDeleteRangeCost(t *testing.T) {
 	}
 }
 
-// R6: the tombstone of a range is freed at once and its slot reused: what it
-// deleted comes back.
+// R6: if the tombstone of a range is freed at once and its slot reused, the deleted keys come back.
 func TestR6_RangesOutliveWhatTheyDelete(t *testing.T) {
 	for name, off := range map[string]rules{"commit": ruleR6, "recovery": ruleR6Recovery} {
 		t.Run(name, func(t *testing.T) {
@@ -54,7 +53,7 @@ func TestR6_RangesOutliveWhatTheyDelete(t *testing.T) {
 				if off == ruleR6Recovery {
 					steps = append(steps, func() error { return s.reopen(false) })
 				}
-				for i := range 150 { // until the slot of the range is used again
+				for i := range 150 { // until the slot of the range is reused
 					steps = append(steps, func() error { return s.do(put("x", fmt.Sprint(i%10))) })
 				}
 				return script(append(steps, func() error { return s.doCrashing(false, put("y", "1")) })...)
@@ -63,8 +62,8 @@ func TestR6_RangesOutliveWhatTheyDelete(t *testing.T) {
 	}
 }
 
-// I12: a range deletes what is older, in the checkpoint's tree and beside it, and
-// nothing that is newer, in its own transaction or later.
+// I12: a range deletes older records, in the checkpoint's tree and beside it, and no newer ones, in
+// its own transaction or later.
 func TestI12_RangesDeleteWhatIsOlder(t *testing.T) {
 	tellTwice(t, ruleI12, func(s *session) error {
 		return script(
@@ -82,7 +81,7 @@ func TestI12_RangesDeleteWhatIsOlder(t *testing.T) {
 	})
 }
 
-// TestRangesPaint compares the stretches with a look at every range.
+// TestRangesPaint compares the stretches with a search of all ranges.
 func TestRangesPaint(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for range 300 {
@@ -110,8 +109,7 @@ func TestRangesPaint(t *testing.T) {
 	}
 }
 
-// TestDeleteRangeReplay deletes ranges among many keys on both sides of a
-// checkpoint, and recovers.
+// TestDeleteRangeReplay deletes ranges among many keys before and after a checkpoint, and recovers.
 func TestDeleteRangeReplay(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	db, err := Open(path, nil)

@@ -17,13 +17,13 @@ import (
 	"nvkv/nvmap"
 )
 
-// keptDevice lets openings follow each other on one medium.
+// keptDevice allows several openings of one medium.
 type keptDevice struct{ nvmap.Device }
 
 // Close keeps the medium for the next opening.
 func (keptDevice) Close() error { return nil }
 
-// machine runs a store beside a model of it.
+// machine is a store with a model of it.
 type machine struct {
 	dev   nvmap.Device
 	opt   Options
@@ -37,8 +37,8 @@ type modelSnapshot struct {
 	model model
 }
 
-// TestRapid lets rapid choose among everything that a store can do, and shrink
-// what goes wrong. It prints the seed of a failure.
+// TestRapid lets rapid choose among all operations of a store, and shrink failures. It prints the
+// seed of a failure.
 func TestRapid(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) { testRapid(t, nvmap.NewMem(8<<20)) })
@@ -105,7 +105,7 @@ func (m *machine) check(t *rapid.T) {
 	}
 }
 
-// sameAs compares what a Tx sees with a model, both ways round and by Get.
+// sameAs compares the state that a Tx sees with a model, in both directions and by Get.
 func sameAs(tx *Tx, want model) error {
 	var keys []string
 	for k, v := range tx.All(nil, nil) {
@@ -135,8 +135,8 @@ func sameAs(tx *Tx, want model) error {
 	return tx.Err()
 }
 
-// modelKeys are few, so that operations meet; some share a prefix longer than
-// a page keeps, some go on in overflow pages, one is in runs at small slabs.
+// modelKeys is small, so that operations use the same keys. Some keys share a prefix longer than a
+// page keeps, some continue in overflow pages, one is in runs with small slabs.
 var modelKeys = func() []string {
 	out := []string{"", "\x00", "\xff", "\xff\xff", strings.Repeat("k", 5000)}
 	for i := range 12 {
@@ -146,11 +146,11 @@ var modelKeys = func() []string {
 	return slices.Compact(out)
 }()
 
-// operation is one change as all kinds of writers take it.
+// operation is one change, for all kinds of writers.
 type operation struct {
 	kind     string
 	key, end string
-	open     bool // a range without end
+	open     bool // a range without an end
 	value    string
 	ttl      time.Duration
 }
@@ -174,8 +174,8 @@ func drawOp(t *rapid.T, kinds ...string) operation {
 	return o
 }
 
-// apply does to a model what the operation does to a store. A time to live of
-// a nanosecond has passed by the time anybody looks, except inside its own Tx.
+// apply changes a model like the operation changes a store. A time to live of a nanosecond has
+// passed at the next read, except inside its own Tx.
 func (o *operation) apply(m model, ownTx bool) {
 	switch {
 	case o.kind == "range":
@@ -239,8 +239,8 @@ func (m *machine) write(t *rapid.T) {
 
 var errWanted = errors.New("wanted")
 
-// update does some operations in a writable Tx, looks at them from inside, and
-// ends it in one of the ways there are.
+// update does some operations in a writable Tx, checks them from inside, and ends the Tx in one of
+// the possible ways.
 func (m *machine) update(t *rapid.T) {
 	inside, after := maps.Clone(m.model), maps.Clone(m.model)
 	change := func(tx *Tx) error {
@@ -305,8 +305,8 @@ func (m *machine) walkChanged(t *rapid.T) {
 	noErr(t, walkRandomly(t, tx, maps.Clone(m.model)))
 }
 
-// walkRandomly moves a cursor beside the rule for cursors: it stands at a key,
-// and the next is the nearest one that is there when it moves.
+// walkRandomly compares a cursor with the rule for cursors: it has a position at a key, and the
+// next key is the nearest one that exists when it moves.
 func walkRandomly(t *rapid.T, tx *Tx, m model) error {
 	c := tx.Cursor()
 	defer c.Close()
@@ -315,7 +315,7 @@ func walkRandomly(t *rapid.T, tx *Tx, m model) error {
 	if tx.w != nil {
 		motions = append(motions, "change", "change", "change", "change")
 	}
-	// above and below return what the rule says.
+	// above and below return the key by the rule.
 	find := func(keys []string, is func(string) bool, none place) {
 		i := slices.IndexFunc(keys, is)
 		if i < 0 {

@@ -11,7 +11,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// diesAfter is a device that loses all writes after some.
+// diesAfter is a device that loses all writes after some number of them.
 type diesAfter struct {
 	nvmap.Device
 	writes int
@@ -26,8 +26,8 @@ func (d *diesAfter) Write(o nvmap.Off, p []byte) error {
 
 func (*diesAfter) Close() error { return nil }
 
-// TestReadOnlyOfFirstCommit: a recovery for reading makes index pages in DRAM, for
-// which a store that died in its first commit may have no free slab.
+// TestReadOnlyOfFirstCommit: a read-only recovery makes index pages in DRAM. A store that died in
+// its first commit may have no free slab for them.
 func TestReadOnlyOfFirstCommit(t *testing.T) {
 	all := model{}
 	for i := range 10 {
@@ -38,7 +38,7 @@ func TestReadOnlyOfFirstCommit(t *testing.T) {
 		dev := &diesAfter{base, writes}
 		db, err := OpenDevice(dev, &Options{SlabBytes: 4096, EvacuateBytes: -1})
 		if err != nil {
-			continue // it met what it believed to be written
+			continue // it read bytes that the device had lost
 		}
 		b := db.NewBatch()
 		for k, v := range all {
@@ -68,7 +68,7 @@ func TestReadOnlyOfFirstCommit(t *testing.T) {
 	}
 }
 
-// TestReadOnlyOfNothing: that nothing is there is all that the error says.
+// TestReadOnlyOfNothing: if there is nothing at the path, the error says only that.
 func TestReadOnlyOfNothing(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	must(t, os.WriteFile(path, nil, 0o600))

@@ -16,16 +16,16 @@ import (
 	"nvkv/nvmap"
 )
 
-// books is what the allocator has handed out, to the slot and page.
+// books is everything that the allocator has handed out, by slot and page.
 type books struct {
-	used     map[nvmap.Off]string // every slot but those reserved, with its kind and whether it is live
-	carved   int                  // slabs that are not free; growth is not in it
+	used     map[nvmap.Off]string // slots not reserved: kind, and whether live
+	carved   int                  // slabs that are not free, without those of growth
 	reserved btree.Stock
 	tombs    int
 	keys     int64
 }
 
-// audit reads the books of a store that does nothing else.
+// audit reads the books of an idle store.
 func audit(t *testing.T, db *DB) books {
 	t.Helper()
 	db.reclaimRest()
@@ -42,8 +42,8 @@ func audit(t *testing.T, db *DB) books {
 	return b
 }
 
-// same compares two audits and names some of what differs. What was reserved for
-// the next commit may have been given back, and a slab with it.
+// same compares two audits and names some differences. Pages that were reserved for the next commit
+// may have been given back, and a slab with them.
 func (b books) same(t *testing.T, before books) {
 	t.Helper()
 	if b.carved > before.carved || b.reserved.Pages > before.reserved.Pages || b.reserved.Blocks > before.reserved.Blocks || b.tombs != before.tombs || b.keys != before.keys {
@@ -63,14 +63,13 @@ func (b books) same(t *testing.T, before books) {
 	}
 }
 
-// refusable is an operation that may find the store full. It must do something
-// whenever it is called.
+// refusable is an operation that may find the store full. Each call of it must change something.
 type refusable struct {
 	name string
 	do   func(db *DB, i int) error
 }
 
-// auditKeys is how many keys there are to begin with.
+// auditKeys is the number of keys at the beginning.
 const auditKeys = 1000
 
 func manyKeys(i, n int) (keys [][]byte) {
@@ -142,9 +141,9 @@ func refusables() []refusable {
 	}
 }
 
-// TestRefusalsLeaveNothing has the allocator refuse the first, the second, and so
-// on, of all that an operation asks it for, and all after it: the operation fails with
-// ErrFull and the store is as it was, to the slot and page.
+// TestRefusalsLeaveNothing makes the allocator refuse the first request of an operation and all
+// later ones, then the second, and so on. The operation fails with ErrFull, and the store is
+// unchanged, to the slot and page.
 func TestRefusalsLeaveNothing(t *testing.T) {
 	for _, d := range []Durability{Sync, Relaxed} {
 		for _, op := range refusables() {
@@ -163,7 +162,8 @@ func refuseEach(t *testing.T, op refusable, d Durability) {
 	defer db.Close()
 	inBatches(t, db, auditKeys, func(b *Batch, i int) { b.Put(fmt.Appendf(nil, "k%06d", i), make([]byte, i%300)) })
 	refusals, done := 0, 0
-	// Each of the first part allocations is refused once, beyond that ever fewer.
+	// Each of the first part requests is the first refused one once; of the later ones fewer and
+	// fewer.
 	part := effort.Pick(1, 3, 60, 1<<30)
 	for i, n := 0, 1; done < 2; i, n = i+1, n+1+n/part { // in a store that changes meanwhile
 		must(t, db.Checkpoint(t.Context()))
@@ -193,8 +193,8 @@ func refuseEach(t *testing.T, op refusable, d Durability) {
 	}
 }
 
-// TestOtherRefusalsLeaveNothing: the same of what is too large, and of what its
-// caller cancels.
+// TestOtherRefusalsLeaveNothing: the same for operations that are too large or that their caller
+// cancels.
 func TestOtherRefusalsLeaveNothing(t *testing.T) {
 	db, err := OpenDevice(nvmap.NewMem(16<<20), &Options{EvacuateBytes: -1, CheckpointBytes: 1 << 40})
 	must(t, err)
@@ -221,7 +221,7 @@ func TestOtherRefusalsLeaveNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			must(t, db.Checkpoint(t.Context()))
-			if name == "checkpoint" { // there is something to write
+			if name == "checkpoint" { // so that there is something to write
 				must(t, db.Put([]byte("k000000"), nil))
 			}
 			before := audit(t, db)
@@ -238,7 +238,7 @@ func backUp(ctx context.Context, db *DB) error {
 	return err
 }
 
-// TestCheckpointsTakeNothing: what a checkpoint or a backup needs is there.
+// TestCheckpointsTakeNothing: a checkpoint or a backup needs no further space.
 func TestCheckpointsTakeNothing(t *testing.T) {
 	db, err := OpenDevice(nvmap.NewMem(64<<20), &Options{EvacuateBytes: -1, CheckpointBytes: 1 << 40})
 	must(t, err)
@@ -249,8 +249,8 @@ func TestCheckpointsTakeNothing(t *testing.T) {
 	db.r.RefuseFrom(0)
 }
 
-// TestRefusedBatchLeavesRoom: after a batch that does not fit a store takes as many
-// records as before, and one that fits leaves no more in use than it needs.
+// TestRefusedBatchLeavesRoom: after a batch that does not fit, a store takes as many records as
+// before. A batch that fits takes no more space than it needs.
 func TestRefusedBatchLeavesRoom(t *testing.T) {
 	t.Parallel()
 	room := func(refuse bool) (n int) {

@@ -10,9 +10,9 @@ import (
 	"nvkv/internal/effort"
 )
 
-// relaxedCrasher is the crash suite for relaxed mode. The oracle: what is found
-// is what the store held at some moment since it was last made durable, so a
-// prefix of the history, and nothing that Sync promised is missing.
+// relaxedCrasher is the crash suite for relaxed mode. The oracle: the store has the state of some
+// moment since it was last made durable, a prefix of the history, and nothing that Sync promised is
+// missing.
 func relaxedCrasher(seed uint64) *crasher {
 	c := newCrasher(seed)
 	c.opt.Durability = Relaxed
@@ -40,8 +40,8 @@ func TestRelaxedCrashes(t *testing.T) {
 	}
 }
 
-// TestMixedCrashes: some transactions of a durable store are relaxed, or the other way
-// round. What a durable one promises, it promises of all before it.
+// TestMixedCrashes: some transactions of a durable store are relaxed, or the other way round. A
+// durable one also makes all transactions before it durable.
 func TestMixedCrashes(t *testing.T) {
 	skipInRace(t)
 	operations := effort.Pick(40, 25, 150, 400)
@@ -73,9 +73,9 @@ func relaxedTwice(t *testing.T, off rules, tr trace) {
 	})
 }
 
-// Trace 10: slots that a group superseded in itself are reused one fence early.
-// A crash tears the record that took one, finds nothing else of the next group,
-// and counts a record too few of the last: what Sync promised is gone.
+// Trace 10: slots that a group superseded in itself are reused one fence early. A crash tears the
+// record that took one, leaves nothing else of the next group, and a recovery counts a record too
+// few of the last group: writes that Sync promised are lost.
 func TestTrace10_RecordsOfAGroupOutliveItsFence(t *testing.T) {
 	relaxedTwice(t, ruleR2, func(s *session) error {
 		a := wide("a")
@@ -87,8 +87,8 @@ func TestTrace10_RecordsOfAGroupOutliveItsFence(t *testing.T) {
 	})
 }
 
-// R2 in a durable store with a relaxed transaction: what a snapshot held longer than that
-// ran is reused while the record that replaced it may still be lost.
+// R2 in a durable store with a relaxed transaction: a slot that a snapshot held until after that
+// transaction is reused while the record that replaced it may still be lost.
 func TestR2_RelaxedTransactionOfADurableStore(t *testing.T) {
 	tellTwice(t, ruleR2, func(s *session) error {
 		s.c.mixed = true
@@ -112,8 +112,8 @@ func TestR2_RelaxedTransactionOfADurableStore(t *testing.T) {
 	})
 }
 
-// TestSetDurability: a durable transaction of a relaxed store costs a fence, and another
-// one where a group is open; a relaxed one of a durable store costs none.
+// TestSetDurability: a durable transaction of a relaxed store costs a fence, and another one if a
+// group is open. A relaxed one of a durable store costs none.
 func TestSetDurability(t *testing.T) {
 	for _, d := range []Durability{Sync, Relaxed} {
 		db := openTest(t, filepath.Join(testDir(t), "s"), &Options{Durability: d, noGroupTimer: true})
@@ -154,8 +154,8 @@ func TestSetDurability(t *testing.T) {
 	}
 }
 
-// TestRelaxedTransactionTimer: the group of a relaxed transaction of a durable store is
-// closed without being asked to.
+// TestRelaxedTransactionTimer: the group of a relaxed transaction of a durable store is closed by
+// the timer.
 func TestRelaxedTransactionTimer(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), nil)
 	must(t, db.Put([]byte("first"), nil))
@@ -169,8 +169,8 @@ func TestRelaxedTransactionTimer(t *testing.T) {
 	}
 }
 
-// I11: without the closing record nothing says how much of a group there was: half
-// of a batch would pass for all of it.
+// I11: without a closing record nothing says how many records a group has: half of a batch would
+// pass for all of it.
 func TestI11_GroupsAreClosed(t *testing.T) {
 	relaxedTwice(t, ruleI11, func(s *session) error {
 		return script(
@@ -181,8 +181,8 @@ func TestI11_GroupsAreClosed(t *testing.T) {
 	})
 }
 
-// TestRelaxedRecoveryKeepsTheGroup crashes again behind a recovery that has not
-// yet said what counts: the group must still be whole.
+// TestRelaxedRecoveryKeepsTheGroup crashes again after a recovery that has not yet recorded which
+// transactions count. The group must still be complete.
 func TestRelaxedRecoveryKeepsTheGroup(t *testing.T) {
 	skipInRace(t)
 	c := relaxedCrasher(2)
@@ -218,7 +218,7 @@ func TestRelaxedFences(t *testing.T) {
 	mustCheck(t, db)
 }
 
-// TestRelaxedTimer: a group is closed without being asked to.
+// TestRelaxedTimer: the timer closes a group.
 func TestRelaxedTimer(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{Durability: Relaxed})
 	must(t, db.Put([]byte("a"), nil))
@@ -231,7 +231,7 @@ func TestRelaxedTimer(t *testing.T) {
 	}
 }
 
-// TestRelaxedFull: what a group superseded comes back when a store is full.
+// TestRelaxedFull: a full store gets the slots back that a group superseded.
 func TestRelaxedFull(t *testing.T) {
 	skipInRace(t)
 	c := relaxedCrasher(2)
@@ -260,8 +260,7 @@ func TestRelaxedOption(t *testing.T) {
 	}
 }
 
-// TestRelaxedIsSeen: what was committed is read, on files too, which show writes
-// late.
+// TestRelaxedIsSeen: committed values can be read, also on files, which show writes late.
 func TestRelaxedIsSeen(t *testing.T) {
 	for _, kind := range []string{"file", ""} {
 		db := openTest(t, filepath.Join(testDir(t), "s"), &Options{Device: kind, Durability: Relaxed, noGroupTimer: true})

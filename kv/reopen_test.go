@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// How long it takes until a store that was closed, or whose process was killed
-// in the middle of random updates, answers its first Get. A child process loads
-// NVKV_BENCH_RECORDS records, updates random ones for two checkpoint intervals
-// and then until NVKV_BENCH_FILL percent (90) of the next one is written, and
-// kills itself with SIGKILL: so a recovery meets nearly the most that it can.
+// How long it takes until a store answers its first Get, after it was closed or after its process
+// was killed in the middle of random updates. A child process loads NVKV_BENCH_RECORDS records,
+// updates random ones for two checkpoint intervals and then until NVKV_BENCH_FILL percent (90) of
+// the next interval is written, and kills itself with SIGKILL. So a recovery reads nearly the most
+// that it can.
 const (
 	reopenPathEnv  = "NVKV_REOPEN_PATH"
 	reopenCloseEnv = "NVKV_REOPEN_CLOSE"
 )
 
-// reopenChild prepares a store and ends, by SIGKILL unless it is to close it.
+// reopenChild prepares a store and ends, by SIGKILL unless it is to close the store.
 func reopenChild(path string) error {
 	db, err := Open(path, nil)
 	if err != nil {
@@ -88,7 +88,7 @@ func prepareReopen(b *testing.B, closed bool) (path string) {
 	return path
 }
 
-// reopened is how long an opening took.
+// reopened is the time that an opening took.
 type reopened struct {
 	recovered
 	first  time.Duration // until the first Get answered
@@ -96,8 +96,8 @@ type reopened struct {
 	whole  time.Duration // until a snapshot could be taken
 }
 
-// reopen opens a store, reads one record, and leaves the store as it was: closed,
-// or dropped as a crash does.
+// reopen opens a store, reads one record, and leaves the store as it found it: closed, or dropped
+// as by a crash.
 func reopen(b *testing.B, path string, closed bool, m *reopened) {
 	began := time.Now()
 	db, err := Open(path, nil)
@@ -150,7 +150,7 @@ func BenchmarkReopenKilled(b *testing.B) { benchReopen(b, false) }
 // BenchmarkReopenClean opens a store that was closed.
 func BenchmarkReopenClean(b *testing.B) { benchReopen(b, true) }
 
-// runReopenChild is TestMain's part.
+// runReopenChild is called by TestMain.
 func runReopenChild(path string) {
 	if err := reopenChild(path); err != nil {
 		fmt.Println(err)

@@ -15,7 +15,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// salvaged returns what Salvage finds in the bytes of a store.
+// salvaged returns the results of Salvage for the bytes of a store.
 func salvaged(t *testing.T, image []byte) (got model, strays map[string]bool, report SalvageReport, err error) {
 	t.Helper()
 	dev := nvmap.NewMem(32 << 20)
@@ -39,8 +39,7 @@ func salvaged(t *testing.T, image []byte) (got model, strays map[string]bool, re
 	return got, strays, report, err
 }
 
-// TestSalvageWhole rescues all of a store that nothing is wrong with, and leaves
-// its file as it is.
+// TestSalvageWhole rescues everything from an intact store, and does not change its file.
 func TestSalvageWhole(t *testing.T) {
 	for _, closed := range []bool{true, false} {
 		image, m, _ := smallStore(t, closed)
@@ -62,9 +61,9 @@ func TestSalvageWhole(t *testing.T) {
 	}
 }
 
-// TestSalvageDamaged overwrites whole pages, one after the other, the head and
-// superblocks among them: whatever is rescued was once there, what the index
-// names is what it was, and a page does not take more with it than it must.
+// TestSalvageDamaged overwrites whole pages, one after the other, the head and superblocks among
+// them. Every rescued value was once there, keys that the index names have their current value, and
+// no page takes more keys with it than necessary.
 func TestSalvageDamaged(t *testing.T) {
 	skipInRace(t)
 	t.Parallel()
@@ -102,21 +101,21 @@ func TestSalvageDamaged(t *testing.T) {
 			}
 			if kept == len(m) {
 				whole++
-			} else if closed && len(report.Damage) == 0 { // in one that died it is as if never written
+			} else if closed && len(report.Damage) == 0 { // else: as if never written
 				t.Errorf("closed=%v, page at %#x: %d of %d keys and nothing said", closed, at, kept, len(m))
 			}
 		}
 		t.Logf("closed=%v: of %d keys at least %d rescued with a page gone, all of them %d times in %d", closed, len(m), least, whole, used/nvmap.PageBytes)
-		// One page of 4 KiB holds at most so many of these records, or names a slab.
+		// One page of 4 KiB holds at most this many of the records, or describes a slab.
 		if least < len(m)/3 {
 			t.Errorf("only %d of %d keys rescued", least, len(m))
 		}
 	}
 }
 
-// TestSalvageWithoutBeginning: the head and all superblocks are gone, and with them
-// where the index is and how many keys there were. The group header has what tells
-// records; that more may be lost is said.
+// TestSalvageWithoutBeginning: the head and all superblocks are gone, and with them the place of
+// the index and the number of keys. The group header still identifies records. The report says that
+// more keys may be lost.
 func TestSalvageWithoutBeginning(t *testing.T) {
 	image, m, ever := smallStore(t, true)
 	clear(image[:64<<10])
@@ -136,8 +135,8 @@ func TestSalvageWithoutBeginning(t *testing.T) {
 	}
 }
 
-// TestSalvageNothing: without a superblock and a group header no record can be
-// told, and that is said.
+// TestSalvageNothing: without a superblock and a group header no record can be recognized, and the
+// error says so.
 func TestSalvageNothing(t *testing.T) {
 	image, _, _ := smallStore(t, true)
 	clear(image[:64<<10])
@@ -154,8 +153,8 @@ func TestSalvageNothing(t *testing.T) {
 	}
 }
 
-// TestSalvageCut: of a store whose end is gone, or a part of its index, each key
-// is rescued or counted as lost.
+// TestSalvageCut: in a store whose end or a part of whose index is gone, each key is rescued or
+// counted as lost.
 func TestSalvageCut(t *testing.T) {
 	skipInRace(t)
 	image, m, _ := smallStore(t, true)
@@ -175,7 +174,7 @@ func TestSalvageCut(t *testing.T) {
 	}
 }
 
-// TestSalvageEnds: what rescue returns ends it.
+// TestSalvageEnds: an error of the callback ends Salvage.
 func TestSalvageEnds(t *testing.T) {
 	image, _, _ := smallStore(t, true)
 	path := filepath.Join(testDir(t), "s")
@@ -190,8 +189,8 @@ func TestSalvageEnds(t *testing.T) {
 	}
 }
 
-// TestSalvageMends turns over every bit of a record of each kind, in a store that
-// was closed and in one that died: what it held is rescued, and said to be mended.
+// TestSalvageMends inverts every bit of a record of each kind, in a store that was closed and in
+// one that died. The value is rescued and reported as mended.
 func TestSalvageMends(t *testing.T) {
 	skipInRace(t)
 	for _, c := range rotCases() {

@@ -10,7 +10,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// memStore opens a store in memory in which nothing moves by itself.
+// memStore opens a store in memory without background activity.
 func memStore(t testing.TB, o *Options) *DB {
 	t.Helper()
 	if o == nil {
@@ -25,8 +25,8 @@ func memStore(t testing.TB, o *Options) *DB {
 
 func smallKey(i int) []byte { return fmt.Appendf(nil, "key%013d", i) }
 
-// TestLongKeyCostsOthersNothing: a key that takes overflow pages, there or deleted
-// long ago, leaves the space that others take as it is.
+// TestLongKeyCostsOthersNothing: a key in overflow pages, existing or deleted long ago, does not
+// change the space that other keys take.
 func TestLongKeyCostsOthersNothing(t *testing.T) {
 	size := func(long int, stays bool) int64 {
 		db := memStore(t, nil)
@@ -73,8 +73,8 @@ func TestReserveIsTight(t *testing.T) {
 	}
 }
 
-// TestReserveSuffices: no commit takes more pages and blocks than were reserved for
-// it, whatever the tree and the commit are like.
+// TestReserveSuffices: no commit takes more pages and blocks than were reserved for it, for all
+// kinds of trees and commits.
 func TestReserveSuffices(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestReserveSuffices(t *testing.T) {
 	}
 }
 
-// reserveSuffices commits at random, each time with nothing in reserve.
+// reserveSuffices makes random commits, each without a stock of reserved pages.
 func reserveSuffices(t *testing.T, seed uint64, commits int) {
 	rng := rand.New(rand.NewPCG(seed, 3))
 	db := memStore(t, &Options{privateFrom: []int{0, 20}[seed%2]})
@@ -150,8 +150,8 @@ func randomCommit(db *DB, rng *rand.Rand, key func() []byte) error {
 	return db.Write(b)
 }
 
-// TestEmptiedLeavesMerge: a queue of keys that have more in common than a page
-// holds keeps to few leaves.
+// TestEmptiedLeavesMerge: a queue of keys whose common prefix is longer than a page keeps stays in
+// few leaves.
 func TestEmptiedLeavesMerge(t *testing.T) {
 	for _, shared := range []int{0, 1000, 3500} {
 		db := memStore(t, nil)

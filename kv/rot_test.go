@@ -17,18 +17,18 @@ import (
 	"nvkv/nvmap"
 )
 
-// rotCase is a record of one kind that a store wrote since its last checkpoint,
-// and whose bits are turned over once the store has died.
+// rotCase is a record of one kind, written since the last checkpoint, whose bits are inverted after
+// the store has died.
 type rotCase struct {
 	name   string
 	before []change // in the checkpoint
 	write  func(t testing.TB, db *DB)
 	key    string
-	holds  string // what key holds then
-	whole  bool   // a record that deletes still does when it is rotten
+	holds  string // value of key then
+	whole  bool   // a rotten record that deletes still deletes
 }
 
-// Where a record has its number and the length of its key.
+// Offsets in a record: its number, and the length of its key.
 const (
 	atNumber = 4
 	atKeyLen = 16
@@ -67,7 +67,7 @@ func rotCases() []rotCase {
 	}
 }
 
-// newest returns the place and the size of the newest record of a store.
+// newest returns the offset and the size of the newest record of a store.
 func newest(t testing.TB, db *DB) (o nvmap.Off, size int) {
 	t.Helper()
 	var best record.Record
@@ -89,8 +89,8 @@ func newest(t testing.TB, db *DB) (o nvmap.Off, size int) {
 	return best.Off, best.Size
 }
 
-// die writes the record of a case and one more commit, and returns what is left
-// on the medium and where the record lies.
+// die writes the record of a case and one more commit. It returns the remaining image, and the
+// place of the record.
 func (c *rotCase) die(t testing.TB) (image []byte, o nvmap.Off, size int) {
 	t.Helper()
 	m := newRotMedium(t, 4<<20)
@@ -102,12 +102,12 @@ func (c *rotCase) die(t testing.TB) (image []byte, o nvmap.Off, size int) {
 	must(t, db.Checkpoint(context.Background()))
 	c.write(t, db)
 	o, size = newest(t, db)
-	must(t, db.Put([]byte("last"), []byte("word"))) // so that the record is not of the highest transaction
+	must(t, db.Put([]byte("last"), []byte("word"))) // now the record's is not the highest
 	abandon(db)
 	return m.bytes(t), o, size
 }
 
-// holding returns what a key of a store holds, or why that cannot be told.
+// holding returns the value of a key, or why it cannot be read.
 func holding(db *DB, key string) (string, error) {
 	v, err := db.Get([]byte(key))
 	if errors.Is(err, ErrNotFound) {
@@ -123,7 +123,7 @@ func issues(t testing.TB, db *DB) (found []CheckIssue) {
 	return found
 }
 
-// judgeRotten says what is wrong with how a store takes a bit of a record at o.
+// judgeRotten says what is wrong with the store's treatment of an inverted bit in the record at o.
 func (c *rotCase) judgeRotten(t testing.TB, m *rotMedium, o nvmap.Off, opt *Options) error {
 	db, err := OpenDevice(m, opt)
 	if err != nil {
@@ -160,11 +160,10 @@ func (c *rotCase) judgeRotten(t testing.TB, m *rotMedium, o nvmap.Off, opt *Opti
 	return nil
 }
 
-// TestI18_OneByteFromPassing turns over every bit of a record of each kind beneath a
-// store that died, and several of each byte. Whatever it was is named, and nobody
-// gets what the key held before: not when the store is opened read-only, and not when
-// its next process dies as well. Without I18 the older value is served, and nobody
-// says a word.
+// TestI18_OneByteFromPassing inverts every bit, and several bits of each byte, of a record of each
+// kind in a store that died. The store reports each, and never returns the earlier value of the
+// key: not if it is opened read-only, and not if its next process dies as well. Without I18 it
+// returns the earlier value and reports nothing.
 func TestI18_OneByteFromPassing(t *testing.T) {
 	skipInRace(t)
 	for _, c := range rotCases() {
@@ -200,7 +199,7 @@ func TestI18_OneByteFromPassing(t *testing.T) {
 	}
 }
 
-// openAndAbandon opens a store, which replays, and dies.
+// openAndAbandon opens a store, which replays, and drops it.
 func openAndAbandon(m *rotMedium) error {
 	db, err := OpenDevice(m, rotOptions())
 	if err == nil {
@@ -209,8 +208,8 @@ func openAndAbandon(m *rotMedium) error {
 	return err
 }
 
-// TestI18_RunsOfRottenRecords: the next recovery has to find the same byte, so the runs
-// that hold the key of a rotten record are not reused before a checkpoint.
+// TestI18_RunsOfRottenRecords: the next recovery has to find the same byte, so the runs that hold
+// the key of a rotten record are not reused before a checkpoint.
 func TestI18_RunsOfRottenRecords(t *testing.T) {
 	skipInRace(t)
 	for _, c := range rotCases() {
@@ -230,7 +229,7 @@ func TestI18_RunsOfRottenRecords(t *testing.T) {
 				}
 			}
 			abandon(db)
-			m.image = m.bytes(t) // with the byte that is wrong
+			m.image = m.bytes(t) // with the wrong byte
 			if err := c.judgeRotten(t, m, o, rotOptions()); err != nil {
 				t.Errorf("after others wrote: %v", err)
 			}
@@ -247,8 +246,8 @@ func TestI18_RunsOfRottenRecords(t *testing.T) {
 	}
 }
 
-// TestI18_DecidedAndAlone: a record that an opening decided, and that is the only one
-// since the checkpoint, is found also where its number reads like an old one.
+// TestI18_DecidedAndAlone: a record about which an opening has decided, and which is the only one
+// since the checkpoint, is found even if its number looks like an old one.
 func TestI18_DecidedAndAlone(t *testing.T) {
 	skipInRace(t)
 	m := newRotMedium(t, 4<<20)
@@ -261,9 +260,9 @@ func TestI18_DecidedAndAlone(t *testing.T) {
 	must(t, db.Put([]byte("a"), []byte("new")))
 	o, _ := newest(t, db)
 	abandon(db)
-	must(t, openAndAbandon(m)) // decides, and writes nothing
+	must(t, openAndAbandon(m)) // it decides, and writes nothing
 	m.hold(t, m.bytes(t))
-	for bits := 1; bits < 256; bits++ { // the lowest byte of 4, down to 0 and up
+	for bits := 1; bits < 256; bits++ { // the lowest byte of 4, to lower and higher numbers
 		must(t, firstErr(m.restore(), m.spoil(int(o)+atNumber, byte(bits))))
 		c := rotCase{key: "a", holds: "new"}
 		if err := c.judgeRotten(t, m, o, rotOptions()); err != nil {
@@ -272,8 +271,8 @@ func TestI18_DecidedAndAlone(t *testing.T) {
 	}
 }
 
-// TestI18_RemainsOfOthers: what others left on a medium, or an earlier carving of a
-// slab, can be one byte from passing by chance. It is made so here.
+// TestI18_RemainsOfOthers: bytes of an earlier owner of the medium, or of an earlier carving of a
+// slab, may be one byte from passing by chance. The test makes such bytes.
 func TestI18_RemainsOfOthers(t *testing.T) {
 	skipInRace(t)
 	m := newRotMedium(t, 4<<20)
@@ -286,7 +285,7 @@ func TestI18_RemainsOfOthers(t *testing.T) {
 	seed := db.seed
 	abandon(db)
 	m.hold(t, m.bytes(t))
-	// A slot behind the last that was written, and what is behind that.
+	// A slot behind the last one that was written, and the slots behind it.
 	at := o + nvmap.Off(2*d.SlotBytes)
 	makeRecord := func(carve uint32, key byte) []byte {
 		r := bytes.Clone(b)
@@ -299,7 +298,7 @@ func TestI18_RemainsOfOthers(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name   string
-		behind byte // what is in the slots behind it
+		behind byte // content of the slots behind it
 		taken  bool
 	}{
 		{"of others", 0xa5, false},
@@ -318,8 +317,8 @@ func TestI18_RemainsOfOthers(t *testing.T) {
 		}
 		abandon(db)
 	}
-	// The same of an earlier carving: it passes with that one's number, and would by
-	// a byte with this one's.
+	// The same for an earlier carving: it passes with that carving's number, and with a changed
+	// byte it would pass with the current one.
 	must(t, m.restore())
 	s := suspect{off: at, end: at + nvmap.Off(d.SlotBytes), bytes: d.SlotBytes, carve: d.Carve + 3}
 	s.class, _ = db.r.ClassFor(d.SlotBytes)
@@ -336,8 +335,8 @@ func TestI18_RemainsOfOthers(t *testing.T) {
 	}
 }
 
-// TestI18_NothingElseIsTaken: a slot that is one byte from a record which does not
-// count, or not any more, is nobody's business. It may have been torn.
+// TestI18_NothingElseIsTaken: a slot that is one byte from a record that does not count, or no
+// longer counts, is ignored. It may have been torn.
 func TestI18_NothingElseIsTaken(t *testing.T) {
 	skipInRace(t)
 	tests := map[string]func(t testing.TB, db *DB) (o nvmap.Off, size int){
@@ -386,11 +385,10 @@ func TestI18_NothingElseIsTaken(t *testing.T) {
 	}
 }
 
-// TestRotInRandomStores does random operations, as the crash suite does them, and
-// every now and then takes what is on the medium for what a dead process left. It
-// spoils bytes of what a recovery reads of that: slots of slabs that were written
-// since the checkpoint. Whatever the store has been through, no key answers what it
-// does not hold, unless the last operation changed it.
+// TestRotInRandomStores does random operations like the crash suite. From time to time it takes the
+// medium as a dead process would leave it, and spoils bytes that a recovery reads: slots of slabs
+// that were written since the checkpoint. No key returns a value that it does not have, unless the
+// last operation changed it.
 func TestRotInRandomStores(t *testing.T) {
 	skipInRace(t)
 	seeds, stores, spoils := effort.Pick[uint64](2, 4, 4, 24), effort.Pick(4, 3, 12, 40), effort.Pick(60, 40, 60, 150)
@@ -405,12 +403,12 @@ func TestRotInRandomStores(t *testing.T) {
 				must(t, err)
 				defer func() { must(t, s.end()) }()
 				m := newRotMedium(t, crashMediumBytes)
-				var before model // the last commit
+				var before model // at the last commit
 				for range stores {
 					for range 1 + c.rng.IntN(40) {
 						acked, number := s.acked, s.db.visible
 						must(t, s.step())
-						if s.db.visible != number { // else nothing was to be done
+						if s.db.visible != number { // else there was nothing to do
 							before = acked
 						}
 					}
@@ -446,7 +444,7 @@ func TestRotInRandomStores(t *testing.T) {
 	}
 }
 
-// may returns what each key may answer: what it holds, and before that what it held.
+// may returns the possible values of each key: its current value, and before it the previous one.
 func may(was, now model) map[string][]string {
 	held := func(m model, k string) string {
 		if v, ok := m[k]; ok {
@@ -464,8 +462,7 @@ func may(was, now model) map[string][]string {
 	return out
 }
 
-// writtenSlots returns the slots that a recovery of a medium reads and that hold
-// something.
+// writtenSlots returns the slots that a recovery of a medium reads and that are not empty.
 func writtenSlots(t testing.TB, m *rotMedium) (slots []suspect) {
 	t.Helper()
 	o := rotOptions()

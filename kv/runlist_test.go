@@ -15,8 +15,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// fragmentedStore returns a store of which every second slab that had a value is
-// free, and that cannot grow.
+// fragmentedStore returns a store that cannot grow and in which every second slab of values is
+// free.
 func fragmentedStore(t *testing.T, bytesMost int64, slab int) *DB {
 	t.Helper()
 	db, err := OpenDevice(nvmap.NewMem(bytesMost), &Options{SlabBytes: slab, EvacuateBytes: -1})
@@ -37,7 +37,7 @@ func fragmentedStore(t *testing.T, bytesMost int64, slab int) *DB {
 	return db
 }
 
-// died returns the device of a store whose process died: all that was fenced.
+// died returns the device of a store whose process died: everything fenced.
 func died(t *testing.T, db *DB) nvmap.Device {
 	t.Helper()
 	dev := nvmap.NewMem(db.m.Device().Info().MaxBytes)
@@ -55,7 +55,7 @@ func noise(n int) []byte {
 	return b
 }
 
-// levelsOf returns how many levels the run list of a key has above the first.
+// levelsOf returns the level of a key's run list.
 func levelsOf(t *testing.T, db *DB, key string) int {
 	t.Helper()
 	var rec record.Record
@@ -63,8 +63,8 @@ func levelsOf(t *testing.T, db *DB, key string) int {
 	return int(rec.List[4])
 }
 
-// TestLargeValueInPieces: a value is stored as long as there are pages for it, in
-// however many pieces they lie, and comes back after a crash.
+// TestLargeValueInPieces: a value is stored as long as there are pages for it, however many pieces
+// they are, and is there after a crash.
 func TestLargeValueInPieces(t *testing.T) {
 	db := fragmentedStore(t, 8<<20, 4096)
 	large := noise(int(db.r.Unreserved()-60) * 4096)
@@ -99,7 +99,7 @@ func TestLargeValueInPieces(t *testing.T) {
 	mustCheck(t, db)
 }
 
-// TestSmallSlabs: the smallest slabs bound values no more than others do.
+// TestSmallSlabs: the smallest slabs do not lower the limit of values.
 func TestSmallSlabs(t *testing.T) {
 	db, err := OpenDevice(nvmap.NewMem(128<<20), &Options{SlabBytes: 4096})
 	must(t, err)
@@ -111,8 +111,8 @@ func TestSmallSlabs(t *testing.T) {
 	}
 }
 
-// TestI5_ListsBelowOthersOutliveThem: pages of lists that a checkpoint names stay as
-// long as the slot that names them, whose runs are free at once.
+// TestI5_ListsBelowOthersOutliveThem: pages of lists that a checkpoint names stay allocated as long
+// as the slot that names them. Their data runs are free at once.
 func TestI5_ListsBelowOthersOutliveThem(t *testing.T) {
 	db := openMem(t)
 	db.opt.listLevels = 2
@@ -145,8 +145,8 @@ func TestI5_ListsBelowOthersOutliveThem(t *testing.T) {
 	used("after the next", false)
 }
 
-// TestHostileRunLists: whatever a list says, the reader ends, takes no more memory
-// than the value is long, and refuses it by the place.
+// TestHostileRunLists: whatever a list contains, the reader ends, takes no more memory than the
+// value is long, and refuses the list with its place.
 func TestHostileRunLists(t *testing.T) {
 	db := openMem(t)
 	db.opt.listLevels = 1
@@ -201,7 +201,7 @@ func TestHostileRunLists(t *testing.T) {
 	}
 }
 
-// TestRottenList: a list that rotted costs its key and no other, and is named.
+// TestRottenList: a rotten list costs its own key only, and is reported.
 func TestRottenList(t *testing.T) {
 	for _, reopen := range []bool{false, true} {
 		db, err := OpenDevice(nvmap.NewMem(16<<20), nil)
@@ -241,8 +241,8 @@ func TestRottenList(t *testing.T) {
 	}
 }
 
-// TestLongBounds: bounds of ranges that are longer than keys can be mean what they
-// say, and what deletes by them survives with all of its transaction.
+// TestLongBounds: bounds of ranges that are longer than keys can be have their usual meaning, and a
+// recovery finds the ranges with their whole transaction.
 func TestLongBounds(t *testing.T) {
 	t.Parallel()
 	long := func(first string, n int) []byte { return append([]byte(first), bytes.Repeat([]byte{0xff}, n)...) }
@@ -291,8 +291,7 @@ func TestLongBounds(t *testing.T) {
 	}
 }
 
-// TestRecordsAreBounded: what a record cannot hold is refused before it is made,
-// whoever makes it.
+// TestRecordsAreBounded: keys and values that a record cannot hold are refused by every writer.
 func TestRecordsAreBounded(t *testing.T) {
 	db := openMem(t)
 	for _, c := range []struct {

@@ -18,7 +18,7 @@ import (
 	"nvkv/kv/internal/btree"
 )
 
-// scanned returns what a scan gives, as key=value.
+// scanned returns the results of a scan, as key=value.
 func scanned(t testing.TB, db *DB, start, end []byte, n int) (out []string) {
 	t.Helper()
 	must(t, db.Scan(start, end, n, func(key, value []byte) bool {
@@ -99,8 +99,7 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// TestScanDamaged: what has rotted is an error with its key, behind the records
-// before it.
+// TestScanDamaged: a rotten record is an error with its key, after the records before it.
 func TestScanDamaged(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	db := openTest(t, path, nil)
@@ -121,8 +120,7 @@ func TestScanDamaged(t *testing.T) {
 	abandon(db)
 }
 
-// TestScanDamagedAmongMany: a record that has rotted among those that are read
-// together with it.
+// TestScanDamagedAmongMany: one of the records that are read together is rotten.
 func TestScanDamagedAmongMany(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), nil)
 	var keys []string
@@ -162,13 +160,12 @@ func TestScanDamagedAmongMany(t *testing.T) {
 	mustCheck(t, db)
 }
 
-// TestScanOneInstant has a writer set first a key in the first leaf and then one
-// in the last, and put and delete keys in pairs between them, by which leaves
-// split and merge. A scan never sees the second ahead of the first, nor half of
-// a pair that was put or deleted by a batch.
+// TestScanOneInstant: a writer sets a key in the first leaf and then one in the last leaf. Between
+// them it puts and deletes keys in pairs, so that leaves split and merge. A scan never sees the
+// second key newer than the first, nor half of a pair that a batch put or deleted.
 func TestScanOneInstant(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{SlabBytes: 8192, CheckpointBytes: 256 << 10})
-	pad := strings.Repeat("-", 300) // a dozen keys a leaf
+	pad := strings.Repeat("-", 300) // a dozen keys per leaf
 	first, last := []byte("a"), []byte("z")
 	must(t, db.Put(first, linearBytes(0)))
 	must(t, db.Put(last, linearBytes(0)))

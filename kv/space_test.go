@@ -20,14 +20,13 @@ import (
 	"nvkv/nvmap"
 )
 
-// Figures about space. The environment makes them larger than what every run
-// can afford, or smaller: NVKV_SPACE_BYTES (2147483648 for the figure in
-// docs/promises.md), NVKV_SPACE_UPDATES and NVKV_RANGE_KEYS (1000000).
+// Figures about space. The environment makes them larger than every run can afford, or smaller:
+// NVKV_SPACE_BYTES (2147483648 for the figure in docs/promises.md), NVKV_SPACE_UPDATES and
+// NVKV_RANGE_KEYS (1000000).
 
-// TestSpaceAfterDelete fills a store, deletes nine tenths at random, and waits
-// until the file has less than 1.5 bytes of blocks for a live one, while a
-// reader and a writer go on. How long they were kept waiting is printed: what a
-// machine that others use as well makes of it proves nothing.
+// TestSpaceAfterDelete fills a store, deletes nine tenths at random, and waits until the file has
+// fewer than 1.5 bytes of blocks for a live byte, while a reader and a writer continue. It prints
+// their waiting times without judging them, because other load on the machine affects them.
 func TestSpaceAfterDelete(t *testing.T) {
 	skipInRace(t)
 	t.Parallel()
@@ -72,19 +71,18 @@ func TestSpaceAfterDelete(t *testing.T) {
 	}
 }
 
-// caller is something that goes on beside a test, again and again.
+// caller is a call that is repeated beside a test.
 type caller struct {
 	what string
 	fn   func(i int) error
 }
 
-// callPause lies between two calls: they are to find a CPU, not to take it.
+// callPause is the pause between two calls, which leaves the CPU to others.
 const callPause = 50 * time.Microsecond
 
-// beside makes calls, each kind on a goroutine of its own, until the function
-// that it returns is called, which says how long they took. A timer runs with
-// them, which touches no store: how late it is is what the machine and the
-// runtime do to any goroutine.
+// beside makes calls, each kind on a goroutine of its own, until the returned function is called,
+// which reports how long they took. A timer that touches no store runs beside them: its delay shows
+// the effect of the machine and the runtime on any goroutine.
 func beside(t testing.TB, calls ...caller) (stopped func() string) {
 	t.Helper()
 	stop := make(chan struct{})
@@ -135,8 +133,8 @@ func longest(what string, took []time.Duration) string {
 		took[len(took)/2], took[len(took)*999/1000], took[len(took)-1], over)
 }
 
-// TestSpaceBesideSnapshot: a snapshot that stays open makes the store grow by
-// what is overwritten at most, and what it pinned comes back when it ends.
+// TestSpaceBesideSnapshot: while a snapshot stays open, the store grows by at most the overwritten
+// bytes, and the pinned space is free when the snapshot ends.
 func TestSpaceBesideSnapshot(t *testing.T) {
 	skipInRace(t)
 	t.Parallel()
@@ -178,8 +176,8 @@ func TestSpaceBesideSnapshot(t *testing.T) {
 	t.Logf("%d bytes after it ended", allocated(t, path))
 }
 
-// TestCommitCostAfterFillAndDelete: what a commit of one key costs does not
-// depend on how large the store once was.
+// TestCommitCostAfterFillAndDelete: the cost of a commit of one key does not depend on the former
+// size of the store.
 func TestCommitCostAfterFillAndDelete(t *testing.T) {
 	skipInRace(t)
 	t.Parallel()
@@ -195,7 +193,7 @@ func TestCommitCostAfterFillAndDelete(t *testing.T) {
 		after := db.Metrics()
 		return float64(after.MediaBytes-before.MediaBytes) / n, float64(after.Fences-before.Fences) / n
 	}
-	cost() // the keys are there from now on
+	cost() // the keys exist from now on
 	b0, f0 := cost()
 	n := int(fromEnv(t, "NVKV_SPACE_BYTES", effort.Pick[int64](16<<20, 16<<20, 64<<20, 64<<20)) / 500)
 	inBatches(t, db, n, func(b *Batch, i int) { b.Put(fmt.Appendf(nil, "%016d", i*7919%n), make([]byte, 500)) })
@@ -209,7 +207,7 @@ func TestCommitCostAfterFillAndDelete(t *testing.T) {
 	}
 }
 
-// slowDevice grows only when it is let.
+// slowDevice grows only when the test allows it.
 type slowDevice struct {
 	nvmap.Device
 	growing, goOn chan struct{}
@@ -224,12 +222,12 @@ func (d *slowDevice) Grow(size int64) error {
 	return d.Device.Grow(size)
 }
 
-// Growth holds up the writer that needs it and no reader: not one that is in
-// the store already, and not one that comes.
+// Growth holds up the writer that needs it and no reader, neither one that is under way nor a new
+// one.
 func TestGrowthBlocksNoReader(t *testing.T) {
 	skipInRace(t)
 	dev := &slowDevice{nvmap.NewMem(64 << 20), make(chan struct{}), make(chan struct{}, 1000)}
-	for range 20 { // for its creation and the first keys
+	for range 20 { // for the creation and the first keys
 		dev.goOn <- struct{}{}
 	}
 	db, err := OpenDevice(dev, nil)
@@ -257,7 +255,7 @@ func TestGrowthBlocksNoReader(t *testing.T) {
 		}
 		wrote <- err
 	}()
-	<-dev.growing // the writer is inside Grow now, and stays there
+	<-dev.growing // now the writer is inside Grow, and stays there
 	for k, v := range m {
 		if got, err := db.Get([]byte(k)); err != nil || string(got) != v {
 			t.Fatalf("Get beside growth: %v", err)
@@ -285,8 +283,8 @@ func TestGrowthBlocksNoReader(t *testing.T) {
 	}
 }
 
-// TestReclaimInSteps: what a snapshot pinned, and what waited for a checkpoint, is
-// freed a little at a time, however much it is: nobody waits for all of it.
+// TestReclaimInSteps: things that a snapshot pinned, or that waited for a checkpoint, are freed
+// some at a time, however many there are, so no caller waits for all of them.
 func TestReclaimInSteps(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{EvacuateBytes: -1, CheckpointBytes: 1 << 40})
 	const n = 3*reclaimMost + 10
@@ -309,7 +307,7 @@ func TestReclaimInSteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	db.checkpoints.base = f.state
-	db.flipped(f, 0) // and no reclaimRest
+	db.flipped(f, 0) // without reclaimRest
 	tx.calls.Add(txEnded)
 	if err := db.txs.leave(); err != nil {
 		t.Fatal(err)
@@ -333,8 +331,8 @@ func TestReclaimInSteps(t *testing.T) {
 	}
 }
 
-// TestDeleteRangeStops prints how long a deleted range of many keys keeps others
-// waiting, by itself and inside a transaction; NVKV_RANGE_KEYS says how many.
+// TestDeleteRangeStops prints how long a deleted range of many keys makes others wait, by itself
+// and inside a transaction. NVKV_RANGE_KEYS sets the number of keys.
 func TestDeleteRangeStops(t *testing.T) {
 	skipInRace(t)
 	n := int(fromEnv(t, "NVKV_RANGE_KEYS", 50_000))
@@ -370,9 +368,9 @@ func TestDeleteRangeStops(t *testing.T) {
 	}
 }
 
-// TestInsertsBesideSnapshots: a store that is written to while snapshots come and go
-// copies pages of its index, and uses those again that a checkpoint freed: it grows
-// by what is inserted, and not while slabs are free.
+// TestInsertsBesideSnapshots: a store with writers and short snapshots copies index pages and
+// reuses those that a checkpoint freed. It grows only by the inserted data, and not while slabs are
+// free.
 func TestInsertsBesideSnapshots(t *testing.T) {
 	db, err := OpenDevice(nvmap.NewMem(1<<30), &Options{EvacuateBytes: -1, CheckpointBytes: 1 << 20})
 	must(t, err)
@@ -394,8 +392,8 @@ func TestInsertsBesideSnapshots(t *testing.T) {
 	}
 }
 
-// TestPinnedBytes: PinnedBytes is what the store gets back when snapshots go, which have a
-// write between each two: not the old records alone, but pages and blocks too.
+// TestPinnedBytes: PinnedBytes is the space that the store gets back when snapshots with a write
+// between each two are closed: not only the old records, but pages and blocks too.
 func TestPinnedBytes(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{EvacuateBytes: -1, CheckpointBytes: 1 << 40})
 	key := func(i int) []byte { return fmt.Appendf(nil, "%08d", i) }
@@ -420,14 +418,14 @@ func TestPinnedBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Growth is what is counted, and the stock that a store grows by.
+	// Growth is the counted bytes, plus the stock by which a store grows.
 	stock := int64(8 * db.r.SlabBytes())
 	if m := db.Metrics(); m.DeviceBytes-held.DeviceBytes > m.PinnedBytes+m.DeviceBytes/20+stock {
 		t.Errorf("the store grew from %d to %d bytes for %d that are pinned", held.DeviceBytes, m.DeviceBytes, m.PinnedBytes)
 	} else {
 		t.Logf("the store grew from %d to %d bytes, for %d that are pinned", held.DeviceBytes, m.DeviceBytes, m.PinnedBytes)
 	}
-	for _, some := range [][2]int{{100, 200}, {0, 50}, {200, 300}, {50, 100}} { // passes on, and goes
+	for _, some := range [][2]int{{100, 200}, {0, 50}, {200, 300}, {50, 100}} { // passed on, and freed
 		before := db.Metrics()
 		for i := some[0]; i < some[1]; i++ {
 			end(i)
@@ -444,9 +442,9 @@ func TestPinnedBytes(t *testing.T) {
 	}
 }
 
-// TestRangePinnedByNoLaterSnapshot: a range leaves the tree at an instant and is freed
-// afterwards. A snapshot that is opened in between does not see it and pins none of it,
-// and one that was opened before pins all of it until it goes.
+// TestRangePinnedByNoLaterSnapshot: a range leaves the tree at one instant and is freed afterwards.
+// A snapshot opened in between cannot see it and pins none of it. One opened before pins all of it
+// until it is closed.
 func TestRangePinnedByNoLaterSnapshot(t *testing.T) {
 	long, m := strings.Repeat("k", 2000), model{}
 	for i := range 3000 {
@@ -458,7 +456,7 @@ func TestRangePinnedByNoLaterSnapshot(t *testing.T) {
 	}
 	run := func(before, later bool) (used, pinned int64) {
 		db := openTest(t, filepath.Join(testDir(t), "s"), &Options{EvacuateBytes: -1, CheckpointBytes: 1 << 40})
-		db.stopCheckpointer() // nothing is freed but by this test and by commits
+		db.stopCheckpointer() // only this test and commits free anything
 		for _, k := range slices.Sorted(maps.Keys(m)) {
 			must(t, db.Put([]byte(k), []byte(m[k])))
 		}

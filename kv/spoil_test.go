@@ -20,14 +20,13 @@ import (
 	"nvkv/nvmap"
 )
 
-// Lines of 64 bytes and sectors of 4 KiB of metadata that are zero, all ones, or
-// exchanged with the next: what a medium does that loses or misplaces them. The
-// store beneath which that was done is opened, read, checked, and used for long, with a
-// model beside it. The oracle: it is refused, with the place; or whatever cannot be
-// had is an error that names a place; or nothing is lost, however much is done to
-// the store afterwards. Nothing panics, hangs or takes memory without bound.
+// Lines of 64 bytes and sectors of 4 KiB of metadata that are zeroed, set to ones, or exchanged
+// with the next, like on a medium that loses or misplaces them. The store on it is opened, read,
+// checked, and used for long, with a model beside it. The oracle accepts: the store is refused,
+// with the place; or every key that cannot be read returns an error with a place; or nothing is
+// lost, whatever is done to the store afterwards. Nothing panics, hangs or takes unbounded memory.
 
-// spoilKind is what becomes of a stretch.
+// spoilKind is the new content of a stretch.
 type spoilKind int
 
 const (
@@ -39,7 +38,7 @@ const (
 
 func (k spoilKind) String() string { return [...]string{"zeroed", "filled", "exchanged"}[k] }
 
-// stretchOf is a line or a sector of the metadata; last: what follows is none.
+// stretchOf is a line or a sector of the metadata. last: the next one is no metadata.
 type stretchOf struct {
 	at, n int
 	last  bool
@@ -61,7 +60,7 @@ func metadataStretches(t testing.TB, image []byte) (out []stretchOf) {
 	must(t, err)
 	for s := range db.r.Slabs() {
 		if s.Kind == 2 || s.Kind == 3 { // index pages and value blocks
-			for page := s.Off.Page(); page < (s.Off+4096).Page() && int(page) < len(in); page++ { // behind it, what the opening got in DRAM
+			for page := s.Off.Page(); page < (s.Off+4096).Page() && int(page) < len(in); page++ { // behind the end: pages in DRAM
 				in[page] = true
 			}
 		}
@@ -80,7 +79,7 @@ func metadataStretches(t testing.TB, image []byte) (out []stretchOf) {
 	return out
 }
 
-// spoilStretch spoils a stretch of the image on the medium; false if nothing changes.
+// spoilStretch spoils a stretch of the image on the medium. It returns false if nothing changes.
 func (m *rotMedium) spoilStretch(s stretchOf, kind spoilKind) (bool, error) {
 	if kind == exchanged && s.last {
 		return false, nil
@@ -103,7 +102,7 @@ func (m *rotMedium) spoilStretch(s stretchOf, kind spoilKind) (bool, error) {
 	return true, err
 }
 
-// spoiled is the use of a store beneath which something was spoiled.
+// spoiled is the use of a store with a spoiled stretch.
 type spoiled struct {
 	damaged
 	m        *rotMedium
@@ -116,7 +115,7 @@ type spoiled struct {
 	refused  bool
 }
 
-// use judges a store on the medium with so many operations.
+// use checks a store on the medium with this many operations.
 func (m *rotMedium) use(h *rotHistory, operations int) (s *spoiled, err error) {
 	s = &spoiled{m: m, may: maps.Clone(h.may), together: h.together, rng: rand.New(rand.NewPCG(1, 1))}
 	defer rescue(&err)
@@ -155,7 +154,7 @@ func opErr(n int, err error) error {
 	return fmt.Errorf("operation %d: %w", n, err)
 }
 
-// decided notes which state of its last commit a store that died is in.
+// decided records which state of its last commit a store that died is in.
 func (s *spoiled) decided() error {
 	if s.stale != 0 && s.together >= 0 && s.stale != s.together && len(s.places) == 0 {
 		return fmt.Errorf("%d keys answered what they held before, of a commit that changed %d", s.stale, s.together)
@@ -185,7 +184,7 @@ func (s *spoiled) readOnly() error {
 	return firstErr(d.look(db, s.may), d.nothingWrong(s))
 }
 
-// nothingWrong says whether what was read may be so.
+// nothingWrong returns an error if the results of the reads are not possible.
 func (d *damaged) nothingWrong(s *spoiled) error {
 	if d.stale != 0 && d.stale != s.together && s.together >= 0 && len(d.places) == 0 {
 		return fmt.Errorf("%d keys answered what they held before", d.stale)
@@ -213,7 +212,7 @@ func (s *spoiled) reopen() error {
 	return firstErr(err, s.open())
 }
 
-// told is tell for a write: a store that failed is opened again.
+// told is tell for a write. It opens a failed store again.
 func (s *spoiled) told(err error) error {
 	if errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
 		return nil
@@ -258,7 +257,7 @@ func (s *spoiled) change() change {
 	return put(k, fmt.Sprint(s.n, "!")+strings.Repeat("n", []int{10, 30, 30, 300, 5000}[s.rng.IntN(5)]))
 }
 
-// commit makes changes and notes what their keys may hold then.
+// commit makes changes and records the possible values of their keys.
 func (s *spoiled) commit(changes ...change) error {
 	err := commitChanges(s.db, changes, false)
 	now := map[string]string{}
@@ -286,7 +285,7 @@ func (s *spoiled) commit(changes ...change) error {
 	return nil
 }
 
-// recoverFrom opens a store again that failed.
+// recoverFrom opens a failed store again.
 func (s *spoiled) recoverFrom(err error) error {
 	if !errors.Is(err, ErrFailed) {
 		return nil
@@ -295,13 +294,12 @@ func (s *spoiled) recoverFrom(err error) error {
 	return s.open()
 }
 
-// spoilSample says how many of the stretches are tried, one in so many, and with how
-// many operations.
+// spoilSample returns that one in this many stretches is tried, and with how many operations.
 func spoilSample() (one, operations int) {
 	return effort.Pick(40, 20, 9, 1), effort.Pick(40, 60, 120, 4000)
 }
 
-// TestSpoiledMetadata is for lines and sectors what TestBitFlips is for bits.
+// TestSpoiledMetadata does with lines and sectors what TestBitFlips does with bits.
 func TestSpoiledMetadata(t *testing.T) {
 	skipInRace(t)
 	one, operations := spoilSample()
@@ -346,7 +344,7 @@ func TestSpoiledMetadata(t *testing.T) {
 	}
 }
 
-// inBounds runs fn and tells when it does not end, or takes much memory.
+// inBounds runs fn and reports if it does not end or takes much memory.
 func inBounds(fn func() (*spoiled, error)) (s *spoiled, err error) {
 	const most = 1 << 30
 	var before, after runtime.MemStats
@@ -369,8 +367,8 @@ func inBounds(fn func() (*spoiled, error)) (s *spoiled, err error) {
 	return s, err
 }
 
-// TestZeroedMaps zeroes each sector of the metadata of a store of ordinary slabs,
-// which then takes as much again as it held, and does not write over what was there.
+// TestZeroedMaps zeroes each sector of the metadata of a store with slabs of the default size. The
+// store then takes as much again as it held, and does not overwrite its old data.
 func TestZeroedMaps(t *testing.T) {
 	m := newRotMedium(t, 64<<20)
 	o := Options{EvacuateBytes: -1}

@@ -6,11 +6,11 @@ import (
 	"nvkv/nvmap"
 )
 
-// Trace 18: nothing is read in place, and the disk takes whole pages. The records of
-// one transaction are on their way, on two pages, when the next one's is copied into
-// one of these: it travels along, the other page is lost, and the higher number is
-// complete where the lower one is not. Written means that much: given to whatever may
-// take it to the medium.
+// Trace 18: nothing is read in place, and the disk takes whole pages. The records of one
+// transaction, on two pages, are being written. A record of the next transaction is copied into one
+// of these pages and travels with it, and the other page is lost. So the higher number is complete
+// and the lower one is not. "Written" therefore means: given to anything that may take it to the
+// medium.
 func TestTrace18_WrittenMeansWithinReachOfAWriteBack(t *testing.T) {
 	skipInRace(t)
 	told := func(off rules) error {
@@ -34,8 +34,8 @@ func TestTrace18_WrittenMeansWithinReachOfAWriteBack(t *testing.T) {
 	t.Logf("without the rule: %.300v", err)
 }
 
-// Trace 18, where it would happen: a record is written through. No page of records
-// is ever dirty in DRAM, where an eviction could take it in its own time.
+// Trace 18 in a store: records are written through. No page of records is ever dirty in DRAM, where
+// an eviction could write it at any time.
 func TestTrace18_RecordsAreWrittenThrough(t *testing.T) {
 	db := cacheDB(t, unmappedDevice{Device: nvmap.NewMem(64 << 20)}, Options{SlabBytes: 4096})
 	for i := range 300 {

@@ -17,14 +17,13 @@ import (
 	"nvkv/nvmap"
 )
 
-// Traces of readers: what a point read, a snapshot or an iterator may meet while
-// others write, evict or fill the store. Each is told step by step where that can
-// be done, and by the side of what it runs beside where not.
+// Traces of readers: what a point read, a snapshot or an iterator may meet while others write,
+// evict or fill the store. If possible a trace runs step by step, otherwise beside the interfering
+// code.
 
-// Trace 24: a reader has descended to a leaf. A snapshot has made the next writer
-// copy that leaf, and the copy names another record; the snapshot ends, and the
-// slot that the reader's leaf names is used again. The leaf that it read has not
-// changed by a byte, and must not validate.
+// Trace 24: a reader has descended to a leaf. Because of a snapshot the next writer copies that
+// leaf, and the copy names another record. The snapshot ends, and the slot that the reader's leaf
+// names is reused. No byte of the reader's leaf has changed, but it must not validate.
 func TestTrace24_ReplacedLeavesAreChanged(t *testing.T) {
 	db, err := OpenDevice(nvmap.NewMem(4<<20), &Options{SlabBytes: 4096, EvacuateBytes: -1})
 	must(t, err)
@@ -49,7 +48,7 @@ func TestTrace24_ReplacedLeavesAreChanged(t *testing.T) {
 		t.Error("the leaf itself has changed: the trace tells something else")
 	}
 	must(t, snapshot.Rollback())
-	for i := 0; bytes.Equal(record, db.bytesAt(btree.RefOff(h.Rec), len(record))); i++ { // until the slot is used again
+	for i := 0; bytes.Equal(record, db.bytesAt(btree.RefOff(h.Rec), len(record))); i++ { // until the slot is reused
 		if i == 10_000 {
 			t.Fatal("its slot is never used again: the trace does not get anywhere")
 		}
@@ -63,9 +62,8 @@ func TestTrace24_ReplacedLeavesAreChanged(t *testing.T) {
 	}
 }
 
-// Trace 27: two transactions read a counter and write what they read plus one. If
-// the second could read while the first is being made durable, an increment would
-// be lost; so would be one that a put overtakes.
+// Trace 27: two transactions read a counter and write it plus one. If the second could read while
+// the first is being made durable, an increment would be lost. So would one that a put overtakes.
 func TestTrace27_NoLostUpdates(t *testing.T) {
 	db := openMem(t)
 	const callers, rounds = 4, 100
@@ -90,8 +88,8 @@ func TestTrace27_NoLostUpdates(t *testing.T) {
 	}
 }
 
-// Trace 30: a read of a large value restarts whenever a neighbour in its leaf is
-// updated, and would never end beside a writer that does nothing else.
+// Trace 30: a read of a large value restarts whenever a neighbour in its leaf is updated. It would
+// never end beside a writer that does nothing else.
 func TestTrace30_NoStarvation(t *testing.T) {
 	db := openMem(t)
 	large := bytes.Repeat([]byte("v"), 12<<10) // in a slot: the copy takes longer than an update
@@ -115,9 +113,8 @@ func TestTrace30_NoStarvation(t *testing.T) {
 	wg.Wait()
 }
 
-// Trace 30, its other half: a writer that loses its processor in the middle of a
-// change leaves readers spinning. On one processor it gets it back only if they
-// give it up.
+// Trace 30, second half: a writer that loses its processor in the middle of a change leaves readers
+// spinning. On a single processor it continues only if they yield.
 func TestTrace30_ReadersYield(t *testing.T) {
 	db := openMem(t)
 	must(t, db.Put([]byte("a"), []byte("1")))
@@ -126,7 +123,7 @@ func TestTrace30_ReadersYield(t *testing.T) {
 		t.Fatal("the key is there")
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	db.publish.Lock() // as who changes a leaf has it
+	db.publish.Lock() // as a goroutine that changes a leaf holds it
 	db.m.BeginChange(h.LeafPage())
 	got := make(chan error)
 	go func() {
@@ -150,9 +147,9 @@ func TestTrace30_ReadersYield(t *testing.T) {
 	must(t, <-got)
 }
 
-// Trace 31: a snapshot that stays open keeps frames from going only if eviction
-// waits for readers to end. It does not: the bound on DRAM holds beside it, and
-// what it reads afterwards is what it read before.
+// Trace 31: an open snapshot would keep frames from being evicted if eviction waited for readers to
+// end. It does not: the bound on DRAM holds, and later reads of the snapshot return the same as
+// before.
 func TestTrace31_SnapshotsDoNotPinFrames(t *testing.T) {
 	if testing.Short() {
 		t.Skip("an index of some MiB")
@@ -198,10 +195,9 @@ func TestTrace31_SnapshotsDoNotPinFrames(t *testing.T) {
 	}
 }
 
-// Trace 33: no run of pages crosses a group, and an aged store of fixed size has no
-// long one while it is half empty. A value is a list of runs: it fits where its
-// bytes fit, also if the slots that are free are too small for the list, which lies
-// in runs then.
+// Trace 33: no run of pages crosses a group, and an old store of fixed size has no long run even if
+// it is half empty. A value is a list of runs. It fits if its bytes fit, even if the free slots are
+// too small for the list, which then lies in runs.
 func TestTrace33_LargeValuesInAnAgedStore(t *testing.T) {
 	t.Parallel()
 	const group = 64 * 65536
@@ -234,9 +230,9 @@ func TestTrace33_LargeValuesInAnAgedStore(t *testing.T) {
 		}
 		v, err := tx.Get([]byte("large"))
 		must(t, err)
-		// It stays until the transaction ends, whatever becomes of the key.
+		// It stays until the transaction ends, whatever happens to the key.
 		must(t, firstErr(db.Delete([]byte("large")), db.Checkpoint(context.Background())))
-		for i := 0; i < n; i += 2 { // what would take its pages
+		for i := 0; i < n; i += 2 { // candidates for its pages
 			if err := db.Put(fmt.Appendf(nil, "hole%05d", i), hole); err != nil && !errors.Is(err, ErrFull) {
 				t.Fatal(err)
 			}
@@ -249,11 +245,11 @@ func TestTrace33_LargeValuesInAnAgedStore(t *testing.T) {
 	mustCheck(t, db)
 }
 
-// Trace 34: where nothing is read in place, keys and values of an iterator are
-// copies, good until it moves, else walking through a store would hold all of it
-// in memory; what Tx.Get returns is good until the Tx ends, outside CacheBytes.
+// Trace 34: on a device that is not mapped, keys and values of an iterator are copies, valid until
+// it moves. Otherwise walking through a store would hold all of it in memory. Slices of Tx.Get are
+// valid until the Tx ends, outside of CacheBytes.
 func TestTrace34_IteratorsPinNothing(t *testing.T) {
-	skipInRace(t) // which counts memory differently
+	skipInRace(t) // race builds count memory differently
 	db := cacheDB(t, unmappedDevice{Device: nvmap.NewMem(256 << 20)}, Options{})
 	const keys, size = 20_000, 4000
 	value := func(i int) []byte { return bytes.Repeat([]byte{byte(i), byte(i >> 8)}, size/2) }
@@ -300,8 +296,8 @@ func TestTrace34_IteratorsPinNothing(t *testing.T) {
 	}))
 }
 
-// Trace 28, its other half: the file is cut or punched under readers. Whoever reads
-// what is gone gets an error, and everybody else their values.
+// Trace 28, second half: the file is cut or punched under readers. Reads of missing bytes return an
+// error, and all others their values.
 func TestTrace28_DiscardBesideReaders(t *testing.T) {
 	db := openTest(t, testDir(t)+"/s", &Options{SlabBytes: 4096, CheckpointBytes: 64 << 10, EvacuateBytes: -1})
 	const keys = 2000

@@ -17,20 +17,19 @@ import (
 	"nvkv/nvmap/crashtest"
 )
 
-// Traces are histories that broke an earlier, simpler protocol. Each is told
-// twice: as the store is, and it must pass; and with the rule that repairs it
-// switched off, and then the oracle of the crash suite must object. A trace
-// that passes without its rule would prove nothing.
+// Traces are histories that broke an earlier, simpler protocol. Each runs twice: with all rules it
+// must pass; with the rule that repairs it switched off, the oracle of the crash suite must object.
+// A trace that passes without its rule would prove nothing.
 
-// traces are those that stand by themselves, for whoever wants them all.
+// traces are the traces that stand alone, for tests that need all of them.
 var traces = []trace{
 	trace06_HeadOfAKilledProcess, trace01_OneRecordPerKey, trace02_TombstoneOutlivesRecovery, trace02_TombstoneOutlivesItsCommit, trace03_FreezeCutsTheLists, trace04_RecoveryDecidesOnce, trace05_MarksAreRenewed, trace06_RecoveryWritesAgain, trace06_NothingAfterAFailedFence, trace07_NoFallingBack, trace07_CopiesOneByOne, trace09_ExpiryFreesNothing, trace16_MapsMarkWhatTheRootReaches, trace17_NeverAnotherKeysValue, traceI3_PublishedAfterItsFence, traceI5_RunListsOutliveTheirRecords, traceI6_KeysInRunsOutliveTheirRecords, traceI10_AnOpeningTakesBackThatNothingWasWritten, trace01_Batch, trace12_LongKeysAreNotReferences, traceI1_NothingIsWrittenBeforeAllHasAPlace, traceI2_OneTransactionAtATime, traceI4_CheckpointsLieBesideEachOther, traceA5_SizeWordBeforeTheFirstSlab, traceA12_SizeWordBeforeTheCut,
 }
 
-// traceImages is how many images of one moment a trace looks at.
+// traceImages is how many images of one moment a trace checks.
 const traceImages = 80
 
-// trace is a history. It returns what the oracle objects to.
+// trace is a history. It returns the objection of the oracle.
 type trace func(s *session) error
 
 // tellTwice runs a trace with all rules and without some of them.
@@ -49,13 +48,13 @@ func tellTwice(t *testing.T, off rules, tr trace) {
 }
 
 func tell(off rules, tr trace) (images int, err error) {
-	if off == 0 { // nothing goes wrong: a sample will do
+	if off == 0 { // nothing goes wrong, so a sample suffices
 		return tellOn(0, nil, effort.Pick(16, 16, traceImages, traceImages), tr)
 	}
 	return tellOn(off, nil, traceImages, tr)
 }
 
-// tellOn tells a trace with one of the sites disabled, and fewer images a moment.
+// tellOn runs a trace with one of the sites disabled, and fewer images for each moment.
 func tellOn(off rules, sites *crashtest.Sites, limit int, tr trace) (images int, err error) {
 	c := newCrasher(1)
 	c.images = []int{limit}
@@ -68,19 +67,18 @@ func tellOn(off rules, sites *crashtest.Sites, limit int, tr trace) (images int,
 	return c.opened, firstErr(err, s.end())
 }
 
-// wide returns a key so long that each of its records, puts of short values
-// and tombstones, fills a quarter of a slab: slots are reused soon, in an order
-// that a trace can tell beforehand.
+// wide returns a key so long that each of its records, a put of a short value or a tombstone, fills
+// a quarter of a slab. So slots are reused soon, in an order that a trace can predict.
 func wide(name string) string { return name + strings.Repeat(".", 800) }
 
-// elsewhere is a value whose record lies in another slab than the wide ones: it
-// goes to runs, and so does the wide key.
+// elsewhere is a value whose record is not in a slab of the wide ones: it lies in runs, and so does
+// the wide key.
 var elsewhere = strings.Repeat("v", 5000)
 
 func put(k, v string) change { return change{key: k, value: &v} }
 func del(k string) change    { return change{key: k} }
 
-// delRange deletes the keys from one on and below another.
+// delRange deletes the keys from from up to to, exclusively.
 func delRange(from, to string) change { return change{key: from, upTo: &to} }
 
 // do commits changes, one after the other.
@@ -93,10 +91,10 @@ func (s *session) do(changes ...change) error {
 	return nil
 }
 
-// doCrashing commits changes as one transaction, crashed at its fence and after.
+// doCrashing commits changes as one transaction and crashes at its fence and afterwards.
 func (s *session) doCrashing(group bool, changes ...change) error {
 	limit := s.c.images[0]
-	if s.m.Depth() > 0 { // in each of many images
+	if s.m.Depth() > 0 { // it runs in each of many images
 		limit = 10
 	}
 	s.atFences(func() { s.crash(limit) })
@@ -106,7 +104,7 @@ func (s *session) doCrashing(group bool, changes ...change) error {
 	return firstErr(s.err, err)
 }
 
-// atFences has f called at each fence from now on.
+// atFences calls f at each fence from now on.
 func (s *session) atFences(f func()) {
 	s.m.Hook(func(fence bool) {
 		if fence {
@@ -115,8 +113,8 @@ func (s *session) atFences(f func()) {
 	})
 }
 
-// fork commits changes as one transaction, and goes on with then in every image
-// of a crash at its fence.
+// fork commits changes as one transaction, and continues with then in every image of a crash at its
+// fence.
 func (s *session) fork(changes []change, then trace) error {
 	s.atFences(func() {
 		s.m.CrashThen(s.c.images[0], func(m *crashtest.Medium) error { return then(m.Session().(*session)) })
@@ -138,10 +136,9 @@ func script(steps ...func() error) error {
 	return nil
 }
 
-// Trace 1: two callers of a group update one key. If both records are written,
-// the first is superseded at once, its slot is reused by the next transaction,
-// and a crash that tears that one leaves a record too few of the first: an
-// acknowledged value is taken for void.
+// Trace 1: two callers of a group update one key. If both records are written, the first is
+// superseded at once and its slot is reused by the next transaction. A crash that tears that record
+// leaves a record too few of the first transaction: an acknowledged value becomes void.
 func TestTrace01_OneRecordPerKey(t *testing.T) { tellTwice(t, ruleR1, trace01_OneRecordPerKey) }
 
 func trace01_OneRecordPerKey(s *session) error {
@@ -153,7 +150,7 @@ func trace01_OneRecordPerKey(s *session) error {
 	)
 }
 
-// Trace 1 again, as a batch.
+// Trace 1 with a batch.
 func TestTrace01_Batch(t *testing.T) {
 	if _, err := tell(0, trace01_Batch); err != nil {
 		t.Error(err)
@@ -169,9 +166,8 @@ func trace01_Batch(s *session) error {
 	)
 }
 
-// Trace 2: recovery frees what the index does not reach. A tombstone is never
-// reached; when its slot is reused and torn, the deleted key comes back at the
-// second crash.
+// Trace 2: a recovery frees slots that the index does not reach. It never reaches a tombstone. If
+// the slot of the tombstone is reused and torn, the deleted key comes back at the second crash.
 func TestTrace02_TombstoneOutlivesRecovery(t *testing.T) {
 	tellTwice(t, ruleR6Recovery, trace02_TombstoneOutlivesRecovery)
 }
@@ -188,8 +184,7 @@ func trace02_TombstoneOutlivesRecovery(s *session) error {
 	)
 }
 
-// Trace 2 without a recovery between: the tombstone is freed by the delete
-// itself.
+// Trace 2 without a recovery in between: the delete itself frees the tombstone.
 func TestTrace02_TombstoneOutlivesItsCommit(t *testing.T) {
 	tellTwice(t, ruleR6, trace02_TombstoneOutlivesItsCommit)
 }
@@ -208,9 +203,8 @@ func trace02_TombstoneOutlivesItsCommit(s *session) error {
 	)
 }
 
-// Trace 3: a key is deleted between a checkpoint's freeze and its flip. The
-// index that the flip makes count has the key, so the flip must not free the
-// tombstone.
+// Trace 3: a key is deleted between a checkpoint's freeze and its flip. The index of that
+// checkpoint has the key, so the flip must not free the tombstone.
 func TestTrace03_FreezeCutsTheLists(t *testing.T) { tellTwice(t, ruleR8, trace03_FreezeCutsTheLists) }
 
 func trace03_FreezeCutsTheLists(s *session) error {
@@ -244,10 +238,9 @@ func (s *session) during(outside, inside func() error) error {
 	return firstErr(err, e)
 }
 
-// Trace 4: of a transaction of two records one arrives, and not the mark of its
-// slab: recovery does not see it. If the next transaction may have the same
-// number, the put that marks the slab shows the stray record to the recovery
-// after it.
+// Trace 4: of a transaction of two records one reaches the medium, but not the mark of its slab, so
+// a recovery does not see it. If the next transaction could have the same number, a put that marks
+// the slab would show the stray record to the next recovery.
 func TestTrace04_RecoveryDecidesOnce(t *testing.T) { tellTwice(t, ruleR4, trace04_RecoveryDecidesOnce) }
 
 func trace04_RecoveryDecidesOnce(s *session) error {
@@ -263,8 +256,8 @@ func trace04_RecoveryDecidesOnce(s *session) error {
 	)
 }
 
-// Trace 5: a slab that was marked before a freeze is written again after it.
-// Without another mark no recovery reads it.
+// Trace 5: a slab that was marked before a freeze is written again afterwards. Without a new mark
+// no recovery reads it.
 func TestTrace05_MarksAreRenewed(t *testing.T) { tellTwice(t, ruleR5, trace05_MarksAreRenewed) }
 
 func trace05_MarksAreRenewed(s *session) error {
@@ -275,9 +268,9 @@ func trace05_MarksAreRenewed(s *session) error {
 	)
 }
 
-// Trace 6: recovery acts on bytes that are visible and not durable. A fence
-// fails, the process ends, the machine lives; the next process serves what it
-// sees, and the power cut after that takes it away.
+// Trace 6: a recovery relies on bytes that are visible but not durable. A fence fails, the process
+// ends, the machine lives. The next process serves the visible bytes, and a later power failure
+// takes them away.
 func TestTrace06_RecoveryWritesAgain(t *testing.T) {
 	tellTwice(t, ruleR12, trace06_RecoveryWritesAgain)
 }
@@ -285,7 +278,7 @@ func TestTrace06_RecoveryWritesAgain(t *testing.T) {
 func trace06_RecoveryWritesAgain(s *session) error {
 	batch := []change{put("a", "1"), put(wide("b"), "2"), put("c", elsewhere)}
 	return script(
-		// Room for the batch: the fence that fails is not one of growth.
+		// Makes room for the batch, so that the failing fence is not one of growth.
 		func() error { return s.do(put("x", "x"), put("c", elsewhere), put("c", "small")) },
 		func() error {
 			s.next = s.acked.with(batch)
@@ -306,8 +299,8 @@ func trace06_RecoveryWritesAgain(s *session) error {
 	)
 }
 
-// Trace 6 for the head: a process dies while the store grows, and the next one
-// uses the slabs that it sees. A size word that is lost later takes them away.
+// Trace 6 for the head: a process dies while the store grows, and the next one uses the new slabs
+// that it sees. A size word that is lost later takes them away.
 func TestTrace06_HeadOfAKilledProcess(t *testing.T) {
 	t.Parallel()
 	if _, err := tell(0, trace06_HeadOfAKilledProcess); err != nil {
@@ -319,7 +312,7 @@ func trace06_HeadOfAKilledProcess(s *session) error {
 	grows := strings.Repeat("v", 3000) // a slab
 	s.c.images = []int{effort.Pick(6, 6, 16, 16)}
 	keepLittle := func(db *DB) { db.needed = needed{db.ix.Height(), fullDeletes, db.ix.HasLong()} }
-	keepLittle(s.db) // or the next process would grow, too, and write the size word
+	keepLittle(s.db) // or the next process would grow too, and write the size word
 	for i := 0; i == 0 || s.db.r.Unreserved() > 0; i++ {
 		if err := s.do(put(fmt.Sprint("x", i), grows)); err != nil {
 			return err
@@ -329,7 +322,7 @@ func trace06_HeadOfAKilledProcess(s *session) error {
 	return s.fork([]change{put("a", grows)}, func(s *session) error {
 		n := s.db.r.SlabCount()
 		keepLittle(s.db)
-		err := s.doCrashing(false, put("b", strings.Repeat("v", 24_000))) // more than old slabs hold
+		err := s.doCrashing(false, put("b", strings.Repeat("v", 24_000))) // the old slabs hold less
 		if again := s.db.r.SlabCount(); err == nil && n > small && again > n {
 			err = fmt.Errorf("the store grew again, from %d slabs to %d, which proves nothing", n, again)
 		}
@@ -337,8 +330,8 @@ func trace06_HeadOfAKilledProcess(s *session) error {
 	})
 }
 
-// Trace 6, its end: after a failed fence nothing that was written may be taken
-// for durable, so nothing more is written.
+// Trace 6, its end: after a failed fence no write may be considered durable, so nothing more is
+// written.
 func TestTrace06_NothingAfterAFailedFence(t *testing.T) {
 	tellTwice(t, ruleR15, trace06_NothingAfterAFailedFence)
 }
@@ -353,7 +346,7 @@ func trace06_NothingAfterAFailedFence(s *session) error {
 			if err := commitChanges(s.db, batch, false); !errors.Is(err, ErrFailed) {
 				return fmt.Errorf("a write whose fence failed: %v", err)
 			}
-			// Had it been taken, it would have to survive as well.
+			// If it were accepted, it would have to survive as well.
 			for _, ch := range []change{put("c", "3"), put("d", "4")} {
 				if err := commitChanges(s.db, []change{ch}, false); err == nil {
 					s.acked, s.next = s.acked.with([]change{ch}), s.next.with([]change{ch})
@@ -367,8 +360,8 @@ func trace06_NothingAfterAFailedFence(s *session) error {
 	)
 }
 
-// R15: a commit's fence fails while a checkpoint's pages are on their way. The
-// checkpoint's own fence succeeds, and covers them no more: it must not flip.
+// R15: a commit's fence fails while pages of a checkpoint are being written. The checkpoint's own
+// fence succeeds but does not cover them, so the checkpoint must not flip.
 func TestR15_CheckpointBesideAFailedFence(t *testing.T) {
 	_, err := tell(0, func(s *session) error {
 		if err := s.do(put("a", "1"), put("b", elsewhere)); err != nil {
@@ -394,9 +387,9 @@ func TestR15_CheckpointBesideAFailedFence(t *testing.T) {
 	}
 }
 
-// Trace 7: both copies of the newest superblock rot. The generation before it
-// names what was freed and used again, here a tombstone: falling back to it
-// would bring a deleted key back without a word.
+// Trace 7: both copies of the newest superblock rot. The generation before it names slots that were
+// freed and reused, here of a tombstone. Falling back to it would silently bring a deleted key
+// back.
 func TestTrace07_NoFallingBack(t *testing.T) { tellTwice(t, ruleR9Fall, trace07_NoFallingBack) }
 
 func trace07_NoFallingBack(s *session) error {
@@ -428,7 +421,7 @@ func trace07_NoFallingBack(s *session) error {
 	)
 }
 
-// Trace 7, its other half: a crash must not spoil both copies.
+// Trace 7, second half: a crash must not spoil both copies.
 func TestTrace07_CopiesOneByOne(t *testing.T) { tellTwice(t, ruleR9Fence, trace07_CopiesOneByOne) }
 
 func trace07_CopiesOneByOne(s *session) error {
@@ -439,8 +432,8 @@ func trace07_CopiesOneByOne(s *session) error {
 	return firstErr(s.checkpoint(), s.err)
 }
 
-// Trace 9: expiry leaves no record. If a collected record's slot is reused and
-// torn, the older version that it had masked is back.
+// Trace 9: expiry leaves no record. If the slot of a collected record is reused and torn, the older
+// version that it covered is back.
 func TestTrace09_ExpiryFreesNothing(t *testing.T) { tellTwice(t, ruleR7, trace09_ExpiryFreesNothing) }
 
 func trace09_ExpiryFreesNothing(s *session) error {
@@ -448,7 +441,7 @@ func trace09_ExpiryFreesNothing(s *session) error {
 	return script(
 		func() error { return s.do(put(a, elsewhere), put(wide("x"), ""), put(wide("y"), "")) },
 		func() error {
-			s.acked = s.acked.with([]change{del(a)}) // it is as good as expired
+			s.acked = s.acked.with([]change{del(a)}) // as if it had expired
 			return s.db.PutTTL([]byte(a), nil, time.Millisecond)
 		},
 		func() error { return s.do(put(wide("z"), "")) },
@@ -467,9 +460,8 @@ func trace09_ExpiryFreesNothing(s *session) error {
 	)
 }
 
-// Trace 12: a key too long for a leaf, updated after a checkpoint and its old
-// slot reused. Replay compares with the key in the index, which must not lie in
-// the old record.
+// Trace 12: a key too long for a leaf is updated after a checkpoint, and its old slot is reused. A
+// replay compares with the key in the index, which therefore must not be stored in the old record.
 func TestTrace12_LongKeysAreNotReferences(t *testing.T) {
 	if _, err := tell(0, trace12_LongKeysAreNotReferences); err != nil {
 		t.Error(err)
@@ -488,9 +480,9 @@ func trace12_LongKeysAreNotReferences(s *session) error {
 	)
 }
 
-// A page of a value that the checkpoint reaches is freed, and taken by the key of a
-// tombstone: recovery must not go on taking it for reached, since freeing it with
-// the tombstone would be freeing what is live (R10).
+// A page of a value that the checkpoint reaches is freed and taken by the key of a tombstone. A
+// recovery must no longer treat it as reached, because it would then free a live page with the
+// tombstone (R10).
 func TestR10_PageOfAValueTakenByATombstone(t *testing.T) {
 	_, err := tell(0, func(s *session) error {
 		k := strings.Repeat("k", 5000)
@@ -509,11 +501,10 @@ func TestR10_PageOfAValueTakenByATombstone(t *testing.T) {
 	}
 }
 
-// Trace 13: a value holds images of records, as a stored backup does. It is
-// deleted, its pages are carved into slots, and the images lie where records
-// begin. Their checksums are of another place. The broken form
-// forges images of the very place: they count, so nothing but the checksum kept
-// the others out.
+// Trace 13: a value holds images of records, like a stored backup. It is deleted, its pages are
+// carved into slots, and the images lie where records begin. Their checksums are of another place.
+// The broken form forges images for their own place: these count, so only the checksum keeps the
+// others out.
 func TestTrace13_BytesInsideValues(t *testing.T) {
 	if _, err := tell(0, func(s *session) error { return insideValue(s, fromABackup) }); err != nil {
 		t.Error(err)
@@ -525,16 +516,15 @@ func TestTrace13_BytesInsideValues(t *testing.T) {
 	t.Logf("forged: %.300v", err)
 }
 
-// A4: the same with images of the very place, made for the carving that they are
-// written in. Were the next one to have the same number, they would count.
+// A4: the same with images for their own place, made for the current carving. If the next carving
+// had the same number, they would count.
 func TestA4_EveryCarvingHasItsNumber(t *testing.T) {
 	tellTwice(t, ruleA4, func(s *session) error { return insideValue(s, ofThisCarving) })
 }
 
-// Trace 14: a put has the store grow, and a crash takes the size word and leaves
-// the rest. The next growth takes the same slabs for new ones, and carves them
-// under the same numbers: what the lost put has left in them would count. With
-// the fence behind the size word there is no such crash.
+// Trace 14: a put makes the store grow, and a crash takes the size word and leaves the rest. The
+// next growth takes the same slabs as new ones and carves them under the same numbers, so the
+// remains of the lost put would count. The fence after the size word rules such a crash out.
 func TestTrace14_SizeWordBeforeTheFirstSlab(t *testing.T) {
 	t.Parallel()
 	if _, err := tell(0, traceA5_SizeWordBeforeTheFirstSlab); err != nil {
@@ -571,8 +561,8 @@ func traceA5_SizeWordBeforeTheFirstSlab(s *session) error {
 	return firstErr(s.failure(), err)
 }
 
-// growing is the size of a value that does not lie in the slabs that were there:
-// what is kept for a full store is among those.
+// growing is the size of a value that does not fit the existing slabs, of which some are kept for a
+// full store.
 const growing = 60 * nvmap.PageBytes
 
 func (s *session) beforeGrowth() error {
@@ -583,8 +573,8 @@ func (s *session) beforeGrowth() error {
 	return err
 }
 
-// whatGrows returns where the value lies that has the store grow, how many fences
-// its put takes and how many slabs there were before.
+// whatGrows returns the place of the value that makes the store grow, how many fences its put
+// takes, and how many slabs there were before.
 func whatGrows() (runs []alloc.Extent, fences, slabs int, err error) {
 	s, err := newCrasher(1).start()
 	if err == nil {
@@ -604,7 +594,7 @@ func whatGrows() (runs []alloc.Extent, fences, slabs int, err error) {
 	return runs, fences, slabs, firstErr(err, s.end())
 }
 
-// beyond returns the pages of runs that lie in slab first or behind it.
+// beyond returns the pages of runs in slab first or later ones.
 func beyond(runs []alloc.Extent, slabOf func(nvmap.Off) int, first int) (out []alloc.Extent) {
 	for _, e := range runs {
 		for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
@@ -616,8 +606,7 @@ func beyond(runs []alloc.Extent, slabOf func(nvmap.Off) int, first int) (out []a
 	return out
 }
 
-// takeRuns has wide records take slabs until they have one of runs, and goes
-// through what a crash leaves then.
+// takeRuns puts wide records until they take one of the slabs of runs, and then crashes.
 func (s *session) takeRuns(runs []alloc.Extent) error {
 	for i := 0; !s.tookOne(runs); i++ {
 		if err := s.do(put(wide(fmt.Sprint(i)), "")); err != nil {
@@ -630,7 +619,7 @@ func (s *session) takeRuns(runs []alloc.Extent) error {
 	return s.reopen(false)
 }
 
-// tookOne says whether a slab below runs is cut into slots of wide records.
+// tookOne says whether a slab of runs is carved into slots of wide records.
 func (s *session) tookOne(runs []alloc.Extent) bool {
 	for _, e := range runs {
 		for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += nvmap.PageBytes {
@@ -642,21 +631,21 @@ func (s *session) tookOne(runs []alloc.Extent) bool {
 	return false
 }
 
-// A seal says for which place and carving the image of a record at o is sealed,
-// in pages of a carving.
+// A seal returns the place and the carve number for which a record image at o is sealed, in pages
+// of this carving.
 type seal func(o nvmap.Off, carve uint32) (nvmap.Off, uint32)
 
 func fromABackup(o nvmap.Off, carve uint32) (nvmap.Off, uint32)   { return o + 1<<20, carve }
 func ofThisCarving(o nvmap.Off, carve uint32) (nvmap.Off, uint32) { return o, carve }
 
-// ofTheFirst is for slabs that are not there yet.
+// ofTheFirst is for slabs that do not exist yet.
 func ofTheFirst(o nvmap.Off, _ uint32) (nvmap.Off, uint32) { return o, 1 }
 
-// forged is for pages that are carved as a run once more, then into slots.
+// forged is for pages that are carved for runs once more, then into slots.
 func forged(o nvmap.Off, carve uint32) (nvmap.Off, uint32) { return o, carve + 2 }
 
-// insideValue stores pages of record images as a value, frees them, and has
-// some of their slabs carved into slots of the images' size.
+// insideValue stores pages of record images as a value, frees them, and lets some of their slabs be
+// carved into slots of the images' size.
 func insideValue(s *session, as seal) error {
 	const pages = 40
 	var runs []alloc.Extent
@@ -706,8 +695,8 @@ func runsOf(db *DB, key string) ([]alloc.Extent, error) {
 	return l.Extents, err
 }
 
-// recordImages fills runs with records that say victim=2, for slots of 1 KiB.
-// Their numbers are of the next opening and above what it will write.
+// recordImages fills runs with records victim=2, for slots of 1 KiB. Their numbers are of the next
+// opening and higher than those that it will write.
 func recordImages(db *DB, runs []alloc.Extent, as seal) (out []byte) {
 	for _, e := range runs {
 		for o := e.Off; o < e.Off+nvmap.Off(e.Bytes); o += 1024 {
@@ -732,7 +721,7 @@ func victimImage(db *DB, at nvmap.Off, carve uint32, counter uint64) []byte {
 	return imageOf(db, e, carve, counter)
 }
 
-// imageOf returns a record of one transaction, sealed for a place and carving.
+// imageOf returns a record of a transaction of one, sealed for a place and a carving.
 func imageOf(db *DB, e *entry, carve uint32, counter uint64) []byte {
 	img := append([]byte(nil), e.image[record.MaxHeaderBytes-record.HeaderBytes:]...)
 	rec := record.Record{Number: record.MakeNumber(db.run+1, counter), Kind: record.KindPut, KeyLen: len(e.key), ValLen: len(e.value())}
@@ -741,8 +730,8 @@ func imageOf(db *DB, e *entry, carve uint32, counter uint64) []byte {
 	return img
 }
 
-// Trace 16: maps that mark what tombstones and commits under way hold leak it
-// at a crash.
+// Trace 16: if maps marked the slots that tombstones and commits under way hold, a crash would leak
+// them.
 func TestTrace16_MapsMarkWhatTheRootReaches(t *testing.T) {
 	tellTwice(t, ruleR10, trace16_MapsMarkWhatTheRootReaches)
 }
@@ -755,8 +744,8 @@ func trace16_MapsMarkWhatTheRootReaches(s *session) error {
 	)
 }
 
-// Trace 17: the newest record of a key rots, and the slot that the checkpoint
-// names was reused. The key answers ErrCorrupt, never another key's value.
+// Trace 17: the newest record of a key rots, and the slot that the checkpoint names was reused. The
+// key returns ErrCorrupt, never another key's value.
 func TestTrace17_NeverAnotherKeysValue(t *testing.T) {
 	tellTwice(t, ruleR13, trace17_NeverAnotherKeysValue)
 }
@@ -773,7 +762,7 @@ func trace17_NeverAnotherKeysValue(s *session) error {
 			rotten = btree.RefOff(s.db.ix.Old(&s.db.way))
 			return err
 		},
-		func() error { return s.do(put("later", "1")) }, // the highest is another
+		func() error { return s.do(put("later", "1")) }, // another one is the highest
 	)
 	if err != nil {
 		return err
@@ -802,8 +791,7 @@ func trace17_NeverAnotherKeysValue(s *session) error {
 	return nil
 }
 
-// I3: a record that is published before its fence can be lost although it was
-// acknowledged.
+// I3: a record that is published before its fence can be lost although it was acknowledged.
 func TestI3_PublishedAfterItsFence(t *testing.T) {
 	tellTwice(t, ruleI3, traceI3_PublishedAfterItsFence)
 }
@@ -812,8 +800,8 @@ func traceI3_PublishedAfterItsFence(s *session) error {
 	return s.doCrashing(false, put("a", "1"))
 }
 
-// I1: a batch that does not fit is written as far as it goes. The next
-// transaction makes it one that is not the highest, which no recovery counts.
+// I1: a batch that does not fit is written as far as possible. After the next transaction it is not
+// the highest, and no recovery counts its records.
 func TestI1_NothingIsWrittenBeforeAllHasAPlace(t *testing.T) {
 	tellTwice(t, ruleI1, traceI1_NothingIsWrittenBeforeAllHasAPlace)
 }
@@ -828,7 +816,7 @@ func traceI1_NothingIsWrittenBeforeAllHasAPlace(s *session) error {
 		}
 	}
 	batch := []change{put("a", "1"), put("b", "1"), put("z", strings.Repeat("v", int(s.c.limit)))} // z comes last
-	var deleted []change                                                                           // so that there is room for what the index needs, and for a and b
+	var deleted []change                                                                           // makes room for the index, and for a and b
 	for i := range n - 10 {
 		deleted = append(deleted, del(wide(fmt.Sprint(i))))
 	}
@@ -847,8 +835,8 @@ func traceI1_NothingIsWrittenBeforeAllHasAPlace(s *session) error {
 	)
 }
 
-// I2: two callers' transactions are written under one fence. Only the higher one
-// is counted, so half of the lower one would pass for all of it.
+// I2: two callers' transactions are written under one fence. Only the higher one is counted, so
+// half of the lower one would pass for all of it.
 func TestI2_OneTransactionAtATime(t *testing.T) { tellTwice(t, ruleI2, traceI2_OneTransactionAtATime) }
 
 func traceI2_OneTransactionAtATime(s *session) error {
@@ -857,7 +845,7 @@ func traceI2_OneTransactionAtATime(s *session) error {
 		return err
 	}
 	first := s.acked.with(callers[0])
-	s.past = []model{first} // whole and alone, it would be no harm
+	s.past = []model{first} // complete and alone, it would do no harm
 	s.next = first.with(callers[1])
 	s.atFences(func() { s.crash(s.c.images[0]) })
 	err := commitCallers(s.db, callers)
@@ -866,8 +854,8 @@ func traceI2_OneTransactionAtATime(s *session) error {
 	return firstErr(s.failure(), err)
 }
 
-// I4: pages that the last checkpoint names change where they are. The next one
-// writes over them, and a crash in the middle leaves neither.
+// I4: pages that the last checkpoint names are changed in place. The next checkpoint overwrites
+// them, and a crash in the middle leaves neither checkpoint.
 func TestI4_CheckpointsLieBesideEachOther(t *testing.T) {
 	tellTwice(t, ruleI4, traceI4_CheckpointsLieBesideEachOther)
 }
@@ -886,8 +874,8 @@ func traceI4_CheckpointsLieBesideEachOther(s *session) error {
 	)
 }
 
-// I5: a checkpoint names a record with runs; the record is replaced, its slot
-// reused, and recovery can no longer tell which runs were set free.
+// I5: a checkpoint names a record with runs. The record is replaced and its slot reused, so a
+// recovery cannot tell which runs were freed.
 func TestI5_RunListsOutliveTheirRecords(t *testing.T) {
 	tellTwice(t, ruleI5, traceI5_RunListsOutliveTheirRecords)
 }
@@ -898,21 +886,21 @@ func traceI5_RunListsOutliveTheirRecords(s *session) error {
 		s.checkpoint,
 		func() error { return s.do(put("a", "1")) },
 	}
-	for i := range 120 { // until the slot of the run list is used again
+	for i := range 120 { // until the slot of the run list is reused
 		steps = append(steps, func() error { return s.do(put("c", fmt.Sprintf("%020d", i))) })
 	}
 	return script(append(steps, func() error { return s.doCrashing(false, put("d", "1")) })...)
 }
 
-// I6: the key of a record lies in its runs; the record is replaced and the runs
-// are reused: recovery finds a record of nobody.
+// I6: the key of a record lies in its runs. The record is replaced and the runs are reused, so a
+// recovery finds a record without a key.
 func TestI6_KeysInRunsOutliveTheirRecords(t *testing.T) {
 	tellTwice(t, ruleI6, traceI6_KeysInRunsOutliveTheirRecords)
 }
 
 func traceI6_KeysInRunsOutliveTheirRecords(s *session) error {
 	var steps []func() error
-	for i := range 40 { // what is replaced has more slabs than are kept for a full store
+	for i := range 40 { // it takes more slabs than are kept for a full store
 		steps = append(steps, func() error { return s.do(put(wide("k"), elsewhere+fmt.Sprint(i))) })
 	}
 	steps = append(steps, s.around()...)
@@ -927,8 +915,8 @@ func (s *session) around() (steps []func() error) {
 	return steps
 }
 
-// I10: a store was closed and says that nothing was written since its checkpoint.
-// An opening that left that as it is would lose what it wrote.
+// I10: a store was closed and says that nothing was written since its checkpoint. If an opening did
+// not revoke that, its writes would be lost.
 func TestI10_AnOpeningTakesBackThatNothingWasWritten(t *testing.T) {
 	tellTwice(t, ruleI10, traceI10_AnOpeningTakesBackThatNothingWasWritten)
 }

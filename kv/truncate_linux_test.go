@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A store that is not mapped gives its tail back at Close like any other.
+// A store that is not mapped also gives its tail back at Close.
 func TestCloseCutsBlockFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	opts := &Options{Device: "block", SlabBytes: 8192}

@@ -16,7 +16,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// longGone is an expiry that has passed, whatever the clock says.
+// longGone is an expiry in the past for every clock.
 const longGone = 1
 
 // putExpired stores a record that has expired already.
@@ -25,7 +25,7 @@ func putExpired(t testing.TB, db *DB, key string, value []byte) {
 	must(t, db.single(record.KindPut, []byte(key), value, longGone))
 }
 
-// slotOf returns what the index has for a key.
+// slotOf returns the reference of a key in the index.
 func slotOf(t testing.TB, db *DB, key string) btree.Ref {
 	t.Helper()
 	var p btree.Path
@@ -36,7 +36,7 @@ func slotOf(t testing.TB, db *DB, key string) btree.Ref {
 	return db.ix.Old(&p)
 }
 
-// TestTTL is every way to store a value that expires, and to read it.
+// TestTTL stores values with an expiry in every way, and reads them.
 func TestTTL(t *testing.T) {
 	const soon = time.Minute
 	clock := clockAt(time.Now())
@@ -75,7 +75,7 @@ func TestTTL(t *testing.T) {
 			t.Errorf("Has(%q) = %v, %v", k, ok, err)
 		}
 	}
-	// A snapshot does not shrink, also not by what collects.
+	// A snapshot does not lose records, even to a collection.
 	must(t, db.Checkpoint(context.Background()))
 	if n := db.Metrics().Expired; n != 4 {
 		t.Errorf("%d collected, want 4", n)
@@ -91,7 +91,7 @@ func TestTTL(t *testing.T) {
 	must(t, snapshot.Rollback())
 	m.compare(t, db)
 
-	// A batch that is written again begins a new time to live.
+	// Writing a batch again begins a new time to live.
 	must(t, db.Write(batch))
 	wantGet(t, db.Get, "batch", "v", true)
 }
@@ -133,7 +133,7 @@ func TestExpiryAfter(t *testing.T) {
 	}
 }
 
-// TestTTLReopened: the expiry is on the medium, and a recovery knows it.
+// TestTTLReopened: the expiry is on the medium, and a recovery reads it.
 func TestTTLReopened(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	open := func() *DB {
@@ -161,9 +161,9 @@ func TestTTLReopened(t *testing.T) {
 	}
 }
 
-// TestR7Slots follows the slot and the runs of an expired record: they are not
-// free when it has expired, nor when it has left the index, nor while a
-// snapshot sees it, nor before a checkpoint that was frozen later has flipped.
+// TestR7Slots follows the slot and the runs of an expired record. They are not free when it
+// expires, nor when it leaves the index, nor while a snapshot sees it, nor before a checkpoint
+// frozen later has flipped.
 func TestR7Slots(t *testing.T) {
 	for _, size := range []int{10, 100_000} {
 		for _, snapshot := range []bool{false, true} {
@@ -216,8 +216,8 @@ func TestR7Slots(t *testing.T) {
 	}
 }
 
-// TestSweep: it visits no more than it was told to, goes on where it was, rests
-// when nothing can have expired, and wakes when something can.
+// TestSweep: a sweep visits no more than it was told to, continues where it stopped, rests when
+// nothing is due, and wakes when something is.
 func TestSweep(t *testing.T) {
 	db := openMem(t)
 	const n = 5000
@@ -260,7 +260,7 @@ func TestSweep(t *testing.T) {
 	if db.sweep.collected != n/2+1 {
 		t.Errorf("%d collected after one more had expired", db.sweep.collected)
 	}
-	// It also learned when to go on.
+	// It also knows when to continue.
 	if due := db.sweep.next; due < db.now() || due > expiryAfter(db.now(), time.Hour) {
 		t.Errorf("next expiry at %v", time.Unix(0, due))
 	}
@@ -272,8 +272,8 @@ func TestSweep(t *testing.T) {
 // swept says whether the sweep has nothing to do.
 func swept(db *DB) bool { return !db.sweep.pick(db.now()) }
 
-// TestSweepVisitsWhatIsDue: of a large index the sweep visits the few leaves
-// where something may have expired, wherever that is, and no leaf of another.
+// TestSweepVisitsWhatIsDue: in a large index the sweep visits only the few leaves that may have
+// expired keys, wherever they are.
 func TestSweepVisitsWhatIsDue(t *testing.T) {
 	db := openMem(t)
 	const n = 20_000
@@ -312,9 +312,8 @@ func TestSweepVisitsWhatIsDue(t *testing.T) {
 	mustCheck(t, db)
 }
 
-// TestStretches: whatever is put, given an expiry, deleted, split, merged and
-// visited in between, nothing that expires is forgotten, and what is known of
-// the index stays small.
+// TestStretches: keys are put, given an expiry, deleted, and leaves split, merge and are visited in
+// between. No expiry is forgotten, and the stretches stay few.
 func TestStretches(t *testing.T) {
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { sweepBesideChange(t, seed) })
@@ -380,7 +379,7 @@ func TestStretchBounds(t *testing.T) {
 	}
 }
 
-// checkStretches compares what is known of expiries with the records.
+// checkStretches compares the stretches with the records.
 func checkStretches(t *testing.T, db *DB) {
 	t.Helper()
 	stretches := db.sweep.stretches
@@ -407,7 +406,7 @@ func checkStretches(t *testing.T, db *DB) {
 	must(t, err)
 }
 
-// TestSweepMakesRoom: a store that is full of what has expired is not full.
+// TestSweepMakesRoom: a store full of expired records is not full.
 func TestSweepMakesRoom(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{MaxBytes: 4 << 20, SlabBytes: 4096})
 	value := make([]byte, 900)
@@ -421,9 +420,8 @@ func TestSweepMakesRoom(t *testing.T) {
 	}
 }
 
-// TestTTLCrash is trace 9: records expire, are collected, their keys are put
-// again or deleted, checkpoints come between, and what is left after a power
-// failure at any fence shows no version that was overwritten.
+// TestTTLCrash is trace 9: records expire, are collected, their keys are put again or deleted, with
+// checkpoints in between. After a power failure at any fence no overwritten version is visible.
 func TestTTLCrash(t *testing.T) {
 	operations := effort.Pick(15, 20, 60, 400)
 	for _, seed := range crashSeeds(t, effort.Pick[uint64](2, 4, 4, 100)) {
@@ -457,7 +455,7 @@ func runTTLCrash(c *crasher, n int) error {
 	return firstErr(s.failure(), s.end())
 }
 
-// ttlStep does one operation. What it stores with an expiry has expired.
+// ttlStep does one operation. Records that it stores with an expiry have expired.
 func (s *session) ttlStep() error {
 	switch r := s.c.rng.IntN(20); {
 	case r < 5:
@@ -476,8 +474,8 @@ func (s *session) ttlStep() error {
 	return s.reopen(!s.c.quiet && s.c.rng.IntN(2) == 0)
 }
 
-// transact makes changes in one Update; if expired is set, what they put has
-// expired, so that it amounts to a delete.
+// transact makes changes in one Update. If expired is set, its puts have expired, so they have the
+// effect of deletes.
 func (s *session) transact(changes []change, expired bool) error {
 	s.m.Log("%v expired=%v", changes, expired)
 	s.next = s.acked.with(changes)
@@ -508,10 +506,9 @@ func (s *session) transact(changes []change, expired bool) error {
 	return nil
 }
 
-// TestTTLMasksOlderVersions has the two traces of R7 in their simplest
-// form. A record that has expired and was collected is the last that stands
-// between a recovery and an older version of its key (1), or is what the
-// checkpointed index names (2): its slot must not be used again yet.
+// TestTTLMasksOlderVersions has the two traces of R7 in their simplest form. The slot of a
+// collected record must not be reused yet if the record is the last one that hides an older version
+// of its key from a recovery (1), or if the checkpointed index names it (2).
 func TestTTLMasksOlderVersions(t *testing.T) {
 	for _, checkpointed := range []bool{false, true} {
 		t.Run(fmt.Sprint("checkpointed=", checkpointed), func(t *testing.T) {
@@ -521,7 +518,7 @@ func TestTTLMasksOlderVersions(t *testing.T) {
 			defer abandon(db)
 			ctx, value := context.Background(), []byte("one")
 			must(t, db.Put([]byte("a"), value))
-			// Keeps the old version's slot from being used again.
+			// Keeps the old version's slot from being reused.
 			snapshot, err := db.Begin(false)
 			must(t, err)
 			defer func() { _ = snapshot.Rollback() }()
@@ -530,7 +527,7 @@ func TestTTLMasksOlderVersions(t *testing.T) {
 				must(t, db.checkpoint(ctx))
 			}
 			must(t, db.collectExpired(ctx, math.MaxInt))
-			// Updates go round the slots of the class that are free.
+			// Updates use the free slots of the class in turn.
 			for i := range 2000 {
 				must(t, db.single(record.KindPut, fmt.Append(nil, i%100), value, math.MaxInt64))
 			}

@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// awaitQueued returns when n ops wait for the turn. Only a fault that hangs keeps it
-// from that.
+// awaitQueued returns when n ops wait for the turn. It hangs only if the code does.
 func awaitQueued(t testing.TB, db *DB, n int32) {
 	t.Helper()
 	for i := 0; db.turn.queued.Load() < n; i++ {
@@ -23,8 +22,8 @@ func awaitQueued(t testing.TB, db *DB, n int32) {
 	}
 }
 
-// TestTurnOpens: while a Tx is open guests get the turn, in their order, and writers
-// wait; afterwards those come in the order in which they asked.
+// TestTurnOpens: while a Tx is open, guests get the turn, in their order, and writers wait.
+// Afterwards the writers get it, in their order.
 func TestTurnOpens(t *testing.T) {
 	db := openMem(t)
 	var mu sync.Mutex
@@ -51,7 +50,7 @@ func TestTurnOpens(t *testing.T) {
 	for db.turn.guests.Load() > 0 {
 		time.Sleep(100 * time.Microsecond)
 	}
-	db.turn.visit() // behind both
+	db.turn.visit() // after both
 	if got := fmt.Sprint(order); got != "[guest 1 guest 2]" {
 		t.Errorf("came in while it was open: %s", got)
 	}
@@ -64,8 +63,8 @@ func TestTurnOpens(t *testing.T) {
 	}
 }
 
-// TestNobodyWaitsForATxToBe: whoever asks for the turn when a Tx has it, or is about
-// to, gets it before the Tx ends.
+// TestNobodyWaitsForATxToBe: a guest that asks for the turn when a Tx has it, or is about to, gets
+// it before the Tx ends.
 func TestNobodyWaitsForATxToBe(t *testing.T) {
 	for name, call := range map[string]func(db *DB) error{
 		"Metrics":    func(db *DB) error { db.Metrics(); return nil },
@@ -98,8 +97,8 @@ func TestNobodyWaitsForATxToBe(t *testing.T) {
 	}
 }
 
-// TestCheckpointsBesideUpdates: an Update that waits for a checkpoint, and one that is
-// begun from inside it, beside checkpoints of the background.
+// TestCheckpointsBesideUpdates: Updates that wait for a checkpoint, and checkpoints begun inside an
+// Update, beside checkpoints of the background.
 func TestCheckpointsBesideUpdates(t *testing.T) {
 	db := openTest(t, "", &Options{Device: "mem", MaxBytes: 32 << 20, CheckpointBytes: 4096})
 	var wg sync.WaitGroup
@@ -118,8 +117,8 @@ func TestCheckpointsBesideUpdates(t *testing.T) {
 	wg.Wait()
 }
 
-// fullStore returns a store that is full, of values that have expired or were deleted
-// in relaxed mode's open group, and that has a counter c.
+// fullStore returns a full store with a counter c. Its values have expired or, in relaxed mode,
+// were deleted in the open group.
 func fullStore(t *testing.T, d Durability) *DB {
 	t.Helper()
 	db := openTest(t, "", &Options{Device: "mem", MaxBytes: 8 << 20, EvacuateBytes: -1, Durability: d, noGroupTimer: true})
@@ -147,7 +146,7 @@ func fullStore(t *testing.T, d Durability) *DB {
 	return db
 }
 
-// add increments the counter c by an Update.
+// add increments the counter c in an Update.
 func add(db *DB, besides func(*Tx) error) error {
 	return db.Update(func(tx *Tx) error {
 		v, err := tx.Get([]byte("c"))
@@ -161,8 +160,8 @@ func add(db *DB, besides func(*Tx) error) error {
 	})
 }
 
-// TestI19_NobodyCommitsInBetween: an Update finds the store full, and while it makes
-// room another one adds to the counter that it has read. Both count.
+// TestI19_NobodyCommitsInBetween: an Update finds the store full, and while it makes room another
+// one adds to the counter that it has read. Both additions count.
 func TestI19_NobodyCommitsInBetween(t *testing.T) {
 	for _, d := range []Durability{Sync, Relaxed} {
 		t.Run(fmt.Sprint(d), func(t *testing.T) {
@@ -183,8 +182,8 @@ func TestI19_NobodyCommitsInBetween(t *testing.T) {
 	}
 }
 
-// TestRoomIsMadeByMoving: what a full store moves to make room is not somebody's
-// write: the Tx that needs the room is committed.
+// TestRoomIsMadeByMoving: the moves that make room in a full store are not writes of a user: the Tx
+// that needs the room is committed.
 func TestRoomIsMadeByMoving(t *testing.T) {
 	db := openTest(t, "", &Options{Device: "mem", MaxBytes: 8 << 20, EvacuateBytes: -1})
 	n := 0
@@ -209,9 +208,9 @@ func TestRoomIsMadeByMoving(t *testing.T) {
 	}
 }
 
-// TestI19_MovesBesideATx compacts a store beneath a writable Tx, and sweeps what has
-// expired since: the Tx goes on seeing what it began with. Without the snapshot that it
-// gets first it reads pages and slots that have been used again.
+// TestI19_MovesBesideATx compacts a store during a writable Tx, and sweeps expired records. The Tx
+// continues to see its first state. Without its snapshot it would read pages and slots that were
+// reused.
 func TestI19_MovesBesideATx(t *testing.T) {
 	if err := moveBesideTx(t, 0); err != nil {
 		t.Error(err)

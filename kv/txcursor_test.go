@@ -14,7 +14,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// fill puts the keys, each with itself as its value.
+// fill puts the keys, each with itself as value.
 func fill(t testing.TB, db *DB, keys ...string) {
 	t.Helper()
 	b := db.NewBatch()
@@ -24,9 +24,9 @@ func fill(t testing.TB, db *DB, keys ...string) {
 	must(t, db.Write(b))
 }
 
-// inTx runs fn in a Tx that sees the keys: a read-only one over a store that
-// holds them; a writable one over such a store; and writable ones that put some
-// of them, or all, or deleted others, themselves.
+// inTx runs fn in several kinds of Tx that see the keys: a read-only one on a store that holds
+// them, a writable one on such a store, and writable ones that put some or all of them, or deleted
+// others, themselves.
 func inTx(t *testing.T, keys []string, fn func(t *testing.T, tx *Tx)) {
 	write := func(tx *Tx, keys []string) {
 		for _, k := range keys {
@@ -119,13 +119,13 @@ func TestTxRanges(t *testing.T) {
 			t.Errorf("Prefix of nil: %q", got)
 		}
 		for range tx.All(nil, nil) {
-			break // and no more
+			break // and no more keys
 		}
 		must(t, tx.Err())
 	})
 }
 
-// TestTxRangeBuffers reuses the buffers that named a range before it is walked.
+// TestTxRangeBuffers reuses the buffers of the bounds before the range is walked.
 func TestTxRangeBuffers(t *testing.T) {
 	inTx(t, []string{"a", "b", "c"}, func(t *testing.T, tx *Tx) {
 		start, end := []byte("a"), []byte("c")
@@ -152,12 +152,12 @@ func TestTxPrefixEdges(t *testing.T) {
 	})
 }
 
-// TestCursorMoves drives a cursor by a script: a letter is a motion, what
-// follows the key that it must then stand on, "-" for none.
+// TestCursorMoves drives a cursor with a script: a letter is a move, and the text after the colon
+// is the key that the cursor must be on, "-" for none.
 func TestCursorMoves(t *testing.T) {
 	inTx(t, []string{"a", "b", "c", "d"}, func(t *testing.T, tx *Tx) {
 		for _, script := range []string{
-			"N:a N:b N:c N:d N:- N:- P:d P:c", // after the last Next, Prev stands on the last key
+			"N:a N:b N:c N:d N:- N:- P:d P:c", // after the last Next, Prev moves to the last key
 			"P:d P:c P:b P:a P:- P:- N:a N:b", // and the other way round
 			"F:a P:- N:a L:d N:- P:d",
 			"F:a N:b P:a N:b N:c P:b P:a P:- N:a",
@@ -202,9 +202,9 @@ func TestCursorEmpty(t *testing.T) {
 	})
 }
 
-// TestTxIterateAndChange changes keys in the middle of an iteration of a
-// writable Tx, in every way and both directions: what is put ahead is met,
-// what is put behind is not, and no other key is skipped or repeated.
+// TestTxIterateAndChange changes keys in the middle of an iteration of a writable Tx, in every way
+// and both directions. The iteration meets keys put ahead of it, not those put behind it, and skips
+// or repeats no other key.
 func TestTxIterateAndChange(t *testing.T) {
 	stored := []string{"b", "d", "f", "h"}
 	for _, c := range []struct {
@@ -243,7 +243,7 @@ func TestTxIterateAndChange(t *testing.T) {
 			}
 		}},
 	} {
-		for own := range 3 { // stored, put by the Tx, or both in turn
+		for own := range 3 { // stored, put by the Tx, or alternating
 			db := openMem(t)
 			for i, k := range stored {
 				if own == 0 || own == 2 && i%2 == 0 {
@@ -296,7 +296,7 @@ func TestTxIterateAndChange(t *testing.T) {
 	}
 }
 
-// TestCursorTurnsAfterChange turns round right after a change on either side.
+// TestCursorTurnsAfterChange reverses the direction directly after a change on either side.
 func TestCursorTurnsAfterChange(t *testing.T) {
 	db := openMem(t)
 	fill(t, db, "b", "d", "f")
@@ -328,8 +328,7 @@ func TestCursorTurnsAfterChange(t *testing.T) {
 	}))
 }
 
-// TestCursorStable walks a snapshot while everything in it is replaced,
-// deleted and checkpointed.
+// TestCursorStable walks a snapshot while all its records are replaced, deleted and checkpointed.
 func TestCursorStable(t *testing.T) {
 	db := openMem(t)
 	var keys []string
@@ -371,8 +370,8 @@ func TestCursorStable(t *testing.T) {
 	must(t, tx.Rollback())
 }
 
-// TestUpdateRefusesHalfIteration: what fn made of an iteration that an error
-// cut short is not committed.
+// TestUpdateRefusesHalfIteration: if an error cut an iteration of fn short, its changes are not
+// committed.
 func TestUpdateRefusesHalfIteration(t *testing.T) {
 	db, err := OpenDevice(newMemDevice(), nil)
 	must(t, err)
@@ -402,7 +401,7 @@ func TestUpdateRefusesHalfIteration(t *testing.T) {
 
 func newMemDevice() nvmap.Device { return nvmap.NewMem(8 << 20) }
 
-// corruptRecord flips a bit of the record that key has.
+// corruptRecord inverts a bit of the record of key.
 func corruptRecord(t testing.TB, db *DB, key string) {
 	t.Helper()
 	var p btree.Path
@@ -418,7 +417,7 @@ func corruptRecord(t testing.TB, db *DB, key string) {
 	must(t, db.m.Write(o, b))
 }
 
-// TestTxEndedInsideIteration: the iteration ends with the Tx.
+// TestTxEndedInsideIteration: an iteration ends when its Tx ends.
 func TestTxEndedInsideIteration(t *testing.T) {
 	for _, writable := range []bool{false, true} {
 		db := openMem(t)

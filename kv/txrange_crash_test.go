@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// manyRanges commits transactions of puts, deletes and ranges over a tree of some
-// levels, whose pages leave as a whole too, and crashes each at its fence and after.
+// manyRanges commits transactions of puts, deletes and ranges on a tree of several levels, some of
+// whose pages leave as a whole, and crashes each at its fence and afterwards.
 func manyRanges(s *session) error {
 	const keys = 40
 	key := func(i int) string { return strings.Repeat("k", 700) + fmt.Sprintf("%03d", i) }
@@ -61,9 +61,9 @@ func manyRanges(s *session) error {
 	return nil
 }
 
-// TestCrashManyRanges: of a transaction with ranges everything is there after a crash,
-// or nothing. I12 says which of its puts its ranges leave.
+// TestCrashManyRanges: after a crash a transaction with ranges is there as a whole or not at all.
+// I12 says which of its puts its ranges leave.
 func TestCrashManyRanges(t *testing.T) { tellTwice(t, ruleI12, manyRanges) }
 
-// TestRelaxedCrashManyRanges is that beside the other transactions of a group.
+// TestRelaxedCrashManyRanges is the same beside the other transactions of a group.
 func TestRelaxedCrashManyRanges(t *testing.T) { relaxedTwice(t, ruleI12, manyRanges) }

@@ -12,9 +12,9 @@ import (
 
 const rangeRounds = 25
 
-// TestTxRangesLikeModel runs transactions and batches of puts, deletes and ranges
-// over trees of some levels, and compares with a model the Tx while it is open, from
-// both ends and by points, and the store afterwards.
+// TestTxRangesLikeModel runs transactions and batches of puts, deletes and ranges on trees of
+// several levels. It compares a model with the open Tx, in both directions and by point reads, and
+// with the store afterwards.
 func TestTxRangesLikeModel(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -122,7 +122,7 @@ func changeTx(tx *Tx, ch change) error {
 	return tx.Put([]byte(ch.key), []byte(*ch.value))
 }
 
-// look compares what a Tx sees with a model.
+// look compares the state that a Tx sees with a model.
 func (r *rangeRun) look(tx *Tx, want model) error {
 	keys := want.keys()
 	i := 0
@@ -197,11 +197,11 @@ func rangeForms() []rangeForm {
 	}
 }
 
-// TestTxRangesDoNotGrow: a range beside other changes of a transaction takes as little as
-// by itself.
+// TestTxRangesDoNotGrow: a range beside other changes of a transaction takes as little space as a
+// range alone.
 func TestTxRangesDoNotGrow(t *testing.T) {
 	n := int(fromEnv(t, "NVKV_RANGE_KEYS", 20_000))
-	key := func(i int) []byte { return fmt.Appendf(nil, "%08d%0180d", i, 0) } // few to a leaf
+	key := func(i int) []byte { return fmt.Appendf(nil, "%08d%0180d", i, 0) } // few per leaf
 	alone := int64(0)
 	for _, form := range rangeForms() {
 		db := memStore(t, nil)
@@ -220,8 +220,8 @@ func TestTxRangesDoNotGrow(t *testing.T) {
 	}
 }
 
-// TestTxRangesHoldNoKeys: what a Tx allocates for a range does not depend on how many keys
-// it has.
+// TestTxRangesHoldNoKeys: the memory that a Tx takes for a range does not depend on the number of
+// its keys.
 func TestTxRangesHoldNoKeys(t *testing.T) {
 	db := memStore(t, nil)
 	const n = 20_000
@@ -244,8 +244,8 @@ func TestTxRangesHoldNoKeys(t *testing.T) {
 	}
 }
 
-// TestRangesSideBySide deletes in one transaction all but a key here and there: between
-// ranges that have whole leaves, leaves become so empty that they merge.
+// TestRangesSideBySide deletes in one transaction all keys except single ones here and there.
+// Between ranges that have whole leaves, leaves become so empty that they merge.
 func TestRangesSideBySide(t *testing.T) {
 	for _, step := range []int{3, 150, 400, 1500} {
 		db := memStore(t, nil)
@@ -273,9 +273,10 @@ func TestRangesSideBySide(t *testing.T) {
 	}
 }
 
-// TestRangesMeetInALeaf deletes two ranges with no key between them, which meet at every
-// place of a tree with few keys to a page: what the first leaves of a leaf may merge with
-// one that is all of the second's, and must not before that has left.
+// TestRangesMeetInALeaf deletes two ranges with no key between them. Their common bound is at each
+// place of a tree with few keys per page in turn. The remains of a leaf after the first range may
+// merge with a leaf that lies in the second range as a whole, and must not do so before that leaf
+// has left.
 func TestRangesMeetInALeaf(t *testing.T) {
 	db := memStore(t, nil)
 	const n = 60

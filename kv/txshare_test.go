@@ -13,9 +13,8 @@ import (
 	"nvkv/kv/internal/btree"
 )
 
-// TestTxOfManyGoroutines: one read-only Tx is read by many goroutines, each in its own
-// way, while the store is written; all see what it began with, until Rollback, and then
-// ErrTxClosed.
+// TestTxOfManyGoroutines: many goroutines read one read-only Tx, each in its own way, while the
+// store is written to. All see its first state until Rollback, and then get ErrTxClosed.
 func TestTxOfManyGoroutines(t *testing.T) {
 	for _, o := range []*Options{nil, {PoisonSlices: true}} {
 		db := openTest(t, filepath.Join(t.TempDir(), "store"), o)
@@ -53,7 +52,7 @@ func TestTxOfManyGoroutines(t *testing.T) {
 		for round := 1; round < 20 || reads.Load() < 20; round++ {
 			fill(round)
 		}
-		if o != nil { // what they look at is spoilt when the Tx ends
+		if o != nil { // their slices are overwritten when the Tx ends
 			stop.Store(true)
 			wg.Wait()
 		}
@@ -115,15 +114,15 @@ func readAll(tx *Tx, how, keys int) error {
 	return err
 }
 
-// TestI20_RollbackWaitsForCalls: Rollback returns when no call of the Tx is under way,
-// and a call that begins after it finds that the Tx has ended.
+// TestI20_RollbackWaitsForCalls: Rollback returns when no call of the Tx is under way, and later
+// calls find that the Tx has ended.
 func TestI20_RollbackWaitsForCalls(t *testing.T) {
 	db := openMem(t)
 	tx, err := db.Begin(false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := tx.enter() // as a method of another goroutine does
+	s, err := tx.enter() // like a method in another goroutine
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +154,7 @@ func TestI20_RollbackWaitsForCalls(t *testing.T) {
 	}
 }
 
-// TestTxBackup: a backup of a Tx has what the Tx sees, whatever was written since.
+// TestTxBackup: a backup of a Tx has the state that the Tx sees, whatever was written since.
 func TestTxBackup(t *testing.T) {
 	db := openMem(t)
 	must(t, db.Put([]byte("a"), []byte("1")))

@@ -6,9 +6,8 @@ import (
 	"testing"
 )
 
-// TestTxSpace: a Tx knows what is live and what is free: a value is live, is free when
-// it was deleted, and no longer when its room was given back; a snapshot goes on
-// telling what it found.
+// TestTxSpace: a Tx reports the live and the free bytes. A value is live, is free after it was
+// deleted, and is not counted after its space was given back. A snapshot keeps its first report.
 func TestTxSpace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	db := openTest(t, path, &Options{EvacuateBytes: -1})
@@ -41,7 +40,7 @@ func TestTxSpace(t *testing.T) {
 	}
 }
 
-// spaceOf returns what a writable and a read-only Tx say, which is the same.
+// spaceOf returns the report of a writable and of a read-only Tx, which must agree.
 func spaceOf(t *testing.T, db *DB) (s Space) {
 	t.Helper()
 	must(t, db.Update(func(tx *Tx) error { s = tx.Space(); return nil }))

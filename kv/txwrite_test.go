@@ -19,7 +19,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// openMem opens a store in memory of the process: enough where nothing crashes.
+// openMem opens a store in the memory of the process, for tests without crashes.
 func openMem(t testing.TB) *DB {
 	t.Helper()
 	return openTest(t, "", &Options{Device: "mem", MaxBytes: 8 << 20})
@@ -39,7 +39,7 @@ func wantErr(t testing.TB, what string, got, want error) {
 	}
 }
 
-// wantGet compares a value; want "" with ok false is absence.
+// wantGet compares a value. want "" with ok false means absent.
 func wantGet(t testing.TB, get func([]byte) ([]byte, error), key, want string, ok bool) {
 	t.Helper()
 	v, err := get([]byte(key))
@@ -69,7 +69,7 @@ func TestUpdateCommits(t *testing.T) {
 		wantGet(t, tx.Get, "a", "new", true)
 		wantGet(t, tx.Get, "b", "", false)
 		wantGet(t, tx.Get, "c", "", true)
-		// Nobody else sees any of it yet.
+		// Other readers do not see it yet.
 		wantGet(t, db.Get, "a", "old", true)
 		return db.View(func(other *Tx) error {
 			wantGet(t, other.Get, "b", "old", true)
@@ -110,7 +110,7 @@ func TestUpdateRollsBack(t *testing.T) {
 		_ = db.Update(func(tx *Tx) error { change(tx); panic(boom) })
 	}()
 	done := make(chan struct{})
-	go func() { // as t.FailNow does inside fn
+	go func() { // like t.FailNow inside fn
 		defer close(done)
 		_ = db.Update(func(tx *Tx) error { change(tx); runtime.Goexit(); return nil })
 	}()
@@ -140,8 +140,8 @@ func TestUpdateEmptyCostsNoFence(t *testing.T) {
 	}
 }
 
-// TestTxOneRecordPerKey is R1 for transactions: however often a key was put,
-// one record is written, the last.
+// TestTxOneRecordPerKey is R1 for transactions: however often a key was put, only the last record
+// is written.
 func TestTxOneRecordPerKey(t *testing.T) {
 	db := openMem(t)
 	before := db.Metrics()
@@ -157,7 +157,7 @@ func TestTxOneRecordPerKey(t *testing.T) {
 	model{"k": "99", "l": "x"}.compare(t, db)
 }
 
-// TestTrace21_TxSlicesStay holds slices across everything that happens in a Tx.
+// TestTrace21_TxSlicesStay holds slices during everything that can happen in a Tx.
 func TestTrace21_TxSlicesStay(t *testing.T) {
 	db := openMem(t)
 	big := bytes.Repeat([]byte("big"), 100_000)
@@ -170,7 +170,7 @@ func TestTrace21_TxSlicesStay(t *testing.T) {
 		must(t, err)
 		key, value := []byte("a"), []byte("first")
 		must(t, tx.Put(key, value))
-		copy(value, "XXXXX") // the caller's buffer is the caller's again
+		copy(value, "XXXXX") // the caller may reuse its buffer
 		first, err := tx.Get([]byte("a"))
 		must(t, err)
 		must(t, tx.Put([]byte("a"), []byte("other")))
@@ -188,8 +188,8 @@ func TestTrace21_TxSlicesStay(t *testing.T) {
 	model{"a": "other", "b": string(bytes.Repeat([]byte("x"), 1000))}.compare(t, db)
 }
 
-// TestR3_SlicesOfATxStay: a slice that a transaction gave out of its own changes
-// stays as it is when the key is put again. Without the rule it does not.
+// TestR3_SlicesOfATxStay: a slice that a transaction returned from its own changes does not change
+// when the key is put again. Without the rule it does.
 func TestR3_SlicesOfATxStay(t *testing.T) {
 	for _, off := range []rules{0, ruleR3} {
 		db, err := OpenDevice(nvmap.NewMem(8<<20), &Options{broken: off})
@@ -278,8 +278,7 @@ func TestTxMisuse(t *testing.T) {
 	wantErr(t, "DeleteRange after Close", db.DeleteRange(nil, nil), ErrClosed)
 }
 
-// nestedWrites makes every call that waits for other writers, from inside an
-// Update.
+// nestedWrites makes every call that waits for other writers, inside an Update.
 func nestedWrites(t *testing.T, db *DB) {
 	t.Helper()
 	ranges := db.NewBatch()
@@ -296,7 +295,7 @@ func nestedWrites(t *testing.T, db *DB) {
 	}
 }
 
-// nestedRest makes every other call, which need not wait.
+// nestedRest makes every other call; these do not have to wait.
 func nestedRest(t *testing.T, db *DB) {
 	t.Helper()
 	ctx := context.Background()
@@ -314,20 +313,20 @@ func nestedRest(t *testing.T, db *DB) {
 	db.Metrics()
 }
 
-// TestUpdateNested calls everything from inside Update.
+// TestUpdateNested makes all calls inside an Update.
 func TestUpdateNested(t *testing.T) {
 	db, other := openMem(t), openMem(t)
 	must(t, db.Update(func(tx *Tx) error {
 		must(t, tx.Put([]byte("a"), []byte("1")))
 		nestedWrites(t, db)
 		nestedRest(t, db)
-		// Another store's Update inside: each knows its own.
+		// An Update of another store inside: each store knows its own.
 		must(t, other.Update(func(tx *Tx) error {
 			nestedWrites(t, db)
 			wantErr(t, "Put of the inner store", other.Put(nil, nil), ErrNested)
 			return tx.Put([]byte("b"), nil)
 		}))
-		// Another goroutine may use the Tx meanwhile; it stays this one's.
+		// Another goroutine may use the Tx meanwhile; it still belongs to this one.
 		var helper sync.WaitGroup
 		helper.Go(func() { must(t, tx.Put([]byte("helped"), nil)) })
 		helper.Wait()
@@ -349,15 +348,15 @@ func TestUpdateNested(t *testing.T) {
 	model{"b": "", "c": ""}.compare(t, other)
 }
 
-// TestBeginNested: what is no writer works while a Tx of Begin(true) is open, in the
-// goroutine that has it too. A writer waits, whichever goroutine it is: that of the
-// Tx may be another by then.
+// TestBeginNested: while a Tx of Begin(true) is open, calls that do not write work, also in its own
+// goroutine. A writer waits, in whichever goroutine, because another goroutine may have the Tx by
+// then.
 func TestBeginNested(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	db := openTest(t, path, nil)
 	tx, err := db.Begin(true)
 	must(t, err)
-	nestedRest(t, db) // before it was used
+	nestedRest(t, db) // before it is used
 	must(t, tx.Put([]byte("a"), nil))
 	nestedRest(t, db)
 	for range tx.All(nil, nil) {
@@ -374,11 +373,11 @@ func TestBeginNested(t *testing.T) {
 		must(t, tx.Commit())
 	}()
 	<-handed
-	must(t, db.Put([]byte("first owner"), nil)) // waits, as it handed the Tx on
+	must(t, db.Put([]byte("first owner"), nil)) // waits, because it handed the Tx on
 	must(t, db.Put([]byte("after"), nil))
 	model{"a": "", "b": "", "first owner": "", "after": ""}.compare(t, db)
 
-	// Rolled back, closed: nobody's any more.
+	// Rolled back and closed, it belongs to no goroutine.
 	tx, err = db.Begin(true)
 	must(t, err)
 	must(t, tx.Rollback())
@@ -390,8 +389,8 @@ func TestBeginNested(t *testing.T) {
 	wantErr(t, "Commit after Close", tx.Commit(), ErrClosed)
 }
 
-// TestPulledIterators: iter.Pull runs an iterator on a goroutine of its own. The Tx
-// stays usable by the one that pulls, and a writer is not taken for a nested one.
+// TestPulledIterators: iter.Pull runs an iterator on a goroutine of its own. The pulling goroutine
+// can still use the Tx, and a writer is not mistaken for a nested one.
 func TestPulledIterators(t *testing.T) {
 	db := openMem(t)
 	fill(t, db, "a", "b", "c")
@@ -423,8 +422,8 @@ func TestPulledIterators(t *testing.T) {
 	must(t, db.Put([]byte("d"), nil))
 }
 
-// putWaits has a goroutine put key while another has a writable Tx, and returns
-// when it waits for that one to end.
+// putWaits starts a goroutine that puts key while another has a writable Tx, and returns when it
+// waits for that Tx to end.
 func putWaits(t *testing.T, db *DB, key string) <-chan error {
 	t.Helper()
 	waiting := db.turn.queued.Load()
@@ -440,8 +439,8 @@ func putWaits(t *testing.T, db *DB, key string) <-chan error {
 	return done
 }
 
-// TestBeginHandedOn: a goroutine begins a Tx and ends, and another will end the
-// Tx. Those between wait, whosever descriptor, stack and place they have got.
+// TestBeginHandedOn: a goroutine begins a Tx and ends, and another one will end the Tx. Writers in
+// between wait, even if they have reused the descriptor or the stack of the first goroutine.
 func TestBeginHandedOn(t *testing.T) {
 	db := openMem(t)
 	var tx *Tx
@@ -464,8 +463,8 @@ func TestBeginHandedOn(t *testing.T) {
 	model{"a": "", "b": ""}.compare(t, db)
 }
 
-// TestTxOpenBesideTheRest: what is no writer does not wait for an open writable
-// Tx, in its own goroutine or in another, and leaves it what it sees.
+// TestTxOpenBesideTheRest: calls that do not write do not wait for an open writable Tx, in its own
+// goroutine or in another, and do not change what it sees.
 func TestTxOpenBesideTheRest(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	db := openTest(t, path, nil)
@@ -524,7 +523,7 @@ func TestTxOpenBesideTheRest(t *testing.T) {
 	want.compare(t, openTest(t, path, nil))
 }
 
-// TestTxReadOnlyStore: there is no writable Tx of a store that was opened so.
+// TestTxReadOnlyStore: a store that was opened read-only has no writable Tx.
 func TestTxReadOnlyStore(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	db, err := Open(path, nil)
@@ -542,8 +541,8 @@ func TestTxReadOnlyStore(t *testing.T) {
 	must(t, db.Close())
 }
 
-// TestUpdateNestedBesideOthers makes the nested call while Updates of another
-// store wait for this one: those wait for good reason and are let through.
+// TestUpdateNestedBesideOthers makes the nested call while Updates of another store wait for this
+// one: those are not nested and must be let through.
 func TestUpdateNestedBesideOthers(t *testing.T) {
 	db, busy := openMem(t), openMem(t)
 	stop := make(chan struct{})
@@ -556,7 +555,7 @@ func TestUpdateNestedBesideOthers(t *testing.T) {
 					return
 				default:
 				}
-				// Innocent: waits inside an Update of busy for a turn of db.
+				// Not nested: it waits inside an Update of busy for the turn of db.
 				must(t, busy.Update(func(*Tx) error { return db.Put([]byte("n"), nil) }))
 				time.Sleep(time.Millisecond)
 			}
@@ -573,8 +572,8 @@ func TestUpdateNestedBesideOthers(t *testing.T) {
 	wg.Wait()
 }
 
-// TestTrace27_UpdateSerializable has goroutines increment counters, each reading what
-// the one before wrote; Puts and batches are between them.
+// TestTrace27_UpdateSerializable: goroutines increment counters, each reading the value that the
+// one before wrote, with Puts and batches in between.
 func TestTrace27_UpdateSerializable(t *testing.T) {
 	db := openMem(t)
 	const workers, rounds, counters = 6, 150, 3
@@ -612,8 +611,8 @@ func TestTrace27_UpdateSerializable(t *testing.T) {
 	wantGet(t, db.Get, "sum", strconv.Itoa(workers*rounds), true)
 }
 
-// TestUpdateWriteSkew: transactions that read two accounts and draw from one
-// never draw more than there is in both, which those that read a snapshot would.
+// TestUpdateWriteSkew: transactions that read two accounts and draw from one never draw more than
+// both hold. With reads from snapshots they would.
 func TestUpdateWriteSkew(t *testing.T) {
 	db := openMem(t)
 	const workers, rounds = 4, 200
@@ -722,8 +721,8 @@ func TestUpdateClosedInside(t *testing.T) {
 	model{}.compare(t, openTest(t, path, nil))
 }
 
-// TestTxFull fills a store with one transaction after the other: one that does
-// not fit is ErrFull and leaves nothing, and deletes give the space back.
+// TestTxFull fills a store with transactions: one that does not fit returns ErrFull and changes
+// nothing, and deletes give space back.
 func TestTxFull(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	db := openTest(t, path, &Options{MaxBytes: 4 << 20, SlabBytes: 4096})
@@ -762,7 +761,7 @@ func TestTxFull(t *testing.T) {
 			delete(m, fmt.Sprintf("%04d-%02d", j, k))
 		}
 	}
-	// No checkpoint was taken since: the commit takes it, and tries again.
+	// No checkpoint was taken since: the commit takes one and tries again.
 	must(t, db.Update(func(tx *Tx) error { return put(tx, 5) }))
 	for j := range 50 {
 		m[fmt.Sprintf("%04d-%02d", 5, j)] = string(value)
@@ -770,7 +769,7 @@ func TestTxFull(t *testing.T) {
 	m.compare(t, db)
 }
 
-// failingFence is a device whose fences fail once it is told so.
+// failingFence is a device whose fences fail on request.
 type failingFence struct {
 	nvmap.Device
 	fail atomic.Bool
@@ -785,8 +784,8 @@ func (d *failingFence) Fence() error {
 	return d.Device.Fence()
 }
 
-// TestTxFailedFence: after a fence that failed Update says ErrFailed, readers
-// go on with what was there before, and further Updates are refused.
+// TestTxFailedFence: after a failed fence Update returns ErrFailed, readers continue with the
+// previous state, and further Updates are refused.
 func TestTxFailedFence(t *testing.T) {
 	dev := &failingFence{Device: nvmap.NewMem(8 << 20)}
 	db, err := OpenDevice(dev, nil)
@@ -802,8 +801,8 @@ func TestTxFailedFence(t *testing.T) {
 	must(t, db.Close())
 }
 
-// TestTxCloseDuringTraffic closes a store under goroutines that use it in every
-// way: each call works or says ErrClosed, and what was committed is there.
+// TestTxCloseDuringTraffic closes a store while goroutines use it in every way: each call works or
+// returns ErrClosed, and all commits are there.
 func TestTxCloseDuringTraffic(t *testing.T) {
 	for round := range 5 {
 		path := filepath.Join(testDir(t), "s")

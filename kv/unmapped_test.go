@@ -13,14 +13,13 @@ import (
 	"nvkv/nvmap"
 )
 
-// unmappedDevice is a device that the CPU cannot read in place: it fails where
-// told to.
+// unmappedDevice is a device that the CPU cannot read in place. It fails in a given range.
 type unmappedDevice struct {
 	nvmap.Device
 	bad *badRange // nil: none
 }
 
-// badRange is a stretch that cannot be read.
+// badRange is a range that cannot be read.
 type badRange struct{ from, to nvmap.Off }
 
 func (d unmappedDevice) Mapping() []byte { return nil }
@@ -49,13 +48,13 @@ func (d unmappedDevice) ReadBatch(reqs []nvmap.PageRead) error {
 	return first
 }
 
-// TestRapidUnmapped is TestRapid where nothing is read in place.
+// TestRapidUnmapped is TestRapid on a device that is not mapped.
 func TestRapidUnmapped(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) { testRapid(t, unmappedDevice{Device: nvmap.NewMem(8 << 20)}) })
 }
 
-// TestCrashUnmapped is TestCrashAtEveryFence where nothing is read in place.
+// TestCrashUnmapped is TestCrashAtEveryFence on a device that is not mapped.
 func TestCrashUnmapped(t *testing.T) {
 	skipInRace(t)
 	for seed := range uint64(2) {
@@ -127,8 +126,8 @@ func TestUnmappedStore(t *testing.T) {
 	}
 }
 
-// TestUnmappedMediaFault reads a store parts of which cannot be read: the error
-// names the place, other keys are read, and a commit that met it fails the store.
+// TestUnmappedMediaFault reads a store with parts that cannot be read. The error names the place,
+// other keys can be read, and a commit that meets such a part fails the store.
 func TestUnmappedMediaFault(t *testing.T) {
 	dev := unmappedDevice{Device: keptDevice{nvmap.NewMem(64 << 20)}, bad: &badRange{}}
 	db, err := OpenDevice(dev, nil)
@@ -154,7 +153,7 @@ func TestUnmappedMediaFault(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.Close(); err != nil { // and with it what is in DRAM
+	if err := db.Close(); err != nil { // drops the pages in DRAM
 		t.Fatal(err)
 	}
 	if db, err = OpenDevice(dev, nil); err != nil {
