@@ -21,6 +21,8 @@
 //	'l' index     an entry; the index has 8 bytes, the highest first
 //	's' name      a value of the StableStore
 //
-// The log and the state machine lie in two stores: a restored snapshot replaces the second and
-// leaves the first.
+// # The state machine
+//
+// An [FSM] is an ordered map above a second store of kv: [Command] says what it can do. The two
+// stores are apart because a restored snapshot replaces the state and leaves the log.
 package nvkvraft

@@ -96,7 +96,7 @@ func compare(t *testing.T, s *Store, model map[uint64]*raft.Log, highest uint64)
 
 // TestModel does random operations on a log and on a map, and reopens the log now and then.
 func TestModel(t *testing.T) {
-	for seed := range uint64(effort.Pick(3, 6, 30, 200)) {
+	for seed := range uint64(effort.Pick(1, 6, 30, 200)) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 18))
 			path := filepath.Join(effort.Dir(t), "raft.nv")
