@@ -227,14 +227,16 @@ func (tx *Tx) publish() error {
 	if err := tx.writeBooks(); err != nil {
 		return err
 	}
+	if !tx.noSync() {
+		if err := tx.inner.SetDurability(kv.Sync); err != nil {
+			return err
+		}
+	}
 	if err := tx.inner.Commit(); err != nil {
 		return err
 	}
 	db.free = tx.meta.high - tx.meta.bytes()
-	if tx.noSync() {
-		return nil
-	}
-	return db.store.Sync()
+	return nil
 }
 
 // writeBooks writes the entries of buckets whose usage or sequence changed, and the
