@@ -119,9 +119,9 @@ func paint(found []deletedRange) *ranges {
 		return -1
 	})
 	for _, d := range found {
-		from, to := r.stretch(d.start), len(r.bounds)
+		from, to := r.stretchAt(d.start), len(r.bounds)
 		if d.end != nil {
-			to = r.stretch(d.end)
+			to = r.stretchAt(d.end)
 		}
 		for i := next(from); i < to; i = next(i) {
 			r.newest[i] = d.rangeAge
@@ -135,8 +135,8 @@ func (a rangeAge) older(b rangeAge) bool {
 	return a.number < b.number || a.number == b.number && a.ordinal < b.ordinal
 }
 
-// stretch returns the stretch that contains key, or -1 if key is below all.
-func (r *ranges) stretch(key []byte) int {
+// stretchAt returns the stretch that contains key, or -1 if key is below all.
+func (r *ranges) stretchAt(key []byte) int {
 	i, equal := slices.BinarySearchFunc(r.bounds, key, bytes.Compare)
 	if !equal {
 		i--
@@ -171,6 +171,6 @@ func (r *ranges) cover(key []byte, n record.Number, ordinal uint32) bool {
 	if len(r.bounds) == 0 {
 		return false
 	}
-	i := r.stretch(key)
+	i := r.stretchAt(key)
 	return i >= 0 && (rangeAge{n, ordinal}).older(r.newest[i])
 }

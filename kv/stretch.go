@@ -122,6 +122,6 @@ func (sw *sweep) split(key []byte) {
 	sw.at++
 }
 
-// give ends the visit of a stretch that cannot be read. It is not visited again until a key in it
+// giveUp ends the visit of a stretch that cannot be read. It is not visited again until a key in it
 // is given an expiry.
-func (sw *sweep) give() { sw.visiting = false }
+func (sw *sweep) giveUp() { sw.visiting = false }

@@ -816,7 +816,7 @@ func traceI1_NothingIsWrittenBeforeAllHasAPlace(s *session) error {
 		}
 	}
 	batch := []change{put("a", "1"), put("b", "1"), put("z", strings.Repeat("v", int(s.c.limit)))} // z comes last
-	var deleted []change                                                                           // makes room for the index, and for a and b
+	var deleted []change                                                                           // for the index, a and b
 	for i := range n - 10 {
 		deleted = append(deleted, del(wide(fmt.Sprint(i))))
 	}

@@ -79,7 +79,7 @@ func (db *DB) collectSome(at int64, leaves int) (visited int, err error) {
 	}
 	keys, visited, err := db.visitInside(at, leaves)
 	if err != nil {
-		db.sweep.give()
+		db.sweep.giveUp()
 		return 0, err
 	}
 	if len(keys) > 0 {

@@ -16,21 +16,21 @@ import (
 // version was taken.
 type Trail struct {
 	ix    *Index
-	steps [MaxHeight]stand
+	steps [MaxHeight]trailStep
 	top   int // level of the root
 	vals  *Vals
 	n     int // entries in the leaf
-	seen  []sight
+	seen  []seenPage
 }
 
-// stand is the page of a trail on one level, and the entry taken in it.
-type stand struct {
-	sight
+// trailStep is the page of a trail on one level, and the entry taken in it.
+type trailStep struct {
+	seenPage
 	at int
 }
 
-// sight is a page with the version in which it was read.
-type sight struct {
+// seenPage is a page with the version in which it was read.
+type seenPage struct {
 	page    nvmap.PageID
 	version nvmap.Version
 }
@@ -50,17 +50,17 @@ func (t *Trail) Seek(key []byte) (int, error) {
 	if !ok || nvmap.PageID(t.ix.published.Load()) != id {
 		return 0, ErrChanged
 	}
-	root := sight{id, v}
+	root := seenPage{id, v}
 	pg, err := t.open(RootAt(id), root)
 	if err != nil {
 		return 0, err
 	}
 	t.top = Level(pg)
-	t.steps[t.top].sight = root
+	t.steps[t.top].seenPage = root
 	for level := t.top; level > 0; level-- {
 		at, err := t.ix.childIndex(pg, key)
 		if err != nil {
-			return 0, t.failed(t.steps[level].sight, err)
+			return 0, t.failed(t.steps[level].seenPage, err)
 		}
 		if pg, err = t.descend(pg, level, at); err != nil {
 			return 0, err
@@ -68,7 +68,7 @@ func (t *Trail) Seek(key []byte) (int, error) {
 	}
 	at, _, err := t.ix.Search(pg, key)
 	if err != nil {
-		return 0, t.failed(t.steps[0].sight, err)
+		return 0, t.failed(t.steps[0].seenPage, err)
 	}
 	return min(at, t.n), nil
 }
@@ -79,19 +79,19 @@ func (t *Trail) descend(pg *Page, level, at int) (*Page, error) {
 	up.at = at
 	c := ChildAt(pg, Count(pg), at)
 	if !t.ix.within(c) {
-		return nil, t.damaged(up.sight, "index page")
+		return nil, t.damaged(up.seenPage, "index page")
 	}
 	t.ix.prefetch(c)
 	v, ok := t.ix.m.ReadBegin(c.Page)
 	if !ok || !t.ix.m.ReadValid(up.page, up.version) {
 		return nil, ErrChanged
 	}
-	here := sight{c.Page, v}
+	here := seenPage{c.Page, v}
 	next, err := t.open(c, here)
 	if err != nil {
 		return nil, err
 	}
-	t.steps[level-1].sight = here
+	t.steps[level-1].seenPage = here
 	if level == 1 {
 		t.vals, t.n = t.ix.Vals(c.Vals), min(Count(next), LeafFanout)
 	}
@@ -99,7 +99,7 @@ func (t *Trail) descend(pg *Page, level, at int) (*Page, error) {
 }
 
 // open returns a page whose version was taken, and keeps the version.
-func (t *Trail) open(c Child, s sight) (*Page, error) {
+func (t *Trail) open(c Child, s seenPage) (*Page, error) {
 	pg := t.ix.at(c.Page)
 	if !t.ix.m.Known(c.Page) {
 		if err := t.ix.met(c, pg); err != nil {
@@ -161,13 +161,13 @@ func (t *Trail) Stands() bool {
 }
 
 // failed returns ErrChanged if the page has changed under the reader, else err.
-func (t *Trail) failed(s sight, err error) error {
+func (t *Trail) failed(s seenPage, err error) error {
 	if !t.ix.m.ReadValid(s.page, s.version) {
 		return ErrChanged
 	}
 	return err
 }
 
-func (t *Trail) damaged(s sight, what string) error {
+func (t *Trail) damaged(s seenPage, what string) error {
 	return t.failed(s, &record.CorruptError{Off: uint64(s.page.Off()), Structure: what})
 }
