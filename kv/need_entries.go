@@ -45,10 +45,16 @@ func (db *DB) planned(es []entry) (most btree.Stock, grows bool, err error) {
 		deletes = deletes || es[i].kind == record.KindDelete
 	}
 	p := db.ix.NewPlan(ranges, deletes)
-	for i := range es {
-		if err := p.Add(es[i].key, es[i].kind == record.KindDelete); err != nil {
+	for len(es) > 0 {
+		var cs [btree.Together]btree.Change
+		n := min(len(es), len(cs))
+		for i := range es[:n] {
+			cs[i] = btree.Change{Key: es[i].key, Deletes: es[i].kind == record.KindDelete}
+		}
+		if err := p.Add(cs[:n]); err != nil {
 			return btree.Stock{}, false, err
 		}
+		es = es[n:]
 	}
 	most, err = p.End()
 	return most, p.Grows(), err

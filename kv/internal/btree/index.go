@@ -203,85 +203,27 @@ func (ix *Index) whole(id nvmap.PageID, parts uint, sealed func() bool) bool {
 	return false
 }
 
-// Search returns the first entry of pg whose key is not below key, and whether
-// it is equal.
-func (ix *Index) Search(pg *Page, key []byte) (int, bool, error) {
-	n := Count(pg)
-	pl := pagePrefixLen(pg)
-	if len(key) < pl {
-		return 0, false, nil // only in a page that is being changed
-	}
-	rest := key[pl:]
-	h := headOf(rest)
-	lo := lowerHead(pg, n, h)
-	if lo == n || head(pg, lo) != h {
-		return lo, false, nil
-	}
-	hi := lo + 1
-	if hi < n && head(pg, hi) == h {
-		hi = n
-		if h != ^uint32(0) {
-			hi = lowerHead(pg, n, h+1)
-		}
-	}
-	for lo < hi {
-		mid := (lo + hi) / 2
-		c, err := ix.compare(pg, n, mid, key, rest)
-		if err != nil {
-			return 0, false, err
-		}
-		switch {
-		case c == 0:
-			return mid, true, nil
-		case c < 0:
-			lo = mid + 1
-		default:
-			hi = mid
-		}
-	}
-	return lo, false, nil
-}
-
-// compare compares entry i of pg with key, whose rest behind the prefix is rest and
-// has the entry's head.
-func (ix *Index) compare(pg *Page, n, i int, key, rest []byte) (int, error) {
-	off, _, long := cell(pg, n, i)
-	if !long {
-		return compareCell(pg, n, i, rest), nil
-	}
-	k, err := ix.longKey(pg[off : off+longCell])
-	if err != nil {
-		return 0, err
-	}
-	return bytes.Compare(k, key), nil
-}
-
-// childIndex returns the entry of an inner page below which key belongs.
-func (ix *Index) childIndex(pg *Page, key []byte) (int, error) {
-	i, equal, err := ix.Search(pg, key)
-	if !equal && i > 0 {
-		i--
-	}
-	return i, err
-}
-
 // Find leads to key. Only the writer may call it.
 func (ix *Index) Find(key []byte, p *Path) error {
+	c, err := ix.toLeaf(key, p)
+	if err != nil {
+		return err
+	}
+	return ix.inLeaf(c, key, p)
+}
+
+// toLeaf leads to the leaf of key, and asks for it.
+func (ix *Index) toLeaf(key []byte, p *Path) (Child, error) {
 	c := RootAt(ix.root)
 	c.level = int8(ix.height - 1)
-	for level := ix.height - 1; ; level-- {
+	for level := ix.height - 1; level > 0; level-- {
 		pg, err := ix.Load(c)
 		if err != nil {
-			return err
-		}
-		if level == 0 {
-			at, found, err := ix.Search(pg, key)
-			p.steps[0], p.vals, p.found = step{c.Page, at}, c.Vals, found
-			return err
+			return c, err
 		}
 		i, err := ix.childIndex(pg, key)
 		if err != nil {
-			return err
+			return c, err
 		}
 		p.steps[level] = step{c.Page, i}
 		c = ChildAt(pg, Count(pg), i)
@@ -289,6 +231,18 @@ func (ix *Index) Find(key []byte, p *Path) error {
 			ix.prefetch(c)
 		}
 	}
+	return c, nil
+}
+
+// inLeaf ends Find in the leaf c.
+func (ix *Index) inLeaf(c Child, key []byte, p *Path) error {
+	pg, err := ix.Load(c)
+	if err != nil {
+		return err
+	}
+	at, found, err := ix.Search(pg, key)
+	p.steps[0], p.vals, p.found = step{c.Page, at}, c.Vals, found
+	return err
 }
 
 // Old returns the record that p.found stands for.

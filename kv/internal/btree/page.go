@@ -1,8 +1,6 @@
 package btree
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/binary"
 	"math/bits"
 	"unsafe"
@@ -207,35 +205,6 @@ func setValAt(b *Vals, i int, v nvmap.Off) {
 	binary.LittleEndian.PutUint16(b[o+4:], uint16(v>>32))
 }
 
-// headOf returns the head of a key's rest: its first four bytes, zeros behind.
-func headOf(rest []byte) uint32 {
-	if len(rest) >= 4 {
-		return binary.BigEndian.Uint32(rest)
-	}
-	var h uint32
-	for i, c := range rest {
-		h |= uint32(c) << (24 - 8*i)
-	}
-	return h
-}
-
-// lowerHead returns the first entry whose head is at least h. n <= maxCount. The
-// loop has no branch that depends on what it reads: a wrong guess would cost
-// more than all of a step.
-func lowerHead(p *Page, n int, h uint32) int {
-	lo := 0
-	for n > 1 {
-		half := int(uint(n) >> 1)
-		below := (uint64(head(p, lo+half-1)) - uint64(h)) >> 63 // 1 or 0
-		lo += half & -int(below)
-		n -= half
-	}
-	if n == 1 && head(p, lo) < h {
-		lo++
-	}
-	return lo
-}
-
 // initPage makes p an empty page.
 func initPage(p *Page, id nvmap.PageID, level int, birth uint64, prefix []byte) {
 	clear(p[:])
@@ -373,16 +342,6 @@ func fencePrefix(low, high []byte) []byte {
 		return nil
 	}
 	return low[:min(commonPrefix(low, high), maxPrefix)]
-}
-
-// compareCell compares entry i of n, which has a cell of its own, with a rest that
-// has the same head: "a" and "a\x00" do too, and differ in length.
-func compareCell(p *Page, n, i int, rest []byte) int {
-	off, length, _ := cell(p, n, i)
-	if c := bytes.Compare(p[off:off+length], rest[min(headBytes, len(rest)):]); c != 0 {
-		return c
-	}
-	return cmp.Compare(restLen(p, n, i), len(rest))
 }
 
 // appendRest appends the rest of entry i of n, which has a cell of its own.

@@ -47,6 +47,7 @@ type plan struct {
 	grows  bool // more than copies of pages may be taken
 	way    Path
 	begun  bool
+	ranged bool   // there are ranges
 	high   []byte // fence above the leaf of way; nil: open
 	levels [MaxHeight]incoming
 	ranges []*Cutting // that are not planned yet
@@ -72,7 +73,8 @@ func (in *incoming) add(n, size int) {
 // NewPlan begins a plan of surveyed ranges and of entries. deletes says that there are
 // deletes among the entries. The tree stands still until the plan is through.
 func (ix *Index) NewPlan(ranges []*Cutting, deletes bool) *plan {
-	return &plan{ix: ix, ranges: ranges, mixed: deletes || len(ranges) > 0, grows: len(ranges) > 0}
+	ranged := len(ranges) > 0
+	return &plan{ix: ix, ranges: ranges, mixed: deletes || ranged, grows: ranged, ranged: ranged}
 }
 
 // End returns what all that was planned takes at most.
@@ -89,21 +91,62 @@ func (p *plan) End() (Stock, error) {
 // Grows says whether more than copies of pages may be taken.
 func (p *plan) Grows() bool { return p.grows }
 
-// Add adds an entry of a key, which deletes it or not.
-func (p *plan) Add(key []byte, deletes bool) error {
-	ix := p.ix
-	if err := p.passRanges(key); err != nil {
+// Change is an entry of a key, which deletes it or not.
+type Change struct {
+	Key     []byte
+	Deletes bool
+}
+
+// Add adds entries, at most Together. Their keys are looked for side by side: see
+// FindTogether.
+func (p *plan) Add(cs []Change) error {
+	if p.ranged { // holes are on no path of the tree
+		for i := range cs {
+			if err := p.addBesideRanges(&cs[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var keys [Together][]byte
+	var ways [Together]Path
+	for i := range cs {
+		keys[i] = cs[i].Key
+	}
+	if err := p.ix.FindTogether(keys[:len(cs)], ways[:]); err != nil {
 		return err
 	}
-	if err := p.turn(key); err != nil || deletes {
+	for i := range cs {
+		if !p.begun || ways[i].steps[0].page != p.way.steps[0].page {
+			p.goOn(&ways[i])
+		}
+		if !cs[i].Deletes && !ways[i].found {
+			p.comes(cs[i].Key)
+		}
+	}
+	return nil
+}
+
+func (p *plan) addBesideRanges(c *Change) error {
+	if err := p.passRanges(c.Key); err != nil {
 		return err
 	}
-	leaf := ix.at(p.way.steps[0].page)
+	if err := p.turn(c.Key); err != nil || c.Deletes {
+		return err
+	}
 	if !p.within {
-		if _, found, err := ix.Search(leaf, key); found || err != nil {
+		_, found, err := p.ix.Search(p.ix.at(p.way.steps[0].page), c.Key)
+		if found || err != nil {
 			return err
 		}
 	}
+	p.comes(c.Key)
+	return nil
+}
+
+// comes adds a key that is not there to what comes into the leaf of the way.
+func (p *plan) comes(key []byte) {
+	leaf := p.ix.at(p.way.steps[0].page)
 	in := &p.levels[0]
 	if len(key) > maxInline {
 		p.Pages += OverflowPages(len(key))
@@ -116,7 +159,6 @@ func (p *plan) Add(key []byte, deletes bool) error {
 		prefix = 0 // a merge may leave none
 	}
 	in.add(1, entryBytes(leaf, inlineBytes(len(key), prefix)))
-	return nil
 }
 
 // passRanges plans what of the ranges does not lie above key; nil is above all.
@@ -187,20 +229,26 @@ func (p *plan) turnToHole(h hole) error {
 
 // leaveFor goes on to the page of the tree in which key lies.
 func (p *plan) leaveFor(key []byte) error {
-	ix := p.ix
 	var next Path
-	if err := ix.Find(key, &next); err != nil {
+	if err := p.ix.Find(key, &next); err != nil {
 		return err
 	}
+	p.goOn(&next)
+	return nil
+}
+
+// goOn goes on to the leaf of another way.
+func (p *plan) goOn(next *Path) {
+	h := p.ix.height
 	if p.begun {
-		same := ix.height - 1 // levels from the root on that stay
+		same := h - 1 // levels from the root on that stay
 		for same > 0 && next.steps[same-1].page == p.way.steps[same-1].page {
 			same--
 		}
 		p.leave(same - 1)
 	}
-	p.way, p.begun, p.empty = next, true, 0
-	return nil
+	copy(p.way.steps[:h], next.steps[:h])
+	p.begun, p.empty = true, 0
 }
 
 // leave counts the pages of the way from the leaf up to a level: nothing more comes

@@ -1,0 +1,65 @@
+package btree
+
+import (
+	"unsafe"
+
+	"nvkv/nvmap"
+)
+
+// Together is how many keys FindTogether looks for at once: more than the CPU has room
+// for misses only wait in turn.
+const Together = 8
+
+// FindTogether is Find for at most Together keys, each with its own path in ps. Their
+// leaves are fetched at the same time: what each key waits for in memory, first the heads
+// of its leaf, then its slot, then its cell, the others wait for too, and not one after
+// the other.
+func (ix *Index) FindTogether(keys [][]byte, ps []Path) error {
+	var leaves [Together]Child
+	for i, key := range keys {
+		c, err := ix.toLeaf(key, &ps[i])
+		if err != nil {
+			return err
+		}
+		leaves[i] = c
+	}
+	ix.askTogether(keys, leaves[:len(keys)])
+	for i, key := range keys {
+		if err := ix.inLeaf(leaves[i], key, &ps[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// askTogether asks for what a search for each key in its leaf reads, and for the place of
+// its value.
+func (ix *Index) askTogether(keys [][]byte, leaves []Child) {
+	if !ix.mapped {
+		ps := make([]nvmap.PageID, 0, 2*Together)
+		for _, c := range leaves {
+			ps = ix.childPages(ps, c)
+		}
+		ix.m.ReadAhead(ps)
+		return
+	}
+	var slots [Together]int
+	for i, c := range leaves {
+		if !ix.within(c) {
+			return // inLeaf tells
+		}
+		pg := ix.m.Page(c.Page)
+		rest := keys[i][min(pagePrefixLen(pg), len(keys[i])):]
+		n := Count(pg)
+		at := min(lowerHead(pg, n, headOf(rest)), LeafFanout-1)
+		slots[i] = min(slotsAt(n)+slotWidth*at, len(pg)-slotWidth)
+		nvmap.Prefetch(unsafe.Pointer(&pg[slots[i]]), 1)
+		vals := ix.Vals(c.Vals)
+		nvmap.Prefetch(unsafe.Pointer(vals), 1)
+		nvmap.Prefetch(unsafe.Pointer(&vals[vbHeader+vbEntry*at]), 1)
+	}
+	for i, c := range leaves {
+		pg := ix.m.Page(c.Page)
+		nvmap.Prefetch(unsafe.Pointer(&pg[min(u16(pg, slots[i]), len(pg)-1)]), 1)
+	}
+}
