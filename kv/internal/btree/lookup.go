@@ -68,6 +68,9 @@ func (ix *Index) prefetchLines(c Child, lines int) {
 	}
 }
 
+// ask asks for the line of a byte.
+func ask(b *byte) { nvmap.Prefetch(unsafe.Pointer(b), 1) }
+
 // Lines of 64 bytes that a page with some 110 keys has of each.
 const (
 	headLines = 8

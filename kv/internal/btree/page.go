@@ -131,6 +131,18 @@ func head(p *Page, i int) uint32 {
 	return binary.LittleEndian.Uint32((*[headBytes]byte)(unsafe.Add(unsafe.Pointer(p), pgHeader+headBytes*i))[:])
 }
 
+// slot returns the i-th of n slots: where the cell begins, and how long the rest is. i < n <=
+// maxCount, so that it lies inside the page.
+func slot(p *Page, n, i int) (off, length uint32) {
+	w := binary.LittleEndian.Uint32((*[slotWidth]byte)(unsafe.Add(unsafe.Pointer(p), slotsAt(n)+slotWidth*i))[:])
+	return w & 0xffff, w >> 16
+}
+
+// lead returns the eight bytes at off as a number. off <= len(p)-8.
+func lead(p *Page, off uint32) uint64 {
+	return binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(unsafe.Pointer(p), off))[:])
+}
+
 func setHead(p *Page, i int, h uint32) {
 	binary.LittleEndian.PutUint32(p[pgHeader+headBytes*i:], h)
 }

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"math/bits"
-	"unsafe"
 
 	"nvkv/nvmap"
 )
@@ -52,12 +51,11 @@ func lowerHead(p *Page, n int, h uint32) int {
 func narrow(p *Page, n, lo, hi int, want uint64) (int, int) {
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
-		slot := binary.LittleEndian.Uint32((*[slotWidth]byte)(unsafe.Add(unsafe.Pointer(p), slotsAt(n)+slotWidth*mid))[:])
-		off, length := slot&0xffff, slot>>16
+		off, length := slot(p, n, mid)
 		if off > nvmap.PageBytes-8 || length-(headBytes+1) > maxInline {
 			break
 		}
-		cell := binary.BigEndian.Uint64((*[8]byte)(unsafe.Add(unsafe.Pointer(p), off))[:])
+		cell := lead(p, off)
 		cell &= ^uint64(0) << (8 * (headBytes + 8 - min(length, headBytes+8)) & 63)
 		if cell == want {
 			break

@@ -1,10 +1,6 @@
 package btree
 
-import (
-	"unsafe"
-
-	"nvkv/nvmap"
-)
+import "nvkv/nvmap"
 
 // Together is how many keys FindTogether looks for at once: more than the CPU has room
 // for misses only wait in turn.
@@ -53,13 +49,13 @@ func (ix *Index) askTogether(keys [][]byte, leaves []Child) {
 		n := Count(pg)
 		at := min(lowerHead(pg, n, headOf(rest)), LeafFanout-1)
 		slots[i] = min(slotsAt(n)+slotWidth*at, len(pg)-slotWidth)
-		nvmap.Prefetch(unsafe.Pointer(&pg[slots[i]]), 1)
+		ask(&pg[slots[i]])
 		vals := ix.Vals(c.Vals)
-		nvmap.Prefetch(unsafe.Pointer(vals), 1)
-		nvmap.Prefetch(unsafe.Pointer(&vals[vbHeader+vbEntry*at]), 1)
+		ask(&vals[0])
+		ask(&vals[vbHeader+vbEntry*at])
 	}
 	for i, c := range leaves {
 		pg := ix.m.Page(c.Page)
-		nvmap.Prefetch(unsafe.Pointer(&pg[min(u16(pg, slots[i]), len(pg)-1)]), 1)
+		ask(&pg[min(u16(pg, slots[i]), len(pg)-1)])
 	}
 }
