@@ -353,7 +353,7 @@ func TestA13_OthersWaitForTheCheckpoint(t *testing.T) {
 			r.Free(o)
 		}
 	}
-	if got, want := r.freeSlabs, r.missing(KindPage, 0, false)+r.missing(KindBlock, 0, false)+r.missingSlabs(); got < want {
+	if got, want := r.freeSlabs, r.missing(KindPage, 0)+r.missing(KindBlock, 0)+r.missingSlabs(); got < want {
 		t.Errorf("%d slabs are free, %d are kept", got, want)
 	}
 }

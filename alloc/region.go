@@ -46,7 +46,8 @@ type Region struct {
 	lists     []lists
 	freeSlabs int
 	need      Need
-	kept      kept
+	kept      kept    // the room that is kept: callers that are not urgent leave it
+	held      kept    // the part of it that there is: urgent callers leave it to the other kinds
 	reserve   int     // number of free slabs that the kept room needs at most
 	keptSlabs int     // slabs that urgent callers carved for records and runs
 	keptLists []lists // lists of the kept slabs

@@ -22,6 +22,9 @@ import (
 //   - an urgent caller carves no slab that the other kinds would lack once that checkpoint has
 //     freed the slots that are used and not live.
 //
+// The need may grow when a full region has nothing to add. Then other callers are refused until
+// there is as much as is needed, and urgent callers keep for each other what there is.
+//
 // A13. Only callers that give space back take a page, a block, a slot or a slab of the kept room,
 // and after a checkpoint there is as much of it as before.
 type Need struct {
@@ -54,17 +57,31 @@ const (
 
 // size computes the room to keep from the number of slabs in use.
 func (r *Region) size() {
-	perPage, perBlock := r.slabPages(), r.slabBlocks()
-	k := &r.kept
 	if r.need == (Need{}) { // a user without an index
-		*k = kept{slabs: minKept}
-		r.reserve = minKept
+		r.kept = kept{slabs: minKept}
+		r.held, r.reserve = r.kept, minKept
 		return
 	}
 	extra := min((r.usable-r.freeSlabs)/extraPart, extraBytes/r.geo.slabBytes)
-	*k = kept{
-		pages:  int64(r.need.Pages) + int64(extra)*perPage*3/4,
-		blocks: int64(r.need.Blocks) + int64(extra)*perBlock*3/16,
+	r.kept = r.keptFor(extra, 0)
+	r.reserve = slabsFor(r.kept.pages, r.slabPages()) + slabsFor(r.kept.blocks, r.slabBlocks()) + r.kept.slabs
+	r.held = r.kept
+	for extra > 0 && !r.provides(r.held) {
+		extra--
+		r.held = r.keptFor(extra, 0)
+	}
+	for less := 1; less < r.need.Blocks && !r.provides(r.held); less++ {
+		r.held = r.keptFor(0, less)
+	}
+}
+
+// keptFor returns the room to keep with extra slabs beyond a single step, for a step that changes
+// less leaves fewer than r.need says.
+func (r *Region) keptFor(extra, less int) kept {
+	perPage, perBlock := r.slabPages(), r.slabBlocks()
+	k := kept{
+		pages:  int64(max(1, r.need.Pages-less*5/4)) + int64(extra)*perPage*3/4,
+		blocks: int64(max(1, r.need.Blocks-less)) + int64(extra)*perBlock*3/16,
 		slabs:  r.recordSlabs() + extra/16,
 	}
 	most := max(minKept, r.geo.slabsIn(r.m.Device().Info().MaxBytes)/keptPart)
@@ -79,7 +96,13 @@ func (r *Region) size() {
 	if pages := most - k.slabs - slabsFor(k.blocks, perBlock); slabsFor(k.pages, perPage) > pages {
 		k.pages = int64(pages) * perPage
 	}
-	r.reserve = slabsFor(k.pages, perPage) + slabsFor(k.blocks, perBlock) + k.slabs
+	return k
+}
+
+// provides says whether the region has all of k, once a checkpoint has freed what is used and not
+// live.
+func (r *Region) provides(k kept) bool {
+	return r.lacking(KindPage, k)+r.lacking(KindBlock, k)+k.slabs <= r.freeSlabs+r.keptSlabs
 }
 
 // recordSlabs returns how many slabs records and runs of the largest step take.
@@ -94,18 +117,26 @@ func (r *Region) slabBlocks() int64 { return int64(r.geo.slabBytes / BlockBytes)
 func slabsFor(n, perSlab int64) int { return int(max(0, n+perSlab-1) / perSlab) }
 
 // missing returns how many slabs kind k needs in addition to hold its kept room and more slots to
-// be handed out now. With live it counts slots that a checkpoint will free as free.
-func (r *Region) missing(k Kind, more int64, live bool) int {
-	u := &r.space[k]
-	taken := u.used
-	if live {
-		taken = u.live
-	}
+// be handed out now.
+func (r *Region) missing(k Kind, more int64) int {
+	return r.slabsBeyond(k, r.kept, more, r.space[k].used)
+}
+
+// lacking returns how many slabs kind k needs in addition to hold its part of room. It counts slots
+// that a checkpoint will free as free.
+func (r *Region) lacking(k Kind, room kept) int {
+	return r.slabsBeyond(k, room, 0, r.space[k].live)
+}
+
+// slabsBeyond returns how many slabs kind k needs beyond its own to hold its part of room and more
+// slots, where taken bytes of its slabs are not free.
+func (r *Region) slabsBeyond(k Kind, room kept, more, taken int64) int {
+	slabs := int64(r.space[k].slabs)
 	switch k {
 	case KindPage:
-		return slabsFor(r.kept.pages+more-(int64(u.slabs)*r.slabPages()-taken/nvmap.PageBytes), r.slabPages())
+		return slabsFor(room.pages+more-(slabs*r.slabPages()-taken/nvmap.PageBytes), r.slabPages())
 	case KindBlock:
-		return slabsFor(r.kept.blocks+more-(int64(u.slabs)*r.slabBlocks()-taken/BlockBytes), r.slabBlocks())
+		return slabsFor(room.blocks+more-(slabs*r.slabBlocks()-taken/BlockBytes), r.slabBlocks())
 	}
 	return 0
 }
@@ -125,7 +156,7 @@ func (r *Region) keep(k Kind, urgent bool) int {
 	case KindBlock:
 		blocks = 1 - r.slabBlocks()
 	}
-	return r.missing(KindPage, pages, false) + r.missing(KindBlock, blocks, false) + r.missingSlabs()
+	return r.missing(KindPage, pages) + r.missing(KindBlock, blocks) + r.missingSlabs()
 }
 
 func (r *Region) keepUrgent(k Kind) (n int) {
@@ -134,11 +165,11 @@ func (r *Region) keepUrgent(k Kind) (n int) {
 	}
 	for _, other := range [...]Kind{KindPage, KindBlock} {
 		if k != other {
-			n += r.missing(other, 0, true)
+			n += r.lacking(other, r.held)
 		}
 	}
 	if isIndex(k) {
-		n += r.missingSlabs()
+		n += max(0, r.held.slabs-r.keptSlabs)
 	}
 	return n
 }
@@ -157,7 +188,7 @@ func (r *Region) spares(k Kind) error {
 	if k == KindBlock {
 		pages, blocks = 0, 1
 	}
-	keep := r.missing(KindPage, pages, false) + r.missing(KindBlock, blocks, false) + r.missingSlabs()
+	keep := r.missing(KindPage, pages) + r.missing(KindBlock, blocks) + r.missingSlabs()
 	if !r.secure() {
 		return errNoBlocks
 	}

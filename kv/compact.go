@@ -95,6 +95,9 @@ func (db *DB) clearTail(ctx context.Context) error {
 // several puts, but few, because the caller waits.
 const squeezeSlabs = 8
 
+// squeezeSpare is how many slabs squeeze makes in addition to what a commit needs.
+const squeezeSpare = 2
+
 // roomWanted is the space that a commit needs in a full store.
 type roomWanted struct {
 	slots int64 // bytes
@@ -120,7 +123,9 @@ func (db *DB) squeeze(ctx context.Context, p *pace, w roomWanted) error {
 		return err
 	}
 	slabs := squeezeSlabs + int(w.slots/int64(db.r.SlabBytes()))
-	enough := func() bool { return db.r.Unreserved() >= slabs && db.r.RoomForRuns() >= w.slots+w.runs }
+	// The commit itself, and one of another goroutine before it, may carve a slab.
+	room := w.slots + w.runs + squeezeSpare*int64(db.r.SlabBytes())
+	enough := func() bool { return db.r.Unreserved() >= slabs && db.r.RoomForRuns() >= room }
 	// In relaxed mode expired records waited for their group to be closed, so they need a
 	// checkpoint frozen later.
 	if db.asked(func() bool { return len(db.tombs) > 0 && !enough() }) {

@@ -2,7 +2,9 @@ package kv
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"nvkv/alloc"
@@ -15,7 +17,7 @@ import (
 // deletes and a little: what is in the way is moved before a value is refused.
 func TestLargeValueFitsWhatIsFree(t *testing.T) {
 	skipInRace(t)
-	for seed := range uint64(effort.Pick(3, 3, 40, 200)) {
+	for seed := range uint64(effort.Pick(3, 3, 40, 300)) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 5))
@@ -36,7 +38,7 @@ func TestLargeValueFitsWhatIsFree(t *testing.T) {
 				m[k] = v
 			}
 			part := 1 + rng.IntN(8)
-			for k := range m {
+			for _, k := range slices.Sorted(maps.Keys(m)) {
 				if rng.IntN(8) < part {
 					must(t, db.Delete([]byte(k)))
 					delete(m, k)
