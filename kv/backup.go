@@ -64,7 +64,7 @@ func (tx *Tx) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
 	return out.Written(), err
 }
 
-var errBackupOfWriter = errors.New("nvkv: a backup of a writable transaction, which sees what is not committed")
+var errBackupOfWriter = errors.New("nvkv: cannot back up a writable transaction, whose changes are not committed")
 
 // item is a record as a backup stores it.
 type item struct {

@@ -12,7 +12,7 @@ func (db *DB) bytesLeft() bytesLeft { return bytesLeft(db.m.End()) }
 // of counts the bytes that a record has in runs, and returns an error if the bound is exceeded.
 func (b *bytesLeft) of(rec *record.Record) error {
 	if *b -= bytesLeft(rec.SpilledBytes()); *b < 0 {
-		return &CorruptError{Off: uint64(rec.Off), Structure: "runs of a record, which others have too,"}
+		return &CorruptError{Off: uint64(rec.Off), Structure: "runs that several records share,"}
 	}
 	return nil
 }

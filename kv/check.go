@@ -133,7 +133,7 @@ func (c *checker) record(x btree.Ref, key []byte) (err error) {
 		c.issue(o, "record", key, "index and record disagree on whether it expires")
 	}
 	if rec.Spilled() && c.bytes.of(&rec) != nil {
-		c.issue(o, "runs of a record", key, "others have them too: there are more bytes in runs than on the device")
+		c.issue(o, "runs of a record", key, "shared with other records: all runs together exceed the device")
 		return nil
 	}
 	if rec.Spilled() && !db.runsWhole(&rec) {
@@ -175,7 +175,7 @@ func (c *checker) ownership() error {
 		return err
 	}
 	if around {
-		c.issue(db.ix.Root().Off(), "slabs", nil, "whether slots are lost was not looked at: it takes all of the index")
+		c.issue(db.ix.Root().Off(), "slabs", nil, "lost slots were not looked at, because a part of the index cannot be read")
 	} else {
 		c.held()
 	}

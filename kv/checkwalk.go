@@ -147,7 +147,7 @@ func (c *checker) entry(ch btree.Child, pg *btree.Page, vals *btree.Vals, i int)
 		if bad, ok := err.(*CorruptError); ok {
 			at, what = nvmap.Off(bad.Off), bad.Structure
 		}
-		c.issue(at, what, nil, "cannot be read, nor the key that it is a part of")
+		c.issue(at, what, nil, "cannot be read, and neither can its key")
 		return
 	}
 	if c.count > 1 && bytes.Compare(c.before, key) >= 0 {

@@ -153,22 +153,22 @@ func (o *Options) withDefaults() Options {
 func (o *Options) validate() error {
 	switch {
 	case o.CheckpointBytes < 0:
-		return fmt.Errorf("nvkv: option CheckpointBytes is %d, less than nothing", o.CheckpointBytes)
+		return fmt.Errorf("nvkv: option CheckpointBytes is %d, but must not be negative", o.CheckpointBytes)
 	case o.CacheBytes < MinCacheBytes:
-		return fmt.Errorf("nvkv: option CacheBytes is %d, less than the least, %d", o.CacheBytes, MinCacheBytes)
+		return fmt.Errorf("nvkv: option CacheBytes is %d, below the minimum of %d", o.CacheBytes, MinCacheBytes)
 	case o.Durability != Sync && o.Durability != Relaxed:
 		return fmt.Errorf("nvkv: option Durability is %d, neither Sync nor Relaxed", o.Durability)
 	case o.MaxBytes < 0:
-		return fmt.Errorf("nvkv: option MaxBytes is %d, less than nothing", o.MaxBytes)
+		return fmt.Errorf("nvkv: option MaxBytes is %d, but must not be negative", o.MaxBytes)
 	case o.LockTimeout < 0:
-		return fmt.Errorf("nvkv: option LockTimeout is %v, less than nothing", o.LockTimeout)
+		return fmt.Errorf("nvkv: option LockTimeout is %v, but must not be negative", o.LockTimeout)
 	case o.FileMode&^fs.ModePerm != 0:
-		return fmt.Errorf("nvkv: option FileMode is %v, more than bits of permission", o.FileMode)
+		return fmt.Errorf("nvkv: option FileMode is %v, but may have permission bits only", o.FileMode)
 	}
 	if least, err := alloc.LeastBytes(o.SlabBytes); err != nil {
 		return fmt.Errorf("nvkv: option SlabBytes: %w", err)
 	} else if o.MaxBytes > 0 && o.MaxBytes < least {
-		return fmt.Errorf("nvkv: option MaxBytes is %d, less than the %d bytes of the smallest store", o.MaxBytes, least)
+		return fmt.Errorf("nvkv: option MaxBytes is %d, below the %d bytes of the smallest store", o.MaxBytes, least)
 	}
 	if _, err := nvmap.NewPolicy(o.CachePolicy); err != nil {
 		return fmt.Errorf("nvkv: option CachePolicy: %w", err)

@@ -47,7 +47,7 @@ func Restore(ctx context.Context, path string, r io.Reader, opts *Options) error
 	case path == "":
 		return errors.New("nvkv: restore: the path is empty")
 	case o.ReadOnly || o.Device == "mem":
-		return fmt.Errorf("nvkv: restore %s: into a store that is opened read-only or in memory nothing can be restored", path)
+		return fmt.Errorf("nvkv: restore %s: cannot restore into memory, or with the option ReadOnly", path)
 	}
 	fi, err := os.Stat(path)
 	switch {

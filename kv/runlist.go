@@ -135,7 +135,7 @@ func (db *DB) placeRuns(e *entry, urgent bool) error {
 	for n := e.runBytes(); ; {
 		extents, err := take(n, alloc.AnyExtents)
 		if err == nil && len(e.levels) > record.MaxListLevels {
-			err = fmt.Errorf("nvkv: %d bytes lie in so many pieces that their list has more than %d levels", e.runBytes(), record.MaxListLevels)
+			err = fmt.Errorf("nvkv: the pieces of %d bytes need a list of more than %d levels", e.runBytes(), record.MaxListLevels)
 		}
 		if err != nil {
 			db.freeRuns(e)

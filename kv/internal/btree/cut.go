@@ -144,7 +144,7 @@ func (ix *Index) eachWhole(r cutRange, p *Path, fn func(span) error, part func(h
 // does not follow from, because the walk might not end.
 func (ix *Index) Onward(p *Path, from, next []byte) ([]byte, error) {
 	if bytes.Compare(next, from) <= 0 {
-		return nil, &record.CorruptError{Off: uint64(p.steps[1].page.Off()), Structure: "index page, whose keys do not ascend,"}
+		return nil, &record.CorruptError{Off: uint64(p.steps[1].page.Off()), Structure: "index page with keys out of order"}
 	}
 	return next, nil
 }

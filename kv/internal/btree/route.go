@@ -68,7 +68,7 @@ func (t *Route) loadLevel(pages []routerPage, level int) (below []routerPage, le
 		p.first = uint32(children)
 		n := Count(p.pg)
 		if children += n; children > most {
-			return nil, nil, &record.CorruptError{Off: uint64(p.child.Page.Off()), Structure: "index page, below more than one other"}
+			return nil, nil, &record.CorruptError{Off: uint64(p.child.Page.Off()), Structure: "index page with several parents"}
 		}
 		if level == 1 {
 			leaves = slices.Grow(leaves, n)
@@ -85,7 +85,7 @@ func (t *Route) loadLevel(pages []routerPage, level int) (below []routerPage, le
 				}
 			}
 			if last := len(below) - 1; last >= 0 && bytes.Compare(below[last].low, low) >= 0 {
-				return nil, nil, &record.CorruptError{Off: uint64(p.child.Page.Off()), Structure: "index page, whose keys do not ascend,"}
+				return nil, nil, &record.CorruptError{Off: uint64(p.child.Page.Off()), Structure: "index page with keys out of order"}
 			}
 			below = append(below, routerPage{child: ChildAt(p.pg, n, j), low: low})
 		}

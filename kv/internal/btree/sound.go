@@ -98,7 +98,7 @@ func (ix *Index) Visits() Visits { return Visits(ix.m.End() / nvmap.PageBytes) }
 // One counts a page, and returns an error if the bound is exceeded.
 func (v *Visits) One(c Child) error {
 	if *v--; *v < 0 {
-		return &record.CorruptError{Off: uint64(c.Page.Off()), Structure: "index page, below more than one other"}
+		return &record.CorruptError{Off: uint64(c.Page.Off()), Structure: "index page with several parents"}
 	}
 	return nil
 }

@@ -110,7 +110,7 @@ func (t *Trail) open(c Child, s seenPage) (*Page, error) {
 		return nil, t.failed(s, c.wrong())
 	}
 	if len(t.seen) > int(t.ix.Visits()) { // a walk over pages without entries
-		return nil, t.damaged(s, "index page, below more than one other")
+		return nil, t.damaged(s, "index page with several parents")
 	}
 	t.seen = append(t.seen, s)
 	return pg, nil
