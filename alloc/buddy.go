@@ -54,7 +54,7 @@ func OpenBuddy(m *nvmap.Map) (*Buddy, error) {
 	}
 	root, ok := unpackRoot(le.Uint64(b[buddyRootOff:]))
 	if !ok {
-		return nil, &CorruptError{buddyRootOff, "root"}
+		return nil, corruptAt(buddyRootOff, "root")
 	}
 	return &Buddy{m: m, root: root, used: map[Off]int{}, end: buddyBase, err: ErrNotRecovered}, nil
 }
@@ -122,7 +122,7 @@ func (b *Buddy) persist() error {
 
 // keep notes that the n bytes at o are used.
 func (b *Buddy) keep(o Off, n int) error {
-	bad := &CorruptError{o, fmt.Sprintf("reference to %d bytes: no piece that holds them begins there", n)}
+	bad := corruptAt(o, fmt.Sprintf("reference to %d bytes: no piece that holds them begins there", n))
 	if n <= 0 || n > 1<<buddyMaxOrder {
 		return bad
 	}
@@ -132,7 +132,7 @@ func (b *Buddy) keep(o Off, n int) error {
 		return bad
 	}
 	if _, twice := b.used[o]; twice {
-		return &CorruptError{o, "piece, owned twice"}
+		return corruptAt(o, "piece, owned twice")
 	}
 	b.used[o] = order
 	return nil
@@ -147,7 +147,7 @@ func (b *Buddy) sorted() ([]Off, error) {
 	slices.Sort(used)
 	for i := 1; i < len(used); i++ {
 		if used[i-1]+1<<b.used[used[i-1]] > used[i] {
-			return nil, &CorruptError{used[i], "piece, owned twice"}
+			return nil, corruptAt(used[i], "piece, owned twice")
 		}
 	}
 	return used, nil

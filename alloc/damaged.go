@@ -39,7 +39,7 @@ func OpenDamaged(m *nvmap.Map, report func(*CorruptError)) (*Region, error) {
 			continue
 		}
 		if err := m.Device().Read(geo.descOff(i), d); err != nil {
-			report(&CorruptError{geo.descOff(i), "slab identity, which cannot be read"})
+			report(corruptAt(geo.descOff(i), "slab identity, which cannot be read"))
 			continue
 		}
 		err := r.readDesc(i, d)
@@ -103,7 +103,7 @@ func superOfGroups(m *nvmap.Map) (*superblock, error) {
 			}
 		}
 	}
-	return nil, &CorruptError{slotOff(0, 0), "superblock, all copies, and every group header: without the store's id no record can be told"}
+	return nil, corruptAt(slotOff(0, 0), "superblock, all copies, and every group header: without the store's id no record can be told")
 }
 
 // decodeGroupHeader returns the superblock fields in the group header at an offset. It returns nil

@@ -226,20 +226,6 @@ func (k descKey) unpackMark(w uint64) (interval uint64, ok bool) {
 	return v, w == k.packMark(v)
 }
 
-// CorruptError names a structure on the medium that is damaged, and its offset. It unwraps to
-// ErrCorrupt.
-type CorruptError struct {
-	Off  Off
-	What string
-}
-
-func (e *CorruptError) Error() string {
-	return fmt.Sprintf("nvkv: corrupt %s at %#x", e.What, uint64(e.Off))
-}
-
-// Unwrap makes errors.Is(err, ErrCorrupt) true.
-func (e *CorruptError) Unwrap() error { return ErrCorrupt }
-
 func groupHeader(g *geometry, id StoreID, index int) []byte {
 	b := make([]byte, groupHeaderSize)
 	le := binary.LittleEndian

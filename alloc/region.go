@@ -172,10 +172,10 @@ func open(m *nvmap.Map, off Rules, magic uint64) (*Region, error) {
 	}
 	geo, err := makeGeometry(sb.slabBytes, sb.groupSlabs)
 	if err != nil {
-		return nil, &CorruptError{slotOff(sb.generation, 0), fmt.Sprintf("superblock (%v)", err)}
+		return nil, corruptAt(slotOff(sb.generation, 0), fmt.Sprintf("superblock (%v)", err))
 	}
 	if sb.generation > generationMost {
-		return nil, &CorruptError{slotOff(sb.generation, 0), "superblock generation"}
+		return nil, corruptAt(slotOff(sb.generation, 0), "superblock generation")
 	}
 	r := &Region{m: m, geo: geo, table: makeClassTable(geo.slabBytes), super: *sb, id: sb.id, magic: magic, off: off}
 	r.lists = make([]lists, len(r.table.size)+int(kindCount-KindPage))
@@ -212,10 +212,10 @@ func (r *Region) readSize() (slabs int, err error) {
 	}
 	n, ok := unpackSize(binary.LittleEndian.Uint64(b[:]))
 	if !ok || int64(n) > r.m.Device().Info().MaxBytes/int64(r.geo.slabBytes) {
-		return 0, &CorruptError{headSizeOff, "size word"}
+		return 0, corruptAt(headSizeOff, "size word")
 	}
 	if have := r.geo.slabsIn(r.m.Size()); have < n {
-		return 0, &CorruptError{Off(r.m.Size()), fmt.Sprintf("end of file: it is cut, %d bytes were in use", r.geo.sizeOf(n))}
+		return 0, corruptAt(Off(r.m.Size()), fmt.Sprintf("end of file: it is cut, %d bytes were in use", r.geo.sizeOf(n)))
 	}
 	return n, nil
 }
@@ -260,7 +260,7 @@ func (r *Region) lookBehind() error {
 		key := descKeyOf(r.id, i)
 		mark, whole := key.unpackMark(binary.LittleEndian.Uint64(d[descMark:]))
 		if _, _, carve, _ := key.identity(d); carve > 0 && whole && mark >= r.interval {
-			return &CorruptError{headSizeOff, fmt.Sprintf("size word, of which a write was lost: slab %d, behind %d, is in use,", i, r.unread)}
+			return corruptAt(headSizeOff, fmt.Sprintf("size word, of which a write was lost: slab %d, behind %d, is in use,", i, r.unread))
 		}
 	}
 	return nil
@@ -283,7 +283,7 @@ func (r *Region) readDesc(i int, d []byte) error {
 	k, c, carve, bad := key.identity(d)
 	switch bad {
 	case 1<<0 | 1<<1:
-		return &CorruptError{r.geo.descOff(i), "slab identity"}
+		return corruptAt(r.geo.descOff(i), "slab identity")
 	case 1 << 0:
 		r.found(r.geo.descOff(i), "slab identity, first copy")
 	case 1 << 1:
@@ -297,7 +297,7 @@ func (r *Region) readDesc(i int, d []byte) error {
 		return nil // never carved, or only by a commit that did not end
 	}
 	if r.table.slotBytes(k, c) == 0 || r.geo.isMeta(i) {
-		return &CorruptError{r.geo.descOff(i), "slab identity"}
+		return corruptAt(r.geo.descOff(i), "slab identity")
 	}
 	s.mark, s.markBad = mark, !whole
 	r.identify(i, k, c, carve)
@@ -315,7 +315,7 @@ func (r *Region) identify(i int, k Kind, c ClassID, carve uint32) {
 
 // found notes damage for Check that does not stop the region.
 func (r *Region) found(o Off, what string) {
-	r.headBad = append(r.headBad, &CorruptError{o, what})
+	r.headBad = append(r.headBad, corruptAt(o, what))
 }
 
 // Ready ends recovery. Slabs without a used slot become free, the others are listed by their free

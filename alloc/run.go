@@ -317,7 +317,7 @@ func (r *Region) CheckExtent(e Extent) error {
 	bad := e.Bytes <= 0 || e.Bytes%nvmap.PageBytes != 0 || e.Off%nvmap.PageBytes != 0 ||
 		e.Off < lo || e.Off >= hi || Off(e.Bytes) > hi-e.Off
 	if bad {
-		return fmt.Errorf("%w: extent of %d bytes at %#x", ErrCorrupt, e.Bytes, uint64(e.Off))
+		return corruptAt(e.Off, fmt.Sprintf("extent of %d bytes", e.Bytes))
 	}
 	return nil
 }

@@ -56,14 +56,14 @@ func slabsPayload(cell Off) []byte {
 func (s *Slabs) readRoot() error {
 	var b [8]byte
 	if s.cell%8 != 0 {
-		return &CorruptError{s.cell, "place of the root"}
+		return corruptAt(s.cell, "place of the root")
 	}
 	if err := s.m.Device().Read(s.cell, b[:]); err != nil {
 		return err
 	}
 	var ok bool
 	if s.root, ok = unpackRoot(binary.LittleEndian.Uint64(b[:])); !ok {
-		return &CorruptError{s.cell, "root"}
+		return corruptAt(s.cell, "root")
 	}
 	return nil
 }
@@ -114,7 +114,7 @@ func (s *Slabs) keep(o Off, n int) error {
 	if n <= s.r.LargestSlot() {
 		_, slotBytes, ok := s.r.Carve(o, KindRecord)
 		if !ok || n <= 0 || n > slotBytes {
-			return &CorruptError{o, fmt.Sprintf("reference to %d bytes: no slot holds them there", n)}
+			return corruptAt(o, fmt.Sprintf("reference to %d bytes: no slot holds them there", n))
 		}
 		return s.r.Claim(o, KindRecord)
 	}

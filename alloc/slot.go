@@ -93,18 +93,18 @@ func (r *Region) use(s *slab, n int32) {
 // slot of a carved slab: offsets may come from the medium.
 func (r *Region) slotOf(o Off) (int32, int32, error) {
 	if o < Off(r.geo.superBytes) || o >= r.geo.slabOff(len(r.slabs)) {
-		return 0, 0, &CorruptError{o, "reference, outside all slabs,"}
+		return 0, 0, corruptAt(o, "reference, outside all slabs,")
 	}
 	i := r.geo.slabOf(o)
 	s := &r.slabs[i]
 	if s.kind == KindFree || r.geo.isMeta(i) {
-		return 0, 0, &CorruptError{o, "reference into a free slab"}
+		return 0, 0, corruptAt(o, "reference into a free slab")
 	}
 	within := uint32(o - r.geo.slabOff(i)) // under 1 MiB
 	size := uint32(r.slotBytesOf(s))
 	n := within / size
 	if n*size != within || int32(n) >= s.slots {
-		return 0, 0, &CorruptError{o, fmt.Sprintf("reference to what is no slot of %d bytes", size)}
+		return 0, 0, corruptAt(o, fmt.Sprintf("reference to what is no slot of %d bytes", size))
 	}
 	return int32(i), int32(n), nil
 }
@@ -129,10 +129,10 @@ func (r *Region) Free(o Off) error {
 	}
 	s := &r.slabs[i]
 	if !has(s.used, n) {
-		return &CorruptError{o, "slot, freed twice,"}
+		return corruptAt(o, "slot, freed twice,")
 	}
 	if has(s.live, n) {
-		return &CorruptError{o, "slot, freed while the index reaches it,"}
+		return corruptAt(o, "slot, freed while the index reaches it,")
 	}
 	clear1(s.used, n)
 	s.usedN--
@@ -172,9 +172,7 @@ func (r *Region) afterFree(i int32) {
 	s := &r.slabs[i]
 	if s.usedN == 0 {
 		r.emptied(i)
-		return
-	}
-	if r.listsOf(s).cur != i && !s.victim {
+	} else if r.listsOf(s).cur != i && !s.victim {
 		r.relist(i)
 	}
 }
@@ -250,7 +248,7 @@ func (r *Region) Claim(o Off, k Kind) error {
 	}
 	s := &r.slabs[i]
 	if has(s.used, n) {
-		return &CorruptError{o, "slot, owned twice,"}
+		return corruptAt(o, "slot, owned twice,")
 	}
 	set(s.used, n)
 	s.usedN++
@@ -288,7 +286,7 @@ func (r *Region) ClaimLive(o Off, k Kind) error {
 func (r *Region) claimable(o Off, k Kind) (i, n int32, err error) {
 	i, n, err = r.slotOf(o)
 	if err == nil && r.slabs[i].kind != k {
-		err = &CorruptError{o, fmt.Sprintf("reference into a slab of kind %v, not %v,", r.slabs[i].kind, k)}
+		err = corruptAt(o, fmt.Sprintf("reference into a slab of kind %v, not %v,", r.slabs[i].kind, k))
 	}
 	return i, n, err
 }

@@ -54,7 +54,7 @@ func (r *Region) Check(report func(Off, string)) int {
 		report(o, fmt.Sprintf(format, args...))
 	}
 	for _, e := range r.headBad {
-		bad(e.Off, "%s does not match", e.What)
+		bad(Off(e.Off), "%s does not match", e.Structure)
 	}
 	free, sure, gone, dirty := 0, 0, 0, 0
 	for i := range r.slabs {

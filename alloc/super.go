@@ -224,7 +224,7 @@ func readSuper(m *nvmap.Map, off Rules, want uint64) (*superblock, error) {
 			return nil, otherVersion(1)
 		}
 		if magic == want {
-			return nil, &CorruptError{Off(m.Size()), "end of file: it is cut inside the superblocks"}
+			return nil, corruptAt(Off(m.Size()), "end of file: it is cut inside the superblocks")
 		}
 		return nil, notStore(m)
 	}
@@ -261,13 +261,13 @@ func readSuper(m *nvmap.Map, off Rules, want uint64) (*superblock, error) {
 	case magic != want && newest == nil:
 		return nil, notStore(m)
 	case magic != want:
-		return nil, &CorruptError{headMagicOff, "magic number"}
+		return nil, corruptAt(headMagicOff, "magic number")
 	case off&RuleA3 != 0:
 		// use any good one
 	case !good[0]:
-		return nil, &CorruptError{slotOff(0, 0), "superblock, both copies of a generation"}
+		return nil, corruptAt(slotOff(0, 0), "superblock, both copies of a generation")
 	case !good[1]:
-		return nil, &CorruptError{slotOff(1, 0), "superblock, both copies of a generation"}
+		return nil, corruptAt(slotOff(1, 0), "superblock, both copies of a generation")
 	case newest.incompat != 0:
 		return nil, fmt.Errorf("%w: unknown features %#x", ErrVersion, newest.incompat)
 	}

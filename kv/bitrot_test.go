@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"nvkv/alloc"
 	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
@@ -210,13 +209,10 @@ type damaged struct {
 // place.
 func (d *damaged) tell(err error) error {
 	var ours *CorruptError
-	var theirs *alloc.CorruptError
 	switch {
 	case err == nil:
 	case errors.As(err, &ours):
 		d.places = append(d.places, ours.Off)
-	case errors.As(err, &theirs):
-		d.places = append(d.places, uint64(theirs.Off))
 	case errors.Is(err, ErrNotStore), errors.Is(err, ErrVersion):
 		d.places = append(d.places, 0) // the head or a superblock, as the error says
 	default:

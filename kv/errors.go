@@ -5,7 +5,6 @@ import (
 
 	"nvkv/alloc"
 	"nvkv/kv/internal/backup"
-	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
@@ -29,10 +28,10 @@ var (
 	ErrNotStore      = alloc.ErrNotStore
 )
 
-// CorruptError reports damage on the medium: the Structure ("record", "index page", "value block",
-// ...), its byte offset Off on the device, and the Key that the call looked for, if any. It unwraps
-// to ErrCorrupt.
-type CorruptError = record.CorruptError
+// CorruptError says which structure on the medium is damaged, and where: see
+// [alloc.CorruptError]. Every error that unwraps to ErrCorrupt and names a place on a device is
+// one; those of a backup stream are a [BackupError].
+type CorruptError = alloc.CorruptError
 
 // BackupError reports what is wrong in a backup stream: What, at byte Off of the stream. It unwraps
 // to ErrCorrupt, to ErrVersion if the stream has a later version, or to ErrNotBackup if it is no

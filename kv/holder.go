@@ -317,7 +317,7 @@ func (db *DB) freeRecord(x btree.Ref) {
 // stays allocated, and the store takes no more writes.
 func (db *DB) account(err error) {
 	if err != nil {
-		_ = db.fail(corrupt(err))
+		_ = db.fail(err)
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"nvkv/alloc"
 	"nvkv/internal/hostile"
 	"nvkv/nvmap"
 )
@@ -270,8 +269,7 @@ func (u *hostileUse) tells(what string, err error) {
 		u.errs = append(u.errs, err)
 	}
 	var bad *CorruptError
-	var low *alloc.CorruptError
-	if errors.As(err, &bad) || errors.As(err, &low) {
+	if errors.As(err, &bad) {
 		return
 	}
 	for _, known := range []error{nil, ErrNotFound, ErrNotStore, ErrVersion, ErrFull, ErrKeyTooLarge, errRunsEnded, errEnough} {

@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"strings"
 
-	"nvkv/alloc"
 	"nvkv/kv/internal/btree"
 	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
@@ -23,22 +22,13 @@ func (db *DB) fault(r any, op string) error {
 	switch f := r.(type) {
 	case btree.ReadFailed:
 		return &nvmap.FaultError{Off: f.Off, Op: op, Err: f.Err}
-	case *alloc.CorruptError: // the maps and the index contradict each other
-		return corrupt(f)
+	case *CorruptError: // the maps and the index contradict each other
+		return f
 	}
 	if f := db.m.Faulted(r, op); f != nil {
 		return f
 	}
 	return nil
-}
-
-// corrupt returns err. It converts a corruption error of package alloc into one of this package.
-func corrupt(err error) error {
-	var bad *alloc.CorruptError
-	if errors.As(err, &bad) {
-		return &CorruptError{Off: uint64(bad.Off), Structure: bad.What}
-	}
-	return err
 }
 
 // guardedFn is guarded for a callback. A fault at a byte that can be read is a store into a slice

@@ -127,7 +127,7 @@ func (r *rescuer) damaged(o nvmap.Off, what, msg string) {
 // damagedStore rescues from a store that does not open: from the index of its last checkpoint, as
 // far as it is intact, and from later records.
 func (r *rescuer) damagedStore(m *nvmap.Map, o Options) error {
-	region, err := alloc.OpenDamaged(m, func(e *alloc.CorruptError) { r.damaged(e.Off, e.What, "passed over") })
+	region, err := alloc.OpenDamaged(m, func(e *CorruptError) { r.damaged(nvmap.Off(e.Off), e.Structure, "passed over") })
 	if err != nil {
 		return err
 	}
