@@ -38,6 +38,7 @@ func (r *Region) markDirty(i int32) {
 // allocates memory twice. WriteMaps may then run concurrently with writers.
 func (r *Region) FreezeMaps() []MapImage {
 	r.size()
+	r.audits.all(r)
 	words := 0
 	for _, i := range r.dirty {
 		words += len(r.slabs[i].live)

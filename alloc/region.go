@@ -81,6 +81,8 @@ type Region struct {
 	blocksHint int // slab where freeWith continues
 	secureHint int // slab where secure continues, downwards
 
+	audits audits // of a debug build
+
 	away      int   // free slabs that are being discarded
 	discarded int64 // bytes given back since the opening
 }

@@ -216,6 +216,7 @@ func (r *Region) allocKept(c ClassID) (Off, error) {
 	r.use(s, n)
 	r.wear[int(i)>>r.geo.groupShift] += uint64(r.slotBytesOf(s))
 	r.relist(i)
+	r.audits.slab(r, i)
 	return r.geo.slabOff(int(i)) + Off(int(n)*r.slotBytesOf(s)), nil
 }
 

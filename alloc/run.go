@@ -253,6 +253,7 @@ func (r *Region) takePages(i, first, n int32) Extent {
 	}
 	r.wear[int(i)>>r.geo.groupShift] += uint64(n) * nvmap.PageBytes
 	r.relist(i)
+	r.audits.slab(r, i)
 	return Extent{r.geo.slabOff(int(i)) + Off(first)*nvmap.PageBytes, int64(n) * nvmap.PageBytes}
 }
 

@@ -74,6 +74,7 @@ func (r *Region) alloc(k Kind, c ClassID, urgent bool) (Off, error) {
 				s.cursor = n + 1
 				r.use(s, n)
 				r.wear[int(i)>>r.geo.groupShift] += uint64(r.slotBytesOf(s))
+				r.audits.slab(r, i)
 				return r.geo.slabOff(int(i)) + Off(int(n)*r.slotBytesOf(s)), nil
 			}
 		}
@@ -175,6 +176,7 @@ func (r *Region) afterFree(i int32) {
 	} else if r.listsOf(s).cur != i && !s.victim {
 		r.relist(i)
 	}
+	r.audits.slab(r, i)
 }
 
 // SetLive says that the index reaches o from now on. Where o is no slot it returns a
@@ -194,6 +196,7 @@ func (r *Region) setLive(i, n int32) {
 		s.liveN++
 		r.markDirty(i)
 		r.space[s.kind].live += int64(r.slotBytesOf(s))
+		r.audits.slab(r, i)
 	}
 }
 
@@ -210,6 +213,7 @@ func (r *Region) ClearLive(o Off) error {
 		s.liveN--
 		r.markDirty(i)
 		r.space[s.kind].live -= int64(r.slotBytesOf(s))
+		r.audits.slab(r, i)
 	}
 	return nil
 }

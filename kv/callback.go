@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 
 	"nvkv/internal/goroutine"
+	"nvkv/kv/internal/locks"
 )
 
 // Callbacks run on the goroutine of the call that makes them, and no lock is held, so they may make
@@ -16,12 +16,13 @@ import (
 
 // callbacks is the set of goroutines that are inside a callback.
 type callbacks struct {
-	mu sync.Mutex
+	mu locks.Mutex[locks.AtInner]
 	in map[uint64]int // depth, by goroutine
 }
 
 // begin records that the calling goroutine is inside a callback, until end is called.
 func (c *callbacks) begin() (end func()) {
+	locks.None()
 	id := goroutine.ID()
 	c.mu.Lock()
 	defer c.mu.Unlock()

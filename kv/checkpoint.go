@@ -5,21 +5,21 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"nvkv/alloc"
 	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/locks"
 	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
 
 // checkpoints is the state of checkpointing.
 type checkpoints struct {
-	mu      sync.Mutex // held during a checkpoint; guards base and current
-	base    state      // the payload of the newest superblock
-	current *holder    // pins the pages of the last checkpoint
+	mu      locks.Mutex[locks.AtCheckpoint] // held during a checkpoint; guards base and current
+	base    state                           // the payload of the newest superblock
+	current *holder                         // pins the pages of the last checkpoint
 
 	wake    chan struct{}
 	reclaim chan struct{} // see wakeReclaimer

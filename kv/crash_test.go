@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"nvkv/internal/effort"
+	"nvkv/kv/internal/locks"
 	"nvkv/nvmap"
 	"nvkv/nvmap/crashtest"
 )
@@ -145,10 +146,12 @@ func (c *crasher) start() (*session, error) {
 func (s *session) Recover(m *crashtest.Medium) (crashtest.Session, error) {
 	next := &session{c: s.c, m: m, dev: m.Sim()}
 	m.Sim().SetLimit(s.c.limit)
-	err := next.open()
-	if err == nil {
-		next.acked, err = s.decide(next.db)
-	}
+	var err error
+	locks.Apart(func() { // the store that crashes has locks: it is in the middle of a write
+		if err = next.open(); err == nil {
+			next.acked, err = s.decide(next.db)
+		}
+	})
 	if err != nil {
 		abandon(next.db)
 		return nil, err
@@ -157,16 +160,21 @@ func (s *session) Recover(m *crashtest.Medium) (crashtest.Session, error) {
 }
 
 // Step does one random operation.
-func (s *session) Step(*crashtest.Medium) error { return s.step() }
+func (s *session) Step(*crashtest.Medium) (err error) {
+	locks.Apart(func() { err = s.step() })
+	return err
+}
 
 // End asks of a recovered store that it takes writes and is found again, and
 // drops it.
 func (s *session) End(m *crashtest.Medium) error {
 	var err error
-	if m.Depth() > 0 {
-		err = s.goesOn()
-	}
-	abandon(s.db)
+	locks.Apart(func() {
+		if m.Depth() > 0 {
+			err = s.goesOn()
+		}
+		abandon(s.db)
+	})
 	return err
 }
 

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"nvkv/alloc"
 	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/locks"
 	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
@@ -32,8 +32,8 @@ type DB struct {
 	ix   btree.Index // changed under the turn and publish
 
 	turn    turn
-	publish sync.Mutex    // guards what becomes visible: the index, holders, visible, keys; not what is built beside
-	showing atomic.Uint64 // odd while several records become visible one by one
+	publish locks.Mutex[locks.AtPublish] // guards what becomes visible: the index, holders, visible, keys; not what is built beside
+	showing atomic.Uint64                // odd while several records become visible one by one
 
 	// Under the turn.
 	run             uint32
@@ -72,15 +72,15 @@ type DB struct {
 	closed    closedFlag
 	called    callbacks // those that Close would wait for
 	logging   callbacks // of them, those of Options.Logger
-	closing   sync.Mutex
+	closing   locks.Mutex[locks.AtClosing]
 	done      bool // closing is through; guarded by closing
 	pages     btree.Sections
 	calls     btree.Stripes
 	inside    *btree.Section // section of whoever holds the turn; guarded by it
 	evictor   evictor
-	backing   sync.Mutex   // held while index pages are written back: no two writes of one meet. Taken after publish
-	early     int64        // pages and blocks written before their checkpoint; under the turn
-	dirtyLeft atomic.Int64 // frames that the last checkpoint left dirty
+	backing   locks.Mutex[locks.AtBacking] // held while index pages are written back: no two writes of one meet. Taken after publish
+	early     int64                        // pages and blocks written before their checkpoint; under the turn
+	dirtyLeft atomic.Int64                 // frames that the last checkpoint left dirty
 	txs       txs
 
 	races btree.RaceLock // in race builds, readers and the writer exclude each other
@@ -219,8 +219,16 @@ func (db *DB) open() (err error) {
 }
 
 // lockReaders keeps readers away in race builds.
-func (db *DB) lockReaders()   { db.races.LockReaders() }
-func (db *DB) unlockReaders() { db.races.UnlockReaders() }
+func (db *DB) lockReaders() {
+	locks.Await(locks.Races)
+	db.races.LockReaders()
+	locks.Took(locks.Races)
+}
+
+func (db *DB) unlockReaders() {
+	locks.Gave(locks.Races)
+	db.races.UnlockReaders()
+}
 
 // start begins what goes on in the background.
 func (db *DB) start() {

@@ -196,7 +196,7 @@ func (rc *recovery) replayLate() error {
 	db.turn.hold()
 	db.late = make(chan struct{})
 	db.interim.Store(in)
-	go func() {
+	db.turn.pass(func() {
 		if db.opt.holdReplay != nil {
 			<-db.opt.holdReplay
 		}
@@ -210,7 +210,7 @@ func (rc *recovery) replayLate() error {
 		db.turn.give()
 		close(db.late)
 		db.logRecovery("replaying", err)
-	}()
+	})
 	return nil
 }
 

@@ -2,7 +2,8 @@ package kv
 
 import (
 	"bytes"
-	"sync"
+
+	"nvkv/kv/internal/locks"
 )
 
 // A slice that a transaction returns aliases the store's memory. It does not change while it is
@@ -16,7 +17,7 @@ const poison = 0xdb
 // lender makes such copies. A Tx has one for its Gets, and one for each of its cursors and
 // iterators, whose copies are valid for one step.
 type lender struct {
-	mu   sync.Mutex // the end of a Tx recalls the copies of its cursors
+	mu   locks.Mutex[locks.AtInner] // the end of a Tx recalls the copies of its cursors
 	lent [][]byte
 }
 

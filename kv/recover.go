@@ -112,7 +112,7 @@ func (rc *recovery) openLate() error {
 	}
 	db.late = make(chan struct{})
 	db.start()
-	go func() {
+	db.turn.pass(func() {
 		err := rc.loadLate()
 		if err == nil {
 			db.r.Ready()
@@ -124,7 +124,7 @@ func (rc *recovery) openLate() error {
 		db.turn.give()
 		close(db.late)
 		db.logRecovery("reading the slabs", err)
-	}()
+	})
 	return nil
 }
 

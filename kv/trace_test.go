@@ -12,6 +12,7 @@ import (
 	"nvkv/alloc"
 	"nvkv/internal/effort"
 	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/locks"
 	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 	"nvkv/nvmap/crashtest"
@@ -117,7 +118,10 @@ func (s *session) atFences(f func()) {
 // fence.
 func (s *session) fork(changes []change, then trace) error {
 	s.atFences(func() {
-		s.m.CrashThen(s.c.images[0], func(m *crashtest.Medium) error { return then(m.Session().(*session)) })
+		s.m.CrashThen(s.c.images[0], func(m *crashtest.Medium) (err error) {
+			locks.Apart(func() { err = then(m.Session().(*session)) })
+			return err
+		})
 	})
 	err := s.write(changes, false)
 	s.m.Hook(nil)

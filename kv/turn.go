@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"nvkv/kv/internal/locks"
 )
 
 // turn is the right to write: one commit at a time. A caller that finds it taken queues its
@@ -21,8 +23,8 @@ type turn struct {
 	held   atomic.Uint32 // turnFree, turnTaken or turnOpen
 	rest   uint32        // state after give: turnFree or turnOpen; the turn guards it
 	queued atomic.Int32
-	guests atomic.Int32 // number of guests in the queue
-	mu     sync.Mutex   // guards queue
+	guests atomic.Int32               // number of guests in the queue
+	mu     locks.Mutex[locks.AtInner] // guards queue
 	queue  []*op
 }
 
@@ -59,6 +61,7 @@ const spins = 2000
 // take waits until another caller has committed o (false), or until this caller has the turn
 // (true). Then it must commit o.group besides o.
 func (t *turn) take(o *op) bool {
+	locks.Await(locks.Turn)
 	if t.tryTake(o.guest) {
 		return true
 	}
@@ -75,12 +78,19 @@ func (t *turn) take(o *op) bool {
 		t.give()
 	}
 	o.wait()
+	if o.lead {
+		locks.Took(locks.Turn)
+	}
 	return o.lead
 }
 
 // tryTake takes the turn if it is free, or if it is open and the caller is a guest.
 func (t *turn) tryTake(guest bool) bool {
-	return t.held.CompareAndSwap(turnFree, turnTaken) || guest && t.held.CompareAndSwap(turnOpen, turnTaken)
+	ok := t.held.CompareAndSwap(turnFree, turnTaken) || guest && t.held.CompareAndSwap(turnOpen, turnTaken)
+	if ok {
+		locks.Took(locks.Turn)
+	}
+	return ok
 }
 
 // waiting returns how many of the queued operations may have the turn next.
@@ -94,6 +104,7 @@ func (t *turn) waiting(rest uint32) int32 {
 // give gives the turn up, or to the queue if operations wait. It says whether it woke a parked
 // goroutine.
 func (t *turn) give() (woke bool) {
+	locks.Gave(locks.Turn)
 	for {
 		rest := t.rest
 		if t.waiting(rest) > 0 {
@@ -209,6 +220,7 @@ func (t *turn) hold() { t.enter(false) }
 func (t *turn) visit() { t.enter(true) }
 
 func (t *turn) enter(guest bool) {
+	locks.Await(locks.Turn)
 	if t.tryTake(guest) {
 		return
 	}
@@ -216,6 +228,15 @@ func (t *turn) enter(guest bool) {
 	o.hold, o.guest = true, guest
 	t.take(o)
 	putOp(o)
+}
+
+// pass makes a new goroutine run fn with the turn, which the caller holds. fn gives the turn.
+func (t *turn) pass(fn func()) {
+	locks.Gave(locks.Turn)
+	go func() {
+		locks.Took(locks.Turn)
+		fn()
+	}()
 }
 
 // open makes the next give leave the turn open to guests, until shut. The caller holds the turn.

@@ -3,10 +3,10 @@ package kv
 import (
 	"errors"
 	"math"
-	"sync"
 	"sync/atomic"
 
 	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/locks"
 	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
@@ -34,8 +34,8 @@ type Tx struct {
 	err   atomic.Pointer[error] // first error of an iterator
 	calls atomic.Int64          // of a read-only Tx, under way; txEnded is added at the end
 
-	lending sync.Mutex // guards lenders
-	lenders []*lender  // see Options.PoisonSlices
+	lending locks.Mutex[locks.AtLending] // guards lenders
+	lenders []*lender                    // see Options.PoisonSlices
 }
 
 // txEnded makes Tx.calls negative, however many calls come too late.
@@ -44,7 +44,7 @@ const txEnded = math.MinInt64 / 2
 // txs counts open transactions. Close leaves the memory that they alias mapped, and the last
 // transaction unmaps it.
 type txs struct {
-	mu     sync.Mutex
+	mu     locks.Mutex[locks.AtInner]
 	open   int
 	closed *nvmap.Map         // to be closed by the last transaction, after Close
 	writer atomic.Pointer[Tx] // the open writable Tx; set under mu

@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"sync"
 
+	"nvkv/kv/internal/locks"
 	"nvkv/kv/internal/record"
 )
 
@@ -21,7 +21,7 @@ import (
 // writing is the part of a Tx that only a writable one has.
 type writing struct {
 	// mu is held while a method runs, so that Close ends the Tx only between two of them.
-	mu      sync.Mutex
+	mu      locks.Mutex[locks.AtWriting]
 	over    bool   // the turn was given up; guarded by mu
 	reads   bool   // it still reads the state at its beginning; the turn guards it
 	other   bool   // it has not the durability of the store's Options

@@ -9,6 +9,7 @@ func (ix *Index) Abandon() {
 		ix.m.EndChange(id)
 	}
 	ix.changing = ix.changing[:0]
+	ix.checks.forget()
 	if ix.private {
 		ix.private, ix.shape = false, ix.before
 		ix.replaced, ix.departed = ix.replaced[:0], ix.departed[:0]
@@ -27,6 +28,7 @@ func (ix *Index) end(id nvmap.PageID) {
 	ix.step()
 	ix.m.EndChange(id)
 	ix.changing = ix.changing[:len(ix.changing)-1]
+	ix.checks.changed(ix, id)
 }
 
 // OnStep has fn called where a change may be interrupted, for a test.

@@ -43,6 +43,7 @@ type Index struct {
 	before   shape          // of a private build
 	seam     func()         // a test's; called where a commit may be interrupted; nil
 	inPlace  bool           // a test has switched I4 off
+	checks   checks         // of a debug build
 
 	retire  func(o nvmap.Off, birth uint64) // see Options
 	room    func()
@@ -428,6 +429,7 @@ func (ix *Index) Update(p *Path, rec nvmap.Off) (nvmap.Off, error) {
 	ix.begin(leaf)
 	setValAt(b, at, rec)
 	ix.end(leaf)
+	ix.checks.entry(ix, p)
 	return old, nil
 }
 
@@ -481,6 +483,7 @@ func (ix *Index) insertAt(key []byte, c chain, rec nvmap.Off, p *Path) (bool, er
 	copy(b[vbHeader+vbEntry*(at+1):], b[vbHeader+vbEntry*at:vbHeader+vbEntry*n])
 	setValAt(b, at, rec)
 	ix.end(id)
+	ix.checks.entry(ix, p)
 	return true, nil
 }
 

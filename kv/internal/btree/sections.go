@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 	"unsafe"
+
+	"nvkv/kv/internal/locks"
 )
 
 // Readers take pointers to index pages and use them without asking again
@@ -97,6 +99,8 @@ func (p *Sections) Guard(l *RaceLock) {
 
 // Begin begins a section; the caller calls leave on what it returns.
 func (p *Sections) Begin() *Section {
+	locks.Await(locks.Section)
+	locks.Took(locks.Section)
 	s := p.in[p.parity.Load()&1].pick()
 	s.rlock()
 	s.n.Add(1)
@@ -114,12 +118,14 @@ func (p *Sections) BeginInside() *Section {
 func (s *Section) LeaveInside() { s.n.Add(-1) }
 
 func (s *Section) Leave() {
+	locks.Gave(locks.Section)
 	s.n.Add(-1)
 	s.runlock()
 }
 
 // LeaveGet is leave at the end of a point read.
 func (s *Section) LeaveGet() {
+	locks.Gave(locks.Section)
 	s.n.Add(aGet - 1)
 	s.runlock()
 }
@@ -138,6 +144,7 @@ func (p *Sections) Gets() (n uint64) {
 // section that read the parity before it changed, and is counted after its set
 // was seen empty, began later than that; the next wait begins with its set.
 func (p *Sections) Wait() {
+	locks.Await(locks.Section)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.parity.Load() & 1

@@ -124,6 +124,7 @@ func (ix *Index) bornPage(level int, prefix []byte) (nvmap.PageID, *Page, error)
 	}
 	initPage(pg, id, level, ix.epoch, prefix)
 	ix.m.SetVerified(id)
+	ix.checks.born(id)
 	return id, pg, nil
 }
 

@@ -1,0 +1,6 @@
+//go:build !nvkvdebug
+
+package debug
+
+// On reports whether this is a debug build.
+const On = false
