@@ -1,7 +1,6 @@
 package kv
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,27 +18,34 @@ import (
 
 // DB is an open store. It is safe for concurrent use.
 //
-// Lock order, from the outside in: closing, an open writable Tx, writing.mu,
-// checkpoints.mu, the turn, races, publish, backing; docs/design.md says who waits
-// for what in each. txs.mu and turn.mu are innermost. Point reads take none of them, and
-// callbacks are called with none held.
+// The order in which a goroutine may take the locks is that of package kv/internal/locks, which a
+// debug build checks; docs/design.md says who waits for whom under each. Point reads take no lock.
 type DB struct {
-	opt  Options
-	path string
-	m    *nvmap.Map
-	r    *alloc.Region // under the turn; Describe is free
-	seed uint64
-	ix   btree.Index // changed under the turn and publish
+	// Set while the store is opened, recovered until the replay has ended, and constant afterwards.
+	opt       Options
+	path      string
+	m         *nvmap.Map
+	seed      uint64
+	recovered recovered
+	late      chan struct{} // closed when openLate or replayLate has ended; nil without either
 
+	// The locks of the DB itself. Writers take the turn; the structs below have locks of their own.
+	closing locks.Mutex[locks.AtClosing] // Close runs once
 	turn    turn
-	publish locks.Mutex[locks.AtPublish] // guards what becomes visible: the index, holders, visible, keys; not what is built beside
-	showing atomic.Uint64                // odd while several records become visible one by one
+	races   btree.RaceLock               // in race builds, readers and the writer exclude each other
+	publish locks.Mutex[locks.AtPublish] // what readers can see changes
+	backing locks.Mutex[locks.AtBacking] // index pages are written back, each by one goroutine
 
-	// Under the turn.
+	// closing guards done.
+	done bool // Close has run
+
+	// The turn guards these.
+	r               *alloc.Region // the methods of Region say which of them need no lock
 	run             uint32
 	counter         uint64
-	way             btree.Path  // where the commit under way leads
-	tombs           []btree.Ref // tombstones since the last freeze, and slots held by I5
+	way             btree.Path     // to the key of the commit under way
+	inside          *btree.Section // of the goroutine with the turn
+	tombs           []btree.Ref    // tombstones since the last freeze, and slots held by I5
 	replacedRecords []btree.Ref
 	beside          building
 	groupEntries    []entry
@@ -49,41 +55,38 @@ type DB struct {
 	sweep           sweep
 	group           group
 	needed          needed
-	ending          bool // nothing is written any more: Close takes the last checkpoint
+	early           int64 // pages and blocks written before their checkpoint
+	ending          bool  // only the last checkpoint, of Close, is still written
 
-	// Under publish.
+	// publish guards these, so that no snapshot sees half a change. What a commit changes it changes
+	// under the turn too: with the turn alone it may be read, and a build beside the published tree
+	// (beside.go) changes ix and keys.
+	ix         btree.Index
 	holders    holders
 	visible    record.Number // newest transaction that readers see
 	dirtySince bool          // something was published since the epoch began
-	keys       int64
-	space      Space // when it was counted last
+	keys       int64         // see keysShown
+	space      Space         // at the last count
 
+	// Each of these has its own guards, which its type names.
 	checkpoints checkpoints
-	behind      atomic.Bool             // writers wait for a checkpoint
-	late        chan struct{}           // closed when openLate or replayLate is through; nil if neither was needed
-	interim     atomic.Pointer[interim] // answers point reads until then; nil when all calls may come in
 	evac        evacuator
-	recovered   recovered
-	// flippedInterval began with the freeze of the last checkpoint that flipped.
-	flippedInterval atomic.Uint64
+	evictor     evictor
+	txs         txs
+	called      callbacks // of calls that Close would wait for
+	logging     callbacks // the part of these that is Options.Logger
+	pages       btree.Sections
+	calls       btree.Stripes
 
-	failure   atomic.Pointer[error]
-	torn      atomic.Bool // what is published is neither the state before a commit nor the one after it
-	closed    closedFlag
-	called    callbacks // those that Close would wait for
-	logging   callbacks // of them, those of Options.Logger
-	closing   locks.Mutex[locks.AtClosing]
-	done      bool // closing is through; guarded by closing
-	pages     btree.Sections
-	calls     btree.Stripes
-	inside    *btree.Section // section of whoever holds the turn; guarded by it
-	evictor   evictor
-	backing   locks.Mutex[locks.AtBacking] // held while index pages are written back: no two writes of one meet. Taken after publish
-	early     int64                        // pages and blocks written before their checkpoint; under the turn
-	dirtyLeft atomic.Int64                 // frames that the last checkpoint left dirty
-	txs       txs
-
-	races btree.RaceLock // in race builds, readers and the writer exclude each other
+	// Any goroutine may read and set these at any time.
+	showing         atomic.Uint64           // odd while several records become visible one by one
+	interim         atomic.Pointer[interim] // answers point reads during a replay; then nil
+	behind          atomic.Bool             // writers wait for a checkpoint
+	flippedInterval atomic.Uint64           // began with the freeze of the last checkpoint that flipped
+	dirtyLeft       atomic.Int64            // frames that the last checkpoint left dirty
+	failure         atomic.Pointer[error]   // why the store refuses writes; nil if it does not
+	torn            atomic.Bool             // a commit is published in part, so reads fail too
+	closed          closedFlag
 }
 
 // Open opens the store at path and creates it if there is none. One process
@@ -246,52 +249,6 @@ func (db *DB) retirePage(o nvmap.Off, birth uint64, newest *holder) {
 	db.holders.deadPage(newest, deadPage{o, birth, db.slotBytes(o)})
 }
 
-// closedFlag is set in a DB that is closed, or was never opened.
-type closedFlag struct{ opened atomic.Bool }
-
-func (f *closedFlag) Load() bool        { return !f.opened.Load() }
-func (f *closedFlag) Store(closed bool) { f.opened.Store(!closed) }
-
-// enter begins a section, in which index pages may be read; the caller calls
-// leave when it is through.
-func (db *DB) enter() (*btree.Section, error) {
-	s := db.pages.Begin()
-	if db.closed.Load() {
-		s.Leave()
-		return nil, ErrClosed
-	}
-	return s, nil
-}
-
-// enterCall counts a call in that may wait for others, and that reads index
-// pages only in sections of its own; the caller calls leave when it is through.
-// Close waits for both kinds. A call waits here for a replay under way.
-func (db *DB) enterCall() (*call, error) {
-	c, err := db.callIn()
-	if err == nil {
-		if err = cmp.Or(db.replayed(), db.unreadable()); err != nil {
-			c.leave()
-			return nil, err
-		}
-	}
-	return c, err
-}
-
-// callIn is enterCall for what a replay does as well.
-func (db *DB) callIn() (*call, error) {
-	c := (*call)(db.calls.Begin())
-	if db.closed.Load() {
-		c.leave()
-		return nil, ErrClosed
-	}
-	return c, nil
-}
-
-// call is a stripe of calls that are no sections.
-type call btree.Section
-
-func (c *call) leave() { (*btree.Section)(c).LeaveInside() }
-
 // guarded turns faults on mapped memory into errors while a call runs, as
 //
 //	defer db.guarded("get", panicOnFault(true), &err)
@@ -423,24 +380,6 @@ func (db *DB) write(o *op) error {
 		err = db.submit(o)
 	}
 	return err
-}
-
-// enterWriter is enterCall for what commits: it waits for a checkpoint where
-// writers are too far ahead of one (R11).
-func (db *DB) enterWriter() (*call, error) {
-	s, err := db.enterCall()
-	if err != nil {
-		return nil, err
-	}
-	err = db.mayWait()
-	if err == nil && db.behind.Load() {
-		err = db.checkpoint(context.Background())
-	}
-	if err != nil {
-		s.leave()
-		return nil, err
-	}
-	return s, nil
 }
 
 // madeRoom says whether a commit that ended with err is worth another try, after

@@ -1,0 +1,73 @@
+package kv
+
+import (
+	"cmp"
+	"context"
+	"sync/atomic"
+
+	"nvkv/kv/internal/btree"
+)
+
+// closedFlag is set in a DB that is closed, or was never opened.
+type closedFlag struct{ opened atomic.Bool }
+
+func (f *closedFlag) Load() bool        { return !f.opened.Load() }
+func (f *closedFlag) Store(closed bool) { f.opened.Store(!closed) }
+
+// enter begins a section, in which index pages may be read; the caller calls
+// leave when it is through.
+func (db *DB) enter() (*btree.Section, error) {
+	s := db.pages.Begin()
+	if db.closed.Load() {
+		s.Leave()
+		return nil, ErrClosed
+	}
+	return s, nil
+}
+
+// enterCall counts a call in that may wait for others, and that reads index
+// pages only in sections of its own; the caller calls leave when it is through.
+// Close waits for both kinds. A call waits here for a replay under way.
+func (db *DB) enterCall() (*call, error) {
+	c, err := db.callIn()
+	if err == nil {
+		if err = cmp.Or(db.replayed(), db.unreadable()); err != nil {
+			c.leave()
+			return nil, err
+		}
+	}
+	return c, err
+}
+
+// callIn is enterCall for what a replay does as well.
+func (db *DB) callIn() (*call, error) {
+	c := (*call)(db.calls.Begin())
+	if db.closed.Load() {
+		c.leave()
+		return nil, ErrClosed
+	}
+	return c, nil
+}
+
+// call is a stripe of calls that are no sections.
+type call btree.Section
+
+func (c *call) leave() { (*btree.Section)(c).LeaveInside() }
+
+// enterWriter is enterCall for what commits: it waits for a checkpoint where
+// writers are too far ahead of one (R11).
+func (db *DB) enterWriter() (*call, error) {
+	s, err := db.enterCall()
+	if err != nil {
+		return nil, err
+	}
+	err = db.mayWait()
+	if err == nil && db.behind.Load() {
+		err = db.checkpoint(context.Background())
+	}
+	if err != nil {
+		s.leave()
+		return nil, err
+	}
+	return s, nil
+}
