@@ -14,7 +14,7 @@ import (
 const root = "../.."
 
 // engine lists the packages above nvmap that a store consists of.
-var engine = []string{"alloc", "kv", "kv/internal/btree", "kv/internal/record", "kv/internal/backup"}
+var engine = []string{"alloc", "kv", "kv/internal/btree", "kv/internal/record", "kv/internal/backup", "kv/internal/locks"}
 
 // TestImportsGoDown checks that the packages of the engine import only lower ones, the standard
 // library, golang.org/x/sys and small internal packages. So a program that imports nvkv/kv compiles
@@ -24,8 +24,8 @@ func TestImportsGoDown(t *testing.T) {
 		"nvmap": {"nvkv/internal/filegate"},
 		"alloc": {"nvkv/nvmap", "nvkv/internal/filegate"},
 		"kv": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/goroutine",
-			"nvkv/kv/internal/btree", "nvkv/kv/internal/record", "nvkv/kv/internal/backup"},
-		"kv/internal/btree":  {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/kv/internal/record"},
+			"nvkv/kv/internal/locks", "nvkv/kv/internal/btree", "nvkv/kv/internal/record", "nvkv/kv/internal/backup"},
+		"kv/internal/btree":  {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/kv/internal/locks", "nvkv/kv/internal/record"},
 		"kv/internal/record": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate"},
 		"kv/internal/backup": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/kv/internal/record"},
 	}

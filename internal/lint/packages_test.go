@@ -24,8 +24,8 @@ var layers = [][]string{
 	{"kv"},
 	{"kv/internal/btree", "kv/internal/backup"},
 	{"kv/internal/record"},
-	{"alloc", "internal/goroutine"},
-	{"nvmap", "internal/crc32c"},
+	{"alloc", "kv/internal/locks"},
+	{"nvmap", "internal/crc32c", "internal/goroutine"},
 	{"internal/filegate"},
 }
 
