@@ -12,9 +12,9 @@ import (
 	"nvkv/nvmap"
 )
 
-// TestLargeValueFitsWhatIsFree: stores of records of random sizes, many of which were
-// deleted since, take a value as large as what is free, but for what is kept for
-// deletes and a little: what is in the way is moved before a value is refused.
+// TestLargeValueFitsWhatIsFree: a store of records of random sizes, many of which were deleted,
+// takes a value as large as its free space, except the room kept for deletes and a little more.
+// Records in the way are moved before a value is refused.
 func TestLargeValueFitsWhatIsFree(t *testing.T) {
 	skipInRace(t)
 	for seed := range uint64(effort.Pick(3, 3, 40, 300)) {
@@ -27,7 +27,7 @@ func TestLargeValueFitsWhatIsFree(t *testing.T) {
 			defer db.Close()
 			m := model{}
 			most := []int{70_000, 3000, 20_000, 300, 200_000}[seed%5]
-			for i := 0; ; i++ { // full but for a little
+			for i := 0; ; i++ { // almost full
 				k := fmt.Sprint("key", i)
 				v := fmt.Sprint(i) + string(make([]byte, rng.IntN(most)))
 				if err := db.Put([]byte(k), []byte(v)); full(err) {
@@ -62,9 +62,9 @@ func TestLargeValueFitsWhatIsFree(t *testing.T) {
 	}
 }
 
-// roomForRuns returns how many bytes of values a store takes at least, when all that
-// is in the way is moved: not what is kept for deletes, nor a slab of each size of slots,
-// nor an eighth of those that are full but for an eighth.
+// roomForRuns returns how many bytes of values a store must take, if everything in the way is
+// moved. It leaves out the room kept for deletes, a slab of each slot size, and an eighth of the
+// slabs of which less than an eighth is free.
 func roomForRuns(db *DB) (n int64) {
 	_ = db.withTurn(func() error {
 		slabs := db.Info().MaxBytes / int64(db.r.SlabBytes())
@@ -82,9 +82,8 @@ func roomForRuns(db *DB) (n int64) {
 	return n
 }
 
-// TestLargeValueBetweenDeleted: every second of many values of a slab each is deleted; a
-// value of half of what that leaves is stored, in a store that may grow and in one that
-// may not.
+// TestLargeValueBetweenDeleted: of many values of a slab each, every second one is deleted. A value
+// of half of the freed bytes is stored, in a store that may grow and in one that may not.
 func TestLargeValueBetweenDeleted(t *testing.T) {
 	n := effort.Pick(160, 160, 160, 8000)
 	for _, grows := range []bool{true, false} {

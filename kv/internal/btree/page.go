@@ -10,32 +10,31 @@ import (
 	"nvkv/nvmap"
 )
 
-// Page is an index page: a sorted array of keys, and in inner pages the
-// children between them. Format: docs/format.md, "Index page".
+// Page is an index page: a sorted array of keys, and in inner pages the children between them.
+// Format: docs/format.md, "Index page".
 //
 //	header | heads: 4 bytes a key | slots: 4 bytes a key | children: 14 bytes a key (inner) | free | cells | prefix
 //
-// The prefix is what all keys between the page's fences have in common. A
-// head is the next four bytes as a number, so that most of a search touches
-// only the header and the heads, which lie side by side and are prefetched
-// together. A slot says how many bytes a key has behind the prefix, its rest, and
-// where the cell is with what of the rest is behind the head. Entry 0 of an inner page stands for everything below entry 1.
+// The prefix is common to all keys between the page's fences. The rest of a key is its bytes behind
+// the prefix. A head is the first four bytes of the rest as a number. The heads lie side by side
+// behind the header and are prefetched together, so most of a search reads nothing else. A slot
+// holds the length of the rest and the offset of the cell, which has the bytes of the rest behind
+// the head. Entry 0 of an inner page stands for all keys below entry 1.
 //
-// A page may be read while it is being changed (lookup.go). Whatever such a
-// reader finds, no method panics or reads outside the page; what it returns
-// then means nothing, and the page's version says so.
+// A page may be read while it is being changed (lookup.go). Whatever such a reader finds, no method
+// panics or reads outside the page. The result then means nothing, and the page's version shows it.
 type Page = [nvmap.PageBytes]byte
 
 const (
-	PageSum   = 0  // 4: checksum, filled in when the page is written
+	PageSum   = 0  // 4: checksum, written when the page is written to the device
 	pgKind    = 4  // 1: pageInner or pageLeaf
 	pgLevel   = 5  // 1: 0 for leaves
 	pgCount   = 6  // 2: keys
 	pgBirth   = 8  // 8: epoch in which the page was born
-	pgHeapTop = 16 // 2: lowest byte of the cells
-	pgPrefix  = 18 // 2: bytes of prefix, at the end of the page
+	pgHeapTop = 16 // 2: lowest offset of the cells
+	pgPrefix  = 18 // 2: length of the prefix, which is at the end of the page
 	pgGarbage = 20 // 2: bytes among the cells that no slot names
-	pgSelf    = 24 // 8: the page's own number, against misplaced writes
+	pgSelf    = 24 // 8: the page's own number, to detect misplaced writes
 	pgHeader  = 32
 
 	pageInner = 1
@@ -46,16 +45,16 @@ const (
 	childWidth = 14
 
 	maxCount   = (nvmap.PageBytes - pgHeader) / (headBytes + slotWidth)
-	maxPrefix  = 255  // bytes of prefix that a page keeps
+	maxPrefix  = 255  // longest prefix
 	maxInline  = 900  // a longer key continues in overflow pages
-	longMark   = 0xff // high byte of a slot's length: the cell is a longCell
+	longMark   = 0xff // high byte of a slot's length: the cell is a long cell
 	longLen    = longMark << 8
 	longCell   = 8 // key length 2, first overflow page 5, low byte of its birth 1
 	LeafFanout = (alloc.BlockBytes - vbHeader) / vbEntry
 )
 
-// A leaf's record offsets are not in the page but in a block of their own, so
-// that an update changes 1 KiB and not 4. Format: docs/format.md, "Value block".
+// Vals is a value block: the references of one leaf. They are not in the leaf's page, so that an
+// update changes 1 KiB and not 4. Format: docs/format.md, "Value block".
 type Vals = [alloc.BlockBytes]byte
 
 const (
@@ -65,21 +64,20 @@ const (
 	vbEntry  = 6
 )
 
-// Child names a page below an inner page, and its value block if it is a leaf.
-// Their births tell the page from what was at its place before: a write that the
-// medium lost is noticed.
+// Child names a page below an inner page, and its value block if it is a leaf. The births
+// distinguish the page from earlier contents of its place, so a write that the medium lost is
+// detected.
 //
-// It says of which level the page must be, too: whoever descends by children, each
-// loaded or met, comes to a leaf in as many steps as the root has levels, whatever the
-// pages hold.
+// A Child also states the level of the page, and every page is checked against it. So a descent
+// reaches a leaf in as many steps as the root has levels, whatever the pages hold.
 type Child struct {
 	Page     nvmap.PageID
-	Vals     uint64 // number of the block: its offset / alloc.BlockBytes; 0 above leaves
-	above    uint64 // birth of the page that names it: the two are not younger
+	Vals     uint64 // number of the value block: its offset / alloc.BlockBytes; 0 above leaves
+	above    uint64 // birth of the parent: page and block must not be younger
 	born     uint16 // low bits of the page's birth
 	valsBorn uint16
-	level    int8 // 0: a leaf; or one of the following
-	loose    bool // not of a parent's entry: the births are not known
+	level    int8 // 0: a leaf; or rootLevel or chainLevel
+	loose    bool // no parent's entry names it, so its births are unknown
 }
 
 const (
@@ -87,12 +85,12 @@ const (
 	chainLevel = -2 // an overflow page
 )
 
-// RootAt and chainAt name a page that no parent does: a root, and an overflow page.
+// RootAt and chainAt return the Child for a page that no parent names: a root, an overflow page.
 func RootAt(id nvmap.PageID) Child  { return Child{Page: id, loose: true, level: rootLevel} }
 func chainAt(id nvmap.PageID) Child { return Child{Page: id, loose: true, level: chainLevel} }
 
-// is says whether pg, which is sound, has the level and the kind that c says. Only inner pages
-// have a level above 0.
+// is says whether pg, which has passed pageSound, has the level and kind that c states. Only inner
+// pages have a level above 0.
 func (c Child) is(pg *Page) bool {
 	level := int8(pg[pgLevel])
 	if c.level > 0 {
@@ -107,7 +105,7 @@ func (c Child) is(pg *Page) bool {
 	return pg[pgKind] == pageOverflow
 }
 
-// wrong is the error for a page that c.is not.
+// wrong returns the error for a page for which is returned false.
 func (c Child) wrong() error {
 	return &record.CorruptError{Off: uint64(c.Page.Off()), Structure: "index page level"}
 }
@@ -125,14 +123,14 @@ func setBirth(p *Page, e uint64)   { binary.LittleEndian.PutUint64(p[pgBirth:], 
 func ValsBirth(b *Vals) uint64     { return binary.LittleEndian.Uint64(b[vbBirth:]) }
 func setVbBirth(b *Vals, e uint64) { binary.LittleEndian.PutUint64(b[vbBirth:], e) }
 
-// head returns the i-th head. i < maxCount, so that it lies inside the page: a
-// bounds check here would cost a third of a search.
+// head returns the i-th head. i < maxCount, so it lies inside the page; a bounds check here would
+// cost a third of a search.
 func head(p *Page, i int) uint32 {
 	return binary.LittleEndian.Uint32((*[headBytes]byte)(unsafe.Add(unsafe.Pointer(p), pgHeader+headBytes*i))[:])
 }
 
-// slot returns the i-th of n slots: where the cell begins, and how long the rest is. i < n <=
-// maxCount, so that it lies inside the page.
+// slot returns the i-th of n slots: the offset of the cell and the length of the rest.
+// i < n <= maxCount, so it lies inside the page.
 func slot(p *Page, n, i int) (off, length uint32) {
 	w := binary.LittleEndian.Uint32((*[slotWidth]byte)(unsafe.Add(unsafe.Pointer(p), slotsAt(n)+slotWidth*i))[:])
 	return w & 0xffff, w >> 16
@@ -152,13 +150,13 @@ func childrenAt(n int) int         { return pgHeader + (headBytes+slotWidth)*n }
 func payload(p *Page) int          { return int(p[pgKind]&pageInner) * childWidth }
 func arraysEnd(p *Page, n int) int { return pgHeader + (headBytes+slotWidth+payload(p))*n }
 
-// restLen returns how many bytes the i-th of n keys has behind the prefix.
+// restLen returns the length of the rest of the i-th of n keys.
 func restLen(p *Page, n, i int) int { return u16(p, slotsAt(n)+slotWidth*i+2) }
 
-// cellBytes returns what of a rest is in its cell: what the head does not hold.
+// cellBytes returns how many bytes of a rest are in its cell: those behind the head.
 func cellBytes(rest int) int { return max(rest-headBytes, 0) }
 
-// cell returns where the i-th of n keys has its cell, clipped to the page.
+// cell returns offset and length of the cell of the i-th of n keys, clipped to the page.
 func cell(p *Page, n, i int) (off, length int, long bool) {
 	off, length = u16(p, slotsAt(n)+slotWidth*i), restLen(p, n, i)
 	if length>>8 == longMark {
@@ -179,11 +177,11 @@ func ChildAt(p *Page, n, i int) Child {
 	return c
 }
 
-// childIn is ChildAt without the birth of p. The compiler inlines it in point reads.
+// childIn is ChildAt without the parent's birth. It is small enough to be inlined in point reads.
 func childIn(p *Page, n, i int) Child {
 	o := childrenAt(n) + childWidth*i
 	if o > len(p)-16 {
-		o = len(p) - 16 // only reachable in a page that is being changed
+		o = len(p) - 16 // only in a page that is being changed
 	}
 	const mask = 1<<40 - 1
 	le := binary.LittleEndian
@@ -205,7 +203,7 @@ func setChildAt(p *Page, n, i int, c Child) {
 	le.PutUint16(b[12:], c.valsBorn)
 }
 
-// ValAt returns the i-th record offset of a value block. i < LeafFanout.
+// ValAt returns the i-th reference of a value block. i < LeafFanout.
 func ValAt(b *Vals, i int) nvmap.Off {
 	o := vbHeader + vbEntry*i
 	return nvmap.Off(binary.LittleEndian.Uint32(b[o:])) | nvmap.Off(binary.LittleEndian.Uint16(b[o+4:]))<<32
@@ -231,31 +229,31 @@ func initPage(p *Page, id nvmap.PageID, level int, birth uint64, prefix []byte) 
 	put16(p, pgHeapTop, len(p)-len(prefix))
 }
 
-// freeBytes returns what a page has left, garbage included.
+// freeBytes returns how many bytes of a page are free, garbage included.
 func freeBytes(p *Page) int {
 	return u16(p, pgHeapTop) - arraysEnd(p, Count(p)) + u16(p, pgGarbage)
 }
 
-// usedBytes returns what the entries and the prefix take.
+// usedBytes returns how many bytes the entries and the prefix take.
 func usedBytes(p *Page) int { return len(p) - pgHeader - freeBytes(p) }
 
-// entryBytes returns what an entry whose cell has n bytes takes.
+// entryBytes returns how many bytes an entry takes whose cell has n bytes.
 func entryBytes(p *Page, n int) int { return headBytes + slotWidth + payload(p) + n }
 
-// pageItem is what a page has of a key.
+// pageItem is what a page stores of a key.
 type pageItem struct {
 	head   uint32
-	length int // as the slot says it
+	length int // as in the slot
 	cell   []byte
 }
 
-// itemOf returns the item of a key's rest.
+// itemOf returns the item of a rest.
 func itemOf(rest []byte) pageItem {
 	return pageItem{headOf(rest), len(rest), rest[min(headBytes, len(rest)):]}
 }
 
-// insertEntry puts an item in as entry i. The caller made sure that
-// freeBytes(p) suffices; scratch is used when the page must be packed first.
+// insertEntry inserts an item as entry i. The caller has checked freeBytes(p). scratch is used if
+// the page must be packed first.
 func insertEntry(p *Page, i int, it pageItem, ch Child, scratch *Page) {
 	n, c := Count(p), it.cell
 	if u16(p, pgHeapTop)-arraysEnd(p, n) < entryBytes(p, len(c)) {
@@ -265,7 +263,7 @@ func insertEntry(p *Page, i int, it pageItem, ch Child, scratch *Page) {
 	top := u16(p, pgHeapTop) - len(c)
 	copy(p[top:], c)
 	put16(p, pgHeapTop, top)
-	// Open a gap in each array, the last first.
+	// Open a gap in each array, the last array first.
 	if w > 0 {
 		from, to := childrenAt(n), childrenAt(n+1)
 		copy(p[to+w*(i+1):], p[from+w*i:from+w*n])
@@ -284,7 +282,7 @@ func insertEntry(p *Page, i int, it pageItem, ch Child, scratch *Page) {
 	}
 }
 
-// removeEntry takes entry i out.
+// removeEntry removes entry i.
 func removeEntry(p *Page, i int) {
 	n := Count(p)
 	_, length, _ := cell(p, n, i)
@@ -302,7 +300,7 @@ func removeEntry(p *Page, i int) {
 	put16(p, pgCount, n-1)
 }
 
-// packPage moves the cells together.
+// packPage moves the cells together, so that no garbage is left.
 func packPage(p, scratch *Page) {
 	*scratch = *p
 	n := Count(p)
@@ -317,8 +315,8 @@ func packPage(p, scratch *Page) {
 	put16(p, pgGarbage, 0)
 }
 
-// pageSealed and valsSealed verify what a checkpoint filled in when it wrote a
-// page or block (DB.seal).
+// pageSealed and valsSealed verify a page or a value block: its checksum, and for a page its number
+// and its structure. A checkpoint writes the checksums (DB.seal).
 func pageSealed(p *Page, seed uint64, id nvmap.PageID) bool {
 	return binary.LittleEndian.Uint32(p[PageSum:]) == record.PlaceSum(p[:], seed, id.Off()) &&
 		binary.LittleEndian.Uint64(p[pgSelf:]) == uint64(id) && pageSound(p, id)
@@ -347,8 +345,8 @@ func commonPrefix(a, b []byte) int {
 // than b, given a < b. It aliases b.
 func separator(a, b []byte) []byte { return b[:commonPrefix(a, b)+1] }
 
-// fencePrefix returns what all keys in [low, high) have in common; nil fences
-// are open and leave nothing.
+// fencePrefix returns the common prefix of all keys in [low, high). It is empty if a fence is open
+// (nil).
 func fencePrefix(low, high []byte) []byte {
 	if low == nil || high == nil {
 		return nil
@@ -356,7 +354,7 @@ func fencePrefix(low, high []byte) []byte {
 	return low[:min(commonPrefix(low, high), maxPrefix)]
 }
 
-// appendRest appends the rest of entry i of n, which has a cell of its own.
+// appendRest appends the rest of entry i of n, whose cell is not a long one.
 func appendRest(dst []byte, p *Page, n, i int) []byte {
 	var h [headBytes]byte
 	binary.BigEndian.PutUint32(h[:], head(p, i))

@@ -9,13 +9,12 @@ import (
 	"nvkv/nvmap"
 )
 
-// A search in a page is a search among its heads, and among the cells of those entries that
-// have the key's head. Mostly that is one entry. Pages at the ends of the tree have no
-// prefix, and a root is at both ends: there all heads may be alike, and every get and put
-// comes by. So cells are compared as heads are, by their first eight bytes as a number, and
-// byte by byte only where these are alike too.
+// A search in a page searches the heads, and then the cells of the entries that have the key's
+// head, usually one entry. Pages at the ends of the tree have no prefix, and a root is at both
+// ends. There all heads may be equal, and every get and put passes the root. So cells are compared
+// like heads, by their first eight bytes as a number, and byte by byte only if these are equal too.
 
-// headOf returns the head of a key's rest: its first four bytes, zeros behind.
+// headOf returns the head of a rest: its first four bytes, padded with zeros.
 func headOf(rest []byte) uint32 {
 	if len(rest) >= 4 {
 		return binary.BigEndian.Uint32(rest)
@@ -27,9 +26,8 @@ func headOf(rest []byte) uint32 {
 	return h
 }
 
-// lowerHead returns the first entry whose head is at least h. n <= maxCount. The
-// loop has no branch that depends on what it reads: a wrong guess would cost
-// more than all of a step.
+// lowerHead returns the first entry whose head is at least h. n <= maxCount. The loop has no branch
+// that depends on the heads: a wrong prediction would cost more than a whole step.
 func lowerHead(p *Page, n int, h uint32) int {
 	lo := 0
 	for n > 1 {
@@ -44,10 +42,10 @@ func lowerHead(p *Page, n int, h uint32) int {
 	return lo
 }
 
-// narrow returns which of the entries [lo, hi) of n, whose heads are alike, are neither below
-// nor above a key by the first eight bytes behind the head, which are want as a number, zeros
-// behind. It ends where the middle one has the same bytes, or is a long key, or lies at one of
-// the page's ends. n <= maxCount, so that the slots lie inside the page.
+// narrow narrows the range [lo, hi) of n entries with equal heads. It removes entries that are
+// below or above a key by the first eight bytes behind the head; want is these bytes as a number,
+// padded with zeros. It stops if the middle entry has the same bytes, is a long key, or lies at an
+// end of the page. n <= maxCount, so the slots lie inside the page.
 func narrow(p *Page, n, lo, hi int, want uint64) (int, int) {
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
@@ -68,8 +66,7 @@ func narrow(p *Page, n, lo, hi int, want uint64) (int, int) {
 	return lo, hi
 }
 
-// Search returns the first entry of pg whose key is not below key, and whether
-// it is equal.
+// Search returns the first entry of pg whose key is not below key, and whether it is equal.
 func (ix *Index) Search(pg *Page, key []byte) (int, bool, error) {
 	n := Count(pg)
 	pl := pagePrefixLen(pg)
@@ -112,8 +109,8 @@ func (ix *Index) Search(pg *Page, key []byte) (int, bool, error) {
 	}
 }
 
-// compare compares entry i of pg with key, whose rest behind the prefix is rest and
-// has the entry's head.
+// compare compares the key of entry i of pg with key. Both have the same head. rest is the part of
+// key behind the prefix of pg.
 func (ix *Index) compare(pg *Page, n, i int, key, rest []byte) (int, error) {
 	off, _, long := cell(pg, n, i)
 	if !long {
@@ -126,7 +123,7 @@ func (ix *Index) compare(pg *Page, n, i int, key, rest []byte) (int, error) {
 	return bytes.Compare(k, key), nil
 }
 
-// childIndex returns the entry of an inner page below which key belongs.
+// childIndex returns the entry of an inner page to whose child key belongs.
 func (ix *Index) childIndex(pg *Page, key []byte) (int, error) {
 	i, equal, err := ix.Search(pg, key)
 	if !equal && i > 0 {
@@ -135,8 +132,8 @@ func (ix *Index) childIndex(pg *Page, key []byte) (int, error) {
 	return i, err
 }
 
-// compareCell compares entry i of n, which has a cell of its own, with a rest that
-// has the same head: "a" and "a\x00" do too, and differ in length.
+// compareCell compares entry i of n, whose cell is not a long one, with a rest that has the same
+// head. The lengths are compared last: "a" and "a\x00" have the same head and no further bytes.
 func compareCell(p *Page, n, i int, rest []byte) int {
 	off, length, _ := cell(p, n, i)
 	if c := bytes.Compare(p[off:off+length], rest[min(headBytes, len(rest)):]); c != 0 {
