@@ -8,14 +8,13 @@ import (
 	"nvkv/kv/internal/btree"
 )
 
-// closedFlag is set in a DB that is closed, or was never opened.
+// closedFlag says that a DB is closed or was never opened.
 type closedFlag struct{ opened atomic.Bool }
 
 func (f *closedFlag) Load() bool        { return !f.opened.Load() }
 func (f *closedFlag) Store(closed bool) { f.opened.Store(!closed) }
 
-// enter begins a section, in which index pages may be read; the caller calls
-// leave when it is through.
+// enter begins a section, in which index pages may be read. The caller calls Leave on the result.
 func (db *DB) enter() (*btree.Section, error) {
 	s := db.pages.Begin()
 	if db.closed.Load() {
@@ -25,9 +24,9 @@ func (db *DB) enter() (*btree.Section, error) {
 	return s, nil
 }
 
-// enterCall counts a call in that may wait for others, and that reads index
-// pages only in sections of its own; the caller calls leave when it is through.
-// Close waits for both kinds. A call waits here for a replay under way.
+// enterCall counts a call that may wait for others and that reads index pages only in sections of
+// its own. The caller calls leave on the result. Close waits for such calls and for sections.
+// enterCall waits for a replay under way.
 func (db *DB) enterCall() (*call, error) {
 	c, err := db.callIn()
 	if err == nil {
@@ -39,7 +38,7 @@ func (db *DB) enterCall() (*call, error) {
 	return c, err
 }
 
-// callIn is enterCall for what a replay does as well.
+// callIn is enterCall that does not wait for a replay.
 func (db *DB) callIn() (*call, error) {
 	c := (*call)(db.calls.Begin())
 	if db.closed.Load() {
@@ -49,13 +48,13 @@ func (db *DB) callIn() (*call, error) {
 	return c, nil
 }
 
-// call is a stripe of calls that are no sections.
+// call is a stripe that counts calls which are no sections.
 type call btree.Section
 
 func (c *call) leave() { (*btree.Section)(c).LeaveInside() }
 
-// enterWriter is enterCall for what commits: it waits for a checkpoint where
-// writers are too far ahead of one (R11).
+// enterWriter is enterCall for commits. It waits for a checkpoint if writers are too far ahead of
+// the last one (R11).
 func (db *DB) enterWriter() (*call, error) {
 	s, err := db.enterCall()
 	if err != nil {

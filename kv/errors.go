@@ -8,8 +8,25 @@ import (
 	"nvkv/nvmap"
 )
 
-// Errors, for errors.Is. Errors that name a place on the medium are a *CorruptError or a
+// Errors, for errors.Is. An error that names a place on the medium is a *CorruptError or a
 // *nvmap.FaultError.
+//
+//   - ErrNotFound: the key is absent or has expired.
+//   - ErrClosed: the DB was closed, or is being closed.
+//   - ErrReadOnly: a write to a store that was opened read-only, or in a read-only Tx.
+//   - ErrTxClosed: a call of a Tx, a Cursor or an iterator after its end.
+//   - ErrNested: the call would wait for the call in whose callback it is made, see [DB.Update] and
+//     [DB.Close].
+//   - ErrSliceWritten: a callback wrote to a slice of its transaction.
+//   - ErrKeyTooLarge, ErrValueTooLarge: see MaxKeyBytes and MaxValueBytes.
+//   - ErrFull: there is no room. Nothing was written, and deletes are still taken.
+//   - ErrLocked: another process, or another DB of this one, has the store open.
+//   - ErrFailed: a write or a fence failed. The store takes no more writes until it is opened
+//     again; the change of the call that failed may be there then.
+//   - ErrCorrupt: bytes on the medium are damaged.
+//   - ErrMediaFault: the medium could not be read.
+//   - ErrVersion: the store or the backup has another format version.
+//   - ErrNotStore: the file or device does not hold a store.
 var (
 	ErrNotFound      = errors.New("nvkv: key not found")
 	ErrClosed        = nvmap.ErrClosed

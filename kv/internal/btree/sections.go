@@ -10,17 +10,16 @@ import (
 	"nvkv/kv/internal/locks"
 )
 
-// Readers take pointers to index pages and use them without asking again
-// whether the page still has a frame. So that frames can go all the same, every
-// use of pages lies in a section, and the memory of a frame is given back only
-// when all sections have ended that had begun before readers were turned away
-// from it (I13). A section waits for no lock that is held while somebody waits for
-// sections: not for the turn, not for publish, not for a checkpoint. What it got
-// from a page it does not use after its end, unless that is a copy.
+// Sections counts the sections under way. Readers take pointers to index pages and use them without
+// checking again whether the page still has a frame. So every use of pages lies in a section. The
+// memory of a frame is freed only after all sections have ended that began before readers were
+// turned away from the frame (I13).
 //
-// Sections are counted in stripes, so that they rarely share a line, and in two
-// sets, of which new sections take one: the other runs empty however many
-// readers there are.
+// A section must not wait for a lock whose owner may wait for sections: checkpoints.mu and the
+// turn. After its end nothing may be used that it got from a page, except copies.
+//
+// Sections are counted in stripes, so that goroutines rarely share a cache line, and in two sets.
+// New sections use one of the sets, so the other one drains however many readers there are.
 type Sections struct {
 	parity atomic.Uint32
 	in     [2]Stripes
@@ -30,34 +29,36 @@ type Sections struct {
 const (
 	readerStripes = 64
 
-	// aGet leaves room below it for more sections than there can be goroutines in
-	// one at a time, and above it for 10^13 reads: counting them costs nothing.
+	// aGet is the unit in which a stripe counts point reads. Below it there is room for more
+	// sections than a stripe can have at a time, above it for 10^13 reads. So counting reads costs
+	// nothing.
 	aGet = 1 << 20
 )
 
 type Stripes [readerStripes]Section
 
 type Section struct {
-	n atomic.Int64 // sections under way, and aGet for each point read that has ended
+	n atomic.Int64 // sections under way, plus aGet for each point read that has ended
 	raceRef
 	_ [56]byte
 }
 
-// pick returns a stripe by where the caller's stack is.
+// pick returns a stripe that depends on the address of the caller's stack.
 func (s *Stripes) pick() *Section {
 	var here byte
 	h := uintptr(unsafe.Pointer(&here)) >> 11
 	return &s[(h^h>>6)%readerStripes]
 }
 
-// Begin counts one in that is no section; the caller calls endInside on what it returns.
+// Begin counts the caller in a stripe. This is no section: no one frees frames because of it. The
+// caller calls LeaveInside on the result.
 func (s *Stripes) Begin() *Section {
 	c := s.pick()
 	c.n.Add(1)
 	return c
 }
 
-// Count returns how many are under way.
+// Count returns how many callers are counted now.
 func (s *Stripes) Count() (n int64) {
 	for i := range s {
 		n += s[i].n.Load() % aGet
@@ -65,7 +66,7 @@ func (s *Stripes) Count() (n int64) {
 	return n
 }
 
-// Drained returns when each stripe was seen empty.
+// Drained returns after each stripe was seen empty once.
 func (s *Stripes) Drained() {
 	for i := range s {
 		for spins := 0; s[i].n.Load()%aGet != 0; spins++ {
@@ -74,7 +75,7 @@ func (s *Stripes) Drained() {
 	}
 }
 
-// Pause lets others go on between two looks, of which there were so many before.
+// Pause lets other goroutines run between two looks. spins is the number of looks so far.
 func Pause(spins int) {
 	if spins < drainSpins {
 		runtime.Gosched()
@@ -88,7 +89,7 @@ const (
 	drainPoll  = 20 * time.Microsecond
 )
 
-// Guard tells the sections of the lock that they hold in race builds.
+// Guard sets the lock that sections hold in race builds.
 func (p *Sections) Guard(l *RaceLock) {
 	for i := range p.in {
 		for j := range p.in[i] {
@@ -97,7 +98,7 @@ func (p *Sections) Guard(l *RaceLock) {
 	}
 }
 
-// Begin begins a section; the caller calls leave on what it returns.
+// Begin begins a section. The caller calls Leave on the result.
 func (p *Sections) Begin() *Section {
 	locks.Await(locks.Section)
 	locks.Took(locks.Section)
@@ -107,8 +108,8 @@ func (p *Sections) Begin() *Section {
 	return s
 }
 
-// BeginInside begins the section of whoever holds the turn and, in race builds,
-// keeps readers out. It ends with endInside.
+// BeginInside begins a section of the goroutine that has the turn and, in race builds, holds the
+// lock already. It ends with LeaveInside.
 func (p *Sections) BeginInside() *Section {
 	s := p.in[p.parity.Load()&1].pick()
 	s.n.Add(1)
@@ -123,7 +124,7 @@ func (s *Section) Leave() {
 	s.runlock()
 }
 
-// LeaveGet is leave at the end of a point read.
+// LeaveGet ends the section of a point read and counts the read.
 func (s *Section) LeaveGet() {
 	locks.Gave(locks.Section)
 	s.n.Add(aGet - 1)
@@ -140,9 +141,9 @@ func (p *Sections) Gets() (n uint64) {
 	return n
 }
 
-// Wait returns when every section has ended that began before it was called. A
-// section that read the parity before it changed, and is counted after its set
-// was seen empty, began later than that; the next wait begins with its set.
+// Wait returns when every section has ended that began before the call. A section may read the
+// parity before it changes and be counted after its set was seen empty. Such a section began after
+// the call; the next Wait first drains its set.
 func (p *Sections) Wait() {
 	locks.Await(locks.Section)
 	p.mu.Lock()

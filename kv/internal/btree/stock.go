@@ -7,10 +7,10 @@ import (
 	"nvkv/nvmap"
 )
 
-// Reserve makes sure that pages and blocks can be taken without an error:
-// nothing may fail once the first record of a commit is stored. It takes nothing
-// when it fails. Urgent callers borrow of what is kept for them where there is no
-// other, and call KeepStock afterwards.
+// Reserve makes sure that this many pages and blocks can be taken without an error, because nothing
+// may fail after the first record of a commit is stored (I1). If it fails it has taken nothing. If
+// urgent, it may borrow from the room that is kept for calls that give space back; the caller then
+// calls KeepStock afterwards.
 func (ix *Index) Reserve(pages, blocks int, urgent bool) error {
 	err := ix.reserveFrom(pages, blocks, false)
 	if urgent && errors.Is(err, nvmap.ErrFull) {
@@ -42,25 +42,25 @@ func (ix *Index) reserveFrom(pages, blocks int, kept bool) error {
 	return nil
 }
 
-// Stock is how many pages and blocks are reserved.
+// Stock is a number of reserved pages and blocks.
 type Stock struct{ Pages, Blocks int }
 
-// Frames is how many frames they take at most.
+// Frames returns how many frames they take at most.
 func (n Stock) Frames() int { return n.Pages + n.Blocks }
 
-// Covers says whether s is enough for n.
+// Covers says whether n is enough for m.
 func (n Stock) Covers(m Stock) bool { return m.Pages <= n.Pages && m.Blocks <= n.Blocks }
 
 // Add adds m to n.
 func (n *Stock) Add(m Stock) { n.Pages, n.Blocks = n.Pages+m.Pages, n.Blocks+m.Blocks }
 
-// StockMost is what a commit leaves reserved for the next one: a few times what
-// one of a single record asks for. keepStock gives back what is above twice that.
+// StockMost is how much a commit leaves reserved for the next one: a few times the need of a single
+// record. KeepStock gives the excess back if there is more than twice that.
 var StockMost = Stock{Pages: 32, Blocks: 16}
 
 func (ix *Index) Reserved() Stock { return Stock{len(ix.pages), len(ix.blocks)} }
 
-// KeepReserved gives back what is reserved beyond n: nothing was written there.
+// KeepReserved gives back the reserved pages and blocks beyond n. Nothing was written to them.
 func (ix *Index) KeepReserved(n Stock) {
 	for len(ix.pages) > n.Pages {
 		last := len(ix.pages) - 1
@@ -74,9 +74,8 @@ func (ix *Index) KeepReserved(n Stock) {
 	}
 }
 
-// KeepStock gives back what a large commit reserved and did not need, and all of it
-// where some is borrowed: what is kept for deletes may not come to a put by way of the
-// stock (A13).
+// KeepStock gives back what a large commit reserved and did not need. If something was borrowed it
+// gives everything back: a put must not get pages of the kept room through the stock (A13).
 func (ix *Index) KeepStock() {
 	if ix.borrowed {
 		ix.borrowed = false
@@ -88,8 +87,8 @@ func (ix *Index) KeepStock() {
 	}
 }
 
-// BeyondReserve returns how many pages and blocks were taken though none was reserved,
-// since it was called last.
+// BeyondReserve returns how many pages and blocks were taken without a reservation since its last
+// call.
 func (ix *Index) BeyondReserve() (n int) {
 	n, ix.beyond = ix.beyond, 0
 	return n
@@ -109,7 +108,7 @@ func (ix *Index) takePage() (nvmap.PageID, error) {
 	return p, nil
 }
 
-// bornPage makes a new, empty page that nobody sees yet.
+// bornPage makes a new, empty page. No reader can see it yet.
 func (ix *Index) bornPage(level int, prefix []byte) (nvmap.PageID, *Page, error) {
 	id, err := ix.takePage()
 	if err != nil {
@@ -128,7 +127,7 @@ func (ix *Index) bornPage(level int, prefix []byte) (nvmap.PageID, *Page, error)
 	return id, pg, nil
 }
 
-// bornVals makes a new value block that nobody sees yet.
+// bornVals makes a new value block. No reader can see it yet.
 func (ix *Index) bornVals() (uint64, *Vals, error) {
 	if len(ix.blocks) == 0 {
 		ix.beyond++
