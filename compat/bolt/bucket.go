@@ -35,9 +35,13 @@ type Bucket struct {
 	tx     *Tx
 	prefix prefix
 
-	// In a writable Tx, where every bucket has one Bucket:
+	*books // nil in a read-only Tx
+}
+
+// books is what a Bucket knows in a writable Tx, where every bucket has one Bucket.
+type books struct {
 	nested map[string]*Bucket // those that were opened
-	parent *Bucket            // nil: the root, which is where nothing else says so
+	parent *Bucket            // nil: the root
 	name   []byte
 	use    usage
 	saved  bucketEntry // as the store has it
@@ -92,8 +96,10 @@ func (b *Bucket) full(to, key []byte) []byte { return append(append(to, b.prefix
 
 // Bucket returns the nested bucket of a name, nil if there is none.
 func (b *Bucket) Bucket(name []byte) *Bucket {
-	if child := b.nested[string(name)]; child != nil {
-		return child
+	if b.books != nil {
+		if child := b.nested[string(name)]; child != nil {
+			return child
+		}
 	}
 	v := b.load(name)
 	if len(v) == 0 || v[0] != tagBucket {
@@ -115,7 +121,7 @@ func (b *Bucket) open(name, v []byte) *Bucket {
 	child := &box.Bucket
 	child.InBucket, child.FillPercent, child.tx, child.prefix = &box.in, DefaultFillPercent, b.tx, prefixOf(spaceEntry, e.id())
 	if b.tx.writable {
-		child.parent, child.name, child.use, child.saved = b, append([]byte(nil), name...), e.use, e
+		child.books = &books{parent: b, name: append([]byte(nil), name...), use: e.use, saved: e}
 		b.adopt(child)
 		b.tx.stats.IncNodeCount(1)
 	}

@@ -177,10 +177,12 @@ func (db *DB) beginWrite() (*Tx, error) {
 		return nil, db.translate(err)
 	}
 	t := newTx(db, inner, true)
-	if t.meta, err = readMeta(inner); err != nil {
+	known := new([2]meta)
+	if known[0], err = readMeta(inner); err != nil {
 		return nil, joinErrors(db.translate(err), t.end())
 	}
-	t.before = t.meta
+	known[1] = known[0]
+	t.meta, t.before = &known[0], &known[1]
 	return t, nil
 }
 

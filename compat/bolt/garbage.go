@@ -113,9 +113,11 @@ func (db *DB) buryNested(bucket uint64) error {
 // fails.
 func (db *DB) buryMore(inner *kv.Tx, bucket uint64) (n int, err error) {
 	tx := newTx(db, inner, true)
-	if tx.meta, err = readMeta(inner); err != nil {
+	m, err := readMeta(inner)
+	if err != nil {
 		return 0, err
 	}
+	tx.meta = &m
 	p := prefixOf(spaceEntry, bucket)
 	for k, v := range inner.Prefix(p[:]) {
 		e, ok := decodeBucket(v)

@@ -32,8 +32,8 @@ type Tx struct {
 	stats    TxStats
 
 	readMeta sync.Once // in a read-only Tx
-	meta     meta
-	before   meta         // as it was when a writable Tx began
+	meta     *meta
+	before   *meta        // as it was when a writable Tx began
 	size     atomic.Int64 // that was told: WriteTo writes as much. 0: none was
 	deleted  bool         // there is garbage to collect after the commit
 	changed  bool
@@ -46,6 +46,9 @@ type Tx struct {
 func newTx(db *DB, inner *kv.Tx, writable bool) *Tx {
 	t := &Tx{db: db, inner: inner, writable: writable}
 	t.root = Bucket{InBucket: &t.inRoot, tx: t, prefix: prefixOf(spaceEntry, 0), FillPercent: DefaultFillPercent}
+	if writable {
+		t.root.books = new(books)
+	}
 	return t
 }
 
@@ -66,10 +69,10 @@ func (tx *Tx) known() *meta {
 			if err != nil {
 				panic(&readError{err})
 			}
-			tx.meta = m
+			tx.meta = &m
 		})
 	}
-	return &tx.meta
+	return tx.meta
 }
 
 // ID returns the number of the transaction: that of the last one that changed
@@ -246,7 +249,7 @@ func (tx *Tx) writeBooks() error {
 		return err
 	}
 	tx.meta.root = tx.inRoot.InSequence()
-	if !tx.changed && tx.meta == tx.before {
+	if !tx.changed && *tx.meta == *tx.before {
 		return nil
 	}
 	tx.meta.tx++
