@@ -149,6 +149,9 @@ func (a *apply) do(ops []Op) (err error) {
 	for _, o := range ops {
 		switch o.Kind {
 		case OpPut:
+			if !o.Expiry.IsZero() {
+				a.at.expiry = max(a.at.expiry, o.Expiry.UnixNano())
+			}
 			err = a.put(userKey(o.Key), o.Value, o.Expiry)
 		case OpDelete:
 			err = a.tx.Delete(userKey(o.Key))

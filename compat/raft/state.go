@@ -43,18 +43,21 @@ func userEnd(end []byte) []byte {
 type mark struct {
 	index, term uint64
 	clock       int64 // nanoseconds since 1970; the highest Time of the commands
+	expiry      int64 // the latest at which a key of the users was to expire
 }
 
 func (m mark) append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, m.index)
 	dst = binary.BigEndian.AppendUint64(dst, m.term)
-	return binary.BigEndian.AppendUint64(dst, uint64(m.clock))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(m.clock))
+	return binary.BigEndian.AppendUint64(dst, uint64(m.expiry))
 }
 
-const markBytes = 24
+const markBytes = 32
 
 func readMark(b []byte) mark {
-	return mark{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), int64(binary.BigEndian.Uint64(b[16:]))}
+	n := func(i int) uint64 { return binary.BigEndian.Uint64(b[8*i:]) }
+	return mark{n(0), n(1), int64(n(2)), int64(n(3))}
 }
 
 // state is a store of kv that a Restore may replace. It is closed when the last user is gone.
@@ -256,6 +259,13 @@ func (f *FSM) Applied() uint64 {
 
 // Clock returns the time of the state.
 func (f *FSM) Clock() time.Time { return time.Unix(0, f.clock.Load()).UTC() }
+
+// Expiring says whether a key may still expire as the state's clock goes on. While it does and no
+// commands come, a leader should propose an empty command now and then, for its time.
+func (f *FSM) Expiring() bool {
+	at := f.mark()
+	return at.expiry > at.clock
+}
 
 // WaitApplied waits until the command at index, or a later one, has been applied.
 func (f *FSM) WaitApplied(ctx context.Context, index uint64) error {
