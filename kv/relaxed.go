@@ -46,7 +46,7 @@ type group struct {
 	closing nvmap.Off // slot for the closing record
 	waiting []superseded
 	last    record.Number // of the newest group; 0: there was none
-	other   bool          // the commit under way has not the durability of the store's Options
+	other   bool          // the durability of the current commit differs from Options
 	used    atomic.Bool   // groups may be open; atomic, because Sync asks without the turn
 	timer   *time.Timer   // runs while a group is open; nil in tests that close groups themselves
 }
@@ -70,9 +70,10 @@ func (db *DB) freesLater() bool {
 	return db.grouped() || newest && !db.off(ruleR2)
 }
 
-// SetDurability says when the changes of a writable Tx are durable, whatever
-// Options.Durability is. Sync: when Commit returns, with all that was committed before,
-// and nobody sees them earlier. Relaxed: with the next fence, as [Relaxed] says.
+// SetDurability sets when the changes of a writable Tx become durable, in place of
+// Options.Durability. Sync: when Commit returns, together with everything committed before, and no
+// reader sees them earlier. Relaxed: with the next fence, see [Relaxed]. The error is ErrReadOnly
+// for a read-only Tx, and ErrTxClosed after the end of the Tx.
 func (tx *Tx) SetDurability(d Durability) error {
 	s, err := tx.enterWrite()
 	if err != nil {
@@ -86,8 +87,8 @@ func (tx *Tx) SetDurability(d Durability) error {
 	return nil
 }
 
-// endGroupBefore makes the open group durable before a commit that is to be so itself.
-// Absent keys that it deletes may owe their absence to the group (dropAbsent).
+// endGroupBefore closes the open group, with a fence, before a commit that is not part of a group.
+// Keys that this commit deletes may be absent only because of the group (see dropAbsent).
 func (db *DB) endGroupBefore() error {
 	if db.grouped() {
 		return nil
