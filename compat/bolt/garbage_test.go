@@ -23,8 +23,38 @@ func nestTwo(tx *Tx) error {
 }
 
 // TestGarbageIsCollectedAtOpen: what a crash leaves of a deleted bucket between the
-// commit and its collection is freed by the next Open, nested buckets included.
+// commit and the end of its collection is freed by the next Open, nested buckets included.
 func TestGarbageIsCollectedAtOpen(t *testing.T) {
+	for _, at := range []struct {
+		name    string
+		collect func(db *DB, bucket uint64) error
+	}{
+		{"nothing was done", func(*DB, uint64) error { return nil }},
+		{"some nested buckets were taken out", buryOnce},
+		{"items are gone, their record is there", func(db *DB, bucket uint64) error {
+			p := prefixOf(spaceEntry, bucket)
+			end := p.end()
+			return joinErrors(db.buryNested(bucket), db.store.DeleteRange(p[:], end[:]))
+		}},
+	} {
+		t.Run(at.name, func(t *testing.T) { testGarbage(t, at.collect) })
+	}
+}
+
+// buryOnce is a part of buryNested.
+func buryOnce(db *DB, bucket uint64) error {
+	inner, err := db.store.Begin(true)
+	if err != nil {
+		return err
+	}
+	n, err := db.buryMore(inner, bucket)
+	if err == nil && n != nestedAtOnce {
+		err = fmt.Errorf("%d buckets were taken out", n)
+	}
+	return err
+}
+
+func testGarbage(t *testing.T, collect func(db *DB, bucket uint64) error) {
 	path := filepath.Join(t.TempDir(), "db")
 	db, err := Open(path, 0o600, nil)
 	if err != nil {
@@ -41,9 +71,15 @@ func TestGarbageIsCollectedAtOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := db.store.Metrics().Keys
-	if keys < 5000 {
+	if keys := db.store.Metrics().Keys; keys < 5000 {
 		t.Errorf("%d keys are left", keys)
+	}
+	bucket, kind, err := db.garbage()
+	if err != nil || len(kind) != 1 || kind[0] != holdsBuckets {
+		t.Fatalf("the record of bucket %d is %x: %v", bucket, kind, err)
+	}
+	if err := collect(db, bucket); err != nil {
+		t.Fatal(err)
 	}
 	if found := checkAll(t, db); found != "" {
 		t.Errorf("with garbage: %s", found)
