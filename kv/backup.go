@@ -64,6 +64,32 @@ func (tx *Tx) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
 	return out.Written(), err
 }
 
+// BackupSize returns how many bytes Backup of this Tx writes. It reads what Backup reads: the
+// lengths lie in the records.
+func (tx *Tx) BackupSize(ctx context.Context) (n int64, err error) {
+	switch {
+	case tx.over():
+		return 0, ErrTxClosed
+	case tx.w != nil:
+		return 0, errBackupOfWriter
+	}
+	if err := tx.begin(); err != nil {
+		return 0, err
+	}
+	defer tx.unlock()
+	ctx = orBackground(ctx)
+	defer tx.db.guarded("backup", panicOnFault(true), &err)
+	payload := int64(0)
+	err = tx.eachRecord(func(it *item) error {
+		payload += backup.RecordBytes(len(it.Key), len(it.Value), it.expiry != 0)
+		return ctx.Err()
+	})
+	if err != nil {
+		return 0, err
+	}
+	return backup.StreamBytes(payload), nil
+}
+
 var errBackupOfWriter = errors.New("nvkv: cannot back up a writable transaction, whose changes are not committed")
 
 // item is a record as a backup stores it.

@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"nvkv/kv/internal/backup"
 	"nvkv/kv/internal/btree"
 	"nvkv/kv/internal/locks"
 )
@@ -157,6 +160,44 @@ func TestI20_RollbackWaitsForCalls(t *testing.T) {
 	}
 }
 
+// TestBackupSize: the size of a backup is known before it is written, also where payloads fill
+// chunks, with records in runs, with expiries, and without records that have expired.
+func TestBackupSize(t *testing.T) {
+	at := time.Unix(1e9, 0)
+	db := openTest(t, "", &Options{Device: "mem", MaxBytes: 64 << 20, Clock: func() time.Time { return at }})
+	compare := func(what string) {
+		t.Helper()
+		must(t, db.View(func(tx *Tx) error {
+			size, err := tx.BackupSize(context.Background())
+			must(t, err)
+			n, err := tx.Backup(context.Background(), io.Discard)
+			if n != size {
+				t.Errorf("%s: BackupSize is %d, %d were written", what, size, n)
+			}
+			return err
+		}))
+	}
+	compare("nothing")
+	const record = 7 + 1 // header and key
+	for _, more := range []int{-1, 0, 1} {
+		must(t, db.Put([]byte("a"), make([]byte, backup.ChunkBytes-record+more)))
+		compare(fmt.Sprintf("a chunk and %d bytes", more))
+	}
+	must(t, db.Put([]byte("b"), make([]byte, 3<<20)))
+	must(t, db.PutTTL([]byte("c"), []byte("1"), time.Hour))
+	must(t, db.PutTTL([]byte("d"), []byte("1"), time.Minute))
+	compare("expiries")
+	at = at.Add(time.Minute)
+	compare("after one has expired")
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	must(t, db.View(func(tx *Tx) error {
+		_, err := tx.BackupSize(cancelled)
+		wantErr(t, "cancelled", err, context.Canceled)
+		return nil
+	}))
+}
+
 // TestTxBackup: a backup of a Tx has the state that the Tx sees, whatever was written since.
 func TestTxBackup(t *testing.T) {
 	db := openMem(t)
@@ -166,17 +207,26 @@ func TestTxBackup(t *testing.T) {
 	must(t, db.Put([]byte("a"), []byte("2")))
 	must(t, db.Put([]byte("b"), []byte("2")))
 	var out bytes.Buffer
+	size, err := tx.BackupSize(context.Background())
+	must(t, err)
 	n, err := tx.Backup(context.Background(), &out)
 	must(t, err)
+	if n != size {
+		t.Errorf("BackupSize is %d, %d were written", size, n)
+	}
 	if n != int64(out.Len()) {
 		t.Errorf("%d bytes, %d were written", n, out.Len())
 	}
 	must(t, tx.Rollback())
 	_, err = tx.Backup(context.Background(), &out)
 	wantErr(t, "a backup of a Tx that has ended", err, ErrTxClosed)
+	_, err = tx.BackupSize(context.Background())
+	wantErr(t, "the size of a backup of a Tx that has ended", err, ErrTxClosed)
 	must(t, db.Update(func(tx *Tx) error {
 		_, err := tx.Backup(context.Background(), &out)
 		wantErr(t, "a backup of a writable Tx", err, errBackupOfWriter)
+		_, err = tx.BackupSize(context.Background())
+		wantErr(t, "the size of a backup of a writable Tx", err, errBackupOfWriter)
 		return nil
 	}))
 	path := filepath.Join(t.TempDir(), "copy")

@@ -59,6 +59,21 @@ func (s *Writer) Put(key, value []byte, expiry int64) error {
 	return s.err
 }
 
+// RecordBytes returns how many bytes of payload Put writes for a record.
+func RecordBytes(key, value int, expires bool) int64 {
+	n := int64(recordHeader) + int64(key) + int64(value)
+	if expires {
+		n += 8
+	}
+	return n
+}
+
+// StreamBytes returns how long a stream with so many bytes of payload is.
+func StreamBytes(payload int64) int64 {
+	chunks := (payload + ChunkBytes - 1) / ChunkBytes
+	return HeaderBytes + payload + (chunks+1)*chunkHeader + trailerBytes
+}
+
 // Records returns how many records Put has taken.
 func (s *Writer) Records() int64 { return int64(s.records) }
 
