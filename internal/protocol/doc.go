@@ -8,7 +8,7 @@
 // R12). Operations consist of the same steps as in the store: the writes, the fence, and the slots
 // that are free afterwards.
 //
-// It also models commits of single records side by side, in up to three lanes (L1 to L11). The
+// It also models commits of single records side by side, in up to three lanes (L1 to L12). The
 // steps of the lanes are mixed in every way: descent, latch and mark, fence of the mark, record and
 // search of the leaf, fence, change of the leaf. Beside them come splits, snapshots, checkpoints,
 // and, while no lane is busy, all other operations.

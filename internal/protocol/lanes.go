@@ -13,6 +13,7 @@ type lane struct {
 	leaf  uint8 // where the descent ended
 	found bool  // the search found the key in the leaf
 	at    uint8 // as the entry of this position, or found that it belongs there
+	sure  bool  // no other lane was busy when the number was drawn
 	cuts  uint8 // freezes and snapshots since the leaf was latched
 }
 
@@ -56,6 +57,16 @@ func (s *state) withLanes(o outcome, which int) (outcome, bool) {
 		o = o.with(s.batch.entries())
 	}
 	return o, true
+}
+
+// alone reports whether no lane but l is busy.
+func (s *state) alone(l int) bool {
+	for i := range s.lanes {
+		if i != l && s.lanes[i].stage != idle {
+			return false
+		}
+	}
+	return s.batch.n == 0
 }
 
 // leafOf returns the leaf to which a key belongs.
@@ -109,7 +120,7 @@ func (x *explorer) startBatch(s state) {
 			return
 		}
 		b.at[i] = slot
-		x.store(&s, slot, record{kind: put, n: b.n, ord: uint8(i), count: 2, key: e.key, val: e.val})
+		x.store(&s, slot, record{kind: put, n: b.n, ord: uint8(i), count: 2, key: e.key, val: e.val, sure: true})
 	}
 	s.batch = b
 	x.explore(s)
@@ -210,6 +221,7 @@ func (x *explorer) marks(s state, l int, slot uint8) {
 		a.n = makeNumber(s.run, s.counter)
 	}
 	a.stage, a.slot = marked, slot
+	a.sure = s.alone(l) || x.off(L12)
 	if x.needsMark(&s, slot) {
 		s.mark(slot, ofLane+cellState(l))
 		if !x.off(L2) {
@@ -224,7 +236,7 @@ func (x *explorer) marks(s state, l int, slot uint8) {
 func (x *explorer) stores(s state, l int) {
 	a := &s.lanes[l]
 	a.stage = stored
-	s.slots[a.slot].writeBy(record{kind: a.e.kind, n: a.n, count: 1, key: a.e.key, val: a.e.val}, ofLane+cellState(l))
+	s.slots[a.slot].writeBy(record{kind: a.e.kind, n: a.n, count: 1, key: a.e.key, val: a.e.val, sure: a.sure}, ofLane+cellState(l))
 	a.at, a.found = 0, false
 	for k := range a.e.key {
 		if s.index[k] != 0 && s.leafOf(k) == a.leaf {

@@ -33,6 +33,7 @@ type record struct {
 	n          number
 	ord, count uint8
 	key, val   uint8
+	sure       bool // all lower numbers were fenced before this one was written (L12)
 }
 
 // newer reports whether r was written after the record with number n and ordinal ord.

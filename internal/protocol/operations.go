@@ -114,7 +114,7 @@ func (x *explorer) write(s state, es []entry, at []uint8) {
 	defer x.step("%v in slots %v", es, at)()
 	n := makeNumber(s.run, s.counter)
 	for i, e := range es {
-		r := record{kind: e.kind, n: n, ord: s.group + uint8(i), key: e.key, val: e.val}
+		r := record{kind: e.kind, n: n, ord: s.group + uint8(i), key: e.key, val: e.val, sure: true}
 		if !x.Relaxed {
 			r.count = uint8(len(es))
 		}

@@ -92,6 +92,7 @@ func TestRules(t *testing.T) {
 		L9:        with(func(c *Config) { c.Lanes = 2 }),
 		L10:       with(func(c *Config) { c.Lanes, c.Moves, c.Crashes = 2, true, 0 }),
 		L11:       with(func(c *Config) { c.Lanes, c.Operations, c.Kills = 2, 4, true }),
+		L12:       with(func(c *Config) { c.Lanes, c.Operations, c.Kills = 2, 4, true }),
 		FlipFence: with(func(c *Config) { c.Checkpoints = true }),
 		Reuse:     with(func(c *Config) { c.AnySlot = true }),
 	}

@@ -85,12 +85,24 @@ func (x *explorer) decide(s *state, sb *super, found set) (counted set, last uin
 		last--
 	}
 	for i := range s.slots {
-		if (members.has(i) || found.has(i) && !x.off(L3)) && !x.off(R12) {
+		if (members.has(i) || found.has(i) && x.inFlight(s, sb, s.slots[i].visible().n) && !x.off(L3)) && !x.off(R12) {
 			s.slots[i].write(s.slots[i].visible())
 			s.marks[i/slabSlots].write(max(sb.interval, s.marks[i/slabSlots].visible()))
 		}
 	}
 	return found, last
+}
+
+// inFlight reports whether transaction n may have been under way when its run died: it is not below
+// the highest number of the run that says that all lower ones were fenced (L12).
+func (x *explorer) inFlight(s *state, sb *super, n number) bool {
+	for i := range s.slots {
+		r := s.slots[i].visible()
+		if r.kind != nothing && r.sure && r.n.run() == sb.run && n < r.n {
+			return false
+		}
+	}
+	return n.run() == sb.run
 }
 
 // whole reports whether all records of a transaction are there.

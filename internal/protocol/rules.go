@@ -32,11 +32,12 @@ const (
 	L9                         // a commit that has stored its record is not refused
 	L10                        // a lane moves the record that it finds under the latch
 	L11                        // an opening relies on no mark that an earlier one has written
+	L12                        // a number says that the lower ones are fenced only if no other lane is busy
 	FlipFence                  // the tree is fenced before the superblock that names it is written
 	Reuse                      // a slot is free after the fence of its successor, not before
 )
 
-var ruleNames = []string{"R1", "R2", "R4", "R5", "R6", "R6Again", "R7", "R8", "R9", "R12", "I2", "I3", "I4", "I8", "I11", "I12", "I9", "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10", "L11", "FlipFence", "Reuse"}
+var ruleNames = []string{"R1", "R2", "R4", "R5", "R6", "R6Again", "R7", "R8", "R9", "R12", "I2", "I3", "I4", "I8", "I11", "I12", "I9", "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10", "L11", "L12", "FlipFence", "Reuse"}
 
 // String names a single rule.
 func (r Rule) String() string {
