@@ -132,6 +132,11 @@ func (l *layer) Addr() net.Addr { return l.advertise }
 // Dial connects to another node.
 func (l *layer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	d := &net.Dialer{Timeout: timeout}
+	// Where the node listens on an address of its own, it calls from that one too, so that
+	// firewalls can tell nodes apart.
+	if at, ok := l.queue.addr.(*net.TCPAddr); ok && !at.IP.IsUnspecified() && !at.IP.Equal(net.IPv4(127, 0, 0, 1)) {
+		d.LocalAddr = &net.TCPAddr{IP: at.IP, Zone: at.Zone}
+	}
 	if l.client != nil {
 		return tls.DialWithDialer(d, "tcp", string(to), l.client)
 	}

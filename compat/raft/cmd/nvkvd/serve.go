@@ -13,10 +13,14 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	nvkvraft "nvkv/compat/raft"
 	"nvkv/compat/raft/client"
 	"nvkv/compat/raft/node"
 	"nvkv/compat/raft/server"
 )
+
+// wallClock is another one in tests.
+var wallClock = time.Now
 
 // goodbye is how long requests under way may take when a node ends.
 const goodbye = 10 * time.Second
@@ -24,6 +28,7 @@ const goodbye = 10 * time.Second
 type serveFlags struct {
 	security
 	c              node.Config
+	state          nvkvraft.FSMOptions
 	listen, peers  string
 	untilEOF, loud bool
 }
@@ -37,7 +42,9 @@ func serve(ctx context.Context, c *call) error {
 	c.flags.BoolVar(&f.c.Bootstrap, "bootstrap", false, "make a new cluster of this node, where it has no files")
 	c.flags.StringVar(&f.peers, "join", "", "join the cluster of these nodes, `address,address`, where it has no files")
 	c.flags.DurationVar(&f.c.Heartbeat, "heartbeat", time.Second, "how long to wait for a leader before an election")
+	c.flags.Uint64Var(&f.c.TrailingEntries, "trailing-entries", 10240, "entries that stay in the log behind a snapshot")
 	c.flags.Uint64Var(&f.c.SnapshotEntries, "snapshot-entries", 8192, "entries between two snapshots")
+	c.flags.Int64Var(&f.state.MaxBytes, "max-bytes", 0, "bound on the state's `size`; a node that reaches it fails, and tries again; 0: none")
 	c.flags.BoolVar(&f.untilEOF, "until-eof", false, "end when standard input ends")
 	c.flags.BoolVar(&f.loud, "verbose", false, "log what raft does")
 	f.security.flags(c.flags)
@@ -57,6 +64,7 @@ func serve(ctx context.Context, c *call) error {
 	if f.loud {
 		level = hclog.Info
 	}
+	f.c.State, f.c.Now = &f.state, wallClock
 	f.c.Logger = hclog.New(&hclog.LoggerOptions{Name: "nvkvd", Output: c.log, Level: level})
 	return f.run(ctx, c)
 }
