@@ -107,7 +107,7 @@ func format(m *nvmap.Map, o Options, off Rules) error {
 		return fmt.Errorf("create: %w", err)
 	}
 	first := uint64(magicCreating)
-	if off&RuleA1 != 0 {
+	if off.has(RuleA1) {
 		first = magicStore
 	}
 	if err := writeWord(m, headMagicOff, first); err != nil {
@@ -531,7 +531,7 @@ func (r *Region) formatGroups(from, to int) error {
 			return err
 		}
 	}
-	if r.off&RuleA5 != 0 {
+	if r.off.has(RuleA5) {
 		return nil
 	}
 	return r.m.Fence()

@@ -3,13 +3,18 @@ package alloc
 import (
 	"fmt"
 
+	"nvkv/internal/debug"
 	"nvkv/nvmap"
 )
 
 // Rules are invariants that a test can switch off, to show that it would notice their absence.
 type Rules uint32
 
-// The rules that can be switched off.
+// has reports whether r switches off one of off. It is a constant in builds that are no debug
+// builds, so the compiler leaves out what depends on it.
+func (r Rules) has(off Rules) bool { return debug.On && r&off != 0 }
+
+// The rules that can be switched off, in debug builds.
 const (
 	// RuleA1 keeps the magic word at "creating" until all of a new store is fenced.
 	RuleA1 Rules = 1 << iota

@@ -101,7 +101,7 @@ func writeSuper(m *nvmap.Map, s *superblock, off Rules) error {
 		if err := m.WriteBeside(slotOff(s.generation, c), b); err != nil {
 			return err
 		}
-		if c == 0 && off&RuleA2 != 0 {
+		if c == 0 && off.has(RuleA2) {
 			continue
 		}
 		if err := m.Fence(); err != nil {
@@ -262,7 +262,7 @@ func readSuper(m *nvmap.Map, off Rules, want uint64) (*superblock, error) {
 		return nil, notStore(m)
 	case magic != want:
 		return nil, corruptAt(headMagicOff, "magic number")
-	case off&RuleA3 != 0:
+	case off.has(RuleA3):
 		// use any good one
 	case !good[0]:
 		return nil, corruptAt(slotOff(0, 0), "superblock, both copies of a generation")

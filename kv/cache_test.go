@@ -62,7 +62,7 @@ func evictAll(t testing.TB, db *DB) int {
 
 // TestI13_FramesOutliveTheirReaders evicts a page while a section uses it.
 func TestI13_FramesOutliveTheirReaders(t *testing.T) {
-	for _, broken := range []rules{0, ruleI13} {
+	for _, broken := range withWithout(ruleI13) {
 		db := cacheDB(t, nvmap.NewMem(64<<20), Options{broken: broken})
 		fillKeys(t, db, 5000, "value")
 		if err := db.Checkpoint(context.Background()); err != nil {
@@ -97,7 +97,7 @@ func TestI13_FramesOutliveTheirReaders(t *testing.T) {
 
 // TestI14_EarlyWritesAreSealed reads pages that were written early.
 func TestI14_EarlyWritesAreSealed(t *testing.T) {
-	for _, broken := range []rules{0, ruleI14} {
+	for _, broken := range withWithout(ruleI14) {
 		db := cacheDB(t, keptDevice{nvmap.NewMem(64 << 20)}, Options{early: true, broken: broken})
 		var err error
 		for i := range 200 {
@@ -121,7 +121,7 @@ func TestI14_EarlyWritesAreSealed(t *testing.T) {
 // TestI15_OldBlocksStayDirty: snapshots hold value blocks that no checkpoint has written, in pages
 // with a block that a checkpoint has written.
 func TestI15_OldBlocksStayDirty(t *testing.T) {
-	for _, broken := range []rules{0, ruleI15} {
+	for _, broken := range withWithout(ruleI15) {
 		const rounds, keys = 12, 100
 		db := cacheDB(t, nvmap.NewMem(64<<20), Options{broken: broken})
 		var held [rounds]*Tx

@@ -876,6 +876,7 @@ func TestCrashSuiteNotices(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the traces show each rule's absence, one by one")
 	}
+	needsSwitches(t)
 	for name, rule := range map[string]rules{
 		"R4": ruleR4, "R5": ruleR5, "R6Recovery": ruleR6Recovery,
 		"R9Fence": ruleR9Fence, "R10": ruleR10, "R12": ruleR12, "R15": ruleR15,

@@ -206,7 +206,7 @@ func (d *holeDevice) Write(off nvmap.Off, p []byte) (err error) {
 
 // A11: a slab whose blocks were given back gets blocks before anything is written to it.
 func TestA11_BlocksBeforeCarving(t *testing.T) {
-	for _, off := range []rules{0, ruleA11} {
+	for _, off := range withWithout(ruleA11) {
 		dev := &holeDevice{nvmap.NewMem(64 << 20), map[nvmap.PageID]bool{}}
 		db, err := OpenDevice(dev, &Options{EvacuateBytes: -1, broken: off})
 		if err != nil {

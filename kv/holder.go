@@ -75,7 +75,7 @@ func (l *holders) push(h *holder) {
 // deadPage decides when a page or block that left the tree is freed. h is the newest holder that
 // may see it.
 func (l *holders) deadPage(h *holder, d deadPage) {
-	if h != nil && h.epoch >= d.birth && l.broken&ruleI9Page == 0 {
+	if h != nil && h.epoch >= d.birth && !l.broken.has(ruleI9Page) {
 		h.deadPages = append(h.deadPages, d)
 		h.pinned += d.bytes
 		return
@@ -100,7 +100,7 @@ func newestSnapshot(h *holder) *holder {
 }
 
 func (l *holders) deadRecord(h *holder, d deadRecord) {
-	if h = newestSnapshot(h); h != nil && h.number >= d.number && l.broken&ruleI9Record == 0 {
+	if h = newestSnapshot(h); h != nil && h.number >= d.number && !l.broken.has(ruleI9Record) {
 		h.deadRecords = append(h.deadRecords, d)
 		h.pinned += d.bytes
 		return

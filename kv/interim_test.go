@@ -216,6 +216,7 @@ func TestI17_AnswersBeforeTheReplay(t *testing.T) {
 // TestI17_ReadsWithoutCandidates: reads that ignore the records to be replayed return old values,
 // and the test above detects that.
 func TestI17_ReadsWithoutCandidates(t *testing.T) {
+	needsSwitches(t)
 	s := newInterimStore(keptDevice{nvmap.NewMem(64 << 20)}, Options{broken: ruleI17})
 	err := s.interimRounds(4)
 	if err == nil {

@@ -83,6 +83,7 @@ func TestLifetimesCatch(t *testing.T) {
 	if testing.Short() || raceBuild {
 		t.Skip("several processes under load")
 	}
+	needsSwitches(t)
 	for name, rule := range map[string]rules{"record": ruleI9Record, "page": ruleI9Page, "reader": ruleI9Reader, "frame": ruleI13} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*effort.Hang)

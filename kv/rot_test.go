@@ -190,6 +190,9 @@ func TestI18_OneByteFromPassing(t *testing.T) {
 				}
 			}
 			must(t, firstErr(m.restore(), m.spoil(int(o)+atKeyLen, 1)))
+			if !switches(t) {
+				return
+			}
 			without := rotOptions()
 			without.broken = ruleI18
 			if err := c.judgeRotten(t, m, o, without); err == nil {

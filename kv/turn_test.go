@@ -215,6 +215,9 @@ func TestI19_MovesBesideATx(t *testing.T) {
 	if err := moveBesideTx(t, 0); err != nil {
 		t.Error(err)
 	}
+	if !switches(t) {
+		return
+	}
 	if err := moveBesideTx(t, ruleI19); err == nil {
 		t.Error("nothing is amiss without I19")
 	}

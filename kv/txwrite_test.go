@@ -191,7 +191,7 @@ func TestTrace21_TxSlicesStay(t *testing.T) {
 // TestR3_SlicesOfATxStay: a slice that a transaction returned from its own changes does not change
 // when the key is put again. Without the rule it does.
 func TestR3_SlicesOfATxStay(t *testing.T) {
-	for _, off := range []rules{0, ruleR3} {
+	for _, off := range withWithout(ruleR3) {
 		db, err := OpenDevice(nvmap.NewMem(8<<20), &Options{broken: off})
 		must(t, err)
 		must(t, db.Update(func(tx *Tx) error {

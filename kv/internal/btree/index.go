@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"nvkv/alloc"
+	"nvkv/internal/debug"
 	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
@@ -267,7 +268,7 @@ func (ix *Index) own(p *Path, level int) (*Page, error) {
 			return nil, err
 		}
 	}
-	if ix.inPlace {
+	if debug.On && ix.inPlace {
 		return ix.renew(p, level, parent)
 	}
 	np, err := ix.takePage()
@@ -396,7 +397,7 @@ func (ix *Index) ownVals(p *Path) (*Vals, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ix.inPlace {
+	if debug.On && ix.inPlace {
 		return ix.renewVals(p, parent)
 	}
 	n, b, err := ix.bornVals()
