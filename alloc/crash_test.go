@@ -78,7 +78,7 @@ func (c *crashing) verdict(t *testing.T) {
 
 // verdictWithout is verdict for a test that has switched rules off: then check must have returned
 // an error.
-func (c *crashing) verdictWithout(t *testing.T, off Rules) {
+func (c *crashing) verdictWithout(t *testing.T, off rules) {
 	t.Helper()
 	switch {
 	case off == 0:
@@ -95,11 +95,11 @@ func (c *crashing) verdictWithout(t *testing.T, off Rules) {
 func TestA1CrashWhileCreating(t *testing.T) {
 	crashCreation(t, 0)
 	if switches(t) {
-		crashCreation(t, RuleA1)
+		crashCreation(t, ruleA1)
 	}
 }
 
-func crashCreation(t *testing.T, off Rules) {
+func crashCreation(t *testing.T, off rules) {
 	s := nvmap.NewSim(nvmap.NewMem(tinyBytes))
 	m := mapOf(t, s)
 	c := watch(s, func(m *nvmap.Map) error {
@@ -121,7 +121,7 @@ func crashCreation(t *testing.T, off Rules) {
 		}
 		return nil
 	})
-	if err := FormatWithout(m, tiny, off); err != nil {
+	if err := format(m, tiny, off); err != nil {
 		t.Fatal(err)
 	}
 	c.verdictWithout(t, off)
@@ -305,11 +305,11 @@ func (r *Region) dropCurrent() {
 func TestA5CrashWhileGrowing(t *testing.T) {
 	crashGrowth(t, 0)
 	if switches(t) {
-		crashGrowth(t, RuleA5)
+		crashGrowth(t, ruleA5)
 	}
 }
 
-func crashGrowth(t *testing.T, off Rules) {
+func crashGrowth(t *testing.T, off rules) {
 	base := nvmap.NewMem(tinyBytes)
 	if err := base.Grow(tinyBytes / 4); err != nil {
 		t.Fatal(err)
@@ -402,14 +402,14 @@ func TestA6MapOfLostCheckpoint(t *testing.T) {
 	if !switches(t) {
 		return
 	}
-	if err := loseCheckpoint(t, RuleA6); err == nil {
+	if err := loseCheckpoint(t, ruleA6); err == nil {
 		t.Error("without the rule nothing was wrong: the test does not test it")
 	} else {
 		t.Logf("without the rule: %v", err)
 	}
 }
 
-func loseCheckpoint(t *testing.T, off Rules) (wrong error) {
+func loseCheckpoint(t *testing.T, off rules) (wrong error) {
 	m := mapOf(t, nvmap.NewMem(tinyBytes))
 	r := mustOpen(t, m)
 	kept, gone := must(r.AllocRecord(0, false)), must(r.AllocRecord(0, false))
@@ -428,7 +428,7 @@ func loseCheckpoint(t *testing.T, off Rules) (wrong error) {
 	}
 	opened := func(checkpoint uint64, live bool) *Region {
 		t.Helper()
-		r, err := OpenWithout(m, off)
+		r, err := openWhole(m, off, magicStore)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -205,7 +205,7 @@ func TestLostSizeWord(t *testing.T) {
 		t.Fatal(err)
 	}
 	for interval, want := range map[uint64]error{1: ErrCorrupt, 2: nil} {
-		again, err := OpenUnread(m, 0)
+		again, err := OpenUnread(m)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -35,7 +35,7 @@ func (r *Region) back(i int) error {
 	if s.blocks == blocksThere || r.readOnly {
 		return nil
 	}
-	if !r.off.has(RuleA11) {
+	if !r.off.has(ruleA11) {
 		if err := r.m.Allocate(r.geo.slabOff(i), int64(r.geo.slabBytes)); err != nil {
 			r.setBlocks(i, blocksGone)
 			return err
@@ -168,18 +168,18 @@ const stockSlabs = 12
 // searches from slab from on, and returns the slab at which to continue. length is 0 if there is
 // none. The caller calls Discard, which needs no turn, and then GiveDiscarded.
 func (r *Region) TakeDiscardable(from int, flipped uint64) (first, length, next int) {
-	if r.readOnly || r.Discardable() == 0 && !r.off.has(RuleA10) {
+	if r.readOnly || r.Discardable() == 0 && !r.off.has(ruleA10) {
 		return 0, 0, len(r.slabs)
 	}
 	most := min(DiscardMost, int(r.Discardable()/int64(r.geo.slabBytes)))
-	if r.off.has(RuleA10) {
+	if r.off.has(ruleA10) {
 		most = DiscardMost
 	}
 	i := max(from, 0)
 	for ; i < len(r.slabs) && length < most; i++ {
 		s := &r.slabs[i]
 		may := r.isFree(i) && s.blocks != blocksGone && s.freed < flipped
-		if r.off.has(RuleA10) && s.kind == KindRecord && s.liveN == 0 {
+		if r.off.has(ruleA10) && s.kind == KindRecord && s.liveN == 0 {
 			_ = r.Discard(i, 1)
 		}
 		switch {
@@ -262,7 +262,7 @@ func (r *Region) Truncate() (int64, error) {
 		func() error { return writeWord(r.m, headSizeOff, packSize(n)) },
 		func() error { return dev.Truncate(r.geo.sizeOf(n)) },
 	}
-	if r.off.has(RuleA12) {
+	if r.off.has(ruleA12) {
 		slices.Reverse(steps)
 	}
 	for _, step := range steps {

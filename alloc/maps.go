@@ -52,7 +52,7 @@ func (r *Region) FreezeMaps() []MapImage {
 		im := MapImage{slab: int(i), place: s.place, carve: s.carve, was: s.adds}
 		if s.kind != KindFree {
 			im.kind, im.class = s.kind, s.class
-			if !r.off.has(RuleR10) {
+			if !r.off.has(ruleR10) {
 				bits = append(bits, s.live...)
 			} else {
 				bits = append(bits, s.used...)
@@ -255,7 +255,7 @@ func (r *Region) loadMap(i int, buf []byte, checkpoint uint64) (clean bool) {
 		switch {
 		case !ok:
 			clean, s.dirty = false, true
-		case m.generation > checkpoint && !r.off.has(RuleA6):
+		case m.generation > checkpoint && !r.off.has(ruleA6):
 			s.dirty = true
 		case found < 0 || m.generation > best.generation:
 			best, found = m, place

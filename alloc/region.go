@@ -67,8 +67,8 @@ type Region struct {
 	interval   uint64  // checkpoint interval for new marks
 	headBad    []*CorruptError
 	readOnly   bool
-	off        Rules // rules that a test has switched off
-	refuseFrom int   // allocations until the first that a test refuses; 0: none
+	off        rules // rules that a test has switched off
+	refusal    refusal
 
 	space     [kindCount]usage
 	thrifty   bool     // see SetThrifty
@@ -89,9 +89,9 @@ type Region struct {
 
 // Format makes an empty store on a device that holds none. A1: the magic word says "creating" until
 // all else is fenced, so that a crash leaves a device that counts as absent, or an empty store.
-func Format(m *nvmap.Map, o Options) error { return FormatWithout(m, o, 0) }
+func Format(m *nvmap.Map, o Options) error { return format(m, o, 0) }
 
-func format(m *nvmap.Map, o Options, off Rules) error {
+func format(m *nvmap.Map, o Options, off rules) error {
 	geo, err := makeGeometry(orDefault(o.SlabBytes, DefaultSlabBytes), orDefault(o.GroupSlabs, DefaultGroupSlabs))
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func format(m *nvmap.Map, o Options, off Rules) error {
 		return fmt.Errorf("create: %w", err)
 	}
 	first := uint64(magicCreating)
-	if off.has(RuleA1) {
+	if off.has(ruleA1) {
 		first = magicStore
 	}
 	if err := writeWord(m, headMagicOff, first); err != nil {
@@ -157,17 +157,17 @@ func writeWord(m *nvmap.Map, o Off, w uint64) error {
 
 // Open reads the superblock and the identity of every slab. No slot is used yet: the caller sets
 // the used ones with LoadMaps and Claim, and calls Ready before it allocates. Open writes nothing.
-func Open(m *nvmap.Map) (*Region, error) { return OpenWithout(m, 0) }
+func Open(m *nvmap.Map) (*Region, error) { return openWhole(m, 0, magicStore) }
 
 // OpenUnread is Open without reading the slabs' descriptors, which takes time in proportion to the
 // store's size. Before ReadSlabs the caller may call only Describe, WriteSuper and RewriteSuper,
 // and methods that change settings of the Region.
-func OpenUnread(m *nvmap.Map, off Rules) (*Region, error) { return open(m, off, magicStore) }
+func OpenUnread(m *nvmap.Map) (*Region, error) { return open(m, 0, magicStore) }
 
 // OpenUnfinished is OpenUnread for a store that Format left unfinished in this process.
 func OpenUnfinished(m *nvmap.Map) (*Region, error) { return open(m, 0, magicCreating) }
 
-func open(m *nvmap.Map, off Rules, magic uint64) (*Region, error) {
+func open(m *nvmap.Map, off rules, magic uint64) (*Region, error) {
 	sb, err := readSuper(m, off, magic)
 	if err != nil {
 		return nil, err
@@ -196,7 +196,7 @@ func open(m *nvmap.Map, off Rules, magic uint64) (*Region, error) {
 }
 
 // openWhole is open followed by ReadSlabs.
-func openWhole(m *nvmap.Map, off Rules, magic uint64) (*Region, error) {
+func openWhole(m *nvmap.Map, off rules, magic uint64) (*Region, error) {
 	r, err := open(m, off, magic)
 	if err != nil {
 		return nil, err
@@ -531,7 +531,7 @@ func (r *Region) formatGroups(from, to int) error {
 			return err
 		}
 	}
-	if r.off.has(RuleA5) {
+	if r.off.has(ruleA5) {
 		return nil
 	}
 	return r.m.Fence()

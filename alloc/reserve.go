@@ -200,8 +200,8 @@ func (r *Region) spares(k Kind) error {
 
 // allocKept hands out a slot of a kept slab.
 func (r *Region) allocKept(c ClassID) (Off, error) {
-	if r.refuseFrom != 0 && r.refused() {
-		return 0, errRefused
+	if err := r.refusal.next(); err != nil {
+		return 0, err
 	}
 	l := &r.keptLists[r.listOf(KindRecord, c)]
 	i := l.emptiest(0)
@@ -259,8 +259,8 @@ func (r *Region) AllocRunsUrgent(n int64, maxExtents int) ([]Extent, error) {
 
 // allocKeptPages takes up to n adjacent pages of a kept slab.
 func (r *Region) allocKeptPages(n int32) (Extent, error) {
-	if r.refuseFrom != 0 && r.refused() {
-		return Extent{}, errRefused
+	if err := r.refusal.next(); err != nil {
+		return Extent{}, err
 	}
 	l := &r.keptLists[r.listOf(KindRun, 0)]
 	i := l.emptiest(0)

@@ -25,8 +25,8 @@ const AnyExtents = math.MaxInt32
 // fails, it takes nothing. If there cannot be so many pages, it fails with ErrFull at once and does
 // not grow the device.
 func (r *Region) AllocRuns(n int64, maxExtents int) ([]Extent, error) {
-	if r.refuseFrom != 0 && r.refused() {
-		return nil, errRefused
+	if err := r.refusal.next(); err != nil {
+		return nil, err
 	}
 	pages := pagesOf(n)
 	if most := r.pagesToBeHad(); pages > most {

@@ -283,7 +283,7 @@ func (r *Region) isFree(i int) bool {
 // makes every record of an earlier carving fail its checksum.
 func (r *Region) carve(i int32, k Kind, c ClassID) error {
 	s := &r.slabs[i]
-	if !r.off.has(RuleA4) || s.carve == 0 {
+	if !r.off.has(ruleA4) || s.carve == 0 {
 		s.carve++
 	}
 	s.kind, s.class = k, c

@@ -57,8 +57,8 @@ func (r *Region) AllocPage(urgent bool) (nvmap.PageID, error) {
 func (r *Region) AllocBlock(urgent bool) (Off, error) { return r.alloc(KindBlock, 0, urgent) }
 
 func (r *Region) alloc(k Kind, c ClassID, urgent bool) (Off, error) {
-	if r.refuseFrom != 0 && r.refused() {
-		return 0, errRefused
+	if err := r.refusal.next(); err != nil {
+		return 0, err
 	}
 	l := &r.lists[r.listOf(k, c)]
 	for {

@@ -95,13 +95,13 @@ func slotOff(generation uint64, c int) Off {
 
 // writeSuper writes both copies of s. A2: the second copy is written after the first is fenced, so
 // a crash spoils at most one of them.
-func writeSuper(m *nvmap.Map, s *superblock, off Rules) error {
+func writeSuper(m *nvmap.Map, s *superblock, off rules) error {
 	b := s.encode()
 	for c := range 2 {
 		if err := m.WriteBeside(slotOff(s.generation, c), b); err != nil {
 			return err
 		}
-		if c == 0 && off.has(RuleA2) {
+		if c == 0 && off.has(ruleA2) {
 			continue
 		}
 		if err := m.Fence(); err != nil {
@@ -214,7 +214,7 @@ func checkHoles(m *nvmap.Map, s nvmap.DataSeeker) error {
 // readSuper returns the newest superblock of a store whose magic word is want. A2 and A3: each pair
 // has a good copy after any crash. So a pair without one is damaged, and the store is refused,
 // because that pair may have held the newest generation.
-func readSuper(m *nvmap.Map, off Rules, want uint64) (*superblock, error) {
+func readSuper(m *nvmap.Map, off rules, want uint64) (*superblock, error) {
 	magic, _, err := readHead(m)
 	if err != nil {
 		return nil, err
@@ -262,7 +262,7 @@ func readSuper(m *nvmap.Map, off Rules, want uint64) (*superblock, error) {
 		return nil, notStore(m)
 	case magic != want:
 		return nil, corruptAt(headMagicOff, "magic number")
-	case off.has(RuleA3):
+	case off.has(ruleA3):
 		// use any good one
 	case !good[0]:
 		return nil, corruptAt(slotOff(0, 0), "superblock, both copies of a generation")

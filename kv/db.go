@@ -203,7 +203,7 @@ func (db *DB) open() (err error) {
 	if db.opt.unfinished {
 		db.r, err = alloc.OpenUnfinished(db.m)
 	} else {
-		db.r, err = alloc.OpenUnread(db.m, db.opt.broken.alloc())
+		db.r, err = openUnread(db.m, db.opt.broken)
 	}
 	if err != nil {
 		return err

@@ -171,9 +171,9 @@ func refuseEach(t *testing.T, op refusable, d Durability) {
 			must(t, db.withTurn(func() error { db.ix.KeepReserved(btree.Stock{}); return nil }))
 		}
 		before := audit(t, db)
-		db.r.RefuseFrom(n)
+		refuseFrom(t, db, n)
 		err := op.do(db, i)
-		db.r.RefuseFrom(0)
+		refuseFrom(t, db, 0)
 		switch {
 		case err == nil:
 			done, n = done+1, 0
@@ -244,9 +244,9 @@ func TestCheckpointsTakeNothing(t *testing.T) {
 	must(t, err)
 	defer db.Close()
 	inBatches(t, db, auditKeys, func(b *Batch, i int) { b.Put(fmt.Appendf(nil, "k%06d", i), make([]byte, i%300)) })
-	db.r.RefuseFrom(1)
+	refuseFrom(t, db, 1)
 	must(t, firstErr(db.Checkpoint(t.Context()), backUp(t.Context(), db)))
-	db.r.RefuseFrom(0)
+	refuseFrom(t, db, 0)
 }
 
 // TestRefusedBatchLeavesRoom: after a batch that does not fit, a store takes as many records as

@@ -65,16 +65,6 @@ func (db *DB) off(r rules) bool { return db.opt.broken.has(r) }
 // so the compiler leaves out what depends on it.
 func (r rules) has(off rules) bool { return debug.On && r&off != 0 }
 
-// alloc returns those of the rules that package alloc keeps.
-func (r rules) alloc() (off alloc.Rules) {
-	for from, to := range map[rules]alloc.Rules{ruleR9Fall: alloc.RuleA3, ruleR9Fence: alloc.RuleA2, ruleR10: alloc.RuleR10, ruleA10: alloc.RuleA10, ruleA12: alloc.RuleA12, ruleA11: alloc.RuleA11, ruleA4: alloc.RuleA4, ruleA5: alloc.RuleA5} {
-		if r&from != 0 {
-			off |= to
-		}
-	}
-	return off
-}
-
 // resumeRun continues the numbers of the run that died, as an opening without R4 would.
 func (rc *recovery) resumeRun() error {
 	db := rc.db
