@@ -375,7 +375,7 @@ func (s *session) meanwhile(f func() error) {
 		if fence && f != nil {
 			do := f
 			f = nil
-			s.err = firstErr(s.err, do())
+			locks.Apart(func() { s.err = firstErr(s.err, do()) }) // as another goroutine
 		}
 	})
 }
