@@ -151,9 +151,11 @@ func (s *session) Recover(m *crashtest.Medium) (crashtest.Session, error) {
 		if err = next.open(); err == nil {
 			next.acked, err = s.decide(next.db)
 		}
+		if err != nil {
+			abandon(next.db)
+		}
 	})
 	if err != nil {
-		abandon(next.db)
 		return nil, err
 	}
 	return next, nil

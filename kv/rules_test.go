@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"strings"
 	"testing"
 
 	"nvkv/internal/debug"
@@ -32,4 +33,20 @@ func needsSwitches(t testing.TB) {
 	if !debug.On {
 		t.Skip("switches rules off: -tags nvkvdebug")
 	}
+}
+
+// noticed checks that err is what a test objects to without a rule. An assertion of the debug build
+// is no objection: other builds have none.
+func noticed(t testing.TB, err error) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("without the rule nothing was wrong: the test does not test it")
+	}
+	text := err.Error()
+	for _, assertion := range []string{"kv: lock order: ", "alloc: at 0x", "btree: page ", "btree: leaf "} {
+		if strings.Contains(text, assertion) {
+			t.Errorf("an assertion came before the objection: %s", text)
+		}
+	}
+	t.Logf("without the rule: %.400s", text)
 }

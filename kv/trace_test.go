@@ -45,10 +45,8 @@ func tellTwice(t *testing.T, off rules, tr trace) {
 		return
 	}
 	images, err := tell(off, tr)
-	if err == nil {
-		t.Fatalf("without the rule nothing was wrong in %d images: the trace does not test it", images)
-	}
-	t.Logf("without the rule: %.400v", err)
+	t.Logf("%d images without the rule", images)
+	noticed(t, err)
 }
 
 func tell(off rules, tr trace) (images int, err error) {
