@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"nvkv/internal/effort"
+	"nvkv/kv/internal/locks"
 )
 
 // TestCrashBesideCheckpoint is the crash suite with writers between a checkpoint's freeze and its
@@ -44,7 +45,9 @@ func (s *session) besideCheckpoints(n int) error {
 		if !checkpointing || s.failure() != nil || !fence && s.c.rng.IntN(4) > 0 {
 			return
 		}
-		s.err = firstErr(s.err, s.write(s.c.changes(1+s.c.rng.IntN(3)), false))
+		locks.Apart(func() { // as another goroutine
+			s.err = firstErr(s.err, s.write(s.c.changes(1+s.c.rng.IntN(3)), false))
+		})
 	})
 	for range n {
 		for range s.c.rng.IntN(4) {
