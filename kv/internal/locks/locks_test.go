@@ -13,6 +13,9 @@ func TestRanks(t *testing.T) {
 	}
 	var guard Mutex[AtPublish]
 	guard.Lock()
+	if guard.TryLock() {
+		t.Error("a mutex that is taken was taken again")
+	}
 	guard.Unlock()
 	for want, at := range map[Rank]Ranked{Closing: AtClosing{}, Writing: AtWriting{}, Checkpoint: AtCheckpoint{}, Publish: AtPublish{}, Backing: AtBacking{}, Lending: AtLending{}, Inner: AtInner{}} {
 		if at.rank() != want {

@@ -26,6 +26,15 @@ func (m *Mutex[R]) Lock() {
 	Took(at.rank())
 }
 
+func (m *Mutex[R]) TryLock() bool {
+	var at R
+	ok := m.mu.TryLock()
+	if ok {
+		Took(at.rank())
+	}
+	return ok
+}
+
 func (m *Mutex[R]) Unlock() {
 	var at R
 	Gave(at.rank())

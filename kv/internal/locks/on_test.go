@@ -46,10 +46,10 @@ func TestMutex(t *testing.T) {
 	var closing Mutex[AtClosing]
 	if text := panicOf(func() {
 		closing.Lock()
+		defer closing.Unlock()
 		publish.Lock()
-		publish.Unlock()
-		closing.Unlock()
-		None()
+		defer publish.Unlock()
+		Await(Backing)
 	}); text != "" {
 		t.Errorf("in order: %s", text)
 	}
