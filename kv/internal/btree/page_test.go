@@ -5,6 +5,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
+
+	"nvkv/internal/effort"
 )
 
 // pageModel is a leaf with the sorted keys that it must hold.
@@ -127,4 +130,37 @@ func FuzzPage(f *testing.F) {
 		}
 		m.check(m.pg, m.keys)
 	})
+}
+
+// TestSearchEndsWhateverThePageHolds: a point read may meet a page that is being changed, where
+// the heads ascend no longer. Its search still ends, inside the page.
+func TestSearchEndsWhateverThePageHolds(t *testing.T) {
+	ix := &Index{}
+	key := bytes.Repeat([]byte{0xff}, 12)
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		var pg, tmp Page
+		initPage(&pg, 1, 0, 1, nil)
+		n := 1 + rng.IntN(40)
+		for i := range n {
+			rest := bytes.Clone(key[:4+rng.IntN(8)])
+			insertEntry(&pg, i, itemOf(rest), Child{}, &tmp)
+			if rng.IntN(2) == 0 {
+				setHead(&pg, i, rng.Uint32())
+			}
+		}
+		ended := make(chan int, 1)
+		go func() {
+			at, _, _ := ix.Search(&pg, key)
+			ended <- at
+		}()
+		select {
+		case at := <-ended:
+			if at > n {
+				t.Fatalf("seed %d: entry %d of %d", seed, at, n)
+			}
+		case <-time.After(effort.Hang):
+			t.Fatalf("seed %d: the search does not end", seed)
+		}
+	}
 }

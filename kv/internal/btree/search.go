@@ -90,7 +90,7 @@ func (ix *Index) Search(pg *Page, key []byte) (int, bool, error) {
 		if hi-lo > 1 {
 			lo, hi = narrow(pg, n, lo, hi, want)
 		}
-		if lo == hi {
+		if lo >= hi { // above only in a page that is being changed
 			return lo, false, nil
 		}
 		mid := int(uint(lo+hi) >> 1)
