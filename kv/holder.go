@@ -35,8 +35,9 @@ type holder struct {
 	keys         int64
 	deadPages    []deadPage
 	deadRecords  []deadRecord
-	pinned       int64 // bytes on the medium that the dead lists pin
-	gone         bool  // no longer on the list
+	began        uint64 // the epoch of the index after the holder was opened
+	pinned       int64  // bytes on the medium that the dead lists pin
+	gone         bool   // no longer on the list
 }
 
 type deadPage struct {
@@ -168,8 +169,22 @@ func (db *DB) openHolder(records bool) *holder {
 	} else {
 		h.epoch-- // no page was born in this epoch yet, so it can continue
 	}
+	h.began = db.ix.Epoch()
 	db.holders.push(h)
 	return h
+}
+
+// undoEpoch takes back the epoch that began with the holder h, which has just been dropped, if
+// nothing was published in it and no other holder sees the epoch before. Pages of that epoch may
+// then change in place again, as if h had never existed. Without this, the next write would copy
+// them. The caller holds publish.
+func (db *DB) undoEpoch(h *holder) {
+	newest := db.holders.newest
+	if db.ix.Private() || h.began != db.ix.Epoch() || h.epoch+1 != h.began || db.dirtySince || newest != nil && newest.epoch >= h.epoch {
+		return
+	}
+	db.ix.UndoEpoch()
+	db.dirtySince = true
 }
 
 // closeHolder closes a holder. If the turn is free, it frees the things that only this holder
@@ -177,6 +192,7 @@ func (db *DB) openHolder(records bool) *holder {
 func (db *DB) closeHolder(h *holder) {
 	db.publish.Lock()
 	db.holders.drop(h)
+	db.undoEpoch(h)
 	work := db.holders.pending()
 	db.publish.Unlock()
 	for work && db.turn.tryTake(true) {

@@ -9,8 +9,8 @@ import (
 )
 
 // scanner walks the records of a snapshot in chunks. The guard against faults and the counting of
-// the call cost once per chunk, not once per record. Chunks grow, so a short scan does not read far
-// beyond its end.
+// the call cost once per chunk, not once per record. The first chunk is small, so a short scan does
+// not read far beyond its end.
 type scanner struct {
 	tx       *Tx
 	c        btree.Cursor // in the leaf whose records are being prefetched
@@ -29,6 +29,10 @@ type scanner struct {
 const (
 	chunkFirst = 8
 	chunkMost  = 64
+
+	// chunkMapped is the number of records of a chunk on a mapped device. The records of the next
+	// chunk are prefetched while the caller works on this one.
+	chunkMapped = 16
 )
 
 var scannerPool = sync.Pool{New: func() any { return new(scanner) }}
@@ -57,9 +61,10 @@ func (tx *Tx) scanRecords(start, end []byte, backward bool, most int, yield func
 		err = s.fill()
 		n := min(s.within(end), most)
 		most -= n
+		share := (s.size*atOnce + s.n - 1) / max(s.n, 1)
 		for i := range s.items[:n] {
 			if i%atOnce == 0 {
-				s.ahead.Ask(atOnce) // the medium works while the caller does
+				s.ahead.Ask(share) // the medium works while the caller does
 			}
 			if !yield(s.items[i].Key, s.items[i].Value) {
 				return
@@ -173,9 +178,13 @@ func (s *scanner) fill() (err error) {
 	defer db.guarded("scan", panicOnFault(true), &err)
 	s.ahead.Renew(&s.c)
 	size := s.size
-	s.size = min(2*size, chunkMost)
+	s.size = db.chunkAfter(size)
 	for more := true; more && s.n < size; {
-		xs := s.ahead.Peek(min(atOnce, size-s.n), max(atOnce+btree.LookAhead, size-s.n))
+		want := size - s.n
+		if !db.ix.Mapped() {
+			want = max(atOnce+btree.LookAhead, want)
+		}
+		xs := s.ahead.Peek(min(atOnce, size-s.n), want)
 		if len(xs) == 0 {
 			s.done = true
 			return s.ahead.Err()
@@ -188,8 +197,17 @@ func (s *scanner) fill() (err error) {
 		}
 		s.ahead.Skip(1)
 	}
+	s.ahead.Width(s.slabs.slot)
 	s.ahead.Hold(s.size)
 	return nil
+}
+
+// chunkAfter returns the number of records of the chunk after one of size.
+func (db *DB) chunkAfter(size int) int {
+	if db.ix.Mapped() {
+		return chunkMapped
+	}
+	return min(2*size, chunkMost) // records are read together, more of them the longer the walk
 }
 
 // takeFour reads four records at once if all are plain.

@@ -136,6 +136,7 @@ func (s *shortScan) try(db *DB, start, end []byte, n int) (done bool, err error)
 		from := s.n
 		if len(xs) == atOnce && s.takeFour((*[atOnce]btree.Ref)(xs)) {
 			a.Skip(atOnce)
+			a.Width(s.slabs.slot)
 		} else if took, err := s.take(db, xs[0]); !took {
 			return false, err
 		} else {

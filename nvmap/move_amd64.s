@@ -47,7 +47,7 @@ each:
 	ADDQ AX, DI
 	MOVQ DX, R8
 next:
-	PREFETCHT0 (DI)
+	PREFETCHT1 (DI) // not T0: see PrefetchView
 	ADDQ $64, DI
 	DECQ R8
 	JNZ  next

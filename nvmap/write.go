@@ -148,7 +148,9 @@ func (m *Map) View(off Off, n int) []byte {
 }
 
 // PrefetchView asks for 64-byte cache lines of the device's mapping, lines of them beginning at
-// each of offs. It never faults, so offs may be guesses.
+// each of offs. It never faults, so offs may be guesses. On amd64 they come to the second-level
+// cache and no further: the first level has room for fewer misses at a time, and a scan that asked
+// for its records there took half as long again.
 func (m *Map) PrefetchView(offs []Off, lines int) {
 	if m.device != nil && len(offs) > 0 {
 		prefetchAt(m.base[0], unsafe.SliceData(offs), len(offs), lines)

@@ -16,6 +16,8 @@ type Ahead struct {
 	ended  bool  // no leaf follows
 	err    error // why none follows
 
+	lines int // asked for of each record
+
 	head, asked, tail uint // of refs: handed out, asked for and taken so far
 	refs              [AheadMost]Ref
 	pages             []nvmap.PageID // where they lie, on a device that is not mapped
@@ -38,9 +40,13 @@ const (
 	// atOnce and LookAhead, and chunkMost.
 	AheadMost = 64
 
-	// recordLines is how many lines of each record are asked for. The rest of a
-	// large one follows in order, which the CPU sees by itself.
+	// recordLines is how many lines of each record are asked for, where nothing is known
+	// of its size.
 	recordLines = 3
+
+	// linesMost is how many lines are asked for of a large record. The rest follows in
+	// order, which the CPU sees by itself.
+	linesMost = 32
 )
 
 // Reset makes a walk begin before its first leaf.
@@ -48,6 +54,15 @@ func (a *Ahead) Reset(ix *Index, l leaves, step int) {
 	a.ix, a.leaves, a.vals, a.step = ix, l, nil, step
 	a.at, a.left, a.ended, a.err = 0, 0, false, nil
 	a.head, a.asked, a.tail = 0, 0, 0
+	a.lines = recordLines
+}
+
+// Width says how many bytes the slot of the last record has. The next records are likely to be of
+// that size, and so many lines are prefetched of each.
+func (a *Ahead) Width(bytes int) {
+	if bytes > 0 {
+		a.lines = min((bytes+63)/64, linesMost)
+	}
 }
 
 // enter goes on in a leaf of n entries, at one of them.
@@ -115,7 +130,7 @@ func (a *Ahead) Ask(n int) {
 	}
 	for to := a.asked + min(a.tail-a.asked, uint(max(n, 0))); a.asked < to; {
 		xs := a.stretch(a.asked, to)
-		a.ix.m.PrefetchView(xs, recordLines)
+		a.ix.m.PrefetchView(xs, a.lines)
 		a.asked += uint(len(xs))
 	}
 }

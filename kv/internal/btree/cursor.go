@@ -136,6 +136,7 @@ func (c *Cursor) Seek(root nvmap.PageID, key []byte) (bool, error) {
 	for level := c.top; err == nil && level > 0; level-- {
 		var i int
 		if i, err = c.ix.childIndex(pg, key); err == nil {
+			c.ix.prefetchSeek(pg, i)
 			pg, err = c.enter(pg, level, i)
 		}
 	}

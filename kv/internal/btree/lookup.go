@@ -59,6 +59,16 @@ func (ix *Index) prefetchWalk(c Child) {
 	}
 }
 
+// prefetchSeek asks for what a search in a child of pg needs, where the device is mapped.
+func (ix *Index) prefetchSeek(pg *Page, at int) {
+	if !ix.mapped {
+		return
+	}
+	if c := ChildAt(pg, Count(pg), at); ix.within(c) {
+		ix.prefetchLines(c, headLines)
+	}
+}
+
 // prefetchLines asks for the first lines of a page, and for its record offsets.
 func (ix *Index) prefetchLines(c Child, lines int) {
 	nvmap.Prefetch(unsafe.Pointer(ix.m.Page(c.Page)), lines)

@@ -86,6 +86,10 @@ func (ix *Index) HasLong() bool { return ix.hasLong }
 func (ix *Index) Epoch() uint64 { return ix.epoch }
 func (ix *Index) NextEpoch()    { ix.epoch++ }
 
+// UndoEpoch goes back to the epoch before, if no page was born since and nobody looks at
+// a page of it.
+func (ix *Index) UndoEpoch() { ix.epoch-- }
+
 // Private says whether a build beside the published tree is under way.
 func (ix *Index) Private() bool { return ix.private }
 
