@@ -74,6 +74,8 @@ var (
 		All(start, end []byte) iter.Seq2[[]byte, []byte]
 		Backward(start, end []byte) iter.Seq2[[]byte, []byte]
 		Prefix(p []byte) iter.Seq2[[]byte, []byte]
+		PrefixBackward(p []byte) iter.Seq2[[]byte, []byte]
+		Keys(start, end []byte) iter.Seq[[]byte]
 		Cursor() *kv.Cursor
 		Err() error
 		Commit() error
@@ -145,6 +147,7 @@ func TestAPIRanges(t *testing.T) {
 		want(t, "Backward(a, c)", keysOf(tx.Backward(a, c)), "ba b a")
 		want(t, "Backward(nil, nil)", keysOf(tx.Backward(nil, nil)), "c ba b a ")
 		want(t, "Prefix(b)", keysOf(tx.Prefix([]byte("b"))), "b ba")
+		want(t, "PrefixBackward(b)", keysOf(tx.PrefixBackward([]byte("b"))), "ba b")
 		want(t, "Prefix(nil)", keysOf(tx.Prefix(nil)), " a b ba c")
 		return tx.Err()
 	}))

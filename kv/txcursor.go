@@ -29,6 +29,7 @@ type Cursor struct {
 	onBase   bool // base is on the cursor's key
 	onNode   bool
 	loaded   bool // baseKey and baseValue are those of base
+	keysOnly bool // see Tx.Keys
 
 	baseKey, baseValue []byte
 	baseExpiry         int64
@@ -342,6 +343,9 @@ func (c *Cursor) load() error {
 
 // loadRecord reads the record of base, or passes it if it has expired.
 func (c *Cursor) loadRecord() (passed bool, err error) {
+	if c.keysOnly {
+		return c.loadKey()
+	}
 	db := c.tx.db
 	var rec record.Record
 	if err := db.readNamed(c.base.Ref(), &rec); err != nil {

@@ -92,6 +92,9 @@ func (s *scan) run(ctx context.Context, db *kv.DB, out io.Writer, start, end []b
 	w := textrec.NewWriter(out, format)
 	w.KeysOnly = s.keysOnly
 	err := db.View(func(tx *kv.Tx) error {
+		if s.keysOnly && !s.reverse && !s.json { // what is printed is in the index
+			return s.printKeys(ctx, w, tx, start, end)
+		}
 		c := tx.Cursor()
 		defer c.Close() // Err returns its error
 		if err := s.print(ctx, w, c, start, end); err != nil {
@@ -135,6 +138,25 @@ func (s *scan) print(ctx context.Context, w *textrec.Writer, c *kv.Cursor, start
 		}
 	}
 	return nil
+}
+
+func (s *scan) printKeys(ctx context.Context, w *textrec.Writer, tx *kv.Tx, start, end []byte) error {
+	var n uint64
+	for key := range tx.Keys(start, end) {
+		if isLoadMark(key) {
+			continue
+		}
+		if err := w.Write(textrec.Record{Key: s.coding.encode(key)}); err != nil {
+			return err
+		}
+		if n++; n == s.limit {
+			return nil
+		}
+		if n%1024 == 0 && ctx.Err() != nil {
+			return errInterrupted
+		}
+	}
+	return tx.Err()
 }
 
 func maxKey(a, b []byte) []byte {

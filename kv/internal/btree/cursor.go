@@ -18,6 +18,7 @@ type Cursor struct {
 	n     int    // entries in leaf
 	valid bool
 	warm  bool // prefetch the records of each leaf that is entered
+	keys  bool // prefetch the keys of the next leaf instead
 	wide  int  // leaves that askBeside had read together last
 
 	leaves Visits // that it entered since it last turned: see entered
@@ -35,7 +36,11 @@ func (c *Cursor) Valid() bool { return c.valid }
 func (c *Cursor) Leave() { c.valid = false }
 
 // Warm makes the cursor a warm one from the next leaf on.
-func (c *Cursor) Warm() { c.warm = true }
+func (c *Cursor) Warm() { c.warm = !c.keys }
+
+// AskKeys makes the cursor one whose caller walks forward and wants the keys of each leaf, not its
+// records.
+func (c *Cursor) AskKeys() { c.keys, c.warm = true, false }
 
 func (c *Cursor) At() int  { return c.steps[0].at }
 func (c *Cursor) Ref() Ref { return ValAt(c.vals, c.steps[0].at) }
@@ -44,6 +49,21 @@ func (c *Cursor) Ref() Ref { return ValAt(c.vals, c.steps[0].at) }
 func (c *Cursor) Key() ([]byte, error) {
 	key, _, err := c.ix.KeyOf(c.leaf, Count(c.leaf), c.steps[0].at)
 	return key, err
+}
+
+// AppendKey appends the key of the cursor's entry to dst.
+func (c *Cursor) AppendKey(dst []byte) ([]byte, error) {
+	return c.ix.appendKey(dst, c.leaf, Count(c.leaf), c.steps[0].at)
+}
+
+// appendKey appends the key of entry i of pg to dst.
+func (ix *Index) appendKey(dst []byte, pg *Page, n, i int) ([]byte, error) {
+	off, _, long := cell(pg, n, i)
+	if !long {
+		return appendRest(append(dst, pagePrefix(pg)...), pg, n, i), nil
+	}
+	k, err := ix.longKey(pg[off : off+longCell])
+	return append(dst, k...), err
 }
 
 // LeafPage returns the leaf that the cursor is in.
@@ -90,7 +110,10 @@ func (c *Cursor) enter(pg *Page, level, at int) (*Page, error) {
 	c.steps[level-1].page = ch.Page
 	if level == 1 {
 		c.leaf, c.vals, c.block, c.n = next, c.ix.Vals(ch.Vals), ch.Vals, min(Count(next), LeafFanout)
-		if c.warm {
+		switch {
+		case c.keys:
+			c.askKeysBeside()
+		case c.warm:
 			c.prefetch()
 		}
 	}
@@ -106,6 +129,20 @@ func (c *Cursor) prefetch() {
 	}
 	for i := range c.n {
 		c.ix.AskRecord(RefOff(ValAt(c.vals, i)))
+	}
+}
+
+// askKeysBeside is askBeside for the keys of the leaf that follows.
+func (c *Cursor) askKeysBeside() {
+	if !c.ix.mapped {
+		c.askBeside(1)
+		return
+	}
+	pg := c.ix.at(c.steps[1].page)
+	if n, at := Count(pg), c.steps[1].at+1; at < n {
+		if next := ChildAt(pg, n, at); c.ix.within(next) {
+			c.ix.prefetchLines(next, nvmap.PageBytes/64)
+		}
 	}
 }
 
