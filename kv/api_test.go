@@ -44,6 +44,7 @@ var (
 		Compact(context.Context) error
 		Backup(context.Context, io.Writer) (int64, error)
 		Check(context.Context, func(kv.CheckIssue)) error
+		GetMany(keys [][]byte, fn func(i int, value []byte, err error) bool) error
 		Metrics() kv.Metrics
 		Close() error
 	} = (*kv.DB)(nil)
@@ -76,6 +77,7 @@ var (
 		Prefix(p []byte) iter.Seq2[[]byte, []byte]
 		PrefixBackward(p []byte) iter.Seq2[[]byte, []byte]
 		Keys(start, end []byte) iter.Seq[[]byte]
+		GetMany(keys [][]byte, fn func(i int, value []byte, err error) bool) error
 		Cursor() *kv.Cursor
 		Err() error
 		Commit() error

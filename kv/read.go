@@ -169,8 +169,12 @@ func (db *DB) recordAt(key []byte, root nvmap.PageID, at int64) (*record.Record,
 	if !found {
 		return nil, ErrNotFound
 	}
+	return db.recordOf(c.Ref(), key, at)
+}
+
+// recordOf returns the record that the index has for key, if it has not expired.
+func (db *DB) recordOf(x btree.Ref, key []byte, at int64) (*record.Record, error) {
 	rec := new(record.Record)
-	x := c.Ref()
 	if err := db.readNamed(x, rec); err != nil {
 		return nil, &CorruptError{Off: uint64(btree.RefOff(x)), Structure: "record", Key: bytes.Clone(key)}
 	}

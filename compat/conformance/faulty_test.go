@@ -28,6 +28,7 @@ var faults = map[string]struct {
 	"result shared":              {"ResultIsTheCallers", func(e compat.Engine) compat.Engine { return &resultShared{Engine: e} }},
 	"dst forgotten":              {"GetAppends", func(e compat.Engine) compat.Engine { return dstForgotten{e} }},
 	"delete of absent key fails": {"DeleteAbsent", func(e compat.Engine) compat.Engine { return deleteDemands{e} }},
+	"last of many forgotten":     {"GetMany", func(e compat.Engine) compat.Engine { return lastForgotten{e} }},
 	"start excluded":             {"ScanStart", func(e compat.Engine) compat.Engine { return startExcluded{e} }},
 	"bound ignored":              {"ScanBound", func(e compat.Engine) compat.Engine { return boundIgnored{e} }},
 	"stop ignored":               {"ScanStops", func(e compat.Engine) compat.Engine { return stopIgnored{e} }},
@@ -169,6 +170,15 @@ func (e deleteDemands) Delete(key []byte) error {
 		return err
 	}
 	return e.Engine.Delete(key)
+}
+
+type lastForgotten struct{ compat.Engine }
+
+func (e lastForgotten) GetMany(keys [][]byte, fn func(i int, value []byte, err error) bool) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return compat.GetMany(e.Engine, keys[:len(keys)-1], fn)
 }
 
 type startExcluded struct{ compat.Engine }

@@ -25,6 +25,78 @@ var pointCases = []testCase{
 	{"ValueSizes", valueSizes},
 	{"ValueShrinksAndGrows", valueShrinksAndGrows},
 	{"ValueHuge", valueHuge},
+	{"GetMany", getMany},
+	{"GetManyStops", getManyStops},
+}
+
+// getMany looks up present, absent and repeated keys together, of the engine and of a snapshot.
+func getMany(s *store) {
+	var keys [][]byte
+	want := make(map[string]string)
+	for i := range 100 {
+		key := fmt.Sprintf("k%03d", i*37%100)
+		if keys = append(keys, []byte(key)); i%3 != 0 {
+			want[key] = strings.Repeat(key, 1+i%50)
+			s.put(key, want[key])
+		}
+	}
+	keys = append(keys, keys[1], keys[0], nil, []byte("k"), keys[1])
+	s.wantMany(s.Engine, keys, want)
+	r := s.snapshot()
+	defer r.Close()
+	for key := range want {
+		s.del(key)
+	}
+	s.put("k", "late")
+	if m, ok := r.(compat.ManyGetter); ok {
+		s.wantMany(m, keys, want)
+	}
+	s.wantMany(s.Engine, keys, map[string]string{"k": "late"})
+	s.wantMany(s.Engine, nil, nil)
+}
+
+// getManyStops checks that fn ends the lookups.
+func getManyStops(s *store) {
+	var keys [][]byte
+	for i := range 50 {
+		s.put(fmt.Sprint(i), "v")
+		keys = append(keys, fmt.Append(nil, i))
+	}
+	calls := 0
+	s.must(compat.GetMany(s.Engine, keys, func(i int, _ []byte, _ error) bool {
+		calls++
+		return i < 20
+	}))
+	if calls != 21 {
+		s.Fatalf("fn was called %d times, want 21", calls)
+	}
+}
+
+// wantMany checks the answers of GetMany. from is an engine or a ManyGetter.
+func (s *store) wantMany(from any, keys [][]byte, want map[string]string) {
+	s.Helper()
+	next := 0
+	fn := func(i int, value []byte, err error) bool {
+		s.Helper()
+		if i != next {
+			s.Fatalf("key %d comes as number %d", i, next)
+		}
+		next++
+		switch v, ok := want[string(keys[i])]; {
+		case !ok:
+			s.wantErr("GetMany of an absent key", err, compat.ErrNotFound)
+		case err != nil || string(value) != v:
+			s.Fatalf("GetMany(%s) = %s, %v, want %s", brief(string(keys[i])), brief(string(value)), err, brief(v))
+		}
+		return true
+	}
+	get := func() error { return from.(compat.ManyGetter).GetMany(keys, fn) }
+	if e, ok := from.(compat.Engine); ok {
+		get = func() error { return compat.GetMany(e, keys, fn) }
+	}
+	if s.must(get()); next != len(keys) {
+		s.Fatalf("%d answers to %d keys", next, len(keys))
+	}
 }
 
 func emptyStore(s *store) {
