@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"nvkv/bench/ycsb"
 	"nvkv/compat"
 	"nvkv/internal/effort"
 )
@@ -109,6 +110,28 @@ func TestYCSBOnEveryEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("\n%s", table.String())
+}
+
+// Scans in a snapshot of their own meet what others do, and reads in batches read that many records.
+func TestSnapshotScansAndReadBatches(t *testing.T) {
+	workloads, err := CoreWorkloads("c", "e")
+	if err != nil {
+		t.Fatal(err)
+	}
+	engines := append([]string{MapEngine}, compat.Names()...)
+	plan := smallPlan(engines...)
+	plan.Properties = ycsb.Properties{"scansnapshot": "true", "readbatch": "7"}
+	plan.Operations = 400
+	tasks, err := plan.YCSB(workloads)
+	report := mustRun(t, tasks, err)
+	for _, engine := range engines {
+		if run := find(t, report, engine, "c"); run.Entries != 7*run.Ops {
+			t.Errorf("%s: %d reads in batches of 7 read %d records", engine, run.Ops, run.Entries)
+		}
+		if run := find(t, report, engine, "e"); run.Entries < 10*run.Ops {
+			t.Errorf("%s: %d scans met only %d records", engine, run.Ops, run.Entries)
+		}
+	}
 }
 
 func TestMicroOnEveryEngine(t *testing.T) {

@@ -18,6 +18,7 @@ type worker struct {
 	pace   *pacer // nil: no target rate
 
 	value, patched []byte
+	keys           [][]byte // of a batch of reads
 	samples        samples
 
 	latency, service latencies
@@ -86,6 +87,9 @@ func (w *worker) do(i int) (ycsb.Kind, error) {
 	key := w.stream.Key(i)
 	switch op.Kind {
 	case ycsb.Read:
+		if n := w.stream.Workload.ReadBatch; n > 1 {
+			return op.Kind, w.readMany(i, n)
+		}
 		return op.Kind, w.read(op, i, key)
 	case ycsb.Miss:
 		return op.Kind, w.miss(key)
@@ -119,6 +123,26 @@ func (w *worker) read(op *ycsb.Op, i int, key []byte) error {
 		w.samples.keep(i, value)
 	}
 	return nil
+}
+
+// readMany looks up the keys of n reads together, of operation i and those that follow it in the
+// stream, which begins again behind its end.
+func (w *worker) readMany(i, n int) error {
+	w.keys = w.keys[:0]
+	for j := i; len(w.keys) < n; j = (j + 1) % len(w.stream.Ops) {
+		if w.stream.Ops[j].Kind == ycsb.Read {
+			w.keys = append(w.keys, w.stream.Key(j))
+		}
+	}
+	var failed error
+	err := compat.GetMany(w.engine, w.keys, func(_ int, value []byte, err error) bool {
+		w.entries++
+		w.readBytes += uint64(len(value))
+		w.sum += sumBytes(value)
+		failed = err
+		return err == nil
+	})
+	return errors.Join(err, failed)
 }
 
 func (w *worker) miss(key []byte) error {
@@ -165,12 +189,26 @@ func (w *worker) rewrite(op *ycsb.Op, i int, key []byte) error {
 }
 
 func (w *worker) scan(start []byte, n int) error {
-	return w.engine.Scan(start, n, func(key, value []byte) bool {
-		w.entries++
-		w.readBytes += uint64(len(key) + len(value))
-		w.sum += sumBytes(key) + sumBytes(value)
-		return true
-	})
+	if w.stream.Workload.ScanSnapshot {
+		return w.scanSnapshot(start, n)
+	}
+	return w.engine.Scan(start, n, w.visit)
+}
+
+// scanSnapshot is scan as most programs do it: in a read transaction of its own.
+func (w *worker) scanSnapshot(start []byte, n int) error {
+	r, err := w.engine.Snapshot()
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.Scan(start, n, w.visit), r.Close())
+}
+
+func (w *worker) visit(key, value []byte) bool {
+	w.entries++
+	w.readBytes += uint64(len(key) + len(value))
+	w.sum += sumBytes(key) + sumBytes(value)
+	return true
 }
 
 // sumBytes reads every byte of p, eight at a time.

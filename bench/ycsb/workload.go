@@ -65,6 +65,8 @@ type Workload struct {
 	ScanLengths   Distribution // uniform or zipfian
 	MinScanLength int
 	MaxScanLength int
+	ScanSnapshot  bool // scansnapshot: each scan opens a snapshot and closes it
+	ReadBatch     int  // readbatch: a read looks up so many keys together; 1: one, by itself
 
 	OrderedInserts bool
 	KeyDigits      int // zeropadding
@@ -118,6 +120,7 @@ func (r *reader) workload() *Workload {
 		ExponentialFrac:    r.number("exponential.frac", 0.8571428571),
 		ScanLengths:        r.choice("scanlengthdistribution", Uniform, Zipfian),
 		MinScanLength:      int(r.count("minscanlength", 1)), MaxScanLength: int(r.count("maxscanlength", 1000)),
+		ScanSnapshot: r.truth("scansnapshot", false), ReadBatch: int(r.count("readbatch", 1)),
 		OrderedInserts: r.choice("insertorder", "hashed", "ordered") == "ordered",
 		KeyDigits:      int(r.count("zeropadding", 1)),
 		Fields:         int(r.count("fieldcount", 10)), FieldBytes: int(r.count("fieldlength", 100)),
@@ -140,6 +143,8 @@ func (w *Workload) validate() error {
 		return errors.New("ycsb: every proportion is 0: nothing to do")
 	case w.MinScanLength < 1 || w.MaxScanLength < w.MinScanLength:
 		return fmt.Errorf("ycsb: minscanlength=%d, maxscanlength=%d: needs 1 <= min <= max", w.MinScanLength, w.MaxScanLength)
+	case w.ReadBatch < 1 || w.ReadBatch > 1<<16:
+		return fmt.Errorf("ycsb: readbatch=%d: from 1 to 65536", w.ReadBatch)
 	case w.KeyDigits > 64:
 		return fmt.Errorf("ycsb: zeropadding=%d: at most 64", w.KeyDigits)
 	case w.Fields < 1:
