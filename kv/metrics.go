@@ -20,6 +20,8 @@ type Metrics struct {
 	DeviceBytes int64 `json:"device_bytes"` // size of the store
 	FreeBytes   int64 `json:"free_bytes"`   // in free slabs
 
+	Account SpaceAccount `json:"account"`
+
 	Puts      uint64 `json:"puts"`
 	Gets      uint64 `json:"gets"` // Get, GetAppend, Has, in transactions too; no scans
 	Deletes   uint64 `json:"deletes"`
@@ -101,7 +103,7 @@ func (db *DB) Metrics() Metrics {
 		DirtyFrameBytes: io.DirtyFrames * nvmap.PageBytes, SlabTableBytes: int64(space.Slabs) * slabTableBytes, HeldBytes: db.heldBytes(),
 		CacheBytes: io.CacheBytes, CacheHits: io.Hits, CacheMisses: io.Misses, CacheEvictions: io.Evictions, CacheWriteBacks: io.WriteBacks,
 		WearGroups: space.Groups, WearMaxBytes: space.WearMaxBytes, WearMeanBytes: space.WearMeanBytes,
-		ReadOnly: db.opt.ReadOnly, StoreID: db.r.ID().String(),
+		Account: db.spaceAccount(), ReadOnly: db.opt.ReadOnly, StoreID: db.r.ID().String(),
 	}
 	m.MetadataBytes = io.WriteBytes - min(io.WriteBytes, c.recordBytes)
 	if m.UserBytes > 0 {
