@@ -19,6 +19,7 @@
 //
 //	'f'           the name and the number of this layout
 //	'l' index     an entry; the index has 8 bytes, the highest first
+//	'p' number    free space that is being written: see Options.PrewriteBytes
 //	's' name      a value of the StableStore
 //
 // # The state machine

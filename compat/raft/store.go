@@ -76,6 +76,9 @@ func over(db *kv.DB, o *Options) (*Store, error) {
 	if err := s.claim(o.ReadOnly); err != nil {
 		return nil, err
 	}
+	if err := s.prewrite(o); err != nil {
+		return nil, err
+	}
 	if err := s.findEnds(); err != nil {
 		return nil, err
 	}

@@ -100,7 +100,7 @@ func TestModel(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 18))
 			path := filepath.Join(effort.Dir(t), "raft.nv")
-			s := openLog(t, path, &Options{NoMetrics: true})
+			s := openLog(t, path, &Options{NoMetrics: true, PrewriteBytes: -1})
 			model := map[uint64]*raft.Log{}
 			next, highest := uint64(1), uint64(0)
 			for step := range 120 {
@@ -145,7 +145,7 @@ func TestModel(t *testing.T) {
 					if err := s.Close(); err != nil {
 						t.Fatal(err)
 					}
-					s = openLog(t, path, &Options{NoMetrics: true})
+					s = openLog(t, path, &Options{NoMetrics: true, PrewriteBytes: -1})
 				}
 				next = 1
 				for i := range model {
@@ -194,6 +194,33 @@ func TestOneFence(t *testing.T) {
 	}
 	if n := s.Metrics().Puts - before; n > 2 {
 		t.Errorf("64 entries of 100 bytes took %d records", n)
+	}
+}
+
+// TestPrewrite: the space is there after Open, holds nothing, and appends use it.
+func TestPrewrite(t *testing.T) {
+	path := filepath.Join(effort.Dir(t), "raft.nv")
+	s := openLog(t, path, &Options{PrewriteBytes: 4 << 20})
+	m := s.Metrics()
+	if m.FreeBytes < 4<<20 || m.Keys != 1 {
+		t.Fatalf("%d bytes free, %d keys", m.FreeBytes, m.Keys)
+	}
+	if err := s.StoreLogs(logsOf(1, 2000, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Metrics().DeviceBytes; got != m.DeviceBytes {
+		t.Errorf("the store grew from %d to %d bytes beside free ones", m.DeviceBytes, got)
+	}
+	// What an opening left that was cut off is removed by the next.
+	if err := errors.Join(s.db.Put([]byte{'p', 9}, make([]byte, 1<<20)), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s = openLog(t, path, &Options{PrewriteBytes: 8 << 20})
+	if found, err := s.db.Has([]byte{'p', 9}); found || err != nil {
+		t.Fatal(found, err)
+	}
+	if last, _ := s.LastIndex(); last != 2000 {
+		t.Fatal(last)
 	}
 }
 
