@@ -128,6 +128,11 @@ func (r *Region) Free(o Off) error {
 	if err != nil {
 		return err
 	}
+	return r.freeSlot(o, i, n)
+}
+
+// freeSlot is Free for the slot n of slab i.
+func (r *Region) freeSlot(o Off, i, n int32) error {
 	s := &r.slabs[i]
 	if !has(s.used, n) {
 		return corruptAt(o, "slot, freed twice,")
@@ -147,7 +152,7 @@ func (r *Region) Free(o Off) error {
 func (r *Region) Return(o Off) error {
 	i, n, err := r.slotOf(o)
 	if err == nil {
-		err = r.Free(o)
+		err = r.freeSlot(o, i, n)
 	}
 	if err != nil {
 		return err
@@ -204,9 +209,23 @@ func (r *Region) setLive(i, n int32) {
 // If o is no slot, ClearLive returns a *CorruptError.
 func (r *Region) ClearLive(o Off) error {
 	i, n, err := r.slotOf(o)
+	if err == nil {
+		r.clearLive(i, n)
+	}
+	return err
+}
+
+// ClearAndFree is ClearLive and Free.
+func (r *Region) ClearAndFree(o Off) error {
+	i, n, err := r.slotOf(o)
 	if err != nil {
 		return err
 	}
+	r.clearLive(i, n)
+	return r.freeSlot(o, i, n)
+}
+
+func (r *Region) clearLive(i, n int32) {
 	s := &r.slabs[i]
 	if has(s.live, n) {
 		clear1(s.live, n)
@@ -215,7 +234,6 @@ func (r *Region) ClearLive(o Off) error {
 		r.space[s.kind].live -= int64(r.slotBytesOf(s))
 		r.audits.slab(r, i)
 	}
-	return nil
 }
 
 // IsUsed reports whether o is a slot that is handed out. It returns false if o is no slot at all.

@@ -18,6 +18,7 @@ type Batch struct {
 	ops    []batchOp
 	buf    []byte
 	owned  [][]byte         // images of long values; in buf they would be copied whenever it grows
+	order  []sortKey        // of last; its memory is kept
 	size   int              // bytes of keys and values
 	ranges int              // DeleteRange operations
 	clock  func() time.Time // see Options.Clock
@@ -186,6 +187,9 @@ func (o batchOp) by(now int64) batchOp {
 	return o
 }
 
+// expires says whether by may return something else than o.
+func (o *batchOp) expires() bool { return o.ttl > 0 || o.expiry != 0 }
+
 // replayInto repeats the operations in a transaction.
 func (b *Batch) replayInto(tx *Tx) error {
 	now := tx.db.now()
@@ -227,19 +231,60 @@ func appendImage(dst, key, value []byte) []byte {
 }
 
 // entries returns the operations as entries, sorted by key, with only the last operation on each
-// key (R1). Times to live begin at now, in Unix nanoseconds. The batch must have no ranges.
+// key (R1). Times to live begin at now. The batch has no ranges.
 func (b *Batch) entries(dst []entry, now int64) ([]entry, error) {
-	for _, o := range b.ops {
-		o = o.by(now)
+	for i := range b.ops {
+		o := &b.ops[i]
+		if o.expires() {
+			later := o.by(now)
+			o = &later
+		}
 		if o.kind == record.KindDelete && o.keyLen > MaxKeyBytes {
-			continue // no key is that long
+			continue
 		}
 		if err := checkSizes(o.keyLen, o.size-record.MaxHeaderBytes-o.keyLen); err != nil {
 			return nil, err
 		}
-		dst = append(dst, b.entry(o))
 	}
-	return lastPerKey(dst), nil
+	for _, k := range b.last() {
+		o := &b.ops[k.at]
+		if o.expires() {
+			later := o.by(now)
+			o = &later
+		}
+		if o.keyLen > MaxKeyBytes {
+			continue // a delete of a key that cannot exist
+		}
+		dst = append(dst, b.entry(*o))
+	}
+	return dst, nil
+}
+
+// last returns the operations in the order of their keys, and of several with one key the last.
+func (b *Batch) last() []sortKey {
+	order, sorted := b.order[:0], true
+	for i := range b.ops {
+		key := b.key(i)
+		order = append(order, sortKey{btree.LeadOf(key), int32(i)})
+		sorted = sorted && (i == 0 || order[i-1].lead < order[i].lead ||
+			order[i-1].lead == order[i].lead && bytes.Compare(b.key(i-1), key) < 0)
+	}
+	if b.order = order; sorted {
+		return order
+	}
+	return lastOfEach(order, b.key)
+}
+
+// key returns the key of operation i.
+func (b *Batch) key(i int) []byte {
+	o := &b.ops[i]
+	var image []byte
+	if o.at < 0 {
+		image = b.owned[-1-o.at]
+	} else {
+		image = b.buf[o.at:]
+	}
+	return image[record.MaxHeaderBytes : record.MaxHeaderBytes+o.keyLen]
 }
 
 // sortKey represents an entry during sorting. The first bytes of the key decide most comparisons,
@@ -259,18 +304,27 @@ func lastPerKey(es []entry) []entry {
 	for i := range es {
 		order[i] = sortKey{btree.LeadOf(es[i].key), int32(i)}
 	}
+	out := make([]entry, 0, len(es))
+	for _, k := range lastOfEach(order, func(i int) []byte { return es[i].key }) {
+		out = append(out, es[k.at])
+	}
+	return out
+}
+
+// lastOfEach sorts by key. Of several with one key it keeps the one that was added last.
+func lastOfEach(order []sortKey, key func(i int) []byte) []sortKey {
 	slices.SortFunc(order, func(a, b sortKey) int {
 		if a.lead != b.lead {
 			return cmp.Compare(a.lead, b.lead)
 		}
-		return cmp.Or(bytes.Compare(es[a.at].key, es[b.at].key), cmp.Compare(a.at, b.at))
+		return cmp.Or(bytes.Compare(key(int(a.at)), key(int(b.at))), cmp.Compare(a.at, b.at))
 	})
-	out := make([]entry, 0, len(es))
-	for i, o := range order {
-		if i+1 < len(order) && o.lead == order[i+1].lead && bytes.Equal(es[o.at].key, es[order[i+1].at].key) {
+	out := order[:0]
+	for i, k := range order {
+		if i+1 < len(order) && k.lead == order[i+1].lead && bytes.Equal(key(int(k.at)), key(int(order[i+1].at))) {
 			continue
 		}
-		out = append(out, es[o.at])
+		out = append(out, k)
 	}
 	return out
 }

@@ -138,11 +138,18 @@ func (db *DB) commit(es []entry) (err error) {
 	}
 	db.inside = db.pages.BeginInside()
 	defer db.endInside()
-	es, err = db.dropAbsent(es)
+	return db.commitInside(es)
+}
+
+// commitInside is commit in a section. It defers nothing: with so many ways out of a function that
+// costs more.
+func (db *DB) commitInside(es []entry) error {
+	es, err := db.dropAbsent(es)
 	if len(es) == 0 || err != nil {
 		return err
 	}
 	db.noteNeed()
+	db.spots.all = db.spots.all[:0]
 	n, err := db.needFor(es)
 	if err != nil {
 		return err
@@ -523,7 +530,7 @@ func (db *DB) publishAll(es []entry, private bool) error {
 		db.showing.Add(1)
 		n := len(es)
 		for i := range es {
-			if err := db.publishEntry(&es[i]); err != nil {
+			if err := db.publishAt(&es[i], db.spots.of(i, len(es), &db.ix)); err != nil {
 				return err
 			}
 			if es[i].kind == record.KindRange {
@@ -534,6 +541,22 @@ func (db *DB) publishAll(es []entry, private bool) error {
 		db.published(n)
 		return nil
 	})
+}
+
+// publishAt is publishEntry for an entry whose spot is known; nil: it is not.
+func (db *DB) publishAt(e *entry, s *btree.Spot) error {
+	if s != nil && e.kind == record.KindPut {
+		old, ok, err := db.ix.UpdateAt(s, e.ref())
+		if err != nil {
+			return err
+		}
+		if ok {
+			db.reached(e)
+			db.replacedRecords = append(db.replacedRecords, old)
+			return nil
+		}
+	}
+	return db.publishEntry(e)
 }
 
 // publishEntry shows an entry in the tree. Of a range these are the keys that do not
@@ -579,11 +602,7 @@ func (db *DB) apply(e *entry, p *btree.Path) error {
 		db.replacedRecords = append(db.replacedRecords, old)
 		return nil
 	}
-	db.account(db.r.SetLive(e.off))
-	for _, x := range e.extents {
-		db.account(db.r.SetLiveRun(x))
-	}
-	db.sweep.expires(e.key, e.expiry)
+	db.reached(e)
 	if !p.Found() {
 		db.keys++
 		return db.ix.Insert(e.key, e.ref(), p)
@@ -593,6 +612,15 @@ func (db *DB) apply(e *entry, p *btree.Path) error {
 		db.replacedRecords = append(db.replacedRecords, old)
 	}
 	return err
+}
+
+// reached notes that the index reaches a put from now on.
+func (db *DB) reached(e *entry) {
+	db.account(db.r.SetLive(e.off))
+	for _, x := range e.extents {
+		db.account(db.r.SetLiveRun(x))
+	}
+	db.sweep.expires(e.key, e.expiry)
 }
 
 // bury keeps a tombstone, of a key or a range: used, not live, until a checkpoint

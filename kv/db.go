@@ -44,6 +44,7 @@ type DB struct {
 	run             uint32
 	counter         uint64
 	way             btree.Path     // to the key of the commit under way
+	spots           spots          // of the keys of the commit under way
 	inside          *btree.Section // of the goroutine with the turn
 	tombs           []btree.Ref    // tombstones since the last freeze, and slots held by I5
 	replacedRecords []btree.Ref
@@ -334,8 +335,14 @@ func (db *DB) single(kind byte, key, value []byte, expiry int64) error {
 		value, lent = nil, value
 	}
 	o.buf = appendImage(o.buf[:0], key, value)
-	o.one[0] = entry{kind: kind, image: o.buf, key: o.buf[record.MaxHeaderBytes : record.MaxHeaderBytes+len(key)], lent: lent, expiry: expiry}
-	o.entries = append(o.entries[:0], o.one[0])
+	if o.entries == nil {
+		o.entries = make([]entry, 1)
+	}
+	o.entries = o.entries[:1]
+	e := &o.entries[0]
+	*e = entry{}
+	e.kind, e.image, e.key = kind, o.buf, o.buf[record.MaxHeaderBytes:record.MaxHeaderBytes+len(key)]
+	e.lent, e.expiry = lent, expiry
 	return db.write(o)
 }
 

@@ -1,7 +1,6 @@
 package kv
 
 import (
-	"cmp"
 	"context"
 	"sync/atomic"
 
@@ -29,13 +28,17 @@ func (db *DB) enter() (*btree.Section, error) {
 // enterCall waits for a replay under way.
 func (db *DB) enterCall() (*call, error) {
 	c, err := db.callIn()
-	if err == nil {
-		if err = cmp.Or(db.replayed(), db.unreadable()); err != nil {
-			c.leave()
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	if err = db.replayed(); err == nil {
+		err = db.unreadable()
+	}
+	if err != nil {
+		c.leave()
+		return nil, err
+	}
+	return c, nil
 }
 
 // callIn is enterCall that does not wait for a replay.

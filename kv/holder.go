@@ -360,14 +360,14 @@ func (db *DB) freeHeld(x btree.Ref) {
 // supersede clears a record's live bit and frees the record when no snapshot sees it. newest is the
 // newest holder that may see it. The caller holds the turn and publish.
 func (db *DB) supersede(x btree.Ref, newest *holder) {
+	now := x&btree.RefSpill == 0 && newestSnapshot(newest) == nil
+	if now && !db.freesLater() {
+		db.account(db.r.ClearAndFree(btree.RefOff(x)))
+		return
+	}
 	db.account(db.r.ClearLive(btree.RefOff(x)))
-	snapshot := newestSnapshot(newest)
-	if snapshot == nil && x&btree.RefSpill == 0 {
-		if db.freesLater() {
-			db.freeLater(x)
-		} else {
-			db.account(db.r.Free(btree.RefOff(x)))
-		}
+	if now {
+		db.freeLater(x)
 		return
 	}
 	var rec record.Record

@@ -18,10 +18,13 @@ func (db *DB) planOne(e *entry) btree.Stock {
 // drain, it does not look at the tree, unless long keys could make that much more.
 func (db *DB) needFor(es []entry) (btree.Stock, error) {
 	var worst btree.Stock
+	has := db.ix.Reserved()
 	for i := range es {
-		worst.Add(db.planOne(&es[i]))
+		if worst.Add(db.planOne(&es[i])); !has.Covers(worst) {
+			break
+		}
 	}
-	if db.ix.Reserved().Covers(worst) || len(es) == 1 && worst.Pages <= btree.StockMost.Pages {
+	if has.Covers(worst) || len(es) == 1 && worst.Pages <= btree.StockMost.Pages {
 		return worst, nil
 	}
 	return db.planAll(es)
@@ -45,6 +48,7 @@ func (db *DB) planned(es []entry) (most btree.Stock, grows bool, err error) {
 		deletes = deletes || es[i].kind == record.KindDelete
 	}
 	p := db.ix.NewPlan(ranges, deletes)
+	db.spots.all, db.spots.moved = db.spots.all[:0], db.ix.Moved()
 	for len(es) > 0 {
 		var cs [btree.Together]btree.Change
 		n := min(len(es), len(cs))
@@ -54,8 +58,28 @@ func (db *DB) planned(es []entry) (most btree.Stock, grows bool, err error) {
 		if err := p.Add(cs[:n]); err != nil {
 			return btree.Stock{}, false, err
 		}
+		for i := range cs[:n] {
+			if len(ranges) == 0 {
+				db.spots.all = append(db.spots.all, cs[i].Spot)
+			}
+		}
 		es = es[n:]
 	}
 	most, err = p.End()
 	return most, p.Grows(), err
+}
+
+// spots are where a plan found the keys of a commit, none if it has ranges. They hold as long
+// as no key of the tree has moved. A commit whose plan was not made has none.
+type spots struct {
+	all   []btree.Spot
+	moved uint64
+}
+
+// of returns the spot of entry i of n, nil if it is not known any more.
+func (s *spots) of(i, n int, ix *btree.Index) *btree.Spot {
+	if len(s.all) != n || s.moved != ix.Moved() {
+		return nil
+	}
+	return &s.all[i]
 }

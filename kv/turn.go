@@ -45,7 +45,6 @@ type op struct {
 	wake    chan struct{}
 	group   []*op // operations to be committed with this one, if it leads
 	buf     []byte
-	one     [1]entry
 }
 
 const (
@@ -208,8 +207,9 @@ func putOp(o *op) {
 	}
 	clear(o.entries)
 	o.entries = o.entries[:0]
-	o.one[0] = entry{}
-	clear(o.group[:cap(o.group)])
+	if cap(o.group) > 0 {
+		clear(o.group[:cap(o.group)])
+	}
 	opPool.Put(o)
 }
 

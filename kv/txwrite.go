@@ -226,7 +226,9 @@ func (tx *Tx) commitInTurn() ([]entry, error) {
 }
 
 // full says whether a commit found no room. Then it has written nothing.
-func full(err error) bool { return errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) }
+func full(err error) bool {
+	return err != nil && errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed)
+}
 
 // commitAlone commits sorted entries of distinct keys. The caller holds the turn.
 func (db *DB) commitAlone(es []entry) (err error) {

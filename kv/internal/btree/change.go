@@ -19,6 +19,12 @@ func (ix *Index) Abandon() {
 // begin and end enclose a change of a page that readers may be in. What began last
 // ends first.
 func (ix *Index) begin(id nvmap.PageID) {
+	ix.moved++
+	ix.beginVals(id)
+}
+
+// beginVals is begin for a change of references alone, which leaves all keys where they are.
+func (ix *Index) beginVals(id nvmap.PageID) {
 	ix.changing = append(ix.changing, id)
 	ix.m.BeginChange(id)
 	ix.step()

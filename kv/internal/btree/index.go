@@ -37,6 +37,7 @@ type Index struct {
 	blocks   []nvmap.Off
 	borrowed bool           // some of them are of what is kept for those who give space back
 	beyond   int            // pages and blocks that were taken though none was reserved; tests look at it
+	moved    uint64         // changes that may have moved keys: see Spot
 	changing []nvmap.PageID // between begin and end
 	private  bool           // building beside the published tree
 	replaced []nvmap.PageID // pages whose versions change when a private build is published
@@ -134,15 +135,25 @@ func (ix *Index) within(c Child) bool {
 	return c.Page != 0 && uint64(c.Page) < pages && c.Vals/BlocksPerPage < pages
 }
 
-// Load returns a page for reading, of the level that c says. Pages read from the device
-// are verified once an opening, a leaf together with its value block.
+// Load returns a page for reading, if it has the level that c names. Pages read from the device are
+// verified once per opening, a leaf together with its value block.
 func (ix *Index) Load(c Child) (*Page, error) {
 	if !ix.within(c) {
-		return nil, &record.CorruptError{Off: uint64(c.Page.Off()), Structure: "index child"}
+		return nil, outside(c)
 	}
+	return ix.load(&c)
+}
+
+// outside is the error for a child that names a place outside the device.
+func outside(c Child) error {
+	return &record.CorruptError{Off: uint64(c.Page.Off()), Structure: "index child"}
+}
+
+// load is Load for a child within the device.
+func (ix *Index) load(c *Child) (*Page, error) {
 	pg := ix.at(c.Page)
 	if !ix.m.Known(c.Page) {
-		if err := ix.met(c, pg); err != nil {
+		if err := ix.met(*c, pg); err != nil {
 			return nil, err
 		}
 	}
@@ -211,15 +222,18 @@ func (ix *Index) Find(key []byte, p *Path) error {
 	if err != nil {
 		return err
 	}
-	return ix.inLeaf(c, key, p)
+	return ix.inLeaf(&c, key, p)
 }
 
-// toLeaf leads to the leaf of key, and asks for it.
+// toLeaf leads to the leaf of key, and asks for it. The leaf is within the device.
 func (ix *Index) toLeaf(key []byte, p *Path) (Child, error) {
 	c := RootAt(ix.root)
 	c.level = int8(ix.height - 1)
+	if !ix.within(c) {
+		return c, outside(c)
+	}
 	for level := ix.height - 1; level > 0; level-- {
-		pg, err := ix.Load(c)
+		pg, err := ix.load(&c)
 		if err != nil {
 			return c, err
 		}
@@ -228,17 +242,18 @@ func (ix *Index) toLeaf(key []byte, p *Path) (Child, error) {
 			return c, err
 		}
 		p.steps[level] = step{c.Page, i}
-		c = ChildAt(pg, Count(pg), i)
-		if ix.within(c) {
-			ix.prefetch(c)
+		c = childIn(pg, Count(pg), i)
+		if c.above = Birth(pg); !ix.within(c) {
+			return c, outside(c)
 		}
+		ix.prefetch(c)
 	}
 	return c, nil
 }
 
 // inLeaf ends Find in the leaf c.
-func (ix *Index) inLeaf(c Child, key []byte, p *Path) error {
-	pg, err := ix.Load(c)
+func (ix *Index) inLeaf(c *Child, key []byte, p *Path) error {
+	pg, err := ix.load(c)
 	if err != nil {
 		return err
 	}
@@ -338,6 +353,7 @@ func (ix *Index) linkVals(p *Path, parent *Page) {
 
 // left says that the page id is no part of the tree any more.
 func (ix *Index) left(id nvmap.PageID, birth uint64) {
+	ix.moved++
 	if ix.private {
 		ix.replaced = append(ix.replaced, id)
 	} else {
@@ -363,6 +379,7 @@ func (ix *Index) bump(id nvmap.PageID) {
 }
 
 func (ix *Index) setRoot(id nvmap.PageID) {
+	ix.moved++
 	ix.root = id
 	if !ix.private {
 		ix.published.Store(uint64(id))
@@ -425,13 +442,18 @@ func (ix *Index) Update(p *Path, rec nvmap.Off) (nvmap.Off, error) {
 	if err != nil {
 		return 0, err
 	}
-	leaf, at := p.steps[0].page, p.steps[0].at
-	old := ValAt(b, at)
-	ix.begin(leaf)
-	setValAt(b, at, rec)
-	ix.end(leaf)
+	old := ix.point(p.steps[0].page, b, p.steps[0].at, rec)
 	ix.checks.entry(ix, p)
 	return old, nil
+}
+
+// point points an entry of a leaf at another record and returns the one it pointed at.
+func (ix *Index) point(leaf nvmap.PageID, b *Vals, at int, rec nvmap.Off) nvmap.Off {
+	old := ValAt(b, at)
+	ix.beginVals(leaf)
+	setValAt(b, at, rec)
+	ix.end(leaf)
+	return old
 }
 
 // Insert adds a key that is not there. p leads to where it belongs.

@@ -91,7 +91,7 @@ func chainAt(id nvmap.PageID) Child { return Child{Page: id, loose: true, level:
 
 // is says whether pg, which has passed pageSound, has the level and kind that c states. Only inner
 // pages have a level above 0.
-func (c Child) is(pg *Page) bool {
+func (c *Child) is(pg *Page) bool {
 	level := int8(pg[pgLevel])
 	if c.level > 0 {
 		return level == c.level
@@ -106,7 +106,7 @@ func (c Child) is(pg *Page) bool {
 }
 
 // wrong returns the error for a page for which is returned false.
-func (c Child) wrong() error {
+func (c *Child) wrong() error {
 	return &record.CorruptError{Off: uint64(c.Page.Off()), Structure: "index page level"}
 }
 

@@ -95,6 +95,7 @@ func (p *plan) Grows() bool { return p.grows }
 type Change struct {
 	Key     []byte
 	Deletes bool
+	Spot    Spot // filled in if there are no ranges
 }
 
 // Add adds entries, at most Together. Their keys are looked for side by side: see
@@ -120,6 +121,7 @@ func (p *plan) Add(cs []Change) error {
 		if !p.begun || ways[i].steps[0].page != p.way.steps[0].page {
 			p.goOn(&ways[i])
 		}
+		cs[i].Spot = ways[i].spot()
 		if !cs[i].Deletes && !ways[i].found {
 			p.comes(cs[i].Key)
 		}

@@ -112,10 +112,15 @@ func (ix *Index) Search(pg *Page, key []byte) (int, bool, error) {
 // compare compares the key of entry i of pg with key. Both have the same head. rest is the part of
 // key behind the prefix of pg.
 func (ix *Index) compare(pg *Page, n, i int, key, rest []byte) (int, error) {
-	off, _, long := cell(pg, n, i)
-	if !long {
+	if _, length := slot(pg, n, i); length>>8 != longMark {
 		return compareCell(pg, n, i, rest), nil
 	}
+	return ix.compareLong(pg, n, i, key)
+}
+
+// compareLong is compare for a long key.
+func (ix *Index) compareLong(pg *Page, n, i int, key []byte) (int, error) {
+	off, _, _ := cell(pg, n, i)
 	k, err := ix.longKey(pg[off : off+longCell])
 	if err != nil {
 		return 0, err
@@ -135,9 +140,14 @@ func (ix *Index) childIndex(pg *Page, key []byte) (int, error) {
 // compareCell compares entry i of n, whose cell is not a long one, with a rest that has the same
 // head. The lengths are compared last: "a" and "a\x00" have the same head and no further bytes.
 func compareCell(p *Page, n, i int, rest []byte) int {
-	off, length, _ := cell(p, n, i)
-	if c := bytes.Compare(p[off:off+length], rest[min(headBytes, len(rest)):]); c != 0 {
+	o, l := slot(p, n, i)
+	off, length := int(o), int(l)
+	end := off + cellBytes(length)
+	if end > len(p) {
+		off, end = 0, 0 // only in a page that is being changed
+	}
+	if c := bytes.Compare(p[off:end], rest[min(headBytes, len(rest)):]); c != 0 {
 		return c
 	}
-	return cmp.Compare(restLen(p, n, i), len(rest))
+	return cmp.Compare(length, len(rest))
 }

@@ -58,6 +58,11 @@ func (n *Stock) Add(m Stock) { n.Pages, n.Blocks = n.Pages+m.Pages, n.Blocks+m.B
 // record. KeepStock gives the excess back if there is more than twice that.
 var StockMost = Stock{Pages: 32, Blocks: 16}
 
+// stockLarge is how many pages and blocks a commit leaves reserved at most, in an index that is eight
+// times as large: batches come in rows, and handing pages out and taking them back for each of them
+// costs more than publishing it.
+const stockLarge = 256
+
 func (ix *Index) Reserved() Stock { return Stock{len(ix.pages), len(ix.blocks)} }
 
 // KeepReserved gives back the reserved pages and blocks beyond n. Nothing was written to them.
@@ -82,8 +87,10 @@ func (ix *Index) KeepStock() {
 		ix.KeepReserved(Stock{})
 		return
 	}
-	if len(ix.pages) > 2*StockMost.Pages || len(ix.blocks) > 2*StockMost.Blocks {
-		ix.KeepReserved(StockMost)
+	most, more := StockMost, min(ix.leaves/8, stockLarge)
+	most.Pages, most.Blocks = max(most.Pages, more), max(most.Blocks, more)
+	if len(ix.pages) > 2*most.Pages || len(ix.blocks) > 2*most.Blocks {
+		ix.KeepReserved(most)
 	}
 }
 

@@ -21,7 +21,7 @@ func (ix *Index) FindTogether(keys [][]byte, ps []Path) error {
 	}
 	ix.askTogether(keys, leaves[:len(keys)])
 	for i, key := range keys {
-		if err := ix.inLeaf(leaves[i], key, &ps[i]); err != nil {
+		if err := ix.inLeaf(&leaves[i], key, &ps[i]); err != nil {
 			return err
 		}
 	}
@@ -41,9 +41,6 @@ func (ix *Index) askTogether(keys [][]byte, leaves []Child) {
 	}
 	var slots [Together]int
 	for i, c := range leaves {
-		if !ix.within(c) {
-			return // inLeaf tells
-		}
 		pg := ix.m.Page(c.Page)
 		rest := keys[i][min(pagePrefixLen(pg), len(keys[i])):]
 		n := Count(pg)
@@ -58,4 +55,32 @@ func (ix *Index) askTogether(keys [][]byte, leaves []Child) {
 		pg := ix.m.Page(c.Page)
 		ask(&pg[min(u16(pg, slots[i]), len(pg)-1)])
 	}
+}
+
+// Spot is where a key was found. It holds as long as no key of the tree has moved.
+type Spot struct {
+	leaf  nvmap.PageID
+	vals  uint64
+	at    int32
+	found bool
+}
+
+func (p *Path) spot() Spot {
+	return Spot{p.steps[0].page, p.vals, int32(p.steps[0].at), p.found}
+}
+
+// Moved returns how often keys may have moved.
+func (ix *Index) Moved() uint64 { return ix.moved }
+
+// UpdateAt is Update for a spot that still holds. ok is false if that takes more than a change in
+// place, or if the key is not there.
+func (ix *Index) UpdateAt(s *Spot, rec nvmap.Off) (old nvmap.Off, ok bool, err error) {
+	if !s.found || ValsBirth(ix.Vals(s.vals)) != ix.epoch {
+		return 0, false, nil
+	}
+	b, err := ix.valsFrame(s.vals)
+	if err != nil {
+		return 0, false, err
+	}
+	return ix.point(s.leaf, b, int(s.at), rec), true, nil
 }

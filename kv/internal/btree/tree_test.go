@@ -83,7 +83,7 @@ func (m *treeModel) del(key []byte) {
 
 func (m *treeModel) reserve(key []byte, deletes bool) {
 	p := m.ix.NewPlan(nil, deletes)
-	m.must(p.Add([]Change{{key, deletes}}))
+	m.must(p.Add([]Change{{Key: key, Deletes: deletes}}))
 	n, err := p.End()
 	m.must(err)
 	m.must(m.ix.Reserve(n.Pages, n.Blocks, true))
