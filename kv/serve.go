@@ -1,0 +1,102 @@
+package kv
+
+import (
+	"errors"
+	"runtime"
+)
+
+// yieldFrom is how many entries make a commit long enough for others to park.
+const yieldFrom = 16
+
+// submit commits o's entries, alone or with what others queued. A caller that was
+// parked and is woken stands in line for this very CPU: where all of them are busy
+// it would get it when the scheduler takes it away, after 10 ms. So whoever commits
+// many entries at a time gives it up then.
+func (db *DB) submit(o *op) error {
+	if !db.turn.take(o) {
+		return o.err
+	}
+	woke := false
+	defer func() {
+		if woke = db.turn.give() || woke; woke && len(o.entries) >= yieldFrom {
+			runtime.Gosched()
+		}
+	}()
+	db.lockReaders()
+	defer db.unlockReaders()
+	woke = db.serve(o, true)
+	for range serveMost {
+		w := db.turn.next()
+		if w == nil {
+			break
+		}
+		woke = db.serve(w, false) || woke
+	}
+	return o.err
+}
+
+// serveMost is how often one caller commits what others queued meanwhile before
+// it hands the turn over: what a commit touches stays in this CPU's cache, and
+// nobody works for others for long.
+const serveMost = 4
+
+var errInterrupted = errors.New("nvkv: a commit was interrupted")
+
+// serve commits o and its group as one transaction, and tells the group, and o
+// unless it is the caller's own. It says whether one of them was parked. A panic on
+// the way, a memory fault for instance, fails the store, and nobody is left waiting.
+func (db *DB) serve(o *op, own bool) (woke bool) {
+	told := 0
+	tell := func(err error) {
+		o.group[told].err = err
+		woke = o.group[told].finish() || woke
+		told++
+	}
+	ended := false
+	defer func() {
+		if !ended {
+			o.err = db.fail(errInterrupted)
+			for told < len(o.group) {
+				tell(o.err)
+			}
+		}
+		if !own {
+			woke = o.finish() || woke
+		}
+	}()
+	o.err = db.commitGroup(o)
+	if len(o.group) > 0 && o.err != nil && db.failure.Load() == nil {
+		// One of them wants too much: each on its own.
+		o.err = db.commit(o.entries)
+		for told < len(o.group) {
+			tell(db.commit(o.group[told].entries))
+		}
+	}
+	for told < len(o.group) {
+		tell(o.err)
+	}
+	ended = true
+	return woke
+}
+
+// commitGroup commits the entries of o and of its group together.
+func (db *DB) commitGroup(o *op) error {
+	if len(o.group) == 0 {
+		return db.commit(o.entries)
+	}
+	if db.off(ruleI2) {
+		return db.commitEach(o)
+	}
+	es := append(db.groupEntries[:0], o.entries...)
+	for _, other := range o.group {
+		es = append(es, other.entries...)
+	}
+	one := es
+	if !db.off(ruleR1) {
+		one = lastPerKey(es)
+	}
+	err := db.commit(one)
+	clear(es)
+	db.groupEntries = es[:0]
+	return err
+}
