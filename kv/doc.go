@@ -69,7 +69,7 @@
 //
 // # Where to begin
 //
-//   - A put: [DB.Put] in db.go, then commit.go: reserve, store, fence, publish.
+//   - A put: [DB.Put] in db.go, then commit.go (reserve, fence), place.go (store), publish.go.
 //   - A get: [DB.Get] in db.go, then read.go and internal/btree/lookup.go.
 //   - Freeing: holder.go, which says when a page or a record may be reused.
 //   - A checkpoint: checkpoint.go. A recovery: recover.go, then replay.go.

@@ -1,0 +1,103 @@
+package kv
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// change is one key's part of an operation; a nil value deletes, and with upTo all
+// keys from key on and below that.
+type change struct {
+	key   string
+	value *string
+	upTo  *string
+}
+
+func (ch change) String() string {
+	if ch.upTo != nil {
+		return fmt.Sprintf("delete from %s to %s", shortKey(ch.key), shortKey(*ch.upTo))
+	}
+	if ch.value == nil {
+		return "delete " + shortKey(ch.key)
+	}
+	return fmt.Sprintf("put %s=%.8s(%d)", shortKey(ch.key), *ch.value, len(*ch.value))
+}
+
+func shortKey(k string) string { return fmt.Sprintf("%.4q(%d)", k, len(k)) }
+
+// with returns m with changes applied in order.
+func (m model) with(changes []change) model {
+	out := make(model, len(m)+len(changes))
+	for k, v := range m {
+		out[k] = v
+	}
+	for _, ch := range changes {
+		switch {
+		case ch.upTo != nil:
+			for k := range out {
+				if k >= ch.key && k < *ch.upTo {
+					delete(out, k)
+				}
+			}
+		case ch.value == nil:
+			delete(out, ch.key)
+		default:
+			out[ch.key] = *ch.value
+		}
+	}
+	return out
+}
+
+// crashKeys are few, so that they meet. Tombstones of the wide ones fill a slab
+// soon; the last two lie in runs and overflow pages.
+var crashKeys = []string{"", "a", "b", "c", "d", "e", "f", wide("w"), wide("x"), wide("y"), strings.Repeat("k", 300), strings.Repeat("l", 1200)}
+
+func (c *crasher) key() string {
+	if c.rng.IntN(3) > 0 {
+		return crashKeys[c.rng.IntN(7)]
+	}
+	if c.rng.IntN(4) > 0 {
+		return crashKeys[7+c.rng.IntN(3)]
+	}
+	return crashKeys[c.rng.IntN(len(crashKeys))]
+}
+
+// crashSizes are values of two classes, one with a few slots to a slab, and
+// one that lies in runs.
+var crashSizes = []int{12, 14, 20, 700, 40, 18, 5000}
+
+func (c *crasher) change() change {
+	k := c.key()
+	if c.rng.IntN(4) == 0 {
+		return change{key: k}
+	}
+	c.value++
+	v := fmt.Sprintf("%d.", c.value)
+	v += strings.Repeat("v", crashSizes[c.rng.IntN(len(crashSizes))])
+	return change{key: k, value: &v}
+}
+
+// withRanges is changes with deleted ranges among them, some of which are undone.
+func (c *crasher) withRanges(n int) []change {
+	out := c.changes(n)
+	for range 1 + c.rng.IntN(2) {
+		from, to := c.key(), c.key()
+		if from > to {
+			from, to = to, from
+		}
+		if c.rng.IntN(8) == 0 {
+			from = wide("a" + strings.Repeat("range", 300)) // in runs
+		}
+		out = slices.Insert(out, c.rng.IntN(len(out)+1), change{key: from, upTo: &to})
+	}
+	return out
+}
+
+func (c *crasher) changes(n int) []change {
+	out := make([]change, n)
+	for i := range out {
+		out[i] = c.change()
+	}
+	return out
+}
