@@ -2,54 +2,53 @@ package btree
 
 import "nvkv/nvmap"
 
-// Ahead hands out what the leaves name, in order, and asks for each record a
-// while before it is handed out: records in random order on the medium then
-// cost their share of the medium's bandwidth and not a wait each. It goes on
-// over the end of a leaf, whose neighbour was asked for when it was entered.
+// Ahead yields the references of a sequence of leaves, in order, and prefetches each record some
+// time before it is yielded. So records in random order on the medium cost their share of its
+// bandwidth, not one wait each. Ahead continues across the end of a leaf: entering a leaf
+// prefetches its neighbour.
 type Ahead struct {
 	ix     *Index
 	leaves leaves
-	vals   *Vals // of the leaf whose refs are being taken
-	at     int   // entry of it that is next
-	step   int   // 1 upwards, -1 downwards
-	left   int   // entries from at on
+	vals   *Vals // of the leaf whose references are being taken
+	at     int   // its next entry
+	step   int   // 1: upwards, -1: downwards
+	left   int   // entries not taken yet, from at on
 	ended  bool  // no leaf follows
-	err    error // why none follows
+	err    error // the error that ended the walk, if any
 
-	lines int // asked for of each record
+	lines int // prefetched of each record
 
-	head, asked, tail uint // of refs: handed out, asked for and taken so far
+	head, asked, tail uint // counts of references: yielded, prefetched, taken
 	refs              [AheadMost]Ref
-	pages             []nvmap.PageID // where they lie, on a device that is not mapped
+	pages             []nvmap.PageID // pages of records to be read, on a device that is not mapped
 }
 
-// leaves are what a walk leads to, one after the other.
+// leaves is a walk over leaves: a Cursor or a Trail.
 type leaves interface {
-	// NextLeaf moves to the next leaf in the walk's direction and calls
-	// ahead.enter with it. It returns false behind the last.
+	// NextLeaf moves to the next leaf in the direction of the walk and calls a.enter with it. It
+	// returns false after the last leaf.
 	NextLeaf(a *Ahead) (bool, error)
 }
 
 const (
-	// LookAhead is how many records are on their way at a time. More than the
-	// CPU has room for misses only wait in turn; fewer leave some of it idle.
+	// LookAhead is how many records are being prefetched at a time. The CPU has a bounded number of
+	// misses under way: more requests would only wait, fewer would leave some of them unused.
 	LookAhead = 12
 
-	// AheadMost is how many places are held at most, and how many records are asked
-	// for together where the device is not read in place; a power of two that holds
-	// atOnce and LookAhead, and chunkMost.
+	// AheadMost is how many references are held at most, and how many records are read together
+	// where the device is not mapped. It is a power of two, and not below LookAhead or the callers'
+	// batches.
 	AheadMost = 64
 
-	// recordLines is how many lines of each record are asked for, where nothing is known
-	// of its size.
+	// recordLines is how many cache lines of each record are prefetched if its size is unknown.
 	recordLines = 3
 
-	// linesMost is how many lines are asked for of a large record. The rest follows in
-	// order, which the CPU sees by itself.
+	// linesMost is how many cache lines of a large record are prefetched. The rest continues in
+	// order, and the CPU's prefetcher detects that by itself.
 	linesMost = 32
 )
 
-// Reset makes a walk begin before its first leaf.
+// Reset starts a walk, before its first leaf.
 func (a *Ahead) Reset(ix *Index, l leaves, step int) {
 	a.ix, a.leaves, a.vals, a.step = ix, l, nil, step
 	a.at, a.left, a.ended, a.err = 0, 0, false, nil
@@ -65,7 +64,7 @@ func (a *Ahead) Width(bytes int) {
 	}
 }
 
-// enter goes on in a leaf of n entries, at one of them.
+// enter continues at an entry of a leaf with n entries.
 func (a *Ahead) enter(vals *Vals, at, n int) {
 	a.vals, a.at = vals, at
 	if a.left = n - at; a.step < 0 {
@@ -73,37 +72,36 @@ func (a *Ahead) enter(vals *Vals, at, n int) {
 	}
 }
 
-// EnterCursor goes on where a cursor stands, and asks for the leaf that follows.
+// EnterCursor continues at the entry of the cursor and prefetches the next leaf.
 func (a *Ahead) EnterCursor(c *Cursor) {
 	c.askBeside(a.step)
 	a.enter(c.vals, c.At(), c.n)
 }
 
-// Renew is Cursor.Renew of the cursor that the walk goes by.
+// Renew calls c.Renew for the cursor of the walk.
 func (a *Ahead) Renew(c *Cursor) {
 	c.Renew()
 	a.vals = c.vals
 }
 
-// EnterTrail goes on in the leaf that a trail has come to, at an entry, and asks for
-// some of what n records from there on take.
+// EnterTrail continues at an entry of the trail's leaf. It prefetches some of the next n records,
+// and the next leaf if they reach into it.
 func (a *Ahead) EnterTrail(t *Trail, at, n int) {
 	a.enter(t.vals, at, t.n)
 	if left := t.n - at; left < n {
-		a.Hold(min(left, LookAhead)) // the leaf behind is needed later than these
+		a.Hold(min(left, LookAhead)) // these records are needed before the next leaf
 		a.Ask(LookAhead)
 		t.askBeside()
 	}
 }
 
-// Err returns what keeps the walk from going on, or nil.
+// Err returns the error that ended the walk, or nil.
 func (a *Ahead) Err() error { return a.err }
 
-// Peek returns up to n of the next records' places, after asking for records until
-// as many as want are on their way, these included; at most LookAhead more than n,
-// or AheadMost together where the device is not read in place. It returns none
-// behind the last one, and when an error keeps it from going on. What it returns
-// is good until the next call; skip says that it was used.
+// Peek returns the references of up to n of the next records. Before that it prefetches records
+// until want of them are under way, these included: at most n+LookAhead, or AheadMost where the
+// device is not mapped. It returns none after the last record or after an error, see Err. The slice
+// is valid until the next call. Skip consumes what was used.
 func (a *Ahead) Peek(n, want int) []Ref {
 	if a.ix.mapped {
 		want = min(want, n+LookAhead)
@@ -115,15 +113,15 @@ func (a *Ahead) Peek(n, want int) []Ref {
 	return a.stretch(a.head, a.head+min(a.asked-a.head, uint(n)))
 }
 
-// Hold takes the places of the next n records, without asking for any.
+// Hold takes references from the leaves until n are held, and prefetches nothing.
 func (a *Ahead) Hold(n int) {
 	for a.tail-a.head < uint(n) && (a.left > 0 || a.turn()) {
 		a.take()
 	}
 }
 
-// Ask asks for the next n records, as far as their places are held, where the
-// device is mapped. It needs no section.
+// Ask prefetches the next n records, as far as their references are held, if the device is mapped.
+// It needs no section.
 func (a *Ahead) Ask(n int) {
 	if !a.ix.mapped {
 		return
@@ -135,7 +133,7 @@ func (a *Ahead) Ask(n int) {
 	}
 }
 
-// readTogether has the pages of the next n records read together.
+// readTogether reads the pages of the next n records in one batch.
 func (a *Ahead) readTogether(n int) {
 	a.Hold(n)
 	a.pages = a.pages[:0]
@@ -145,17 +143,17 @@ func (a *Ahead) readTogether(n int) {
 	a.ix.m.ReadAhead(a.pages)
 }
 
-// Skip goes on behind n records that peek has returned.
+// Skip consumes n references that Peek returned.
 func (a *Ahead) Skip(n int) { a.head += uint(n) }
 
-// stretch returns what refs holds from one place on to another, or to the end of
-// the array if that comes first.
+// stretch returns the references from one count up to another, or up to the end of the array if
+// that comes first.
 func (a *Ahead) stretch(from, to uint) []Ref {
 	at := from % AheadMost
 	return a.refs[at:min(at+to-from, AheadMost)]
 }
 
-// take takes places from the leaf, as many as there is room for.
+// take takes references from the leaf, as many as there is space for.
 func (a *Ahead) take() {
 	n := min(a.left, int(AheadMost-(a.tail-a.head)))
 	vals, at, tail := a.vals, a.at, a.tail
@@ -167,7 +165,7 @@ func (a *Ahead) take() {
 	a.left -= n
 }
 
-// turn goes on to the next leaf, which may be empty.
+// turn enters the next leaf, which may be empty. It returns false if there is none.
 func (a *Ahead) turn() bool {
 	if a.ended {
 		return false

@@ -5,37 +5,37 @@ import (
 	"nvkv/nvmap"
 )
 
-// Cursor walks the leaves below a root whose pages do not change: that of a
-// snapshot, or any root while the turn is held. It keeps the way down, because
-// copying pages rules out links between leaves.
+// Cursor walks the leaves below a root whose pages do not change: the root of a snapshot, or any
+// root while the caller holds the turn. It keeps its path from the root, because leaves have no
+// links to each other: copying a page would change its neighbours.
 type Cursor struct {
 	ix    *Index
-	steps [MaxHeight]step // steps[l].at: child taken at level l; [0]: entry
+	steps [MaxHeight]step // steps[l].at: entry taken on level l
 	top   int             // level of the root
 	leaf  *Page
 	vals  *Vals
 	block uint64 // number of vals
 	n     int    // entries in leaf
 	valid bool
-	warm  bool // prefetch the records of each leaf that is entered
+	warm  bool // prefetch the records of each leaf that it enters
 	keys  bool // prefetch the keys of the next leaf instead
-	wide  int  // leaves that askBeside had read together last
+	wide  int  // leaves that the last askBeside read together
 
-	leaves Visits // that it entered since it last turned: see entered
-	back   bool   // it goes backward
+	leaves Visits // leaves that it may still enter in this direction: see entered
+	back   bool   // it moves backward
 }
 
-// NewCursor returns a cursor that stands nowhere yet. One that is warm asks for the
-// records of each leaf that it enters.
+// NewCursor returns a cursor that is on no key. A warm cursor prefetches the records of each leaf
+// that it enters.
 func NewCursor(ix *Index, warm bool) Cursor { return Cursor{ix: ix, warm: warm} }
 
-// Valid says whether the cursor stands on a key.
+// Valid says whether the cursor is on a key.
 func (c *Cursor) Valid() bool { return c.valid }
 
-// Leave makes the cursor stand on no key.
+// Leave moves the cursor off its key: it is not valid afterwards.
 func (c *Cursor) Leave() { c.valid = false }
 
-// Warm makes the cursor a warm one from the next leaf on.
+// Warm makes the cursor warm from the next leaf on.
 func (c *Cursor) Warm() { c.warm = !c.keys }
 
 // AskKeys makes the cursor one whose caller walks forward and wants the keys of each leaf, not its
@@ -45,7 +45,7 @@ func (c *Cursor) AskKeys() { c.keys, c.warm = true, false }
 func (c *Cursor) At() int  { return c.steps[0].at }
 func (c *Cursor) Ref() Ref { return ValAt(c.vals, c.steps[0].at) }
 
-// Key returns the key that the cursor stands on.
+// Key returns a copy of the key that the cursor is on.
 func (c *Cursor) Key() ([]byte, error) {
 	key, _, err := c.ix.KeyOf(c.leaf, Count(c.leaf), c.steps[0].at)
 	return key, err
@@ -66,14 +66,14 @@ func (ix *Index) appendKey(dst []byte, pg *Page, n, i int) ([]byte, error) {
 	return append(dst, k...), err
 }
 
-// LeafPage returns the leaf that the cursor is in.
+// LeafPage returns the leaf of the cursor.
 func (c *Cursor) LeafPage() nvmap.PageID { return c.steps[0].page }
 
-// Misplaced is the error for a leaf that is not where its keys belong: that of the cursor.
+// Misplaced returns the error for a leaf whose keys do not belong there: the leaf of the cursor.
 func (c *Cursor) Misplaced() error { return misplaced(c.leaf) }
 
-// Renew makes a cursor that was used in an earlier section good for this one:
-// frames that it looked at may have gone since. The pages are the same.
+// Renew makes a cursor that was used in an earlier section usable in this one. Frames that it
+// pointed to may have been evicted; the pages have not changed.
 func (c *Cursor) Renew() {
 	if c.leaf == nil {
 		return
@@ -99,7 +99,7 @@ func (c *Cursor) begin(root nvmap.PageID) (*Page, error) {
 	return pg, nil
 }
 
-// enter loads the child that entry at of the inner page pg of a level names.
+// enter loads the child that entry at of the inner page pg names. level is the level of pg.
 func (c *Cursor) enter(pg *Page, level, at int) (*Page, error) {
 	c.steps[level].at = at
 	ch := ChildAt(pg, Count(pg), at)
@@ -120,12 +120,12 @@ func (c *Cursor) enter(pg *Page, level, at int) (*Page, error) {
 	return next, nil
 }
 
-// prefetch asks for the records of the leaf at once: in random order on the
-// medium, they then cost one wait together instead of one each.
+// prefetch requests all records of the leaf at once. In random order on the medium they then cost
+// one wait together, not one each.
 func (c *Cursor) prefetch() {
 	if !c.ix.mapped {
 		c.askBeside(1)
-		return // the records of a leaf are more than are read at once: who walks asks for them, see checker.askRecords
+		return // the caller reads the records, see checker.askRecords
 	}
 	for i := range c.n {
 		c.ix.AskRecord(RefOff(ValAt(c.vals, i)))
@@ -146,9 +146,8 @@ func (c *Cursor) askKeysBeside() {
 	}
 }
 
-// askBeside asks for the leaf that follows in a direction, where both have the
-// same parent. Where the device is not read in place it asks for several together,
-// the longer the walk the more.
+// askBeside prefetches the next leaf in a direction, if it has the same parent. Where the device is
+// not mapped it reads several leaves together, more the longer the walk.
 func (c *Cursor) askBeside(step int) {
 	pg := c.ix.at(c.steps[1].page)
 	n, at := Count(pg), c.steps[1].at+step
@@ -166,8 +165,8 @@ func (c *Cursor) askBeside(step int) {
 	}
 }
 
-// Seek stands on the first key that is not below key, and says whether it is
-// equal. The cursor is not valid where all keys are below.
+// Seek moves to the first key that is not below key, and says whether it is equal. The cursor is
+// not valid if all keys are below.
 func (c *Cursor) Seek(root nvmap.PageID, key []byte) (bool, error) {
 	pg, err := c.begin(root)
 	for level := c.top; err == nil && level > 0; level-- {
@@ -192,7 +191,7 @@ func (c *Cursor) Seek(root nvmap.PageID, key []byte) (bool, error) {
 	return equal, nil
 }
 
-// SeekBelow stands on the last key below key.
+// SeekBelow moves to the last key below key.
 func (c *Cursor) SeekBelow(root nvmap.PageID, key []byte) error {
 	if _, err := c.Seek(root, key); err != nil {
 		return err
@@ -203,7 +202,7 @@ func (c *Cursor) SeekBelow(root nvmap.PageID, key []byte) error {
 	return c.Prev()
 }
 
-// First stands on the first key, last on the last one.
+// First moves to the first key, Last to the last one.
 func (c *Cursor) First(root nvmap.PageID) error { return c.edge(root, false) }
 func (c *Cursor) Last(root nvmap.PageID) error  { return c.edge(root, true) }
 
@@ -221,7 +220,7 @@ func (c *Cursor) edge(root nvmap.PageID, last bool) error {
 	return c.NextLeaf()
 }
 
-// down descends from the page of a level along its first or last children.
+// down descends from the page pg of a level along first or last children.
 func (c *Cursor) down(pg *Page, level int, last bool) error {
 	var err error
 	for ; level > 0; level-- {
@@ -244,7 +243,7 @@ func (c *Cursor) down(pg *Page, level int, last bool) error {
 	return nil
 }
 
-// Next moves to the next key; the cursor is not valid behind the last.
+// Next moves to the next key. The cursor is not valid after the last one.
 func (c *Cursor) Next() error {
 	if c.steps[0].at++; c.steps[0].at < c.n {
 		return nil
@@ -252,7 +251,7 @@ func (c *Cursor) Next() error {
 	return c.NextLeaf()
 }
 
-// Prev moves to the key before; the cursor is not valid before the first.
+// Prev moves to the previous key. The cursor is not valid before the first one.
 func (c *Cursor) Prev() error {
 	if c.steps[0].at--; c.steps[0].at >= 0 {
 		return nil
@@ -260,8 +259,8 @@ func (c *Cursor) Prev() error {
 	return c.PrevLeaf()
 }
 
-// entered counts the leaves of a walk in one direction, of which a tree has no more than
-// there are pages.
+// entered counts the leaves of a walk in one direction. A tree cannot have more leaves than the
+// device has pages, so a walk in a damaged tree ends.
 func (c *Cursor) entered(back bool) error {
 	if c.back != back {
 		c.leaves, c.back = c.ix.Visits(), back

@@ -8,36 +8,35 @@ import (
 	"nvkv/nvmap"
 )
 
-// Point reads take no lock and write no memory that others read: they descend
-// by page versions, read the record, and validate. Every number that they meet
-// may be garbage until then, so it is bounded before it is used. The parent is
-// validated after the child's version was taken, at every step, so a garbage
-// pointer is never followed.
+// Point reads take no lock and write no shared memory. They descend by page versions, read the
+// record, and validate. Until then every number that they read may be garbage, so it is bounded
+// before it is used. At every step the parent is validated after the child's version was taken, so
+// a garbage pointer is never followed.
 
-// Outcome is what an optimistic step came to.
+// Outcome is the result of an optimistic step.
 type Outcome uint8
 
 const (
 	Found Outcome = iota
 	Absent
-	Retry // something changed meanwhile
+	Retry // a page changed meanwhile: start again
 	Failed
 	Slow // the value lies in runs: read it in a snapshot
 )
 
-// Hit is where a lookup ended.
+// Hit is the entry that a lookup found.
 type Hit struct {
 	leaf    Child
 	version nvmap.Version
 	at      int
 	Rec     nvmap.Off
-	Sure    bool // the leaf's key was compared, not only its head
+	Sure    bool // the whole key of the entry was compared, not only its head
 	Err     error
 }
 
-// prefetch asks for what a search in a page needs, header and heads, and for a
-// leaf's record offsets. Dependent misses become one: where the device is not read
-// in place, two reads of a disk become one batch.
+// prefetch requests the parts of a page that a search needs, header and heads, and the references
+// of a leaf. Two dependent misses become one wait. Where the device is not mapped, two reads become
+// one batch.
 func (ix *Index) prefetch(c Child) {
 	if !ix.mapped {
 		if c.Vals != 0 && ix.missing(c) {
@@ -49,8 +48,8 @@ func (ix *Index) prefetch(c Child) {
 	ix.prefetchLines(c, headLines)
 }
 
-// prefetchWalk asks for what a walk through a page needs: how many entries it
-// has, and a leaf's record offsets.
+// prefetchWalk requests the parts of a page that a walk needs: the header, and the references of a
+// leaf.
 func (ix *Index) prefetchWalk(c Child) {
 	if ix.mapped {
 		ix.prefetchLines(c, 1)
@@ -59,7 +58,7 @@ func (ix *Index) prefetchWalk(c Child) {
 	}
 }
 
-// prefetchSeek asks for what a search in a child of pg needs, where the device is mapped.
+// prefetchSeek prefetches the parts of a child that a search needs, if the device is mapped.
 func (ix *Index) prefetchSeek(pg *Page, at int) {
 	if !ix.mapped {
 		return
@@ -69,7 +68,7 @@ func (ix *Index) prefetchSeek(pg *Page, at int) {
 	}
 }
 
-// prefetchLines asks for the first lines of a page, and for its record offsets.
+// prefetchLines requests the first lines of a page, and the references of a leaf.
 func (ix *Index) prefetchLines(c Child, lines int) {
 	nvmap.Prefetch(unsafe.Pointer(ix.m.Page(c.Page)), lines)
 	if c.Vals != 0 {
@@ -81,14 +80,14 @@ func (ix *Index) prefetchLines(c Child, lines int) {
 // ask asks for the line of a byte.
 func ask(b *byte) { nvmap.Prefetch(unsafe.Pointer(b), 1) }
 
-// Lines of 64 bytes that a page with some 110 keys has of each.
+// Cache lines of 64 bytes that the heads and the references of a page with some 110 keys take.
 const (
 	headLines = 8
 	valsLines = 11
 )
 
-// Lookup descends to key. On Found the entry's head is key's; its whole key
-// is compared only where two entries have that head.
+// Lookup descends to key. On Found the entry has the head of key. The whole key was compared only
+// if two entries have that head: see Hit.Sure.
 func (ix *Index) Lookup(key []byte, h *Hit) Outcome {
 	id := nvmap.PageID(ix.published.Load())
 	c := RootAt(id)
@@ -103,7 +102,7 @@ func (ix *Index) Lookup(key []byte, h *Hit) Outcome {
 				return ix.failed(c, v, err, h)
 			}
 		}
-		// Levels come down one by one, so that the way ends whatever the pages hold.
+		// Levels descend one by one, so the loop ends whatever the pages hold.
 		if !c.is(pg) {
 			return ix.failed(c, v, c.wrong(), h)
 		}
@@ -129,7 +128,8 @@ func (ix *Index) Lookup(key []byte, h *Hit) Outcome {
 	}
 }
 
-// failed tells damage from a page that changed under the reader.
+// failed returns Retry if the page has changed under the reader; else err is damage and the outcome
+// is Failed.
 func (ix *Index) failed(c Child, v nvmap.Version, err error, h *Hit) Outcome {
 	if !ix.m.ReadValid(c.Page, v) {
 		return Retry
@@ -168,13 +168,13 @@ func (ix *Index) lookupLeaf(pg *Page, key []byte, h *Hit) Outcome {
 	return Found
 }
 
-// LeafPage returns the leaf that h found.
+// LeafPage returns the leaf of h.
 func (h *Hit) LeafPage() nvmap.PageID { return h.leaf.Page }
 
-// Stands says whether the leaf that h found has not changed since.
+// Stands says whether the leaf of h has not changed since the lookup.
 func (ix *Index) Stands(h *Hit) bool { return ix.m.ReadValid(h.leaf.Page, h.version) }
 
-// Holds says whether the entry that h found has this very key.
+// Holds says whether the entry of h has exactly this key.
 func (ix *Index) Holds(h *Hit, key []byte) (bool, Outcome) {
 	pg := ix.at(h.leaf.Page)
 	n := Count(pg)

@@ -6,18 +6,19 @@ import (
 	"nvkv/nvmap"
 )
 
-// Options are what an index needs beside its store.
+// Options are the parts of a store that an index uses.
 type Options struct {
-	Sections *Sections // in which pages are read; nil where nothing else is done meanwhile
+	Sections *Sections // in which pages are read; nil if no other goroutine uses the store
 
-	// retire is told of every page and block that left the tree and of the
-	// epoch it was born in. It must not be used again before nobody sees it.
+	// Retire is called for every page and block that leaves the tree, with its epoch of birth. It
+	// must not be reused before no holder can see it.
 	Retire func(o nvmap.Off, birth uint64)
 
-	// account is told of what the allocator says of a slot.
+	// Account is called with the result of a call to the allocator that frees a slot.
 	Account func(err error)
 
-	// room makes room for what is read ahead, or is nil. It is called in no section.
+	// Room makes room in the cache before reading ahead, or is nil. It is called outside of
+	// sections.
 	Room func()
 
 	InPlace bool // a test has switched I4 off
@@ -31,7 +32,7 @@ func (ix *Index) Init(m *nvmap.Map, r *alloc.Region, o Options) {
 	}
 }
 
-// State is what a checkpoint keeps of a tree.
+// State is the part of a checkpoint's payload that describes the tree.
 type State struct {
 	Root      nvmap.PageID
 	RootBirth uint64
@@ -40,12 +41,12 @@ type State struct {
 	HasLong   bool
 }
 
-// State returns what the tree is now.
+// State returns the current state of the tree.
 func (ix *Index) State() State {
 	return State{ix.root, Birth(ix.at(ix.root)), ix.height, ix.leaves, ix.hasLong}
 }
 
-// Open takes a tree as a checkpoint left it. What is born from now on is of the epoch.
+// Open opens the tree of a checkpoint. Pages that are born from now on have this epoch.
 func (ix *Index) Open(t State, epoch uint64) error {
 	ix.epoch = epoch
 	if t.Root == 0 {
@@ -70,30 +71,30 @@ func (ix *Index) Open(t State, epoch uint64) error {
 // Mapped says whether the CPU reads the device in place.
 func (ix *Index) Mapped() bool { return ix.mapped }
 
-// Root returns the root that the writer works on, shown the one that readers begin at.
+// Root returns the root that the writer uses, Published the one at which readers begin.
 func (ix *Index) Root() nvmap.PageID      { return ix.root }
 func (ix *Index) Published() nvmap.PageID { return nvmap.PageID(ix.published.Load()) }
 
-// Height returns how many levels the tree has, leafCount how many leaves.
+// Height returns how many levels the tree has, Leaves how many leaves.
 func (ix *Index) Height() int { return ix.height }
 func (ix *Index) Leaves() int { return ix.leaves }
 
-// HasLong says whether the tree has had keys that take overflow pages.
+// HasLong says whether the tree has ever had a key in overflow pages.
 func (ix *Index) HasLong() bool { return ix.hasLong }
 
-// Epoch returns the epoch: pages born in it may change in place. nextEpoch begins the
+// Epoch returns the current epoch: pages born in it may be changed in place. NextEpoch begins the
 // next one.
 func (ix *Index) Epoch() uint64 { return ix.epoch }
 func (ix *Index) NextEpoch()    { ix.epoch++ }
 
-// UndoEpoch goes back to the epoch before, if no page was born since and nobody looks at
-// a page of it.
+// UndoEpoch returns to the previous epoch. No page may have been born since, and no holder may see
+// that epoch.
 func (ix *Index) UndoEpoch() { ix.epoch-- }
 
 // Private says whether a build beside the published tree is under way.
 func (ix *Index) Private() bool { return ix.private }
 
-// EachReserved calls fn for the pages and blocks that are reserved.
+// EachReserved calls fn for every reserved page and block.
 func (ix *Index) EachReserved(fn func(nvmap.Off)) {
 	for _, p := range ix.pages {
 		fn(p.Off())
@@ -103,8 +104,8 @@ func (ix *Index) EachReserved(fn func(nvmap.Off)) {
 	}
 }
 
-// LetGo calls fn for some of what a private build took out of the tree, the most at a
-// time, and returns how much is left.
+// LetGo calls fn for at most most of the pages and blocks that a private build took out of the
+// tree, and returns how many are left.
 func (ix *Index) LetGo(most int, fn func(o nvmap.Off, birth uint64)) (left int) {
 	keep := max(0, len(ix.departed)-most)
 	for _, d := range ix.departed[keep:] {
