@@ -108,11 +108,10 @@ func openStore(path string, mode os.FileMode, readOnly bool, timeout time.Durati
 	}
 	o := &kv.Options{ReadOnly: readOnly, FileMode: mode.Perm(), Durability: kv.Relaxed, LockTimeout: timeout}
 	if most > 0 {
-		least, err := alloc.LeastBytes(0)
-		if err != nil {
+		var err error
+		if o.SlabBytes, o.MaxBytes, err = slabsFor(int64(most)); err != nil {
 			return nil, err
 		}
-		o.MaxBytes = max(least, int64(most))
 	}
 	s, err := kv.Open(path, o)
 	switch {
@@ -128,6 +127,25 @@ func openStore(path string, mode os.FileMode, readOnly bool, timeout time.Durati
 		return nil, fmt.Errorf("%w: %w", errors.ErrChecksum, err)
 	}
 	return nil, err
+}
+
+// Slabs that a new store may have, the default among them.
+const (
+	largestSlab  = 64 << 10
+	smallestSlab = 16 << 10
+)
+
+// slabsFor returns with what slabs a store is made of which Tx.Size is at most that much, and how
+// long its file may be. A small one has small slabs, because an empty store has ten of them. The
+// file has room for more than its content, so that Tx.Size meets its bound first, and there is room
+// for what deletes a bucket: its record, which comes before its items go.
+func slabsFor(most int64) (slab int, bytes int64, err error) {
+	for slab = largestSlab; ; slab /= 2 {
+		least, err := alloc.LeastBytes(slab)
+		if err != nil || least <= most/4 || slab == smallestSlab {
+			return slab, least + most + most/2 + 8*int64(slab), err
+		}
+	}
 }
 
 // begin reads the database's own record, and writes it where the store is new.

@@ -50,8 +50,8 @@ type Options struct {
 	// other, and 0, is the machine's.
 	PageSize int
 
-	// MaxSize is the first value of DB.MaxSize, and bounds the file itself too, which
-	// is never made larger while it is open.
+	// MaxSize is the first value of DB.MaxSize. While the database is open, the file is made
+	// no longer than that, half as much again and 1.2 MiB: deletes need room in a full one.
 	MaxSize int
 
 	// NoSync is the first value of DB.NoSync.
