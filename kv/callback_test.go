@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"nvkv/internal/effort"
 )
 
 // watch ends the program with all stacks if the watched code hangs. It judges no speed: nothing
@@ -445,7 +447,7 @@ func TestNeverOpened(t *testing.T) {
 func TestSliceWritten(t *testing.T) {
 	db := openTest(t, filepath.Join(testDir(t), "s"), nil)
 	if db.Info().Protect == "none" {
-		t.Skip("nothing is protected here")
+		effort.NotTested(t, "nothing is protected here")
 	}
 	fill(t, db, "a", "b", "c")
 	must(t, db.Put([]byte("large"), make([]byte, 40_000)))

@@ -318,7 +318,7 @@ func TestFileFaults(t *testing.T) {
 							gate: &faultyFile{path: path, fault: fault, at: at, rng: rand.New(rand.NewPCG(uint64(at), 1))}}
 						failed, err := do(r)
 						if errors.Is(err, errors.ErrUnsupported) {
-							t.Skipf("NOT TESTED, %s: %v", kind, err)
+							effort.NotTested(t, "%s: %v", kind, err)
 						}
 						if err != nil {
 							t.Errorf("%s: %s of call %d (%s): %v", name, fault.name, at, r.gate.first, err)
@@ -362,7 +362,7 @@ func TestShortWrites(t *testing.T) {
 					gate: &faultyFile{path: path, fault: &fileFault{err: unix.EFBIG}, failed: 1}}
 				db, err := r.open(false)
 				if errors.Is(err, errors.ErrUnsupported) {
-					t.Skipf("NOT TESTED, %s: %v", kind, err)
+					effort.NotTested(t, "%s: %v", kind, err)
 				}
 				must(t, err)
 				limit(20_480 + at*6_000/8*8)

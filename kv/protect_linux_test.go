@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+
+	"nvkv/internal/effort"
 )
 
 // scribble stores into every slice that it gets, and returns how many of the stores succeeded.
@@ -56,7 +58,7 @@ func readerSlices(t *testing.T, tx *Tx, keys ...string) (out [][]byte) {
 func TestWriteProtect(t *testing.T) {
 	shm, err := os.MkdirTemp("/dev/shm", "nvkv")
 	if err != nil {
-		t.Skipf("NOT TESTED: no tmpfs: %v", err)
+		effort.NotTested(t, "no tmpfs: %v", err)
 	}
 	t.Cleanup(func() { os.RemoveAll(shm) })
 	on, off := true, false

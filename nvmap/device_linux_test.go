@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
@@ -38,17 +39,17 @@ func hugeDir(t *testing.T) string {
 	const needed = 32 // 64 MiB: the largest device that openIn makes
 	free, err := hugePages("free_hugepages")
 	if err != nil {
-		t.Skipf("NOT TESTED: no huge pages here: %v", err)
+		effort.NotTested(t, "no huge pages here: %v", err)
 	}
 	if free < needed {
 		all, err := hugePages("nr_hugepages")
 		must(t, err)
 		if err := setHugePages(all + needed - free); err != nil {
-			t.Skipf("NOT TESTED: too few huge pages set aside (sysctl vm.nr_hugepages): %v", err)
+			effort.NotTested(t, "too few huge pages set aside (sysctl vm.nr_hugepages): %v", err)
 		}
 		t.Cleanup(func() { must(t, setHugePages(all)) })
 		if free, err = hugePages("free_hugepages"); err != nil || free < needed {
-			t.Skipf("NOT TESTED: memory is too scattered for %d huge pages: %d, %v", needed, free, err)
+			effort.NotTested(t, "memory is too scattered for %d huge pages: %d, %v", needed, free, err)
 		}
 	}
 	return mount(t, "hugetlbfs", "pagesize=2M")

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"nvkv/internal/effort"
 )
 
 // counting returns a copy of m that logs its calls: s for a store, d for a drain.
@@ -63,13 +65,13 @@ func TestFileFenceReachesTheDisk(t *testing.T) {
 		var st unix.Cachestat_t
 		err := unix.Cachestat(uint(d.f.Fd()), &unix.CachestatRange{Len: size}, &st, 0)
 		if err != nil {
-			t.Skipf("NOT TESTED: the kernel does not tell what is dirty: %v", err)
+			effort.NotTested(t, "the kernel does not tell what is dirty: %v", err)
 		}
 		return st.Dirty + st.Writeback
 	}
 	mustDo(t, dev.Fence())
 	if dirty() > 0 {
-		t.Skip("NOT TESTED: the pages of this file system are always dirty")
+		effort.NotTested(t, "the pages of this file system are always dirty")
 	}
 	was := false
 	for i := range 64 {

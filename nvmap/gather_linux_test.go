@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
@@ -38,7 +39,7 @@ func gathers(t *testing.T, dir string) bool {
 func hugeBytesOf(t *testing.T, path string) (n int64) {
 	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
-		t.Skip(err)
+		effort.NotTested(t, "%v", err)
 	}
 	defer f.Close()
 	inside := false
@@ -58,7 +59,7 @@ func hugeBytesOf(t *testing.T, path string) (n int64) {
 func TestGrowthInHugePages(t *testing.T) {
 	dir := shmDir(t)
 	if !gathers(t, dir) {
-		t.Skip("NOT TESTED: this kernel does not gather pages of tmpfs")
+		effort.NotTested(t, "this kernel does not gather pages of tmpfs")
 	}
 	path := filepath.Join(dir, "store")
 	d := open(t, path, "shm", nvmap.OpenOptions{Create: true, MaxBytes: 64 << 20})

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"unsafe"
+
+	"nvkv/internal/effort"
 )
 
 // demandKeys makes missing protection keys a failure. It is for the virtual machine that is known
@@ -26,7 +28,7 @@ func needKey(t *testing.T) {
 		if os.Getenv(demandKeys) != "" {
 			t.Fatalf("%s is set, and there are no protection keys: %s", demandKeys, why)
 		}
-		t.Skipf("NOT TESTED: no protection keys: %s", why)
+		effort.NotTested(t, "no protection keys: %s", why)
 	}
 }
 
@@ -35,7 +37,7 @@ func openShm(t testing.TB, p Protection, size int64) *shmDevice {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "nvmap")
 	if err != nil {
-		t.Skipf("NOT TESTED: no tmpfs: %v", err)
+		effort.NotTested(t, "no tmpfs: %v", err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	d, err := OpenDevice(filepath.Join(dir, "store"), OpenOptions{Create: true, Protect: p, MaxBytes: 1 << 30})

@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"nvkv/internal/effort"
 	"nvkv/nvmap"
 )
 
@@ -13,7 +14,7 @@ import (
 func anonHugeBytes(t testing.TB) int64 {
 	f, err := os.Open("/proc/self/smaps_rollup")
 	if err != nil {
-		t.Skip(err)
+		effort.NotTested(t, "%v", err)
 	}
 	defer f.Close()
 	for s := bufio.NewScanner(f); s.Scan(); {
@@ -22,7 +23,7 @@ func anonHugeBytes(t testing.TB) int64 {
 			return kib << 10
 		}
 	}
-	t.Skip("the kernel does not count huge pages")
+	effort.NotTested(t, "the kernel does not count huge pages")
 	return 0
 }
 
@@ -31,7 +32,7 @@ func TestHugeFrames(t *testing.T) {
 		t.Skip("race builds keep frames on the heap")
 	}
 	if mode, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled"); err != nil || string(mode[len(mode)-8:]) == "[never]\n" {
-		t.Skip("this system has no transparent huge pages")
+		effort.NotTested(t, "this system has no transparent huge pages")
 	}
 	const size = 16 << 20
 	before := anonHugeBytes(t)

@@ -233,7 +233,7 @@ func TestFileMutation(t *testing.T) {
 			all := &disk{places: map[string]int{}}
 			if err := all.run(dir, kind); err != nil {
 				if kind == "block" && errors.Is(err, errors.ErrUnsupported) {
-					t.Skipf("NOT TESTED: %v", err)
+					effort.NotTested(t, "%v", err)
 				}
 				t.Fatal(err)
 			}

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"nvkv/internal/effort"
 )
 
 func TestInfo(t *testing.T) {
@@ -22,7 +24,7 @@ func TestInfo(t *testing.T) {
 func TestInfoOfDevice(t *testing.T) {
 	store := filepath.Join(t.TempDir(), "store")
 	if r := nvkv(t, "put", store, "k", "v", "--device", "block"); r.code != exitDone {
-		t.Skipf("NOT TESTED: no O_DIRECT here: %s", r.errOut)
+		effort.NotTested(t, "no O_DIRECT here: %s", r.errOut)
 	}
 	out := must(t, "info", store, "--device", "block")
 	for _, want := range []string{"block: asked for", "through copies in DRAM", "fdatasync", "4,096 bytes", "readers have no mapping"} {

@@ -1,6 +1,10 @@
 package effort
 
-import "testing"
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
 
 func TestNamed(t *testing.T) {
 	for text, want := range map[string]Form{"": Plain, "full": Full, "long": Long} {
@@ -25,5 +29,24 @@ func TestPick(t *testing.T) {
 		if got := Pick(0, 1, 2, 3); got != want {
 			t.Errorf("%q picks %d, want %d", text, got, want)
 		}
+	}
+}
+
+// TestNotTested checks that a test which the machine cannot run is written down and skipped.
+func TestNotTested(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "list")
+	t.Setenv(UntestedVariable, file)
+	skipped := false
+	for _, what := range []string{"no disk", "no net"} {
+		t.Run(what, func(t *testing.T) {
+			defer func() { skipped = t.Skipped() }()
+			NotTested(t, "%s here", what)
+			t.Error("the test went on")
+		})
+	}
+	text, err := os.ReadFile(file)
+	want := "TestNotTested/no_disk: no disk here\nTestNotTested/no_net: no net here\n"
+	if string(text) != want || err != nil || !skipped {
+		t.Errorf("%q, %v, skipped %v", text, err, skipped)
 	}
 }
