@@ -10,14 +10,15 @@ import (
 	"nvkv/nvmap"
 )
 
-// commit makes the entries durable and visible together, with one fence; in
-// relaxed mode it leaves the fence to the end of the group. Ranges come first;
-// the other keys are distinct and, if there are several, sorted. The caller holds
-// the turn.
+// commit makes the entries durable and visible together, with one fence. In relaxed mode the end of
+// the group fences. Ranges come first. The other keys are distinct and, if there are several,
+// sorted. The caller holds the turn.
 //
-// I1. Nothing that can fail for want of space comes after the first write.
-// I2. No record of a transaction is written before all of the one before are
-// fenced: commits are serial, and each ends fenced or fails the store.
+// I1. No step that can fail for want of space comes after the first write.
+//
+// I2. No record of a transaction is written before all records of the one before are fenced.
+// Commits are serial, and each ends fenced or fails the store.
+//
 // I3. The index shows a record only after its fence.
 func (db *DB) commit(es []entry) (err error) {
 	defer db.guardedCommit(panicOnFault(true), &err)
@@ -60,8 +61,8 @@ func (db *DB) commitInside(es []entry) error {
 	if err != nil {
 		return db.explain(err, es)
 	}
-	// The descent overlaps the drain of the stores: the fence waits for them,
-	// loads do not.
+	// The descent overlaps the drain of the stores: the fence waits for the stores, but loads do
+	// not.
 	single := len(es) == 1 && !private && es[0].kind != record.KindRange
 	if single {
 		if err := db.ix.Find(es[0].key, &db.way); err != nil {
@@ -85,9 +86,9 @@ func (db *DB) commitInside(es []entry) error {
 	return db.countGroup(es)
 }
 
-// reserveAndStore takes all that publishing the entries needs, gives them their
-// places, all of that before the first is written (I1), and writes them. With kept
-// pages and blocks may be some of those that are kept for who gives space back.
+// reserveAndStore reserves all pages and blocks that the publication needs and places all entries,
+// before it writes the first one (I1). Then it writes them. With kept it may take pages and blocks
+// of the room that is kept for commits that give space back.
 func (db *DB) reserveAndStore(es []entry, n btree.Stock, kept bool) error {
 	urgent := givesBack(es)
 	had, closing := db.ix.Reserved(), db.group.closing
@@ -110,10 +111,10 @@ func (db *DB) reserveAndStore(es []entry, n btree.Stock, kept bool) error {
 	return nil
 }
 
-// storeTightly is reserveAndStore for a commit that a full store refused, which says
-// why. It reserves what the entries take in this tree. Where that is copies of pages
-// alone, they may be of what is kept: the next checkpoint frees what they replace
-// (A13), unless a snapshot pins it.
+// storeTightly is reserveAndStore for a commit that a full store refused with the error why. It
+// reserves what the entries need in this tree. If these are only copies of pages, they may come
+// from the kept room: the next checkpoint frees the pages that they replace (A13), unless a
+// snapshot pins them.
 func (db *DB) storeTightly(es []entry, why error) error {
 	n, grows, err := db.planned(es)
 	if err != nil {
@@ -121,22 +122,22 @@ func (db *DB) storeTightly(es []entry, why error) error {
 	}
 	kept := givesBack(es) || !grows && !db.snapshots()
 	if len(es) > 1 && kept == givesBack(es) {
-		return why // it was planned so before
+		return why // the first attempt had the same plan
 	}
 	return db.reserveAndStore(es, n, kept)
 }
 
-// snapshots says whether there are any.
+// snapshots says whether there are any snapshots.
 func (db *DB) snapshots() bool {
 	db.publish.Lock()
 	defer db.publish.Unlock()
 	return newestSnapshot(db.holders.newest) != nil
 }
 
-// placeAndClose gives the entries their places, and then their group one for its
-// closing record, which is small and fits what is left.
+// placeAndClose places the entries, and then reserves the slot of the group's closing record, which
+// is small and fits the remaining room.
 func (db *DB) placeAndClose(es []entry, urgent bool) error {
-	err := db.place(es, urgent && !moves(es)) // moves find room between what is there
+	err := db.place(es, urgent && !moves(es)) // moves find room between existing records
 	if err != nil {
 		return err
 	}
@@ -148,7 +149,7 @@ func (db *DB) placeAndClose(es []entry, urgent bool) error {
 	return err
 }
 
-// explain says of a refused commit that gives space back what it was refused by.
+// explain adds to the error of a refused commit that gives space back why it was refused.
 func (db *DB) explain(err error, es []entry) error {
 	if !full(err) || !givesBack(es) || moves(es) {
 		return err
@@ -159,8 +160,8 @@ func (db *DB) explain(err error, es []entry) error {
 	return fmt.Errorf("%w, and what is kept there for deletes does not hold %d of them at once: delete in smaller transactions, or a range with DeleteRange", err, len(es))
 }
 
-// takeBack undoes what a refused commit took: had was reserved before, and closing
-// was the slot for the closing record.
+// takeBack returns what a refused commit took. had was reserved before, and closing was the slot
+// for the closing record.
 func (db *DB) takeBack(had btree.Stock, closing nvmap.Off) {
 	if db.group.closing != closing {
 		db.account(db.r.Return(db.group.closing))
@@ -170,7 +171,7 @@ func (db *DB) takeBack(had btree.Stock, closing nvmap.Off) {
 	db.r.ReleaseEmpty()
 }
 
-// guardedCommit is guarded for a commit: how far it came is not known.
+// guardedCommit is guarded for a commit. After a fault its state is unknown.
 func (db *DB) guardedCommit(old bool, err *error) {
 	panicOnFault(old)
 	if r := recover(); r != nil {
@@ -178,8 +179,7 @@ func (db *DB) guardedCommit(old bool, err *error) {
 	}
 }
 
-// givesBack says whether a commit leaves more room than it takes: deletes, and
-// moves out of sparse slabs.
+// givesBack says whether a commit only gives space back: deletes, and moves out of sparse slabs.
 func givesBack(es []entry) bool {
 	for i := range es {
 		if es[i].kind != record.KindDelete && es[i].kind != record.KindRange && !es[i].moved {
@@ -189,13 +189,12 @@ func givesBack(es []entry) bool {
 	return true
 }
 
-// moves says whether a commit that gives back moves records.
+// moves says whether a commit that gives space back moves records.
 func moves(es []entry) bool { return es[0].moved }
 
-// dropAbsent takes out deletes of keys that are not there: they need no record.
-// If such a key was deleted before, that was fenced before it was published.
-// Likewise ranges, if no key is left that they delete. It leaves es as it is: a
-// commit that finds the store full is tried again.
+// dropAbsent removes deletes of absent keys, which need no record: if such a key was deleted
+// before, that delete was fenced before it was published. It also removes ranges without keys. It
+// does not change es, because a commit that finds the store full is tried again.
 func (db *DB) dropAbsent(es []entry) ([]entry, error) {
 	n := rangesOf(es)
 	cuts, err := db.dropAbsentRanges(es[:n])
@@ -235,7 +234,7 @@ func (db *DB) dropAbsentKeys(es []entry) ([]entry, error) {
 	return out, nil
 }
 
-// framesOfOne returns how many frames publishing an entry can make at most.
+// framesOfOne returns how many frames the publication of an entry needs at most.
 func (db *DB) framesOfOne() int {
 	return 4*db.ix.Height() + 4 + 16 + 2*btree.OverflowPages(MaxKeyBytes)
 }
@@ -248,7 +247,7 @@ func (db *DB) endInside() {
 	}
 }
 
-// count keeps the books of a commit.
+// count updates the counters after a commit.
 func (db *DB) count(es []entry) {
 	c := &db.counts
 	c.commits++
@@ -289,8 +288,8 @@ func (db *DB) count(es []entry) {
 	}
 }
 
-// refuse tells a store that is full from one whose growth met a failing device:
-// what rides on the next fence, carvings among it, may then never be durable.
+// refuse returns err if the store is full. Otherwise growth has met a failing device, and the store
+// fails: carvings that the next fence would cover may never be durable.
 func (db *DB) refuse(err error) error {
 	if errors.Is(err, ErrFull) {
 		return err
@@ -298,8 +297,8 @@ func (db *DB) refuse(err error) error {
 	return db.fail(err)
 }
 
-// fail makes the store refuse writes until it is reopened (R15): what the
-// medium holds of the last transaction is not known.
+// fail makes the store refuse writes until it is opened again (R15), because the contents of the
+// medium are unknown. It returns the error for the caller.
 func (db *DB) fail(cause error) error {
 	err := fmt.Errorf("%w: %w", ErrFailed, cause)
 	if db.off(ruleR15) {
@@ -309,7 +308,7 @@ func (db *DB) fail(cause error) error {
 	return err
 }
 
-// writable returns why the store does not take writes, or nil.
+// writable returns why the store refuses writes, or nil.
 func (db *DB) writable() error {
 	switch {
 	case db.closed.Load():

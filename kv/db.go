@@ -32,7 +32,7 @@ type DB struct {
 	// The locks of the DB itself. Writers take the turn; the structs below have locks of their own.
 	closing locks.Mutex[locks.AtClosing] // Close runs once
 	turn    turn
-	races   btree.RaceLock               // in race builds, readers and the writer exclude each other
+	races   btree.RaceLock               // in race builds, separates readers from the writer
 	publish locks.Mutex[locks.AtPublish] // what readers can see changes
 	backing locks.Mutex[locks.AtBacking] // index pages are written back, each by one goroutine
 
@@ -51,7 +51,7 @@ type DB struct {
 	beside          building
 	groupEntries    []entry
 	sinceCheckpoint int64         // bytes of records written since the last freeze
-	frozenLast      record.Number // newest transaction that a checkpoint may contain
+	frozenLast      record.Number // newest transaction that the last freeze contains
 	counts          counts
 	sweep           sweep
 	group           group
@@ -82,7 +82,7 @@ type DB struct {
 	// Any goroutine may read and set these at any time.
 	showing         atomic.Uint64           // odd while several records become visible one by one
 	interim         atomic.Pointer[interim] // answers point reads during a replay; then nil
-	behind          atomic.Bool             // writers wait for a checkpoint
+	behind          atomic.Bool             // writers must wait for a checkpoint
 	flippedInterval atomic.Uint64           // began with the freeze of the last checkpoint that flipped
 	dirtyLeft       atomic.Int64            // frames that the last checkpoint left dirty
 	failure         atomic.Pointer[error]   // why the store refuses writes; nil if it does not
@@ -90,12 +90,12 @@ type DB struct {
 	closed          closedFlag
 }
 
-// Open opens the store at path and creates it if there is none. One process
-// may write a store, or several read it; otherwise the error is ErrLocked.
+// Open opens the store at path, and creates it if there is none. Either one process may have a
+// store open for writing, or several for reading; otherwise the error is ErrLocked.
 //
-// After a crash Open returns when it is known what every key is worth: Get, Has
-// and GetAppend answer, and other calls wait until all that was found is in the
-// index. If that fails, then or later, every call returns why.
+// After a crash Open returns when the recovery has decided which records count. Get, Has and
+// GetAppend answer at once; other calls wait until all records are in the index. If that fails,
+// every call returns the error.
 func Open(path string, opts *Options) (*DB, error) {
 	o := opts.withDefaults()
 	if err := o.validate(); err != nil {
@@ -108,7 +108,7 @@ func Open(path string, opts *Options) (*DB, error) {
 	absent := errors.Is(err, os.ErrNotExist)
 	dev, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Kind: o.Device, ReadOnly: o.ReadOnly, Create: !o.ReadOnly, FileMode: o.FileMode, LockTimeout: o.LockTimeout, MaxBytes: o.MaxBytes})
 	if err != nil {
-		return nil, err // it names the path
+		return nil, err // the error has the path
 	}
 	if absent {
 		o.inVain = func() { removeEmpty(path) }
@@ -121,16 +121,17 @@ func Open(path string, opts *Options) (*DB, error) {
 	return db, nil
 }
 
-// removeEmpty removes a file in which no store could be made, as where the medium
-// is full. Its lock is held.
+// removeEmpty removes a new file in which no store could be made, for example because the medium is
+// full. The caller holds its lock.
 func removeEmpty(path string) {
 	if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() && fi.Size() == 0 {
-		os.Remove(path) // what kept the store from being made is said
+		os.Remove(path) // the caller reports the first error
 	}
 }
 
-// OpenDevice is Open on a device of the caller's: one wrapped for a test, or of
-// a kind of its own. The store owns the device from here, also on failure.
+// OpenDevice is Open on a device of the caller: one that wraps another for a test, or one of a new
+// kind. The store owns the device from here on, even if OpenDevice fails: then it has closed the
+// device.
 func OpenDevice(dev nvmap.Device, opts *Options) (*DB, error) {
 	if dev == nil {
 		return nil, errNil
@@ -166,8 +167,8 @@ func OpenDevice(dev nvmap.Device, opts *Options) (*DB, error) {
 	return db, nil
 }
 
-// protect turns write protection on or off, where Options say so: a device
-// comes with the best it has.
+// protect turns write protection on or off if Options say so. Otherwise a device has the best
+// protection that it can.
 func (db *DB) protect() error {
 	want := db.opt.WriteProtect
 	if want == nil {
@@ -178,7 +179,7 @@ func (db *DB) protect() error {
 	}
 	err := db.m.SetProtection(nvmap.ProtectNone)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, nvmap.ErrReadOnly) {
-		return nil // there is none, or nothing can be written anyway
+		return nil // there is none, or the device is read-only
 	}
 	return err
 }
@@ -222,7 +223,7 @@ func (db *DB) open() (err error) {
 	return nil
 }
 
-// lockReaders keeps readers away in race builds.
+// lockReaders excludes readers in race builds.
 func (db *DB) lockReaders() {
 	locks.Await(locks.Races)
 	db.races.LockReaders()
@@ -234,7 +235,7 @@ func (db *DB) unlockReaders() {
 	db.races.UnlockReaders()
 }
 
-// start begins what goes on in the background.
+// start starts the background goroutines.
 func (db *DB) start() {
 	db.startEvictor()
 	if !db.opt.ReadOnly {
@@ -243,19 +244,19 @@ func (db *DB) start() {
 	}
 }
 
-// retirePage frees a page or block that left the tree when nobody sees it; newest is
-// the newest holder that may.
+// retirePage frees a page or block that left the tree as soon as no holder sees it. newest is the
+// newest holder that may see it.
 func (db *DB) retirePage(o nvmap.Off, birth uint64, newest *holder) {
 	db.account(db.r.ClearLive(o))
 	db.holders.deadPage(newest, deadPage{o, birth, db.slotBytes(o)})
 }
 
-// guarded turns faults on mapped memory into errors while a call runs, as
+// guarded turns faults on mapped memory into errors while a call runs:
 //
 //	defer db.guarded("get", panicOnFault(true), &err)
 //
-// An access to a poisoned line or behind the end of a cut file is ErrMediaFault
-// with the offset. Anything else goes on panicking.
+// An access to a line with a media error, or behind the end of a cut file, is ErrMediaFault with
+// the offset. Any other panic continues.
 func (db *DB) guarded(op string, old bool, err *error) {
 	panicOnFault(old)
 	if r := recover(); r != nil {
@@ -267,12 +268,12 @@ func (db *DB) guarded(op string, old bool, err *error) {
 	}
 }
 
-// Get returns a copy of the value of key, or ErrNotFound.
+// Get returns a copy of the value of key, or ErrNotFound. The copy is never nil, and belongs to the
+// caller.
 func (db *DB) Get(key []byte) ([]byte, error) { return db.GetAppend(nil, key) }
 
-// GetAppend appends the value of key to dst and returns the result. It does not
-// allocate when dst has room and the device is mapped. On error it returns dst as
-// it was.
+// GetAppend appends the value of key to dst and returns the result. It does not allocate if dst has
+// room and the device is mapped. After an error it returns dst unchanged.
 func (db *DB) GetAppend(dst, key []byte) ([]byte, error) {
 	out, err := db.getOnce(dst, key, true)
 	if err == errRegister {
@@ -281,7 +282,7 @@ func (db *DB) GetAppend(dst, key []byte) ([]byte, error) {
 	return out, err
 }
 
-// getOnce reads without a snapshot; errRegister where that does not do.
+// getOnce reads without a snapshot. It returns errRegister if that is not possible.
 func (db *DB) getOnce(dst, key []byte, want bool) (out []byte, err error) {
 	s, err := db.enter()
 	if err != nil {
@@ -295,7 +296,7 @@ func (db *DB) getOnce(dst, key []byte, want bool) (out []byte, err error) {
 	return db.get(dst, key, want)
 }
 
-// Has says whether key is there.
+// Has says whether key exists. It reads no value that lies in runs.
 func (db *DB) Has(key []byte) (bool, error) {
 	_, err := db.getOnce(nil, key, false)
 	if err == errRegister {
@@ -307,7 +308,8 @@ func (db *DB) Has(key []byte) (bool, error) {
 	return err == nil, err
 }
 
-// Put stores a value. When it returns nil the record is durable.
+// Put stores a value. When it returns nil the record is durable (see Options.Durability). It keeps
+// neither slice.
 func (db *DB) Put(key, value []byte) error {
 	if err := checkSizes(len(key), len(value)); err != nil {
 		return err
@@ -315,16 +317,16 @@ func (db *DB) Put(key, value []byte) error {
 	return db.single(record.KindPut, key, value, 0)
 }
 
-// Delete removes a key; it need not be there.
+// Delete removes a key. The key may be absent; then nothing is written.
 func (db *DB) Delete(key []byte) error {
 	if len(key) > MaxKeyBytes {
-		return db.writable() // such a key cannot be there
+		return db.writable() // no key is that long
 	}
 	return db.single(record.KindDelete, key, nil, 0)
 }
 
-// lentFrom is how long a value is that is written from the caller's own memory, in
-// bytes: it is more than fits a slot, and a copy would cost more than it saves.
+// lentFrom is the length in bytes from which a value is written from the caller's memory, without a
+// copy of the whole value first.
 const lentFrom = 1 << 20
 
 func (db *DB) single(kind byte, key, value []byte, expiry int64) error {
@@ -346,8 +348,8 @@ func (db *DB) single(kind byte, key, value []byte, expiry int64) error {
 	return db.write(o)
 }
 
-// Write makes all operations of a batch durable and visible at one instant, in
-// order. An empty batch, or none, is nil without a fence.
+// Write makes all operations of a batch durable and visible at one instant, in order. An empty
+// batch, or nil, costs no fence.
 func (db *DB) Write(b *Batch) error {
 	if b.Len() == 0 {
 		return db.writable()
@@ -389,10 +391,9 @@ func (db *DB) write(o *op) error {
 	return err
 }
 
-// madeRoom says whether a commit that ended with err is worth another try, after
-// so many that were made for it: the store was full, and there is room now. For what
-// gives space back a checkpoint does it, which makes good what is kept for that; for
-// other commits, and if that was not enough, slabs are emptied besides.
+// madeRoom says whether a commit that failed with err should be tried again, after this many tries.
+// If the store was full it makes room first: for commits that give space back by a checkpoint,
+// which restores the kept room; for others, and if that was not enough, it also empties slabs.
 func (db *DB) madeRoom(err error, es []entry, tries int, p *pace) bool {
 	if !full(err) {
 		return false
@@ -407,7 +408,7 @@ func (db *DB) madeRoom(err error, es []entry, tries int, p *pace) bool {
 	return false
 }
 
-// Info describes the device beneath.
+// Info describes the device.
 func (db *DB) Info() nvmap.Info {
 	if db.m == nil {
 		return nvmap.Info{}
@@ -415,15 +416,14 @@ func (db *DB) Info() nvmap.Info {
 	return db.m.Device().Info()
 }
 
-// Path returns what Open was given.
+// Path returns the path that was passed to Open.
 func (db *DB) Path() string { return db.path }
 
-// Close takes a checkpoint and closes the store. Calls that run finish, new
-// ones fail with ErrClosed. Transactions that are still open do not hold it up:
-// their methods fail from now on, and slices that they gave out stay readable
-// until they are rolled back. A second Close returns nil. In a callback of a call that
-// it would wait for, which is one of Check, of Compact's Options.Progress and of
-// Options.Logger, it does nothing and answers ErrNested.
+// Close takes a checkpoint and closes the store. It waits for calls under way; new calls fail with
+// ErrClosed. It does not wait for open transactions: their methods fail from now on, a writable one
+// is rolled back, and slices that they returned stay readable until they end. A second Close
+// returns nil. In a callback of a call for which it would wait (of Check, of Options.Progress in
+// Compact, of Options.Logger) it does nothing and returns ErrNested.
 func (db *DB) Close() error {
 	if db.called.here() {
 		return ErrNested
@@ -435,7 +435,7 @@ func (db *DB) Close() error {
 		return nil
 	}
 	db.done = true
-	db.revokeWriter() // others that wait for its turn are calls that run
+	db.revokeWriter() // others that wait for its turn are calls under way
 	db.calls.Drained()
 	db.pages.Wait()
 	if db.late != nil {

@@ -7,21 +7,21 @@ import (
 	"nvkv/nvmap"
 )
 
-// entry is one operation on its way to the medium.
+// entry is one operation of a commit.
 type entry struct {
 	kind    byte
-	image   []byte // room for a header, then the body
+	image   []byte // space for a header, then the body
 	key     []byte // in image
 	sum     uint32 // checksum of the body, computed before the turn
 	expiry  int64
-	open    bool             // a range without end
-	spill   bool             // the value goes to runs
-	bare    bool             // the key too
-	moved   bool             // by the evacuator: nobody's put
-	lent    []byte           // the value, where it is the caller's own and not in image
+	open    bool             // a range without an end
+	spill   bool             // the value lies in runs
+	bare    bool             // the key lies in runs too
+	moved   bool             // a move by the evacuator, not a user's put
+	lent    []byte           // the value, if it is in the caller's memory and not in image
 	list    []byte           // body of a spilled record: the key unless bare, then the run list
-	levels  [][]alloc.Extent // what holds the bytes in runs, then the list of that, and so on; the last one's is in list
-	extents []alloc.Extent   // all of them
+	levels  [][]alloc.Extent // extents of the bytes in runs, then of their list, and so on
+	extents []alloc.Extent   // all extents of levels
 	cut     *btree.Cutting   // of a range
 	off     nvmap.Off
 	rec     int // bytes in the slot
@@ -34,11 +34,12 @@ func (e *entry) value() []byte {
 	return e.image[record.MaxHeaderBytes+len(e.key):]
 }
 
-// bodyBytes is how long key and value are.
+// bodyBytes returns the length of key and value together.
 func (e *entry) bodyBytes() int { return len(e.image) - record.MaxHeaderBytes + len(e.lent) }
 
-// prepare does what needs no turn: the checksum of the body. It refuses what no
-// record can hold: a recovery would take it for torn, with all of its transaction.
+// prepare does the work that needs no turn: it computes the checksum of the body. It refuses what a
+// record cannot hold, because a recovery would take the record for torn, with its whole
+// transaction.
 func (db *DB) prepare(e *entry) error {
 	if err := e.checkSizes(); err != nil {
 		return err
@@ -55,7 +56,7 @@ func (db *DB) prepare(e *entry) error {
 	return nil
 }
 
-// checkSizes says whether a record can hold the entry.
+// checkSizes returns an error if a record cannot hold the entry.
 func (e *entry) checkSizes() error {
 	if e.kind == record.KindRange && len(e.value()) > record.MaxRangeEnd {
 		return ErrKeyTooLarge
@@ -82,7 +83,7 @@ func (e *entry) flags(multi bool) (f byte) {
 	return f
 }
 
-// inRuns returns what of the image of a spilled entry lies in runs.
+// inRuns returns the part of a spilled entry's image that lies in runs.
 func (e *entry) inRuns() []byte {
 	if e.bare {
 		return e.image[record.MaxHeaderBytes:]
@@ -90,7 +91,7 @@ func (e *entry) inRuns() []byte {
 	return e.image[record.MaxHeaderBytes+len(e.key):]
 }
 
-// inline returns what of the key of a spilled entry stands beside the run list.
+// inline returns the key of a spilled entry if it lies beside the run list, else nil.
 func (e *entry) inline() []byte {
 	if e.bare {
 		return nil
@@ -98,10 +99,10 @@ func (e *entry) inline() []byte {
 	return e.key
 }
 
-// runBytes is how many bytes of a spilled entry lie in runs.
+// runBytes returns how many bytes of a spilled entry lie in runs.
 func (e *entry) runBytes() int64 { return int64(e.bodyBytes() - len(e.inline())) }
 
-// ref is what the index stores for e.
+// ref returns the reference of the entry in the index.
 func (e *entry) ref() btree.Ref {
 	r := e.off
 	if e.spill {

@@ -10,31 +10,29 @@ import (
 	"nvkv/nvmap"
 )
 
-// Deletes and overwrites leave slabs of which little is used. The evacuator
-// empties such slabs, beside readers and writers, so that other classes can have
-// them and the file system gets their blocks back.
+// evacuator empties sparse slabs, which deletes and overwrites leave, beside readers and writers.
+// So other classes can use them, and their blocks return to the file system.
 //
-// A record moves as an ordinary transaction: it is written again, under a new
-// number, with its expiry, and the index shows the new one after the fence. So a
-// crash finds the one or the other, and R1 to R8 hold as for any put (I8). The
-// turn is held from the look at the index to the publishing, so the key points
-// at the old slot all along. What a snapshot sees stays where it is: moving it
-// would free nothing. Tombstones do not move; they go with the next checkpoint.
+// A record moves by an ordinary transaction: it is written again with its expiry, under a new
+// number, and after the fence the index names the new place. So a crash leaves the old place or the
+// new one, and R1 to R8 hold as for any put (I8). The evacuator has the turn from the look at the
+// index to the publication, so the key points at the old slot all the time. Records that a snapshot
+// sees stay: moving them would free nothing. Tombstones do not move; the next checkpoint frees
+// them.
 //
-// An index page moves by being copied, as it is for a snapshot. That writes
-// nothing before the next checkpoint, which also frees the old page.
+// An index page moves by being copied, as for a snapshot. That writes nothing before the next
+// checkpoint, which also frees the old page.
 //
-// The evacuator rests until there is something to gain, moves no more bytes a
-// second than Options.EvacuateBytes allows, and holds the turn for a few dozen
-// records at a time.
+// The evacuator rests until there is enough gain (see waste), moves at most Options.EvacuateBytes a
+// second, and has the turn for a few dozen records at a time.
 type evacuator struct {
 	wake   chan struct{}
 	cancel context.CancelFunc
 	exited chan struct{}
 
-	together bool // a step's moves are one transaction
+	together bool // the moves of a step are one transaction
 
-	// Under the turn.
+	// The turn guards these:
 	waste   waste
 	records uint64
 	bytes   uint64
@@ -42,7 +40,7 @@ type evacuator struct {
 }
 
 const (
-	stepBytes  = 16 << 10 // moved while the turn is held, about
+	stepBytes  = 16 << 10 // approximate bytes moved while the turn is held
 	stepSlots  = 128
 	stepLeaves = 16
 )
@@ -57,7 +55,7 @@ func (db *DB) startEvacuator() {
 	e.wake, e.exited, e.cancel = make(chan struct{}, 1), make(chan struct{}), cancel
 	go func() {
 		defer close(e.exited)
-		_ = db.withTurn(func() error { // which an opening may hold for a while
+		_ = db.withTurn(func() error { // an opening may hold it for some time
 			e.waste = waste{low: db.gain(), before: db.gain()}
 			db.noteWaste()
 			return nil
@@ -94,15 +92,15 @@ func (db *DB) wakeEvacuator() {
 	}
 }
 
-// pace is how records are moved: so many bytes a second, the zero value hurries;
-// beside a writable Tx that is open too, or after its end.
+// pace is the rate of moves, in bytes a second; 0: no limit. With beside, moves are also made while
+// a writable Tx is open; otherwise they wait for its end.
 type pace struct {
 	rate   int64
 	beside bool
 	owed   time.Duration
 }
 
-// after waits until the moving of n bytes has taken its time.
+// after waits as long as moving n bytes should have taken. It returns false if ctx has ended.
 func (p *pace) after(ctx context.Context, n int64) bool {
 	if p.rate > 0 {
 		p.owed += time.Duration(float64(n) / float64(p.rate) * float64(time.Second))
@@ -128,11 +126,10 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// errResting ends a round early: the store is closed or failed.
+// errResting ends a round early: the store is closed or has failed.
 var errResting = errors.New("nvkv: the store takes no writes")
 
-// withTurn runs fn, which publishes nothing, under the turn, if the store takes
-// writes.
+// withTurn runs fn under the turn, if the store takes writes. fn must not publish anything.
 func (db *DB) withTurn(fn func() error) (err error) {
 	db.turn.visit()
 	defer db.turn.give()
@@ -142,7 +139,7 @@ func (db *DB) withTurn(fn func() error) (err error) {
 	return fn()
 }
 
-// moving is withTurn for what changes the published state.
+// moving is withTurn for an fn that changes the published state.
 func (db *DB) moving(p *pace, fn func() error) (err error) {
 	if p.beside {
 		db.turn.visit()
@@ -157,8 +154,8 @@ func (db *DB) moving(p *pace, fn func() error) (err error) {
 	return fn()
 }
 
-// tidy empties sparse slabs until it is enough, which it asks under the turn, and
-// gives free ones back.
+// tidy is a round: it empties sparse slabs until enough returns true, which it calls under the
+// turn, and gives free slabs back.
 func (db *DB) tidy(ctx context.Context, p *pace, enough func() bool) (err error) {
 	defer func() {
 		end := db.withTurn(func() error {
@@ -173,7 +170,7 @@ func (db *DB) tidy(ctx context.Context, p *pace, enough func() bool) (err error)
 	if err := db.withTurn(func() error { tombs = len(db.tombs); return nil }); err != nil {
 		return err
 	}
-	if tombs > 0 { // their slabs come back whole
+	if tombs > 0 { // the checkpoint frees their slabs as a whole
 		if err := db.checkpoint(ctx); err != nil {
 			return err
 		}
@@ -205,8 +202,8 @@ func (db *DB) tidy(ctx context.Context, p *pace, enough func() bool) (err error)
 	return db.discardFree(ctx)
 }
 
-// inRounds goes on with moves that filled the store up with copies of index pages,
-// which a checkpoint frees. What cannot be moved then, for want of room, stays.
+// inRounds repeats moves that filled the store with copies of index pages, each time after a
+// checkpoint, which frees the old pages. Records for which there is no room after that stay.
 func (db *DB) inRounds(ctx context.Context, move func() error) error {
 	for range squeezeRounds {
 		err := move()
@@ -225,7 +222,7 @@ func (db *DB) freedSinceFlip() bool {
 	return db.asked(func() bool { return db.sinceCheckpoint > 0 && db.r.Discardable() > 0 })
 }
 
-// asked returns what fn says under the turn, or false of a store at rest.
+// asked returns the result of fn under the turn, or false if the store takes no writes.
 func (db *DB) asked(fn func() bool) (yes bool) {
 	_ = db.withTurn(func() error { yes = fn(); return nil })
 	return yes
@@ -233,9 +230,8 @@ func (db *DB) asked(fn func() bool) (yes bool) {
 
 func neverEnough() bool { return false }
 
-// emptyRecordSlabs empties the emptiest record slabs, one after the other and so
-// many slots at a time, until that gains nothing or enough returns true, which it
-// is asked under the turn.
+// emptyRecordSlabs empties the emptiest record slabs, one after the other, slots slots at a time,
+// until that frees nothing more or enough returns true, which it calls under the turn.
 func (db *DB) emptyRecordSlabs(ctx context.Context, p *pace, slots int, enough func() bool) (moved int64, err error) {
 	slab, next := 0, -1
 	for {
@@ -260,8 +256,8 @@ func (db *DB) emptyRecordSlabs(ctx context.Context, p *pace, slots int, enough f
 	}
 }
 
-// emptySome moves some records out of a slab, from a slot on, and returns the
-// bytes and the slot to go on with. The caller holds the turn.
+// emptySome moves some records out of a slab, from a slot on. It returns the bytes moved and the
+// slot at which to continue. The caller holds the turn.
 func (db *DB) emptySome(slab, from, slots int) (n int64, next int, err error) {
 	m := mover{db: db, together: slots > squeezeSlots && db.evac.together}
 	offs, next := db.r.LiveSlots(slab, from, slots, nil)
@@ -284,8 +280,8 @@ func (db *DB) emptySome(slab, from, slots int) (n int64, next int, err error) {
 	return n, next, err
 }
 
-// insidePages runs fn, which looks at index pages, as a commit does. The caller
-// holds the turn.
+// insidePages runs fn, which reads index pages, in a section like a commit's. The caller holds the
+// turn.
 func (db *DB) insidePages(fn func() error) (err error) {
 	db.lockReaders()
 	defer db.unlockReaders()
@@ -295,9 +291,8 @@ func (db *DB) insidePages(fn func() error) (err error) {
 	return fn()
 }
 
-// scattered says whether the records of neighbouring keys lie so far apart that
-// reading them in order would jump: slots of one size should ascend, slab by
-// slab.
+// scattered says whether the records of a leaf lie so far apart that reading them in order would
+// jump. Slots of one size should ascend, slab by slab.
 func (db *DB) scattered(refs []btree.Ref) bool {
 	var last [256]nvmap.Off // by class
 	jumps := 0
@@ -318,17 +313,17 @@ func (db *DB) scattered(refs []btree.Ref) bool {
 	return jumps > len(refs)/8+2
 }
 
-// mostMovedSlabs is how large a value may be, in slabs, that is moved because
-// the end of it lies in a victim, or its record: that takes a slot there.
+// mostMovedSlabs is the largest value, in slabs, that is moved because its end or its record lies
+// in a victim.
 const mostMovedSlabs = 4
 
-// movable says whether moving a record is not too dear, whatever is gained.
+// movable says whether a record is small enough to be moved.
 func (db *DB) movable(rec *record.Record) bool {
 	return !rec.Spilled() || rec.SpilledBytes() <= int64(mostMovedSlabs*db.r.SlabBytes())
 }
 
-// inVictims says whether a run of the record at x lies in a victim, and moving
-// the record is not too dear for that.
+// inVictims says whether a run of the record at x lies in a victim and the record is small enough
+// to be moved.
 func (db *DB) inVictims(x btree.Ref) bool {
 	var rec record.Record
 	if db.readRecord(btree.RefOff(x), &rec) != nil || !db.movable(&rec) {
@@ -343,7 +338,7 @@ func (db *DB) inVictims(x btree.Ref) bool {
 	return false
 }
 
-// discardFree gives the blocks of free slabs back, but for a stock.
+// discardFree gives the blocks of free slabs back, except a stock.
 func (db *DB) discardFree(ctx context.Context) error {
 	for at := 0; ctx.Err() == nil; {
 		first, n := 0, 0

@@ -7,10 +7,9 @@ import (
 	"nvkv/kv/internal/btree"
 )
 
-// emptyIndexSlabs empties sparse slabs of index pages, value blocks and runs, in
-// one walk along the leaves, and says whether it moved anything. What it leaves
-// is freed by the next checkpoint. A kind that wastes no more than slack bytes
-// stays as it is.
+// emptyIndexSlabs empties sparse slabs of index pages, value blocks and runs, in one walk along the
+// leaves, and says whether it moved anything. The next checkpoint frees the old places. It leaves
+// out kinds that waste no more than slack bytes.
 func (db *DB) emptyIndexSlabs(ctx context.Context, p *pace, slack int64) (moved bool, err error) {
 	w := walkRound{db: db}
 	err = db.moving(p, func() error {
@@ -34,21 +33,21 @@ func (db *DB) emptyIndexSlabs(ctx context.Context, p *pace, slack int64) (moved 
 	return true, w.walk(ctx, p, nil)
 }
 
-// walkRound goes along the leaves in key order, a stretch at a time, and moves
-// what lies in victims: pages, blocks and runs. With order it moves records too,
-// leaf by leaf, where they do not lie one after the other.
+// walkRound walks the leaves in key order, a stretch at a time, and moves pages, blocks and runs
+// out of victims: the slabs to be emptied. With order it also moves records, leaf by leaf, that do
+// not lie in the order of their keys.
 type walkRound struct {
 	db      *DB
-	runs    bool // records whose runs lie in victims move
-	records bool // and those that lie in victims themselves
-	order   bool // and those that are scattered
+	runs    bool // move records whose runs lie in victims
+	records bool // move records that lie in victims
+	order   bool // move records that are scattered
 	keys    int64
 	bytes   int64
-	grouped int64 // bytes moved since endGroup ended a group
+	grouped int64 // bytes moved since endGroup closed a group
 }
 
-// begin makes a new epoch, so that whatever lies in a victim is copied when it
-// is owned, and lets go of what is reserved. The caller holds the turn.
+// begin begins a new epoch, so that every page in a victim is copied when it is owned, and gives
+// the reserved pages back. The caller holds the turn.
 func (w *walkRound) begin() {
 	db := w.db
 	db.publish.Lock()
@@ -94,11 +93,12 @@ func (w *walkRound) walk(ctx context.Context, p *pace, told *progress) error {
 	return nil
 }
 
-// groupMoves is how many bytes are moved until an open group is ended: the slots that
-// they left are free after the fence of the next one.
+// groupMoves is how many bytes are moved before the open group is closed. The old slots are free
+// after the fence of the next group.
 const groupMoves = 1 << 20
 
-// endGroup ends the open group of relaxed mode after so many bytes more.
+// endGroup closes the open group of relaxed mode when groupMoves is reached. n is how many more
+// bytes were moved.
 func (w *walkRound) endGroup(n int64) error {
 	if w.grouped += n; w.grouped < groupMoves || !w.db.group.used.Load() {
 		return nil
@@ -107,8 +107,8 @@ func (w *walkRound) endGroup(n int64) error {
 	return w.db.syncGroup()
 }
 
-// leaf moves what is to be moved of the leaf that key from belongs to, and says
-// where the next one begins. The caller holds the turn.
+// leaf moves what is to be moved of the leaf to which from belongs. It returns the key at which the
+// next leaf begins. The caller holds the turn.
 func (w *walkRound) leaf(from []byte) (next []byte, more bool, moved int64, err error) {
 	db := w.db
 	if err := db.roomFor(4 * db.ix.Height()); err != nil {
@@ -133,8 +133,8 @@ func (w *walkRound) leaf(from []byte) (next []byte, more bool, moved int64, err 
 	return next, more, moved, err
 }
 
-// relocate copies the pages on the way to from that lie in victims, and the
-// leaf's value block.
+// relocate copies the pages on the path to from that lie in victims, and the leaf's value block if
+// it does.
 func (w *walkRound) relocate(from []byte) (next []byte, more bool, err error) {
 	db, ix := w.db, &w.db.ix
 	if err := ix.Reserve(2*ix.Height()+2, 2, true); err != nil {
@@ -165,14 +165,14 @@ func (db *DB) relocateWay(p *btree.Path) error {
 	return nil
 }
 
-// collect takes along the records of from's leaf that are to move. Where a step
-// is full it returns the key to go on with.
+// collect collects the records of from's leaf that are to be moved. If a step is full it returns
+// the key at which to continue.
 func (w *walkRound) collect(m *mover, from []byte) (stop []byte, err error) {
 	db, ix := w.db, &w.db.ix
 	if err := ix.Find(from, &db.way); err != nil {
 		return nil, err
 	}
-	way := db.way // which the moves that are collected change
+	way := db.way // the moves overwrite db.way
 	refs := ix.RefsFrom(&way)
 	scattered := w.order && db.scattered(refs)
 	for i, x := range refs {
@@ -190,11 +190,11 @@ func (w *walkRound) collect(m *mover, from []byte) (stop []byte, err error) {
 	return nil, nil
 }
 
-// moves says whether the record at x is to move.
+// moves says whether the record at x is to be moved.
 func (w *walkRound) moves(x btree.Ref, scattered bool) bool {
 	db := w.db
 	victim := w.records && db.r.IsVictim(btree.RefOff(x))
-	if x&btree.RefSpill != 0 { // order is no reason to write a large value again
+	if x&btree.RefSpill != 0 { // a large value is not written again for the sake of order
 		return w.runs && (victim || db.inVictims(x))
 	}
 	if victim {

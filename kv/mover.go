@@ -8,16 +8,16 @@ import (
 	"nvkv/nvmap"
 )
 
-// mover collects records and writes them again elsewhere: each as a transaction
-// of its own, which keeps its size, or, where a fence is dear, all as one, whose
-// records are 8 bytes longer and may need a larger slot.
+// mover collects records and writes them again elsewhere. Each is a transaction of its own and
+// keeps its size. If together, all are one transaction; then each becomes 8 bytes longer and may
+// need a larger slot.
 type mover struct {
 	db       *DB
 	b        Batch
 	together bool
 }
 
-// fenceIsDear says whether the device is fenced with a system call.
+// fenceIsDear says whether a fence of the device is a system call.
 func (db *DB) fenceIsDear() bool {
 	switch db.m.Device().Info().Kind {
 	case "file", "block":
@@ -28,12 +28,12 @@ func (db *DB) fenceIsDear() bool {
 
 func (m *mover) bytes() int64 { return int64(m.b.Size()) }
 
-// add takes a record along, if the index points at it and no snapshot sees it.
+// add collects a record, if the index points at it and no snapshot sees it.
 func (m *mover) add(o nvmap.Off) (err error) {
 	db := m.db
 	var rec record.Record
 	if db.readRecord(o, &rec) != nil || db.seen(rec.Number) || !db.movable(&rec) {
-		return nil // Check names what is damaged
+		return nil // Check reports damaged ones
 	}
 	key, value, err := db.content(&rec)
 	if err != nil {
@@ -52,8 +52,8 @@ func (m *mover) add(o nvmap.Off) (err error) {
 	return nil
 }
 
-// seen says whether a snapshot sees what transaction n wrote. One of a writable Tx
-// does not count: it ends soon, and what was moved is freed then.
+// seen says whether a snapshot sees the records of transaction n. The snapshot of a writable Tx
+// does not count, because it ends soon, and moved records are freed then.
 func (db *DB) seen(n record.Number) bool {
 	db.publish.Lock()
 	defer db.publish.Unlock()
@@ -64,7 +64,7 @@ func (db *DB) seen(n record.Number) bool {
 	return h != nil && h.number >= n
 }
 
-// finish commits what was collected and returns its bytes.
+// finish commits the collected records and returns their bytes.
 func (m *mover) finish() (int64, error) {
 	if m.b.Len() == 0 {
 		return 0, nil
@@ -84,7 +84,7 @@ func (m *mover) finish() (int64, error) {
 		err = m.db.commitAlone(es[i : i+each])
 	}
 	if errors.Is(err, ErrFull) {
-		m.db.ix.KeepReserved(btree.Stock{}) // others need the room more
+		m.db.ix.KeepReserved(btree.Stock{}) // other calls need the room more
 	}
 	return m.bytes(), err
 }

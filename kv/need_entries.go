@@ -5,7 +5,8 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// planOne returns what publishing e takes at most, without a look at the tree.
+// planOne returns the pages and blocks that the publication of e needs at most. It does not look at
+// the tree.
 func (db *DB) planOne(e *entry) btree.Stock {
 	if e.kind == record.KindRange {
 		return db.ix.NeedOfCut()
@@ -13,9 +14,9 @@ func (db *DB) planOne(e *entry) btree.Stock {
 	return db.ix.PlanOne(len(e.key), e.kind == record.KindDelete)
 }
 
-// needFor returns what publishing es takes at most. Where what is reserved suffices
-// for the worst, and for a single entry, whose path is found while its stores
-// drain, it does not look at the tree, unless long keys could make that much more.
+// needFor returns the pages and blocks that the publication of es needs at most. If the reserved
+// stock covers the worst case, it does not look at the tree. Nor does it for a single entry, whose
+// path is searched while its stores drain, unless long keys could need much more.
 func (db *DB) needFor(es []entry) (btree.Stock, error) {
 	var worst btree.Stock
 	has := db.ix.Reserved()
@@ -30,13 +31,14 @@ func (db *DB) needFor(es []entry) (btree.Stock, error) {
 	return db.planAll(es)
 }
 
-// planAll returns what publishing entries takes at most. The tree stands still until then.
+// planAll computes the need of entries in this tree. The tree must not change until they are
+// published.
 func (db *DB) planAll(es []entry) (btree.Stock, error) {
 	n, _, err := db.planned(es)
 	return n, err
 }
 
-// planned is planAll, and says whether that may be more than copies of pages.
+// planned is planAll. It also says whether more than copies of pages may be needed.
 func (db *DB) planned(es []entry) (most btree.Stock, grows bool, err error) {
 	n, deletes := rangesOf(es), false
 	ranges := make([]*btree.Cutting, n)

@@ -10,9 +10,9 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// place gives every entry its slot, and its runs. It takes nothing on failure. What
-// is kept for those who give back may have no slab for each class: then the largest
-// records come first, and those below them find what is left of larger slots.
+// place allocates the slot and the runs of every entry. If it fails it has taken nothing. The kept
+// room may not have a slab for each class. Then the largest records are placed first, and smaller
+// ones may take larger slots.
 func (db *DB) place(es []entry, urgent bool) error {
 	err := db.placeInOrder(es, nil, urgent)
 	if urgent && len(es) > 1 && full(err) {
@@ -26,7 +26,7 @@ func (db *DB) place(es []entry, urgent bool) error {
 	return err
 }
 
-// placeInOrder places the entries in an order; nil: as they come.
+// placeInOrder places the entries in an order; nil: in their own.
 func (db *DB) placeInOrder(es []entry, order []int, urgent bool) error {
 	multi := len(es) > 1 || db.grouped()
 	at := func(i int) *entry {
@@ -55,7 +55,7 @@ func (db *DB) placeOne(e *entry, multi, urgent bool) error {
 	for {
 		err := db.placeRecord(e, multi, urgent)
 		if errors.Is(err, ErrFull) && e.spill && !urgent && db.listElsewhere(e) {
-			continue // a list that is shorter may find a slot
+			continue // a shorter list may find a slot
 		}
 		if err != nil {
 			db.freeRuns(e)
@@ -64,7 +64,7 @@ func (db *DB) placeOne(e *entry, multi, urgent bool) error {
 	}
 }
 
-// placeRecord takes the slot of a record whose runs are placed.
+// placeRecord allocates the slot of a record whose runs are placed.
 func (db *DB) placeRecord(e *entry, multi, urgent bool) (err error) {
 	e.rec = record.HeaderLen(e.flags(multi))
 	if e.spill {
@@ -85,7 +85,7 @@ func (db *DB) unplace(e *entry) {
 	db.freeRuns(e)
 }
 
-// store writes the records, and the marks of their slabs (R5), unfenced.
+// store writes the records and the marks of their slabs (R5), without a fence.
 func (db *DB) store(es []entry) error {
 	if db.counter == record.MaxCounter {
 		return fmt.Errorf("nvkv: run %d has used up its %d numbers", db.run, uint64(record.MaxCounter))
@@ -130,10 +130,9 @@ func (db *DB) storeOne(e *entry, ordinal, count int) error {
 	return db.m.Write(e.off, padded(img))
 }
 
-// padded extends a record to whole 8-byte words, which are cheaper to store
-// than an odd tail. What follows a body in memory is spare room or that of the
-// next header, whose first bytes are not filled in before its turn: zeros do no
-// harm there.
+// padded extends a record to whole 8-byte words, which are cheaper to store than an odd tail. The
+// memory behind a body is spare space or the space of the next header, whose first bytes are
+// written only in its turn, so zeros do no harm there.
 func padded(img []byte) []byte {
 	n := (len(img) + 7) &^ 7
 	if n > cap(img) {

@@ -5,8 +5,8 @@ import (
 	"nvkv/kv/internal/record"
 )
 
-// publishOne shows a single record. The tree has not changed since db.way was
-// found; the epoch may have, and every change looks at it.
+// publishOne shows a single record. The tree has not changed since db.way was found. The epoch may
+// have changed, and every change checks it.
 func (db *DB) publishOne(e *entry) error {
 	return db.change(func() error {
 		if err := db.apply(e, &db.way); err != nil {
@@ -17,14 +17,14 @@ func (db *DB) publishOne(e *entry) error {
 	})
 }
 
-// defaultPrivateFrom is how many records are shown by a root swap. Fewer are
-// shown one by one under the store-wide counter, during which point reads wait.
-// Where they lie far apart, a root swap copies a leaf of 5 KiB for nearly every
-// one of them; the bound was chosen by that, not by a measurement of its own.
+// defaultPrivateFrom is the number of records from which a commit is shown by a root swap. Fewer
+// records are shown one by one under the store-wide counter, and point reads wait meanwhile. If the
+// records lie far apart, a root swap copies 5 KiB, a leaf and its block, for nearly every one. This
+// cost determined the number; it was not measured by itself.
 const defaultPrivateFrom = 1024
 
-// shownAtOnce says whether es are shown by a root swap: where they are many, or pages
-// leave as a whole.
+// shownAtOnce says whether es are shown by a root swap: if there are many, or pages leave as a
+// whole.
 func (db *DB) shownAtOnce(es []entry) bool {
 	n := len(es)
 	for i := range es[:rangesOf(es)] {
@@ -73,8 +73,8 @@ func (db *DB) publishAt(e *entry, s *btree.Spot) error {
 	return db.publishEntry(e)
 }
 
-// publishEntry shows an entry in the tree. Of a range these are the keys that do not
-// leave with whole pages.
+// publishEntry shows an entry in the tree. Of a range it removes the keys that do not leave with
+// whole pages.
 func (db *DB) publishEntry(e *entry) error {
 	if e.kind == record.KindRange {
 		db.bury(e)
@@ -86,7 +86,7 @@ func (db *DB) publishEntry(e *entry) error {
 	return db.apply(e, &db.way)
 }
 
-// published ends a publication of n entries: what left the tree may be freed now.
+// published ends a publication of n entries: records that left the tree may be freed now.
 func (db *DB) published(n int) {
 	db.nowVisible()
 	for _, x := range db.replacedRecords {
@@ -104,7 +104,7 @@ func (db *DB) nowVisible() {
 // apply changes the index by one entry.
 func (db *DB) apply(e *entry, p *btree.Path) error {
 	if e.kind == record.KindDelete {
-		if !p.Found() { // it was there when the commit began
+		if !p.Found() { // it existed when the commit began
 			return db.ix.Misplaced(p)
 		}
 		old, err := db.ix.Remove(p)
@@ -137,8 +137,8 @@ func (db *DB) reached(e *entry) {
 	db.sweep.expires(e.key, e.expiry)
 }
 
-// bury keeps a tombstone, of a key or a range: used, not live, until a checkpoint
-// frozen from now on flips (R6).
+// bury keeps a tombstone of a key or of a range: used, not live, until a checkpoint frozen later
+// has flipped (R6).
 func (db *DB) bury(e *entry) {
 	if db.off(ruleR6) {
 		db.replacedRecords = append(db.replacedRecords, e.ref())

@@ -5,13 +5,12 @@ import (
 	"runtime"
 )
 
-// yieldFrom is how many entries make a commit long enough for others to park.
+// yieldFrom is how many entries make a commit so long that waiters park.
 const yieldFrom = 16
 
-// submit commits o's entries, alone or with what others queued. A caller that was
-// parked and is woken stands in line for this very CPU: where all of them are busy
-// it would get it when the scheduler takes it away, after 10 ms. So whoever commits
-// many entries at a time gives it up then.
+// submit commits o's entries, alone or with those of queued ops. A parked caller that is woken may
+// wait for this CPU. If all CPUs are busy it would get one only when the scheduler preempts, after
+// 10 ms. So after a commit of many entries submit yields the CPU.
 func (db *DB) submit(o *op) error {
 	if !db.turn.take(o) {
 		return o.err
@@ -35,16 +34,16 @@ func (db *DB) submit(o *op) error {
 	return o.err
 }
 
-// serveMost is how often one caller commits what others queued meanwhile before
-// it hands the turn over: what a commit touches stays in this CPU's cache, and
-// nobody works for others for long.
+// serveMost is how often one caller commits the ops that were queued meanwhile before it gives the
+// turn to another. The data of the commits stay in this CPU's cache, and no caller works long for
+// others.
 const serveMost = 4
 
 var errInterrupted = errors.New("nvkv: a commit was interrupted")
 
-// serve commits o and its group as one transaction, and tells the group, and o
-// unless it is the caller's own. It says whether one of them was parked. A panic on
-// the way, a memory fault for instance, fails the store, and nobody is left waiting.
+// serve commits o and its group as one transaction. It reports the result to the callers of the
+// group, and to o's caller unless that is this one. It says whether one of them was parked. A
+// panic, for example by a memory fault, fails the store, and no caller stays waiting.
 func (db *DB) serve(o *op, own bool) (woke bool) {
 	told := 0
 	tell := func(err error) {
@@ -66,7 +65,7 @@ func (db *DB) serve(o *op, own bool) (woke bool) {
 	}()
 	o.err = db.commitGroup(o)
 	if len(o.group) > 0 && o.err != nil && db.failure.Load() == nil {
-		// One of them wants too much: each on its own.
+		// One of them needs too much: commit each on its own.
 		o.err = db.commit(o.entries)
 		for told < len(o.group) {
 			tell(db.commit(o.group[told].entries))
