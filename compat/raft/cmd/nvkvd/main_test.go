@@ -39,6 +39,9 @@ func TestDemo(t *testing.T) {
 		t.Skip("some seconds of load")
 	}
 	dir := effort.Dir(t)
+	limit := demoLimit
+	demoLimit = effort.Hang
+	defer func() { demoLimit = limit }()
 	var out, log bytes.Buffer
 	if err := run(t.Context(), []string{"demo", "--dir", dir}, nil, &out, &log); err != nil {
 		t.Fatalf("%v\n%s%s", err, out.String(), log.String())
