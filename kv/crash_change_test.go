@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// change is one key's part of an operation; a nil value deletes, and with upTo all
-// keys from key on and below that.
+// change is one key's part of an operation. A nil value deletes the key or, with upTo, all keys
+// from key up to upTo, exclusively.
 type change struct {
 	key   string
 	value *string
@@ -49,8 +49,8 @@ func (m model) with(changes []change) model {
 	return out
 }
 
-// crashKeys are few, so that they meet. Tombstones of the wide ones fill a slab
-// soon; the last two lie in runs and overflow pages.
+// crashKeys are few, so that operations use the same ones. Tombstones of the wide keys soon fill a
+// slab; the last two keys lie in runs and overflow pages.
 var crashKeys = []string{"", "a", "b", "c", "d", "e", "f", wide("w"), wide("x"), wide("y"), strings.Repeat("k", 300), strings.Repeat("l", 1200)}
 
 func (c *crasher) key() string {
@@ -63,8 +63,8 @@ func (c *crasher) key() string {
 	return crashKeys[c.rng.IntN(len(crashKeys))]
 }
 
-// crashSizes are values of two classes, one with a few slots to a slab, and
-// one that lies in runs.
+// crashSizes are the sizes of values: of two classes, of one with a few slots per slab, and one
+// that lies in runs.
 var crashSizes = []int{12, 14, 20, 700, 40, 18, 5000}
 
 func (c *crasher) change() change {
@@ -78,7 +78,7 @@ func (c *crasher) change() change {
 	return change{key: k, value: &v}
 }
 
-// withRanges is changes with deleted ranges among them, some of which are undone.
+// withRanges returns changes with deleted ranges among them, some of which later changes undo.
 func (c *crasher) withRanges(n int) []change {
 	out := c.changes(n)
 	for range 1 + c.rng.IntN(2) {

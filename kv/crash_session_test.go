@@ -32,8 +32,8 @@ func (s *session) step() error {
 			err = s.sync()
 		}
 		s.m.Log("checkpoint")
-		// A writer comes between freeze and flip; one that finds the store full would
-		// wait for the checkpoint that waits for it.
+		// A writer comes between freeze and flip. One that finds the store full would wait for the
+		// checkpoint that waits for it.
 		if s.c.limit == 0 && s.c.opt.renewAt == 0 && s.c.rng.IntN(2) == 0 {
 			s.meanwhile(func() error { return s.write(s.c.changes(1+s.c.rng.IntN(3)), false) })
 		}
@@ -51,10 +51,10 @@ func (s *session) step() error {
 	return s.failure()
 }
 
-// failure is the first failure that a crash met.
+// failure returns the first failure that a crash found.
 func (s *session) failure() error { return firstErr(s.m.Err(), s.err) }
 
-// meanwhile has f done at the next fence.
+// meanwhile calls f at the next fence.
 func (s *session) meanwhile(f func() error) {
 	s.m.Hook(func(fence bool) {
 		if fence && f != nil {
@@ -74,13 +74,14 @@ func firstErr(errs ...error) error {
 	return nil
 }
 
-// write makes changes as one put or delete, as a batch, or as a group of
-// callers who wait for the turn together.
+// write makes changes as one put or delete, as a batch, or as a group of callers that wait for the
+// turn together.
 func (s *session) write(changes []change, group bool) error {
 	return s.writeAs(changes, group, s.c.mixed && !group && s.c.rng.IntN(2) == 0)
 }
 
-// writeAs is write, by a Tx that has not the store's durability if other is set.
+// writeAs is write. If other is set, a Tx makes the changes with a durability other than the
+// store's.
 func (s *session) writeAs(changes []change, group, other bool) error {
 	s.m.Log("%v group=%v", changes, group)
 	s.next = s.acked.with(changes)
@@ -97,7 +98,7 @@ func (s *session) writeAs(changes []change, group, other bool) error {
 	s.each = nil
 	if s.c.limit > 0 && errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
 		s.c.full++
-		if group { // some of its callers may have got through
+		if group { // some of its callers may have succeeded
 			s.acked, err = s.decideEach(s.db, changes)
 		} else {
 			err = holds(s.db, s.acked)
@@ -118,10 +119,10 @@ func (s *session) writeAs(changes []change, group, other bool) error {
 	return nil
 }
 
-// relaxed says whether a crash may lose what was acknowledged.
+// relaxed says whether a crash may lose acknowledged changes.
 func (s *session) relaxed() bool { return s.c.opt.Durability == Relaxed || s.c.mixed }
 
-// sync makes what was acknowledged durable.
+// sync makes the acknowledged changes durable.
 func (s *session) sync() error {
 	s.m.Log("sync")
 	err := guarded(s.db.Sync)
@@ -131,8 +132,7 @@ func (s *session) sync() error {
 	return err
 }
 
-// decideEach returns what a store holds after a group each of whose changes was
-// done or not.
+// decideEach returns the contents of a store after a group, each of whose changes was made or not.
 func (s *session) decideEach(db *DB, changes []change) (model, error) {
 	got, err := contents(db)
 	if err != nil {
@@ -173,7 +173,7 @@ func commitChanges(db *DB, changes []change, group bool) error {
 	return db.Write(batchOf(changes))
 }
 
-// commitOther makes changes by a Tx that has not the durability of the store's Options.
+// commitOther makes changes by a Tx with a durability other than the store's.
 func commitOther(db *DB, changes []change) error {
 	return db.Update(func(tx *Tx) error {
 		b := batchOf(changes)
@@ -196,8 +196,7 @@ func batchOf(changes []change) *Batch {
 	return b
 }
 
-// commitGroup commits each change as an operation of its own caller, all of
-// whom the turn has brought together.
+// commitGroup commits each change as an operation of a caller of its own. The turn combines them.
 func commitGroup(db *DB, changes []change) error {
 	callers := make([][]change, len(changes))
 	for i := range changes {
@@ -236,8 +235,8 @@ func commitCallers(db *DB, callers [][]change) error {
 	return err
 }
 
-// reopen ends this opening and begins another, after Close or without it: the
-// process was killed and the machine lives.
+// reopen ends this opening and begins another one, after Close or without it, like a killed process
+// on a machine that lives.
 func (s *session) reopen(cleanly bool) error {
 	s.m.Log("reopen cleanly=%v", cleanly)
 	err := guarded(func() error {
@@ -262,9 +261,9 @@ func (s *session) reopen(cleanly bool) error {
 	return holds(s.db, s.acked)
 }
 
-// failedFence has the next write fail at its fence, and opens the store again on
-// the living machine: what the dead process wrote is visible, and will be lost
-// at the next power failure unless it is written again (R12, R15).
+// failedFence makes the next write fail at its fence, and opens the store again on the living
+// machine. The writes of the dead process are visible, and will be lost at the next power failure
+// unless they are written again (R12, R15).
 func (s *session) failedFence() error {
 	changes := s.c.changes(1 + s.c.rng.IntN(3))
 	s.m.Log("%v, its fence fails", changes)
@@ -279,7 +278,7 @@ func (s *session) failedFence() error {
 		s.acked, s.next = s.next, nil
 		return nil
 	}
-	// Were anything taken from here on, it would have to survive as well.
+	// If a write were accepted from here on, it would have to survive as well.
 	s.m.Watch(false)
 	for range 2 {
 		more := s.c.changes(1)
@@ -300,14 +299,14 @@ func (s *session) failedFence() error {
 	return nil
 }
 
-// crash opens up to limit images of what a power failure would leave now.
+// crash opens up to limit images that a power failure could leave now.
 func (s *session) crash(limit int) {
 	s.m.Crash(limit)
 	s.err = firstErr(s.err, s.m.Err())
 	s.c.opened = s.m.Report().States
 }
 
-// decide returns which of the legal states a store holds.
+// decide returns which of the legal states a store has.
 func (s *session) decide(db *DB) (model, error) {
 	if s.each != nil {
 		got, err := s.decideEach(db, s.each)
@@ -333,7 +332,7 @@ func (s *session) decide(db *DB) (model, error) {
 	return got, clean(db)
 }
 
-// goesOn says whether a recovered store takes writes and is found again.
+// goesOn checks that a recovered store takes writes and can be opened again.
 func (s *session) goesOn() error {
 	err := s.write(s.c.changes(1), false)
 	if err == nil {
@@ -345,8 +344,8 @@ func (s *session) goesOn() error {
 	return err
 }
 
-// contents reads a store by iteration and by Get, before and after it, which must
-// agree: what was read before may have been answered beside a replay.
+// contents reads a store by iteration, and by Get before and after it. These must agree: the first
+// reads may be answered beside a replay.
 func contents(db *DB) (m model, err error) {
 	defer rescue(&err)
 	m = model{}

@@ -20,48 +20,46 @@ import (
 	"nvkv/nvmap/crashtest"
 )
 
-// The crash suite runs random operations on a simulated medium and opens what
-// a power failure could have left, at every fence, between writes and after
-// every acknowledgement. It goes on from there: an image is recovered, used,
-// and crashed again, and recovery itself is crashed. Package crashtest does
-// that; here is what an operation is and what must be true of a store.
+// The crash suite runs random operations on a simulated medium and opens the images that a power
+// failure could leave, at every fence, between writes and after every acknowledgement. It continues
+// from there: an image is recovered, used, and crashed again, and recoveries are crashed. Package
+// crashtest does that; this file defines the operations and the conditions that a store must
+// satisfy.
 //
-// The oracle: a store that was opened holds what was acknowledged, or that and
-// the whole of the one operation in flight. Once an opening has decided which,
-// its answer is the next one's acknowledged state. Check is clean, the store
-// takes writes, and another opening finds the same.
+// The oracle: an opened store holds everything acknowledged, or that and the whole of the one
+// operation in flight. Once an opening has decided which, its state is the acknowledged one for the
+// next opening. Check reports nothing, the store takes writes, and another opening finds the same.
 
-// crashDevice lets several openings follow each other on one simulated medium,
-// where a test has no more to do with crashes.
+// crashDevice allows several openings of one simulated medium, in tests that do not crash any more.
 type crashDevice struct{ *nvmap.Sim }
 
 // Close keeps the medium for the next opening.
 func (crashDevice) Close() error { return nil }
 
-// crashMediumBytes bounds a simulated medium.
+// crashMediumBytes is the size of a simulated medium.
 const crashMediumBytes = 8 << 20
 
-// crasher holds what all sessions of one run share.
+// crasher is the state that all sessions of one run share.
 type crasher struct {
 	seed     uint64
 	rng      *rand.Rand
 	opt      Options
-	images   []int // how many images a fence gets, by depth
-	ops      []int // how many operations a session has, by depth
-	chain    int   // one image in so many is used and crashed again, one has its recovery crashed
-	between  int   // one write in so many is a crash point
+	images   []int // images per fence, by depth
+	ops      []int // operations per session, by depth
+	chain    int   // one image in chain is used and crashed again, and one has its recovery crashed
+	between  int   // one write in between is a crash point
 	model    nvmap.Model
-	poison   bool             // words in flight may end as noise
-	sites    *crashtest.Sites // one of which is disabled
-	unmapped bool             // the store reads nothing in place
-	late     bool             // writes show in the mapping behind their fence only
-	used     bool             // the device held something else before
+	poison   bool             // words in flight may be replaced by noise
+	sites    *crashtest.Sites // one of these sites is disabled
+	unmapped bool             // the device is not mapped
+	late     bool             // writes are visible in the mapping only after their fence
+	used     bool             // the device held other bytes before
 	mixed    bool             // some commits have another durability than the store
 	quiet    bool             // no checkpoints and no clean closing: chains without them
-	limit    int64            // size at which the medium is full; 0: far away
+	limit    int64            // size at which the medium is full; 0: none
 	full     int              // writes that found it full
-	opened   int              // images that were opened
-	value    int              // numbers values, so that no two are equal
+	opened   int              // images opened
+	value    int              // numbers the values, so that no two are equal
 	began    time.Time
 }
 
@@ -69,7 +67,7 @@ func newCrasher(seed uint64) *crasher {
 	return &crasher{
 		seed: seed,
 		rng:  rand.New(rand.NewPCG(seed, 2)),
-		// One goroutine at a time writes: what happens follows from the seed.
+		// One goroutine at a time writes, so the seed determines everything.
 		opt:     Options{SlabBytes: 4096, CheckpointBytes: 1 << 30, EvacuateBytes: -1},
 		images:  []int{4, 2, 1},
 		chain:   30,
@@ -79,7 +77,7 @@ func newCrasher(seed uint64) *crasher {
 	}
 }
 
-// crashOptions are the run's.
+// crashOptions returns the options of the run.
 func (c *crasher) crashOptions() crashtest.Options {
 	o := crashtest.Options{Seed: c.seed, Steps: c.ops, Images: c.images, Between: c.between, Chain: c.chain,
 		Model: c.model, MaxBytes: crashMediumBytes, Sites: c.sites}
@@ -95,7 +93,7 @@ func (c *crasher) crashOptions() crashtest.Options {
 	return o
 }
 
-// fillDevice leaves a device as another user did who zeroed its ends.
+// fillDevice leaves a device as an earlier owner might who zeroed its ends.
 func fillDevice(dev nvmap.Device) error {
 	const zeroed, size = 1 << 20, 4 << 20
 	if err := dev.Grow(size); err != nil {
@@ -104,9 +102,9 @@ func fillDevice(dev nvmap.Device) error {
 	return dev.Write(zeroed, bytes.Repeat([]byte{0xa5}, size-2*zeroed))
 }
 
-// mayBeNoise says where the store believes nothing that was in flight: not in
-// the words of the head and of the descriptors, which are stored whole (A4, A5).
-// The numbers are those of slabs of 4 KiB, see docs/format.md.
+// mayBeNoise says whether the store trusts no bytes in flight in a line: not in those of the head
+// and of the descriptors, whose words are stored whole (A4, A5). The offsets are those of slabs of
+// 4 KiB, see docs/format.md.
 func mayBeNoise(line nvmap.Off) bool {
 	const supers, group, header, descriptors = 5 * 4096, 64 * 4096, 64, 64 * 64
 	if line < supers {
@@ -116,7 +114,7 @@ func mayBeNoise(line nvmap.Off) bool {
 	return at < header || at >= header+descriptors
 }
 
-// session is one opening of a medium and what must be in it.
+// session is one opening of a medium, with the contents that it must have.
 type session struct {
 	c     *crasher
 	m     *crashtest.Medium
@@ -124,14 +122,14 @@ type session struct {
 	db    *DB
 	acked model
 	next  model    // with the operation in flight; nil between operations
-	past  []model  // what the store held since it was last known to be durable, in relaxed mode
-	each  []change // of a group in flight that may fall apart: the store may be full
-	err   error    // first failure that a crash met
+	past  []model  // in relaxed mode: earlier states since the last durable one
+	each  []change // of a group in flight, if it may be committed in parts
+	err   error    // first failure found by a crash
 }
 
 func (c *crasher) options() *Options { o := c.opt; return &o }
 
-// start makes a new store on a new medium, on which nothing crashes by itself.
+// start makes a new store on a new medium, which crashes only on request.
 func (c *crasher) start() (*session, error) {
 	first := &session{c: c, acked: model{}}
 	m, err := crashtest.Start(c.crashOptions(), first)
@@ -141,7 +139,7 @@ func (c *crasher) start() (*session, error) {
 	return m.Session().(*session), nil
 }
 
-// Recover opens what a crash left, and decides which of the legal states it is.
+// Recover opens the medium after a crash, and determines which of the legal states the store has.
 func (s *session) Recover(m *crashtest.Medium) (crashtest.Session, error) {
 	next := &session{c: s.c, m: m, dev: m.Sim()}
 	m.Sim().SetLimit(s.c.limit)
@@ -166,8 +164,7 @@ func (s *session) Step(*crashtest.Medium) (err error) {
 	return err
 }
 
-// End asks of a recovered store that it takes writes and is found again, and
-// drops it.
+// End checks that a recovered store takes writes and can be opened again, and drops it.
 func (s *session) End(m *crashtest.Medium) error {
 	var err error
 	locks.Apart(func() {
@@ -179,7 +176,7 @@ func (s *session) End(m *crashtest.Medium) error {
 	return err
 }
 
-// end drops a session that start made.
+// end drops a session of start.
 func (s *session) end() error {
 	if s.m == nil {
 		return nil
@@ -192,14 +189,14 @@ func (s *session) end() error {
 // open opens the session's medium.
 func (s *session) open() (err error) {
 	defer rescue(&err)
-	if err := s.m.Sim().Show(); err != nil { // what a process has written outlives it
+	if err := s.m.Sim().Show(); err != nil { // written bytes outlive the process
 		return err
 	}
 	s.db, err = OpenDevice(s.c.device(s.m.Device()), s.c.options())
 	return err
 }
 
-// device is what a store is opened on.
+// device returns the device on which a store is opened.
 func (c *crasher) device(dev nvmap.Device) nvmap.Device {
 	if c.unmapped {
 		return unmappedDevice{Device: dev}
@@ -214,14 +211,14 @@ func rescue(err *error) {
 	}
 }
 
-// abandon drops a store as a crash does: nothing more is written.
+// abandon drops a store like a crash: it writes nothing more.
 func abandon(db *DB) {
 	if db == nil {
 		return
 	}
 	db.closed.Store(true)
 	db.closing.Lock()
-	db.done = true // a Close that is due later finds nothing to do
+	db.done = true // a later Close finds nothing to do
 	db.closing.Unlock()
 	if db.late != nil {
 		<-db.late
@@ -230,7 +227,7 @@ func abandon(db *DB) {
 	_ = db.m.Close()
 }
 
-// holds fails unless a store has exactly these contents.
+// holds returns an error unless a store has exactly these contents.
 func holds(db *DB, want model) error {
 	got, err := contents(db)
 	if err != nil {
@@ -253,8 +250,8 @@ func clean(db *DB) (err error) {
 	return err
 }
 
-// skipInRace leaves out tests that open thousands of images from one goroutine:
-// there is no race to find, and race builds give each image memory of the heap.
+// skipInRace skips a test that opens thousands of images from one goroutine: there is no race to
+// find, and race builds take the memory of each image from the heap.
 func skipInRace(t *testing.T) {
 	t.Helper()
 	if raceBuild {
@@ -262,7 +259,7 @@ func skipInRace(t *testing.T) {
 	}
 }
 
-// runCrashes runs the whole of one seed.
+// runCrashes runs everything for one seed.
 func runCrashes(c *crasher) error {
 	report, err := crashtest.Run(c.crashOptions(), &session{c: c, acked: model{}})
 	c.opened = report.States
@@ -277,8 +274,7 @@ var tallied struct {
 	sum  crashtest.Report
 }
 
-// tally adds a report, unless a rule or a call was switched off: those states
-// prove something else.
+// tally adds a report, unless a rule or a call was switched off: those states prove something else.
 func (c *crasher) tally(r crashtest.Report) {
 	if c.opt.broken != 0 || !c.sites.All() {
 		return
@@ -295,7 +291,7 @@ func (c *crasher) tally(r crashtest.Report) {
 	tallied.sum.Lints = tallied.sum.Lints.Add(r.Lints)
 }
 
-// sayTally prints what the crash tests of this process did.
+// sayTally prints what the crash tests of this process covered.
 func sayTally() {
 	tallied.Lock()
 	defer tallied.Unlock()
@@ -305,13 +301,12 @@ func sayTally() {
 	}
 }
 
-// leastStates returns how many crash states a whole run of all tests goes through at
-// least.
+// leastStates returns the least number of crash states in a complete run of all tests.
 func leastStates() int {
 	return effort.Pick(0, 7_000, 50_000, 1_000_000)
 }
 
-// tooFewStates says why a run that was to be whole, without a filter, is not.
+// tooFewStates says why a run without a filter, which should be complete, is not.
 func tooFewStates() error {
 	for _, filter := range []string{"test.run", "test.skip", "test.list", "test.fuzz"} {
 		if f := flag.Lookup(filter); f != nil && f.Value.String() != "" {
@@ -329,8 +324,8 @@ func tooFewStates() error {
 	return nil
 }
 
-// crashSeedsEnv names the seeds that the crash tests run, "40-79" for instance:
-// so that the long form can be had in pieces.
+// crashSeedsEnv names the seeds of the crash tests, for example "40-79", so that the long form can
+// be run in parts.
 const crashSeedsEnv = "NVKV_CRASH_SEEDS"
 
 // crashSeeds returns the seeds of a crash test: the first n, or those of
@@ -349,9 +344,8 @@ func crashSeeds(t *testing.T, n uint64) (seeds []uint64) {
 	return seeds
 }
 
-// TestCrashAtEveryFence is the suite itself: random operations, every fence of
-// which is crashed at. The long form runs it over many seeds and with many more
-// images: hours, and -timeout 0.
+// TestCrashAtEveryFence is the suite itself: random operations, with a crash at every fence. The
+// long form runs it over many seeds and with many more images, which takes hours: use -timeout 0.
 func TestCrashAtEveryFence(t *testing.T) {
 	skipInRace(t)
 	operations := effort.Pick(25, 25, 250, 400)
@@ -360,7 +354,7 @@ func TestCrashAtEveryFence(t *testing.T) {
 			t.Parallel()
 			c := newCrasher(seed)
 			c.quiet, c.opt.listLevels = seed%2 == 1, int(seed%3)
-			if seed%4 == 2 { // slabs are read beside what is done
+			if seed%4 == 2 { // slabs are read beside the operations
 				c.opt.lateFrom = 1
 			}
 			c.ops[0] = operations
@@ -376,8 +370,8 @@ func TestCrashAtEveryFence(t *testing.T) {
 	}
 }
 
-// TestTrace15_CrashCreation crashes the creation of a store at each fence and write:
-// what is left opens as an empty store.
+// TestTrace15_CrashCreation crashes the creation of a store at each fence and write. The result
+// opens as an empty store.
 func TestTrace15_CrashCreation(t *testing.T) {
 	skipInRace(t)
 	t.Parallel()
@@ -393,9 +387,8 @@ func TestTrace15_CrashCreation(t *testing.T) {
 	}
 }
 
-// TestCrashSuiteNotices runs the random suite with rules switched off, one at a
-// time: it must object, without being told where to look. For the rules that it
-// would take long to stumble over there are traces.
+// TestCrashSuiteNotices runs the random suite with one rule switched off at a time: the suite must
+// object, without a hint where to look. For rules for which that would take long there are traces.
 func TestCrashSuiteNotices(t *testing.T) {
 	skipInRace(t)
 	if testing.Short() {

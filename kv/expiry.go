@@ -98,7 +98,7 @@ func (db *DB) putExpiring(key, value []byte, expiry int64) error {
 }
 
 // Expiry returns the time at which key expires, the zero time for never. If the key is absent the
-// error is ErrNotFound. It does not read the value.
+// error is ErrNotFound. It reads no value that lies in runs.
 func (db *DB) Expiry(key []byte) (at time.Time, err error) {
 	err = db.View(func(tx *Tx) error {
 		at, err = tx.Expiry(key)

@@ -2,8 +2,8 @@ package btree
 
 import "nvkv/nvmap"
 
-// Abandon leaves the index as readers may find it after a change that did not end:
-// a private build is forgotten, and nobody waits for a page.
+// Abandon restores a state that readers can use after a change that did not end. It discards a
+// private build and unlocks the pages that the change had locked.
 func (ix *Index) Abandon() {
 	for _, id := range ix.changing {
 		ix.m.EndChange(id)
@@ -16,8 +16,8 @@ func (ix *Index) Abandon() {
 	}
 }
 
-// begin and end enclose a change of a page that readers may be in. What began last
-// ends first.
+// begin and end enclose a change of a page that readers may be reading. Changes nest: the last
+// begun is the first to end.
 func (ix *Index) begin(id nvmap.PageID) {
 	ix.moved++
 	ix.beginVals(id)
@@ -37,15 +37,15 @@ func (ix *Index) end(id nvmap.PageID) {
 	ix.checks.changed(ix, id)
 }
 
-// OnStep has fn called where a change may be interrupted, for a test.
+// OnStep sets a function that is called wherever a test may interrupt a change.
 func (ix *Index) OnStep(fn func()) { ix.seam = fn }
 
-// step is where a test may interrupt a change.
+// step is a point at which a test may interrupt a change.
 func (ix *Index) step() {
 	if ix.seam != nil {
 		ix.seam()
 	}
 }
 
-// HalfChanged says whether a change of a page is under way.
+// HalfChanged says whether a page is being changed.
 func (ix *Index) HalfChanged() bool { return len(ix.changing) > 0 }

@@ -10,39 +10,38 @@ import (
 	"nvkv/nvmap"
 )
 
-// Index is the ordered index: a B+-tree of pages that live in DRAM frames
-// while they are young and on the device once a checkpoint has written them.
+// Index is the ordered index: a B+-tree of pages. A page lives in a DRAM frame until a checkpoint
+// has written it to the device.
 //
-// The writer (whoever holds the turn) changes a page in place when it was born
-// in the current epoch, and copies it first when it is older: then a snapshot
-// or a checkpoint may be looking at it. Readers of the current state validate
-// page versions (lookup.go); readers of a snapshot need not, because nothing
-// that they reach changes (cursor.go).
+// The writer (the goroutine with the turn) changes a page in place if it was born in the current
+// epoch. It copies an older page first, because a snapshot or a checkpoint may read it. Readers of
+// the current state validate page versions (lookup.go). Readers of a snapshot need no versions,
+// because nothing that they reach changes (cursor.go).
 //
-// The root is always an inner page, also above a single leaf.
+// The root is always an inner page, even above a single leaf.
 type Index struct {
 	m        *nvmap.Map
 	r        *alloc.Region
-	seed     uint64 // of the store's id, for checksums
+	seed     uint64 // of the store, for checksums
 	sections *Sections
 	mapped   bool // the CPU reads the device in place
 
-	published atomic.Uint64 // root that readers begin at
-	shape                   // root that the writer works on; height: levels, leaves included, at least 2
-	epoch     uint64        // pages born in it may change in place
-	hasLong   bool          // some key is over maxInline: splits may need overflow pages
+	published atomic.Uint64 // the root at which readers begin
+	shape                   // the writer's root; height: levels with the leaves, at least 2
+	epoch     uint64        // pages born in it may be changed in place
+	hasLong   bool          // some key was over maxInline: a split may need overflow pages
 
-	pages    []nvmap.PageID // reserved for the commit under way
+	pages    []nvmap.PageID // reserved for the current commit
 	blocks   []nvmap.Off
-	borrowed bool           // some of them are of what is kept for those who give space back
-	beyond   int            // pages and blocks that were taken though none was reserved; tests look at it
+	borrowed bool           // some of them are of the kept room, see Reserve
+	beyond   int            // pages and blocks taken without a reservation; for tests
 	moved    uint64         // changes that may have moved keys: see Spot
-	changing []nvmap.PageID // between begin and end
-	private  bool           // building beside the published tree
-	replaced []nvmap.PageID // pages whose versions change when a private build is published
-	departed []leaver       // what a private build takes out of the tree
-	before   shape          // of a private build
-	seam     func()         // a test's; called where a commit may be interrupted; nil
+	changing []nvmap.PageID // pages between begin and end
+	private  bool           // a build beside the published tree is under way
+	replaced []nvmap.PageID // pages whose versions change when the private build is published
+	departed []leaver       // pages and blocks that the private build took out of the tree
+	before   shape          // the shape before the private build
+	seam     func()         // a test's, or nil; see OnStep
 	inPlace  bool           // a test has switched I4 off
 	checks   checks         // of a debug build
 
@@ -62,26 +61,26 @@ type leaver struct {
 	birth uint64
 }
 
-// shape is what an index has besides its pages.
+// shape is the state of an index besides its pages.
 type shape struct {
 	root           nvmap.PageID
 	height, leaves int
 }
 
-// step is a place on the way from the root to an entry.
+// step is an entry on the path from the root.
 type step struct {
 	page nvmap.PageID
-	at   int // entry taken
+	at   int // the entry
 }
 
-// Path leads to a key, or to where it would stand. steps[0] is the leaf.
+// Path is the path to a key, or to the entry at which it would be inserted. steps[0] is the leaf.
 type Path struct {
 	steps [MaxHeight]step
 	vals  uint64 // value block of the leaf
 	found bool
 }
 
-// NewTree makes an empty tree. Pages must be reserved.
+// NewTree makes an empty tree. The caller has reserved its pages.
 func (ix *Index) NewTree() error {
 	leaf, _, err := ix.bornPage(0, nil)
 	if err != nil {
@@ -101,7 +100,7 @@ func (ix *Index) NewTree() error {
 	return nil
 }
 
-// newborn names a page of the current epoch, and its value block if it is a leaf.
+// newborn returns the Child for a page of the current epoch, with its value block if it is a leaf.
 func (ix *Index) newborn(id nvmap.PageID, vals uint64) Child {
 	c := Child{Page: id, born: uint16(ix.epoch)}
 	if vals != 0 {
@@ -128,7 +127,7 @@ func (ix *Index) Vals(n uint64) *Vals {
 	return (*Vals)(pg[o%nvmap.PageBytes:])
 }
 
-// Find leads to key. Only the writer may call it.
+// Find fills p with the path to key. Only the writer may call it.
 func (ix *Index) Find(key []byte, p *Path) error {
 	c, err := ix.toLeaf(key, p)
 	if err != nil {
@@ -174,11 +173,10 @@ func (ix *Index) inLeaf(c *Child, key []byte, p *Path) error {
 	return err
 }
 
-// Old returns the record that p.found stands for.
+// Old returns the reference of the entry that p found.
 func (ix *Index) Old(p *Path) nvmap.Off { return ValAt(ix.Vals(p.vals), p.steps[0].at) }
 
-// Update points a key that is there at another record and returns the one it
-// pointed at.
+// Update replaces the reference of an existing key and returns the old one.
 func (ix *Index) Update(p *Path, rec nvmap.Off) (nvmap.Off, error) {
 	b, err := ix.ownVals(p)
 	if err != nil {
@@ -198,7 +196,7 @@ func (ix *Index) point(leaf nvmap.PageID, b *Vals, at int, rec nvmap.Off) nvmap.
 	return old
 }
 
-// Insert adds a key that is not there. p leads to where it belongs.
+// Insert adds a new key. p is the path to its place.
 func (ix *Index) Insert(key []byte, rec nvmap.Off, p *Path) error {
 	var c chain
 	if len(key) > maxInline {
@@ -220,10 +218,11 @@ func (ix *Index) Insert(key []byte, rec nvmap.Off, p *Path) error {
 			return err
 		}
 	}
-	return misplaced(ix.at(p.steps[0].page)) // a split leads the key elsewhere
+	// The splits made no room where the key belongs, so the separators are wrong.
+	return misplaced(ix.at(p.steps[0].page))
 }
 
-// insertAt adds a key where there is room for it.
+// insertAt adds a key if the leaf has room for it, and says whether it had.
 func (ix *Index) insertAt(key []byte, c chain, rec nvmap.Off, p *Path) (bool, error) {
 	leaf := ix.at(p.steps[0].page)
 	n := Count(leaf)
@@ -252,8 +251,8 @@ func (ix *Index) insertAt(key []byte, c chain, rec nvmap.Off, p *Path) (bool, er
 	return true, nil
 }
 
-// itemFor returns what a page stores of key, which must have the page's prefix: one that
-// has not belongs into another page, and the separators above this one lie.
+// itemFor returns what a page stores of key. The key must have the prefix of the page: a key
+// without it belongs to another page, so the separators above this page are wrong.
 func itemFor(pg *Page, key []byte, c chain) (pageItem, error) {
 	if !bytes.HasPrefix(key, pagePrefix(pg)) {
 		return pageItem{}, misplaced(pg)
@@ -265,17 +264,16 @@ func itemFor(pg *Page, key []byte, c chain) (pageItem, error) {
 	return pageItem{headOf(rest), longLen, c.cell()}, nil
 }
 
-// Misplaced is the error for a leaf that is not where its keys belong: that of a way.
+// Misplaced returns the error for a leaf whose keys do not belong there: the leaf of p.
 func (ix *Index) Misplaced(p *Path) error { return misplaced(ix.at(p.steps[0].page)) }
 
-// misplaced is the error for a page that is not where its keys belong.
+// misplaced returns the error for a page whose keys do not belong there.
 func misplaced(pg *Page) error {
 	self := nvmap.PageID(binary.LittleEndian.Uint64(pg[pgSelf:]))
 	return &record.CorruptError{Off: uint64(self.Off()), Structure: "index page, whose keys are not those that lead to it,"}
 }
 
-// KeyOf returns entry i of pg as a key of its own, and its overflow chain if
-// it is a long one.
+// KeyOf returns a copy of the key of entry i of pg, and its overflow chain if it is a long one.
 func (ix *Index) KeyOf(pg *Page, n, i int) ([]byte, chain, error) {
 	off, length, long := cell(pg, n, i)
 	if !long {
@@ -286,8 +284,8 @@ func (ix *Index) KeyOf(pg *Page, n, i int) ([]byte, chain, error) {
 	return k, chainOf(pg, n, i), err
 }
 
-// fences returns the keys between which everything below the page at a level
-// of p lies; nil where it is open.
+// fences returns the bounds of all keys below the page at a level of p: not below low, below high.
+// nil: open.
 func (ix *Index) fences(p *Path, level int) (low, high []byte, err error) {
 	for l := level + 1; l < ix.height; l++ {
 		pg := ix.at(p.steps[l].page)
@@ -306,7 +304,7 @@ func (ix *Index) fences(p *Path, level int) (low, high []byte, err error) {
 	return low, high, nil
 }
 
-// Remove takes a key that is there out and returns its record.
+// Remove removes the key that p found and returns its reference.
 func (ix *Index) Remove(p *Path) (nvmap.Off, error) {
 	leaf, err := ix.own(p, 0)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"nvkv/nvmap"
 )
 
-// own makes the page at a level of p one of the current epoch, and everything
-// above it. Readers that are in the old page find it changed.
+// own makes the page at a level of p, and the pages above it, pages of the current epoch, by
+// copying older ones. Readers of the old page see a new version of it.
 func (ix *Index) own(p *Path, level int) (*Page, error) {
 	id := p.steps[level].page
 	old := ix.at(id)
@@ -59,8 +59,7 @@ func (ix *Index) own(p *Path, level int) (*Page, error) {
 	return pg, nil
 }
 
-// holds says whether the page at a level of p is still one of that level, with the entry
-// that p takes.
+// holds says whether the page at a level of p still has that level, and the entry of p.
 func (p *Path) holds(pg *Page, level int) bool {
 	c := Child{level: int8(level)}
 	if level == 0 {
@@ -69,12 +68,13 @@ func (p *Path) holds(pg *Page, level int) bool {
 	return c.is(pg) && p.steps[level].at <= Count(pg)
 }
 
-// reused is the error for a page of the tree that was handed out as free: a map lied.
+// reused returns the error for a page of the tree that was allocated again. The map of its slab was
+// wrong.
 func reused(id nvmap.PageID) error {
 	return &record.CorruptError{Off: uint64(id.Off()), Structure: "index page, which a slab map calls free,"}
 }
 
-// link has the parent name the page of a level, which is of this epoch.
+// link makes the parent name the page of p at a level, which is of the current epoch.
 func (ix *Index) link(p *Path, level int, parent *Page) {
 	up, n := p.steps[level+1], Count(parent)
 	c := ChildAt(parent, n, up.at)
@@ -84,7 +84,7 @@ func (ix *Index) link(p *Path, level int, parent *Page) {
 	ix.end(up.page)
 }
 
-// linkVals has the parent name the leaf's value block, which is of this epoch.
+// linkVals makes the parent name the value block of p, which is of the current epoch.
 func (ix *Index) linkVals(p *Path, parent *Page) {
 	up, n := p.steps[1], Count(parent)
 	c := ChildAt(parent, n, up.at)
@@ -94,7 +94,7 @@ func (ix *Index) linkVals(p *Path, parent *Page) {
 	ix.end(up.page)
 }
 
-// left says that the page id is no part of the tree any more.
+// left records that the page id is no longer part of the tree.
 func (ix *Index) left(id nvmap.PageID, birth uint64) {
 	ix.moved++
 	if ix.private {
@@ -105,8 +105,8 @@ func (ix *Index) left(id nvmap.PageID, birth uint64) {
 	ix.depart(id.Off(), birth)
 }
 
-// depart retires a page or block that left the tree: after a private build is
-// published, if that is under way, see letGo.
+// depart retires a page or block that left the tree. In a private build it is retired after the
+// publication, see LetGo.
 func (ix *Index) depart(o nvmap.Off, birth uint64) {
 	if ix.private {
 		ix.departed = append(ix.departed, leaver{o, birth})
@@ -115,7 +115,7 @@ func (ix *Index) depart(o nvmap.Off, birth uint64) {
 	ix.retire(o, birth)
 }
 
-// bump makes readers that are in a page start again.
+// bump changes the version of a page, so that readers of it start again.
 func (ix *Index) bump(id nvmap.PageID) {
 	ix.begin(id)
 	ix.end(id)
@@ -129,8 +129,8 @@ func (ix *Index) setRoot(id nvmap.PageID) {
 	}
 }
 
-// BeginPrivate starts a build beside the published tree: in a new epoch every
-// page that it touches is copied. publishPrivate shows all of it at once.
+// BeginPrivate starts a build beside the published tree. It begins a new epoch, so every page that
+// it changes is copied. PublishPrivate shows all of it at once.
 func (ix *Index) BeginPrivate() {
 	ix.epoch++
 	ix.private, ix.before = true, ix.shape
@@ -146,8 +146,8 @@ func (ix *Index) PublishPrivate() {
 	ix.replaced = ix.replaced[:0]
 }
 
-// ownVals makes the leaf's value block one of the current epoch. The caller
-// holds the leaf's page in change, or the leaf is its own.
+// ownVals makes the value block of the leaf one of the current epoch, by copying an older one.
+// Either the caller has begun a change of the leaf, or readers cannot see the leaf yet.
 func (ix *Index) ownVals(p *Path) (*Vals, error) {
 	old := ix.Vals(p.vals)
 	if ValsBirth(old) == ix.epoch {

@@ -7,21 +7,21 @@ import (
 	"nvkv/nvmap"
 )
 
-// A commit reserves the index pages and value blocks that publishing it takes,
-// before it writes anything (I1). What that is at most, its plan says:
+// A commit reserves the index pages and value blocks that its publication needs before it writes
+// anything (I1). A plan computes an upper bound:
 //
-//   - A page that changes is copied once, and all above it: those on the ways to
-//     the entries. A merge takes none, since the page that stays is one of them.
-//   - A page splits when what comes into it does not fit. Its plan has what it
-//     holds and what will come, so that most pages are known not to split.
-//   - A range copies the pages on the ways to its ends, and makes an empty child where
-//     whole pages leave, with what is below it. What comes into such a hole comes into
-//     an empty page, or into a neighbour with which that has merged.
-//   - A long key takes overflow pages of its own, and a separator does where it is
-//     cut out of a long key: only in a leaf that splits and has long keys.
+//   - A page that changes is copied once, with the pages above it: all pages on the paths to the
+//     entries. A merge takes no page, because the page that stays is one of them.
+//   - A page splits if its new entries do not fit. The plan knows the page's contents and the new
+//     entries, so it can rule out most splits.
+//   - A range copies the pages on the paths to its ends. Where whole pages leave, it makes an empty
+//     child with the pages below it. A new entry in such a hole is inserted into an empty page, or
+//     into a neighbour with which that page has merged.
+//   - A long key takes overflow pages of its own. A separator does if it is cut out of a long key,
+//     which happens only in a leaf that splits and has long keys.
 
-// PlanOne returns what publishing a single entry takes at most, one that deletes or
-// another, without a look at the tree: its path is found later, while the stores drain.
+// PlanOne returns the pages and blocks that the publication of a single entry needs at most. It
+// does not look at the tree: the path is searched later, while the stores drain.
 func (ix *Index) PlanOne(keyLen int, deletes bool) Stock {
 	if deletes {
 		return Stock{ix.height, 1}
@@ -33,35 +33,34 @@ func (ix *Index) PlanOne(keyLen int, deletes bool) Stock {
 	return n
 }
 
-// splitsOfOne is how often a page may split for one entry to fit: by its number of
-// entries, by bytes, and once more where the entry belongs at the end of a page
-// that was split nine to one.
+// splitsOfOne is how often a page may split until one entry fits: by its number of entries, by
+// bytes, and once more if the entry belongs at the end of a page that was split nine to one.
 const splitsOfOne = 3
 
-// plan collects what publishing entries takes. They come in the order of keys, and so do
-// the ranges.
+// plan adds up the pages and blocks that the publication of entries needs. Entries and ranges come
+// in ascending order of keys.
 type plan struct {
 	Stock
 	ix     *Index
-	mixed  bool // deletes or ranges among them: pages may merge before they split
-	grows  bool // more than copies of pages may be taken
+	mixed  bool // there are deletes or ranges among them: pages may merge before they split
+	grows  bool // more than copies of pages may be needed
 	way    Path
 	begun  bool
 	ranged bool   // there are ranges
 	high   []byte // fence above the leaf of way; nil: open
 	levels [MaxHeight]incoming
-	ranges []*Cutting // that are not planned yet
-	holes  []hole     // of the range that is being planned
+	ranges []*Cutting // not planned yet
+	holes  []hole     // of the current range
 	within bool       // the last key lies in a range
-	empty  int        // levels of the way, from the leaf on, that a hole takes the place of
+	empty  int        // levels of the way, from the leaf up, that a hole replaces
 }
 
-// incoming is what comes into the page of a level on the way.
+// incoming is the sum of the entries that come into the page of one level of the way.
 type incoming struct {
-	entries, bytes int // with what each takes beside its key
-	most           int // the largest of them
+	entries, bytes int // bytes: of whole entries, not only of their keys
+	most           int // size of the largest entry
 	long           int // keys that take overflow pages
-	longest        int // the longest of those
+	longest        int // length of the longest of those keys
 }
 
 func (in *incoming) add(n, size int) {
@@ -70,14 +69,14 @@ func (in *incoming) add(n, size int) {
 	in.most = max(in.most, size)
 }
 
-// NewPlan begins a plan of surveyed ranges and of entries. deletes says that there are
-// deletes among the entries. The tree stands still until the plan is through.
+// NewPlan begins a plan for surveyed ranges and for entries. deletes says whether there are deletes
+// among the entries. The tree must not change until the plan is finished.
 func (ix *Index) NewPlan(ranges []*Cutting, deletes bool) *plan {
 	ranged := len(ranges) > 0
 	return &plan{ix: ix, ranges: ranges, mixed: deletes || ranged, grows: ranged, ranged: ranged}
 }
 
-// End returns what all that was planned takes at most.
+// End returns the pages and blocks that everything planned needs at most.
 func (p *plan) End() (Stock, error) {
 	if err := p.passRanges(nil); err != nil {
 		return p.Stock, err
@@ -88,7 +87,7 @@ func (p *plan) End() (Stock, error) {
 	return p.Stock, nil
 }
 
-// Grows says whether more than copies of pages may be taken.
+// Grows says whether more than copies of pages may be needed.
 func (p *plan) Grows() bool { return p.grows }
 
 // Change is an entry of a key, which deletes it or not.
@@ -158,12 +157,12 @@ func (p *plan) comes(key []byte) {
 	}
 	prefix := pagePrefixLen(leaf)
 	if p.mixed {
-		prefix = 0 // a merge may leave none
+		prefix = 0 // a merge may leave no prefix
 	}
 	in.add(1, entryBytes(leaf, inlineBytes(len(key), prefix)))
 }
 
-// passRanges plans what of the ranges does not lie above key; nil is above all.
+// passRanges plans the parts of the ranges that are not above key. nil is above all keys.
 func (p *plan) passRanges(key []byte) error {
 	for p.within || len(p.ranges) > 0 {
 		if !p.within {
@@ -196,10 +195,10 @@ func (p *plan) passRanges(key []byte) error {
 	return nil
 }
 
-// reached says whether at does not lie above key; nil is above all.
+// reached says whether at is not above key. nil is above all keys.
 func reached(at, key []byte) bool { return key == nil || bytes.Compare(at, key) <= 0 }
 
-// inlineBytes returns what the cell of a key takes in a page.
+// inlineBytes returns the size of the cell of a key in a page.
 func inlineBytes(keyLen, prefixLen int) int {
 	if keyLen > maxInline {
 		return longCell
@@ -207,7 +206,7 @@ func inlineBytes(keyLen, prefixLen int) int {
 	return cellBytes(keyLen - prefixLen)
 }
 
-// turn goes on to the leaf of key, or stays there.
+// turn moves to the leaf of key, unless the plan is there already.
 func (p *plan) turn(key []byte) error {
 	if p.begun && (p.high == nil || bytes.Compare(key, p.high) < 0) {
 		return nil
@@ -220,7 +219,7 @@ func (p *plan) turn(key []byte) error {
 	return err
 }
 
-// turnToHole goes on to a hole.
+// turnToHole moves to a hole.
 func (p *plan) turnToHole(h hole) error {
 	if err := p.leaveFor(h.low); err != nil {
 		return err
@@ -229,7 +228,7 @@ func (p *plan) turnToHole(h hole) error {
 	return nil
 }
 
-// leaveFor goes on to the page of the tree in which key lies.
+// leaveFor moves to the page of the tree to which key belongs.
 func (p *plan) leaveFor(key []byte) error {
 	var next Path
 	if err := p.ix.Find(key, &next); err != nil {
@@ -243,7 +242,7 @@ func (p *plan) leaveFor(key []byte) error {
 func (p *plan) goOn(next *Path) {
 	h := p.ix.height
 	if p.begun {
-		same := h - 1 // levels from the root on that stay
+		same := h - 1 // levels from the root down that stay the same
 		for same > 0 && next.steps[same-1].page == p.way.steps[same-1].page {
 			same--
 		}
@@ -253,8 +252,7 @@ func (p *plan) goOn(next *Path) {
 	p.begun, p.empty = true, 0
 }
 
-// leave counts the pages of the way from the leaf up to a level: nothing more comes
-// into them.
+// leave counts the pages of the way from the leaf up to level top. No more entries come into them.
 func (p *plan) leave(top int) {
 	for level := 0; level <= top; level++ {
 		p.Pages++
@@ -276,10 +274,10 @@ func (p *plan) leave(top int) {
 	}
 }
 
-// grow counts the pages above the root where that splits.
+// grow counts the pages above the root if the root splits.
 func (p *plan) grow(splits, size int) {
 	for splits > 0 {
-		p.Pages++ // the new root
+		p.Pages++ // a new root
 		entries := splits + 1
 		if splits = pagesOf(entries, entries*size, size) - 1; entries*size <= nvmap.PageBytes-pgHeader {
 			splits = 0
@@ -288,17 +286,17 @@ func (p *plan) grow(splits, size int) {
 	}
 }
 
-// pagesOf returns how many pages entries take at most that came by splits, with so
-// many bytes together, none of which takes more than most. Halves are even up to
-// half an entry, and of two parts that are nine to one the larger stays behind. No
-// page that splits has so few entries that one of two would be left.
+// pagesOf returns how many pages a number of entries takes at most after splits. bytes is their
+// total size, most the size of the largest. A split in halves is even up to half an entry; after a
+// split nine to one the larger part stays as it is. No page that splits has so few entries that a
+// part would have only one.
 func pagesOf(entries, bytes, most int) int {
 	least := (nvmap.PageBytes-pgHeader-maxPrefix-most)*9/20 - most/2
 	return min(bytes/least+1, max(entries/2, 1))
 }
 
-// splits returns how often the page of a level splits at most, and what a
-// separator takes in the page above. It counts the overflow pages of separators.
+// splits returns how often the page of a level splits at most, and the size of a separator's entry
+// in the page above. It also counts the overflow pages of separators.
 func (p *plan) splits(level int) (n, size int) {
 	in := &p.levels[level]
 	pg := p.ix.at(p.way.steps[level].page)
@@ -311,7 +309,7 @@ func (p *plan) splits(level int) (n, size int) {
 	if in.entries == 0 || fits && !p.mixed {
 		return 0, 0
 	}
-	if p.mixed { // what merges fill up to three quarters comes besides
+	if p.mixed { // pages that merge add up to three quarters of a page
 		used += mergeInto
 	}
 	longs, longest, most := in.long, in.longest, in.most
@@ -335,8 +333,8 @@ func (p *plan) splits(level int) (n, size int) {
 	if level == 0 {
 		p.Pages += min(n, longs) * OverflowPages(longest)
 	}
-	// A separator is no longer than the key that it is cut out of, and stands behind
-	// a prefix that may be shorter.
+	// A separator is not longer than the key that it is cut out of. The prefix of the page above
+	// may be shorter.
 	size = most - headBytes - slotWidth + pagePrefixLen(pg)
 	if longs > 0 {
 		size = maxInline
@@ -344,8 +342,8 @@ func (p *plan) splits(level int) (n, size int) {
 	return n, headBytes + slotWidth + childWidth + min(size, maxInline)
 }
 
-// splitsOfHole is splits for a page of a hole, which is empty. It may have merged with a
-// neighbour by then, from which what comes into it is apart after a few splits.
+// splitsOfHole is splits for a page of a hole, which is empty. The page may have merged with a
+// neighbour meanwhile. A few splits separate it from the neighbour's entries.
 func (p *plan) splitsOfHole(level int) (n, size int) {
 	in := &p.levels[level]
 	if in.entries == 0 {
@@ -364,8 +362,8 @@ func (p *plan) splitsOfHole(level int) (n, size int) {
 	return n, headBytes + slotWidth + childWidth + min(size, maxInline)
 }
 
-// OwnedOn returns how many pages and blocks on a way are of this epoch: a change does not
-// copy them.
+// OwnedOn returns how many pages and blocks on a path are of this epoch. A change does not copy
+// these.
 func (ix *Index) OwnedOn(p *Path) (n Stock) {
 	for level := range ix.height {
 		if Birth(ix.at(p.steps[level].page)) == ix.epoch {
@@ -378,8 +376,8 @@ func (ix *Index) OwnedOn(p *Path) (n Stock) {
 	return n
 }
 
-// FenceAbove returns the key below which everything in the page at a level of p
-// lies; nil: it is open.
+// FenceAbove returns the upper bound, exclusive, of the keys in the page at a level of p. nil:
+// open.
 func (ix *Index) FenceAbove(p *Path, level int) (key []byte, err error) {
 	for l := level + 1; l < ix.height && key == nil && err == nil; l++ {
 		pg := ix.at(p.steps[l].page)

@@ -12,7 +12,7 @@ import (
 	"nvkv/nvmap"
 )
 
-// treeModel is a tree in memory beside the keys that it must hold.
+// treeModel is a tree in memory with the keys that it must hold.
 type treeModel struct {
 	t     testing.TB
 	ix    Index
@@ -46,8 +46,8 @@ func (m *treeModel) must(err error) {
 	}
 }
 
-// put adds a key or gives it another reference; del takes it out. Neither takes more
-// pages and blocks than were planned.
+// put adds a key or changes its reference; del removes it. Both check that they take no more pages
+// and blocks than planned.
 func (m *treeModel) put(key []byte) {
 	m.reserve(key, false)
 	m.next += 8
@@ -96,7 +96,7 @@ func (m *treeModel) planned(key []byte) {
 	}
 }
 
-// cut takes the keys of [start, end) out as a range.
+// cut removes the keys of [start, end) as a range.
 func (m *treeModel) cut(start, end []byte) {
 	c := NewCutting(start, end)
 	m.must(m.ix.Survey(c, &m.way))
@@ -136,7 +136,7 @@ func (m *treeModel) cut(start, end []byte) {
 	maps.DeleteFunc(m.keys, func(k string, _ Ref) bool { return in(k) })
 }
 
-// check compares the tree with the model: forwards, backwards, by trail and by lookup.
+// check compares the tree with the model: forwards, backwards, by Trail and by Lookup.
 func (m *treeModel) check(root nvmap.PageID, want map[string]Ref) {
 	m.t.Helper()
 	sorted := slices.Sorted(maps.Keys(want))
@@ -169,7 +169,7 @@ func (m *treeModel) check(root nvmap.PageID, want map[string]Ref) {
 	}
 }
 
-// current is check of the state that readers see, by lookup too.
+// current is check for the state that readers see, with Lookup.
 func (m *treeModel) current() {
 	m.t.Helper()
 	m.check(m.ix.Published(), m.keys)
@@ -184,9 +184,9 @@ func (m *treeModel) current() {
 	}
 }
 
-// TestTreeAgainstMap: a tree of random keys, short, long, alike and over the page, is
-// that of a map, also after ranges were cut, and an older epoch's root still shows what
-// was there then.
+// TestTreeAgainstMap compares a tree with a map. Its keys are random: short, long, with common
+// parts, and longer than a page holds. It also cuts ranges, and checks that an older epoch's root
+// still shows the state of that epoch.
 func TestTreeAgainstMap(t *testing.T) {
 	for seed := range uint64(2) {
 		rng := rand.New(rand.NewPCG(seed, 11))
@@ -200,7 +200,7 @@ func TestTreeAgainstMap(t *testing.T) {
 		}
 		for round := range 6 {
 			root, before := m.ix.Root(), maps.Clone(m.keys)
-			m.ix.NextEpoch() // root stays as it is
+			m.ix.NextEpoch() // the tree below root must not change
 			for range 400 {
 				if k := key(); rng.IntN(3) > 0 || round == 0 {
 					m.put(k)
@@ -226,7 +226,7 @@ func TestTreeAgainstMap(t *testing.T) {
 	}
 }
 
-// FuzzTree is TestTreeAgainstMap with operations of the fuzzer's: three bytes each.
+// FuzzTree is TestTreeAgainstMap with operations of the fuzzer, three bytes each.
 func FuzzTree(f *testing.F) {
 	f.Add([]byte("\x00ab\x00ac\x01ab\x02aa\x00b1"))
 	rng := rand.New(rand.NewPCG(12, 13))

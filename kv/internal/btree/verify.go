@@ -40,8 +40,8 @@ func (ix *Index) load(c *Child) (*Page, error) {
 	return pg, nil
 }
 
-// met verifies a page that was not met since the map was opened, or since its
-// frame went, and tells the cache's policy of it.
+// met verifies a page that is met for the first time since the map was opened or since its frame
+// was evicted, and reports it to the cache policy.
 func (ix *Index) met(c Child, pg *Page) error {
 	ix.m.Touch(c.Page)
 	if c.Vals != 0 {
@@ -53,8 +53,8 @@ func (ix *Index) met(c Child, pg *Page) error {
 	return ix.verify(c, pg)
 }
 
-// verify looks at checksums. What is dirty has none yet: it came from nowhere
-// but this process.
+// verify checks checksums and births. Dirty parts have no checksum yet, and need none: this process
+// made them.
 func (ix *Index) verify(c Child, pg *Page) error {
 	if !ix.r.MayHold(c.Page.Off(), alloc.KindPage) || !ix.whole(c.Page, 1<<BlocksPerPage-1, func() bool {
 		return pageSealed(pg, ix.seed, c.Page) && (c.loose || bornAs(Birth(pg), c.born, c.above))
@@ -75,15 +75,14 @@ func (ix *Index) verify(c Child, pg *Page) error {
 	return nil
 }
 
-// bornAs says whether a birth is the one whose low bits a parent says, and not above the
-// parent's own: a page that came later would be changed in place (own).
+// bornAs says whether birth has the low bits that the parent states and is not above the parent's
+// own birth. A page with a later birth would be changed in place (see own).
 func bornAs(birth uint64, low uint16, above uint64) bool {
 	return uint16(birth) == low && birth <= above
 }
 
-// whole says whether parts of a page are as they were written back, or younger.
-// What is dirty has no checksum yet, and may become so while it is looked at: it
-// is looked at again before it is called damaged.
+// whole says whether parts of a page are dirty or pass their checksum. A part may become dirty
+// while its checksum is computed, so whole looks several times before it reports damage.
 func (ix *Index) whole(id nvmap.PageID, parts uint, sealed func() bool) bool {
 	for range 3 {
 		if ix.m.DirtyParts(id)&parts != 0 || sealed() {
