@@ -16,11 +16,12 @@ import (
 	"nvkv/nvmap"
 )
 
-// DB is an open store. It is safe for concurrent use.
-//
-// The order in which a goroutine may take the locks is that of package kv/internal/locks, which a
-// debug build checks; docs/design.md says who waits for whom under each. Point reads take no lock.
+// DB is an open store. It is safe for concurrent use. Its methods return ErrClosed after Close; those
+// that return no error then return the zero value, Info and Path what they returned before.
 type DB struct {
+	// Point reads take no lock. Package kv/internal/locks has the order in which a goroutine may
+	// take the locks, and a debug build checks it. docs/design.md says what waits under each.
+
 	// Set while the store is opened, recovered until the replay has ended, and constant afterwards.
 	opt       Options
 	path      string
@@ -91,7 +92,8 @@ type DB struct {
 }
 
 // Open opens the store at path, and creates it if there is none. Either one process may have a
-// store open for writing, or several for reading; otherwise the error is ErrLocked.
+// store open for writing, or several for reading; otherwise the error is ErrLocked, after
+// Options.LockTimeout. With Options.ReadOnly nothing is created.
 //
 // After a crash Open returns when the recovery has decided which records count. Get, Has and
 // GetAppend answer at once; other calls wait until all records are in the index. If that fails,
@@ -408,7 +410,7 @@ func (db *DB) madeRoom(err error, es []entry, tries int, p *pace) bool {
 	return false
 }
 
-// Info describes the device.
+// Info describes the device: its kind and size, and what a fence is worth there.
 func (db *DB) Info() nvmap.Info {
 	if db.m == nil {
 		return nvmap.Info{}
@@ -416,7 +418,7 @@ func (db *DB) Info() nvmap.Info {
 	return db.m.Device().Info()
 }
 
-// Path returns the path that was passed to Open.
+// Path returns the path that was passed to Open, "" after OpenDevice.
 func (db *DB) Path() string { return db.path }
 
 // Close takes a checkpoint and closes the store. It waits for calls under way; new calls fail with

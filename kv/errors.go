@@ -45,9 +45,10 @@ var (
 	ErrNotStore      = alloc.ErrNotStore
 )
 
-// CorruptError says which structure on the medium is damaged, and where: see
-// [alloc.CorruptError]. Every error that unwraps to ErrCorrupt and names a place on a device is
-// one; those of a backup stream are a [BackupError].
+// CorruptError says which Structure on the medium is damaged ("record", "index page", "value
+// block", ...), at which byte Off of the device, and which Key the call looked for, nil if none.
+// Every error that unwraps to ErrCorrupt and names a place on a device is one; those of a backup
+// stream are a [BackupError].
 type CorruptError = alloc.CorruptError
 
 // BackupError reports what is wrong in a backup stream: What, at byte Off of the stream. It unwraps

@@ -58,8 +58,8 @@ type Options struct {
 
 	// EvacuateBytes is how many bytes a second the background may move in order to empty slabs that
 	// are little used, so that their space can be used for other sizes and returns to the file
-	// system. 0: 64 MiB. Negative: only Compact, Close and a full store move data or give space
-	// back.
+	// system. 0: 64 MiB. NoEvacuation, or any negative value: only Compact, Close and a full store
+	// move data or give space back.
 	EvacuateBytes int64
 
 	// FileMode is the mode of a new file, reduced by the process's umask. Only permission bits are
@@ -125,6 +125,9 @@ func (o *Options) reach(i instant) {
 
 // DefaultCheckpointBytes is the value of Options.CheckpointBytes if that is 0.
 const DefaultCheckpointBytes = 64 << 20
+
+// NoEvacuation as Options.EvacuateBytes turns evacuation in the background off.
+const NoEvacuation = -1
 
 // DefaultEvacuateBytes is the value of Options.EvacuateBytes if that is 0.
 const DefaultEvacuateBytes = 64 << 20

@@ -55,7 +55,7 @@ func (o *Options) store() *kv.Options {
 	k := &kv.Options{
 		Device: o.Device, ReadOnly: o.ReadOnly, MaxBytes: o.MaxBytes, CacheBytes: o.CacheBytes,
 		CheckpointBytes: o.CheckpointBytes, FileMode: o.FileMode, LockTimeout: o.LockTimeout,
-		Logger: o.Logger, EvacuateBytes: -1,
+		Logger: o.Logger, EvacuateBytes: kv.NoEvacuation,
 	}
 	if o.NoSync {
 		k.Durability = kv.Relaxed
