@@ -4,9 +4,9 @@ import "nvkv/alloc"
 
 // SpaceAccount says what each byte of a store is for. The fields add up to Metrics.DeviceBytes.
 //
-// What is held is used but not part of the present index: what the last checkpoint or a snapshot
-// still needs, tombstones, and what is reserved for the next commits. What is free in slabs includes
-// the few bytes that the division of a slab into slots leaves over.
+// Held bytes are used but not part of the current index: the last checkpoint or a snapshot needs
+// them, or they are tombstones, or they are reserved for the next commits. Free bytes in slabs
+// include the few bytes that are left over when a slab is cut into slots.
 type SpaceAccount struct {
 	RecordLiveBytes int64 `json:"record_live_bytes"`
 	RecordHeldBytes int64 `json:"record_held_bytes"`
@@ -20,7 +20,7 @@ type SpaceAccount struct {
 	RunHeldBytes int64 `json:"run_held_bytes"`
 	RunFreeBytes int64 `json:"run_free_bytes"`
 
-	FreeSlabBytes  int64 `json:"free_slab_bytes"`  // free slabs; after an opening nobody knows which have blocks
+	FreeSlabBytes  int64 `json:"free_slab_bytes"`  // free slabs; after an opening some may have no blocks
 	GivenBackBytes int64 `json:"given_back_bytes"` // free slabs whose blocks were given back since the opening
 	MetadataBytes  int64 `json:"metadata_bytes"`   // superblocks, descriptors and maps
 }

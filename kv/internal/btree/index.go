@@ -136,7 +136,7 @@ func (ix *Index) Find(key []byte, p *Path) error {
 	return ix.inLeaf(&c, key, p)
 }
 
-// toLeaf leads to the leaf of key, and asks for it. The leaf is within the device.
+// toLeaf finds and prefetches the leaf of key, which is within the device.
 func (ix *Index) toLeaf(key []byte, p *Path) (Child, error) {
 	c := RootAt(ix.root)
 	c.level = int8(ix.height - 1)

@@ -77,7 +77,7 @@ func (ix *Index) prefetchLines(c Child, lines int) {
 	}
 }
 
-// ask asks for the line of a byte.
+// ask prefetches the cache line of a byte.
 func ask(b *byte) { nvmap.Prefetch(unsafe.Pointer(b), 1) }
 
 // Cache lines of 64 bytes that the heads and the references of a page with some 110 keys take.

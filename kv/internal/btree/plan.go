@@ -145,7 +145,7 @@ func (p *plan) addBesideRanges(c *Change) error {
 	return nil
 }
 
-// comes adds a key that is not there to what comes into the leaf of the way.
+// comes adds an absent key to the entries that come into the leaf of the way.
 func (p *plan) comes(key []byte) {
 	leaf := p.ix.at(p.way.steps[0].page)
 	in := &p.levels[0]
@@ -238,7 +238,7 @@ func (p *plan) leaveFor(key []byte) error {
 	return nil
 }
 
-// goOn goes on to the leaf of another way.
+// goOn moves to the leaf of another way.
 func (p *plan) goOn(next *Path) {
 	h := p.ix.height
 	if p.begun {

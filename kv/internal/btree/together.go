@@ -2,14 +2,13 @@ package btree
 
 import "nvkv/nvmap"
 
-// Together is how many keys FindTogether looks for at once: more than the CPU has room
-// for misses only wait in turn.
+// Together is how many keys FindTogether searches at once. The CPU has a bounded number of misses
+// under way, so more keys would only wait.
 const Together = 8
 
-// FindTogether is Find for at most Together keys, each with its own path in ps. Their
-// leaves are fetched at the same time: what each key waits for in memory, first the heads
-// of its leaf, then its slot, then its cell, the others wait for too, and not one after
-// the other.
+// FindTogether is Find for at most Together keys, each with its own path in ps. The waits of the
+// keys for memory overlap: first for the heads of their leaves, then for their slots, then for
+// their cells.
 func (ix *Index) FindTogether(keys [][]byte, ps []Path) error {
 	var leaves [Together]Child
 	for i, key := range keys {
@@ -28,8 +27,8 @@ func (ix *Index) FindTogether(keys [][]byte, ps []Path) error {
 	return nil
 }
 
-// askTogether asks for what a search for each key in its leaf reads, and for the place of
-// its value.
+// askTogether prefetches the parts of each leaf that the search for its key reads, and the
+// reference of the key.
 func (ix *Index) askTogether(keys [][]byte, leaves []Child) {
 	if !ix.mapped {
 		ps := make([]nvmap.PageID, 0, 2*Together)
@@ -57,7 +56,7 @@ func (ix *Index) askTogether(keys [][]byte, leaves []Child) {
 	}
 }
 
-// Spot is where a key was found. It holds as long as no key of the tree has moved.
+// Spot is the place at which a key was found. It is valid until a key of the tree moves.
 type Spot struct {
 	leaf  nvmap.PageID
 	vals  uint64

@@ -14,7 +14,7 @@ func Await(r Rank) {}
 func Took(r Rank) {}
 func Gave(r Rank) {}
 
-// None says that the caller goes on to code of the user, which may make any call.
+// None says that the caller is about to run code of the user, which may make any call.
 func None() {}
 
 // Apart runs fn as if on a goroutine of its own. A test of crashes opens one DB where another one

@@ -78,7 +78,7 @@ func Gave(r Rank) {
 	}
 }
 
-// None says that the caller goes on to code of the user, which may make any call.
+// None says that the caller is about to run code of the user, which may make any call.
 func None() {
 	held.Lock()
 	defer held.Unlock()
