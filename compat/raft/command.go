@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"nvkv/kv"
@@ -85,11 +86,7 @@ func (c *Command) Encode() ([]byte, error) {
 		b = appendBytes(append(b, byte(o.Kind)), o.Key)
 		switch o.Kind {
 		case OpPut:
-			expiry := int64(0)
-			if !o.Expiry.IsZero() {
-				expiry = o.Expiry.UnixNano()
-			}
-			b = appendBytes(binary.AppendVarint(b, expiry), o.Value)
+			b = appendBytes(binary.AppendVarint(b, expiryNanos(o.Expiry)), o.Value)
 		case OpDeleteRange:
 			b = appendBytes(append(b, flag(o.End != nil)), o.End)
 		}
@@ -98,6 +95,18 @@ func (c *Command) Encode() ([]byte, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// expiryNanos returns an expiry as a command stores it. What is beyond 2262, the last year that a
+// record of kv can name, lives for ever, and what is before 1970 has expired by every clock.
+func expiryNanos(t time.Time) int64 {
+	switch {
+	case t.IsZero() || t.After(time.Unix(0, math.MaxInt64)):
+		return 0
+	case !t.After(time.Unix(0, 0)):
+		return 1
+	}
+	return t.UnixNano()
 }
 
 func flag(set bool) byte {

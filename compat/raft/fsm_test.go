@@ -182,6 +182,32 @@ func TestExpiryByCommands(t *testing.T) {
 	}
 }
 
+// TestExpiryFarAway: the times that nanoseconds cannot name. A value that is to live until then
+// lives for ever.
+func TestExpiryFarAway(t *testing.T) {
+	f := newState(t)
+	for i, c := range []struct {
+		expiry time.Time
+		there  bool
+	}{
+		{time.Time{}, true},
+		{time.Date(2261, 1, 1, 0, 0, 0, 0, time.UTC), true},
+		{time.Date(2300, 1, 1, 0, 0, 0, 0, time.UTC), true},
+		{time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC), true},
+		{time.Unix(0, 0), false},
+		{time.Date(1600, 1, 1, 0, 0, 0, 0, time.UTC), false},
+	} {
+		o := put("k", "v")
+		o.Expiry = c.expiry
+		if r := f.Apply(entryOf(t, uint64(i+1), Command{Time: at(1), Do: []Op{o}})).(Result); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		if _, err := f.Get([]byte("k")); (err == nil) != c.there {
+			t.Errorf("until %v: %v", c.expiry, err)
+		}
+	}
+}
+
 func TestSessions(t *testing.T) {
 	f := newState(t)
 	index := uint64(0)

@@ -133,6 +133,26 @@ func TestRestoreOfHalf(t *testing.T) {
 	}
 }
 
+// TestOpenRemovesWhatWasLeft: files of a Restore that was killed go, whatever the directory's name.
+func TestOpenRemovesWhatWasLeft(t *testing.T) {
+	dir := filepath.Join(effort.Dir(t), "a[b")
+	for _, name := range []string{"state.nv.incoming.restore-1", "state.nv" + tried + "1/state.nv", "state.nw"} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	openState(t, filepath.Join(dir, "state.nv"))
+	var left []string
+	list, err := os.ReadDir(dir)
+	for _, e := range list {
+		left = append(left, e.Name())
+	}
+	if err != nil || fmt.Sprint(left) != "[state.nv state.nw]" {
+		t.Fatal(left, err)
+	}
+}
+
 // TestReadsBesideRestore: who reads the old state goes on reading it.
 func TestReadsBesideRestore(t *testing.T) {
 	f := newState(t)

@@ -166,6 +166,27 @@ func (f *FSM) Restore(rc io.ReadCloser) error {
 	return f.release(old)
 }
 
+// tried is what the name of a directory of TrySnapshot has behind that of the state.
+const tried = ".try-"
+
+// TrySnapshot says whether Restore would take a snapshot, and changes nothing. It makes a store of
+// it beside the state and removes that again, so it may be called beside everything else.
+func (f *FSM) TrySnapshot(ctx context.Context, src io.Reader) (err error) {
+	dir, err := os.MkdirTemp(filepath.Dir(f.path), filepath.Base(f.path)+tried)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	r := bufio.NewReaderSize(src, 256<<10)
+	if _, err := readHead(r); err != nil {
+		return err
+	}
+	if err := kv.Restore(ctx, filepath.Join(dir, "state.nv"), r, f.options()); err != nil {
+		return fmt.Errorf("%w: %w", ErrSnapshot, err)
+	}
+	return nil
+}
+
 // receive makes a store at f.incoming of a snapshot, with the mark of the snapshot's head.
 func (f *FSM) receive(src io.Reader) (mark, error) {
 	r := bufio.NewReaderSize(src, 256<<10)

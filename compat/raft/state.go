@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -124,7 +125,7 @@ func newFSM(path string, o *FSMOptions) *FSM {
 }
 
 func (f *FSM) start() error {
-	if err := removeIfThere(f.incoming()); err != nil {
+	if err := errors.Join(removeIfThere(f.incoming()), removeLike(f.path+tried)); err != nil {
 		return err
 	}
 	db, at, err := f.open(f.path)
@@ -137,13 +138,22 @@ func (f *FSM) start() error {
 	return nil
 }
 
+// removeIfThere removes a store, and what kv left of its Restore where the process was killed.
 func removeIfThere(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	left, err := filepath.Glob(path + ".restore-*")
-	for _, l := range left {
-		err = errors.Join(err, os.Remove(l))
+	return removeLike(path + ".restore-")
+}
+
+// removeLike removes the files and directories whose names begin so.
+func removeLike(begin string) error {
+	dir, name := filepath.Split(begin)
+	list, err := os.ReadDir(filepath.Clean(dir))
+	for _, e := range list {
+		if strings.HasPrefix(e.Name(), name) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
 	}
 	return err
 }

@@ -136,14 +136,26 @@ func (n *Node) Backup(ctx context.Context, c Consistency, w io.Writer) error {
 // indexGap lies between the entries that nodes may have and the index of a restored backup.
 const indexGap = 1 << 20
 
-// Restore replaces what the cluster holds by a backup. Sessions are replaced too.
+// Restore replaces what the cluster holds by a backup, from where backup stands to its end.
+// Sessions are replaced too. The backup is tried first, because raft ends the process where a
+// leader's state machine refuses it.
 func (n *Node) Restore(backup *os.File) error {
 	return n.use(func(r *running) error {
 		if r.raft.State() != raft.Leader {
 			return r.leads()
 		}
+		begin, err := backup.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return err
+		}
 		info, err := backup.Stat()
 		if err != nil {
+			return err
+		}
+		if err := r.state.TrySnapshot(context.Background(), backup); err != nil {
+			return err
+		}
+		if _, err := backup.Seek(begin, io.SeekStart); err != nil {
 			return err
 		}
 		index := r.raft.LastIndex() + indexGap
@@ -152,7 +164,7 @@ func (n *Node) Restore(backup *os.File) error {
 		if err != nil {
 			return err
 		}
-		err = r.raft.Restore(&raft.SnapshotMeta{Version: 1, Index: index, Size: info.Size()}, from, 0)
+		err = r.raft.Restore(&raft.SnapshotMeta{Version: 1, Index: index, Size: info.Size() - begin}, from, 0)
 		if err != nil {
 			return r.applyError(err)
 		}

@@ -276,10 +276,11 @@ func (r *running) confirm(ctx context.Context) error {
 // readIndex returns the index of the last command that is committed now, and confirms that no
 // other leader has committed more.
 func (r *running) readIndex(ctx context.Context) (uint64, error) {
+	// The term comes first: it is the same at the end only if this node led all the time.
+	term := r.raft.CurrentTerm()
 	if err := r.leads(); err != nil {
 		return 0, err
 	}
-	term := r.raft.CurrentTerm()
 	index := r.raft.CommitIndex()
 	if err := r.confirm(ctx); err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -162,6 +162,14 @@ func TestBackupAndRestore(t *testing.T) {
 	ask(t, "PUT", a+"/v1/kv/k", "from a")
 	_, backup := ask(t, "GET", a+"/v1/backup", "")
 	ask(t, "PUT", b+"/v1/kv/other", "from b")
+	for _, bad := range []string{backup[:60], backup[:len(backup)-1], backup + "x", backup[:len(backup)-9] + "!" + backup[len(backup)-8:]} {
+		if code, body := ask(t, "POST", b+"/v1/restore", bad); code != 400 || !strings.Contains(body, "snapshot") {
+			t.Fatalf("a damaged backup: %d %s", code, body)
+		}
+	}
+	if _, v := ask(t, "GET", b+"/v1/kv/other", ""); v != "from b" {
+		t.Fatalf("after damaged backups: %q", v)
+	}
 	res, err := http.Post("http://"+b+"/v1/restore", "", bytes.NewReader([]byte(backup)))
 	if err != nil || res.StatusCode != 200 {
 		t.Fatal(err, res)
