@@ -7,8 +7,8 @@ import (
 	"nvkv/kv"
 )
 
-// findEnds sets first and last from what the store holds, and forgets the chunk that was read
-// last. s.mu is held, or nobody has the store yet.
+// findEnds sets first and last from what the store holds. s.mu is held, or nobody has the store
+// yet.
 func (s *Store) findEnds() error {
 	var first, last uint64
 	var have bool
@@ -30,7 +30,6 @@ func (s *Store) findEnds() error {
 		return err
 	}
 	s.setEnds(first, last, have)
-	s.recent.Store(nil)
 	return nil
 }
 
@@ -89,10 +88,11 @@ func (s *Store) chunk(index uint64) (*chunk, error) {
 	if err != nil || c == nil || c.count == 1 {
 		return c, err
 	}
-	s.recent.Store(c)
-	if s.cuts.Load() != cuts {
-		s.recent.CompareAndSwap(c, nil)
+	s.recentMu.Lock()
+	if s.cuts.Load() == cuts {
+		s.recent.Store(c)
 	}
+	s.recentMu.Unlock()
 	return c, nil
 }
 
@@ -147,7 +147,7 @@ func ascending(logs []*raft.Log) bool {
 // replace stores entries of which some may be there already, or which come in no order. Raft
 // deletes before it stores and so does not get here. s.mu is held.
 func (s *Store) replace(logs []*raft.Log) error {
-	s.cuts.Add(1)
+	s.forget()
 	err := s.db.Update(func(tx *kv.Tx) error {
 		s.encode.put = func(first uint64, value []byte) error {
 			return tx.Put(logKey(nil, first), value)
@@ -168,11 +168,19 @@ func (s *Store) replace(logs []*raft.Log) error {
 	return s.changed(err)
 }
 
+// forget drops the recent chunk, and keeps readers under way from making theirs the recent one. A
+// change that removes entries calls it before and after.
+func (s *Store) forget() {
+	s.recentMu.Lock()
+	defer s.recentMu.Unlock()
+	s.cuts.Add(1)
+	s.recent.Store(nil)
+}
+
 // changed ends a change that removed entries.
 func (s *Store) changed(err error) error {
-	s.cuts.Add(1)
+	s.forget()
 	if err != nil {
-		s.recent.Store(nil)
 		return err
 	}
 	return s.findEnds()
@@ -187,6 +195,6 @@ func (s *Store) DeleteRange(min, max uint64) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cuts.Add(1)
+	s.forget()
 	return s.changed(s.db.Update(func(tx *kv.Tx) error { return cut(tx, min, max) }))
 }

@@ -48,6 +48,8 @@ type Store struct {
 
 	cuts atomic.Uint64 // goes up before and after a change that removes entries
 
+	recentMu sync.Mutex // held to set recent; cuts does not change meanwhile
+
 	mu     sync.Mutex // one change at a time; guards batch and encode
 	batch  *kv.Batch
 	encode encoder
