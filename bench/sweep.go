@@ -22,7 +22,7 @@ func (s *session) scanAll(ctx context.Context, step Step) error {
 	last := time.Duration(0)
 	for pass := 0; pass < scanPassesMax && (pass == 0 || s.job.PhaseLimit == 0 || last < s.job.PhaseLimit); pass++ {
 		met := w.entries
-		if err := w.scan(nil, math.MaxInt); err != nil {
+		if err := w.engine.Scan(nil, math.MaxInt, w.visit); err != nil {
 			return err
 		}
 		if met = w.entries - met; met != s.live && s.job.Engine != NoopEngine {
