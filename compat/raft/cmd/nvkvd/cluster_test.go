@@ -95,35 +95,40 @@ func (c *cluster) addresses() (a []string) {
 // start starts a node. The address may still be taken for a moment by a connection of before.
 func (c *cluster) start(d *daemon, more ...string) {
 	c.t.Helper()
+	c.until("start of "+d.id, func() bool { return c.launch(d, more...) })
+}
+
+// launch starts a process once. It reports whether the process serves, and not whether it would
+// with a second try: it may end at once where its state has no room.
+func (c *cluster) launch(d *daemon, more ...string) bool {
+	c.t.Helper()
 	args := append([]string{
 		"serve", "--id", d.id, "--dir", d.dir, "--listen", d.listen, "--advertise", d.proxy.address(), "--heartbeat", "400ms",
 		"--snapshot-entries", "200", "--trailing-entries", "100", "--until-eof",
 	}, more...)
-	c.until("start of "+d.id, func() bool {
-		cmd := exec.Command(os.Args[0], args...)
-		cmd.Env = append(os.Environ(), demoVariable+"=1", clockVariable+"="+d.dir+".clock")
-		if d.log == nil {
-			d.log = new(bytes.Buffer)
-		}
-		cmd.Stderr = d.log
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		out, err := cmd.StdoutPipe()
-		if err == nil {
-			err = cmd.Start()
-		}
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		d.cmd, d.in = cmd, in
-		if n, _ := out.Read(make([]byte, 200)); n == 0 {
-			c.kill(d)
-			return false
-		}
-		return true
-	})
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), demoVariable+"=1", clockVariable+"="+d.dir+".clock")
+	if d.log == nil {
+		d.log = new(bytes.Buffer)
+	}
+	cmd.Stderr = d.log
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	d.cmd, d.in = cmd, in
+	if n, _ := out.Read(make([]byte, 200)); n == 0 {
+		c.kill(d)
+		return false
+	}
+	return true
 }
 
 func (c *cluster) kill(d *daemon) {
@@ -241,7 +246,7 @@ func (c *cluster) faults(r *rand.Rand) []fault {
 		{"a node has no room", func() {
 			d = other()
 			c.kill(d)
-			c.start(d, "--max-bytes", "1048576")
+			c.launch(d, "--max-bytes", "1048576") // what the cluster already holds may not fit
 			c.fill()
 		}, func() { c.kill(d); c.start(d) }},
 		{"the leader's clock jumps by two days, and back", func() { d = c.leader(); c.clock(d, 2*24*3600) }, func() { c.clock(d, -3600) }},
