@@ -6,8 +6,9 @@
 //	err = db.Put([]byte("apples"), []byte("7"))
 //	n, err := db.Get([]byte("apples"))
 //
-// A store is one file. Keys have 0 to 65,535 bytes and are ordered bytewise. Values have 0 bytes to
-// 1 GiB. Either one process may have a store open for writing, or several for reading.
+// A store is one file or one device. Keys have 0 to 65,535 bytes and are ordered bytewise. Values
+// have 0 bytes to 1 GiB. Either one process may have a store open for writing, or several for
+// reading.
 //
 // # What is promised
 //
@@ -32,16 +33,17 @@
 //
 // A caller may reuse the slices that it passed as soon as the method has returned. [DB.Get] and
 // [DB.GetAppend] return copies. Slices from a Tx alias the medium and are valid for a limited time,
-// see [Tx]. The caller must not write to them; on mapped devices such a store faults.
+// see [Tx]. The caller must not write to them. On mapped devices, which the CPU addresses like
+// memory, writing to them faults.
 //
 // # How it works
 //
 // The medium is divided into slabs of 64 KiB, each cut into slots of one size. A put writes one
 // record into a free slot: key, value, transaction number and checksum. Then it fences: a fence
 // returns when all earlier writes are durable. Then it shows the record in the index and frees the
-// slot of the previous version. There is no log, and no byte of a value is written twice. A batch
-// is several records under one number and one fence. The calls of several goroutines that write at
-// the same time are combined in the same way.
+// slot of the previous version. There is no log. A put writes its value once; only a move out of a
+// sparse slab, or a recovery, writes it again. A batch is several records under one number and one
+// fence. The calls of several goroutines that write at the same time are combined in the same way.
 //
 // The changes of a writable Tx stay in DRAM until it is committed, like a batch. A value may have
 // an expiry ([DB.PutTTL], [DB.PutUntil]) by the wall clock (Options.Clock). An expired value is
@@ -55,12 +57,14 @@
 // that an opening reads first. It names the new root.
 //
 // Opening a store that was not closed reads the last superblock, a descriptor for every slab (0.1 %
-// of the store) and the slabs that were written since the last checkpoint. It decides which of the
-// records there count. If there are many, Open returns then. Point reads are answered while the
-// records are put into the index; all other calls wait for that.
+// of the store) and the slabs that were written since the last checkpoint. It decides which records
+// in those slabs count, and replays these: it puts them into the index. Open returns before the
+// replay if it found at least 2,048 records, or any in a store of 2,048 slabs (128 MiB), but not if
+// one of the records is damaged or has its key in runs of pages. Then Get, GetAppend and Has are
+// answered beside the replay; all other calls wait for its end.
 //
 //	Put -- checksum -- turn -- slot -- record, mark -- fence -- index -- free old
-//	                                                   |
+//	                                                            |
 //	Get -- descend by page versions -- record -- validate, else again
 //
 // docs/design.md describes the whole design and defines its terms. It lists the invariants, which
@@ -77,25 +81,31 @@
 // # Concurrency
 //
 // All methods of a DB may be called from any number of goroutines. Writers take turns. Those that
-// wait are committed together by the next one. Point reads take no lock and write no shared memory
-// except a counter of calls under way. They validate the versions of the pages that they pass, and
-// read again if one of them changed. A [DB.Scan] of few records does the same. A writable Tx, a
-// Cursor and a Batch are for one goroutine at a time. A read-only Tx is for many, each with cursors
-// and iterators of its own.
+// wait are committed together by the next one. On a mapped device point reads take no lock and,
+// once their pages have been met, write no shared memory but a counter of calls under way. They
+// validate the versions of the pages that they pass, and read again if one of them changed. A read
+// that loses three such races, or whose value is too large for a slot, opens a snapshot. A
+// [DB.Scan] of few records does the same. A writable Tx, a Cursor and a Batch are for one goroutine
+// at a time. A read-only Tx is for many, each with cursors and iterators of its own.
 //
 // # Cost
 //
 // A put costs one fence; so does a batch of a thousand puts, or a group of callers. It writes its
-// bytes plus 20 (28 in a batch), rounded up to a slot size. The first record in a slab after a
-// checkpoint costs 24 bytes more, under the same fence. Growing the store, by 4 % at a time, takes
-// two fences of its own. The space of overwritten values is free at once. The space of deleted
-// values is free at once too, but the tombstone of a key or of a range takes a slot until the next
-// checkpoint.
+// bytes plus 20 (28 in a batch or a group, 8 more with an expiry), rounded up to 8, and takes the
+// next larger slot. The first record in a slab after a checkpoint costs 24 bytes more, under the
+// same fence. Growing the store takes two fences of its own. It grows by 4 % at a time, by at least
+// 8 slabs, and by at most 8 MiB unless one commit needs more.
+//
+// The space of overwritten and of deleted values is free at once, with three exceptions. What a
+// snapshot sees waits for the end of the snapshot. A value whose key has over 4 KiB, if both
+// together exceed a slot, waits with the key for the next checkpoint. What [DB.DeleteRange] removed
+// is freed in steps, beside other work. The tombstone of a deleted key or range takes a slot until
+// the next checkpoint.
 //
 // With [Options.Durability] Relaxed a put costs no fence. It is visible at once and becomes durable
-// together with other writes, at the latest in [DB.Sync]. A crash then loses the newest writes from
-// some point on, whole and in order. The space of overwritten values is free after the second
-// fence. [Tx.SetDurability] chooses for one transaction.
+// together with other writes: after 4 MiB, after 100 ms, at a checkpoint, or in [DB.Sync]. A crash
+// then loses the newest writes from some point on, whole and in order. The space of overwritten
+// values is free after two more fences. [Tx.SetDurability] chooses for one transaction.
 //
 // An open Tx pins the versions that it can see, and nothing else. [Metrics] counts them.
 package kv

@@ -210,6 +210,7 @@ func (sv *salvager) slot(s alloc.SlabInfo, slot []byte, off nvmap.Off) {
 	rc := sv.rc
 	var rec record.Record
 	if !rec.Parse(slot) || !rc.db.fits(&rec, s.Class) || !rec.Sealed(slot, rc.db.seed, s.Carve, off) {
+		// Torn, rotten or never written: no candidate. findRotten tells the first two apart.
 		if rc.mayCount(record.NumberOf(slot)) {
 			sv.suspect(s, off)
 		}

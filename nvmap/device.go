@@ -25,12 +25,14 @@ func (o Off) Page() PageID { return PageID(o / PageBytes) }
 // A Device stores bytes that persist. Every package reaches a medium through this interface only,
 // so all kinds of device and the crash simulator are interchangeable.
 //
-// The persistence model is Write, then Fence. A write may tear at 8-byte granularity. It may reach
-// the medium in any order, or not at all, until a Fence that began after the write returned. Once
-// that Fence has returned nil, the bytes stay. A write never changes bytes beside its range.
+// The persistence model is Write, then Fence. A write is durable when a Fence that was called after
+// the write had returned has itself returned nil. Until then its bytes may reach the medium in any
+// order or not at all, and it may tear at 8-byte granularity. A write never changes bytes beside
+// its range.
 //
-// A Fence covers the writes of the calling goroutine. A goroutine that writes on behalf of another
-// fences before it reports.
+// A Fence covers the writes of all goroutines. For a write of another goroutine, "called after"
+// means that the Go memory model orders the two: a channel, a mutex or an atomic value lies between
+// them. A device may rely on that.
 //
 // Reads, the mapping and Size may be used from any number of goroutines, also during a write. A
 // read that overlaps a write in progress returns a mixture of old and new 8-byte words. Write,
@@ -65,7 +67,8 @@ type Device interface {
 	// Write stores p at off. The caller may reuse p when it returns.
 	Write(off Off, p []byte) error
 
-	// Fence returns nil once everything written before the call is durable.
+	// Fence returns nil once everything is durable that any goroutine had written before the call;
+	// see above for what "before" means.
 	Fence() error
 
 	// Discard gives the blocks behind [off, off+n) back to the provider of the memory, where that

@@ -58,8 +58,8 @@
 //
 // The persistence model is Write, then Fence:
 //
-//   - W1. Once a Fence that began after a Write returned has returned nil, the bytes of that Write
-//     stay.
+//   - W1. A Write is durable when a Fence that was called after the Write had returned has itself
+//     returned nil, whichever goroutines called the two.
 //   - W2. Until then any of them may be on the medium or not, in any order. Only an aligned 8-byte
 //     word is never divided.
 //   - W3. A write never changes bytes beside its range.

@@ -82,7 +82,8 @@ func storeNonTemporal(dst, src unsafe.Pointer, n uintptr, key pkey)
 func storeWriteBack(dst, src unsafe.Pointer, n uintptr, key pkey)
 
 // drainStores is SFENCE. It returns when the bytes that this CPU stored past the caches or wrote
-// back have reached the memory controller.
+// back have reached the memory controller. Those of another CPU have reached it already, if its
+// goroutine has synchronized with this one since: locked instructions drain them too.
 func drainStores()
 
 // Prefetch asks for 64-byte cache lines, lines of them, beginning at p. It never faults, so p may

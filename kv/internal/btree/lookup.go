@@ -8,10 +8,11 @@ import (
 	"nvkv/nvmap"
 )
 
-// Point reads take no lock and write no shared memory. They descend by page versions, read the
-// record, and validate. Until then every number that they read may be garbage, so it is bounded
-// before it is used. At every step the parent is validated after the child's version was taken, so
-// a garbage pointer is never followed.
+// On a mapped device point reads take no lock. They write no shared memory but the counter of their
+// section and, at the first visit to a page, bits of its state word. They descend by page versions,
+// read the record, and validate. Until then every number that they read may be garbage, so it is
+// bounded before it is used. At every step the parent is validated after the child's version was
+// taken, so a garbage pointer is never followed.
 
 // Outcome is the result of an optimistic step.
 type Outcome uint8
