@@ -271,7 +271,7 @@ func (db *DB) guarded(op string, old bool, err *error) {
 }
 
 // Get returns a copy of the value of key, or ErrNotFound. The copy is never nil, and belongs to the
-// caller.
+// caller. A key that is longer than MaxKeyBytes is absent.
 func (db *DB) Get(key []byte) ([]byte, error) { return db.GetAppend(nil, key) }
 
 // GetAppend appends the value of key to dst and returns the result. It does not allocate if dst has

@@ -20,7 +20,8 @@ import (
 // each with cursors and iterators of its own. Rollback waits for calls under way and for nothing
 // else; later calls return ErrTxClosed.
 //
-// Slices that a Tx returns are valid until it ends. The caller must not write to them: they alias
+// Slices of Get and Keys are valid until the Tx ends; those of the other iterators and of cursors
+// until the next step, or until the Tx ends where Info says that the device is mapped. The caller must not write to them: they alias
 // mapped memory, where a store faults. Inside View and Update such a fault ends the transaction
 // with ErrSliceWritten. After Begin, or in another goroutine, no function of this package can catch
 // it, and it ends the program, like any store to read-only memory.
