@@ -93,6 +93,14 @@ func (r *Region) secure() bool {
 	return false
 }
 
+// sure returns how many free slabs certainly have blocks. A region that writes nothing needs none.
+func (r *Region) sure() int {
+	if r.readOnly {
+		return r.freeSlabs
+	}
+	return r.sureSlabs
+}
+
 // lastUnsure returns the next free slab downwards whose blocks are not known, or none.
 func (r *Region) lastUnsure() int32 {
 	for range r.slabs {

@@ -181,7 +181,7 @@ func (r *Region) Unreserved() int { return r.freeSlabs - r.keep(KindRecord, fals
 // that is not urgent. It grows the device if necessary. Slots that urgent callers took count as
 // missing until a checkpoint restores them.
 func (r *Region) spares(k Kind) error {
-	if r.freeSlabs > r.reserve && r.sureSlabs > r.reserve {
+	if r.freeSlabs > r.reserve && r.sure() > r.reserve {
 		return nil
 	}
 	pages, blocks := int64(1), int64(0)
@@ -192,7 +192,7 @@ func (r *Region) spares(k Kind) error {
 	if !r.secure() {
 		return errNoBlocks
 	}
-	if min(r.freeSlabs, r.sureSlabs) >= keep {
+	if min(r.freeSlabs, r.sure()) >= keep {
 		return nil
 	}
 	return r.grow(max(1, keep-r.freeSlabs))

@@ -137,7 +137,7 @@ func (r *Region) growFor(n int) (err error) {
 // sparing returns how many slabs of a free stretch can be taken without the slabs with blocks that
 // the reserve needs.
 func (r *Region) sparing(first, length int) int {
-	if r.sureSlabs >= r.freeSlabs {
+	if r.sure() >= r.freeSlabs {
 		return length
 	}
 	most := r.sureSlabs - r.keep(KindRun, false)

@@ -80,3 +80,26 @@ func TestReadOnlyOfNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestReadOnlyReplayGrowsLittle: a read-only opening of a killed store makes its index pages in
+// DRAM. It used to add slabs for each record, since no free slab was known to have blocks.
+func TestReadOnlyReplayGrowsLittle(t *testing.T) {
+	dev := keptDevice{nvmap.NewMem(64 << 20)}
+	db, err := OpenDevice(dev, &Options{EvacuateBytes: NoEvacuation})
+	must(t, err)
+	m := model{}
+	for i := range 3000 {
+		k := fmt.Sprintf("%08d", i)
+		m[k] = strings.Repeat("v", 100)
+		must(t, db.Put([]byte(k), []byte(m[k])))
+	}
+	size := db.Metrics().DeviceBytes
+	abandon(db)
+	db, err = OpenDevice(dev, &Options{ReadOnly: true})
+	must(t, err)
+	defer abandon(db)
+	m.compare(t, db)
+	if got := db.Metrics().DeviceBytes; got > 2*size {
+		t.Errorf("a store of %d bytes has %d bytes when it is opened to be read", size, got)
+	}
+}
