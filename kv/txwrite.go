@@ -174,7 +174,8 @@ func (tx *Tx) unpin() {
 // Commit makes the changes of a writable Tx durable and visible at one instant, with one fence.
 // Without changes it returns nil and costs no fence. In any case the Tx has ended afterwards. After
 // an error other than ErrFailed none of its changes exist. If an iterator has met an error, Commit
-// returns that error and changes nothing. For a read-only Tx it is Rollback.
+// returns that error and changes nothing. Of a Tx that has ended it returns ErrTxClosed, and of a
+// read-only Tx it is otherwise Rollback.
 func (tx *Tx) Commit() error {
 	switch {
 	case tx.over():

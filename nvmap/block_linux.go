@@ -428,11 +428,11 @@ func (d *blockDevice) arrive(well bool) {
 
 // Fence writes the staged pages and flushes the cache of the disk.
 func (d *blockDevice) Fence() error {
-	if d.ro {
-		return nil
-	}
-	if d.closed.Load() {
+	switch {
+	case d.closed.Load():
 		return ErrClosed
+	case d.ro:
+		return nil
 	}
 	if err := d.flush(); err != nil {
 		return err

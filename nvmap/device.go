@@ -39,26 +39,28 @@ func (o Off) Page() PageID { return PageID(o / PageBytes) }
 // Fence and Discard may be called from several goroutines as long as their ranges do not overlap,
 // also during a Grow. Only one goroutine at a time may call Grow or Close.
 //
-// An access after Close returns ErrClosed, a change of a read-only device ErrReadOnly, and a failed
-// access to the medium a *FaultError. A range outside Size gives another error. Errors may be
-// wrapped: use errors.Is and errors.As.
+// After Close, every method that returns an error returns ErrClosed, and Close itself nil. A change
+// of a read-only device returns ErrReadOnly, its Fence nil, and a failed access to the medium a
+// *FaultError. A range outside Size gives another error. Errors may be wrapped: use errors.Is and
+// errors.As. A device either grows, from a size of 0, or is of a fixed size, which is Info.MaxBytes.
 type Device interface {
 	// Info describes the device and its promises.
 	Info() Info
 
-	// Size returns the number of usable bytes.
+	// Size returns the number of usable bytes, a multiple of PageBytes.
 	Size() int64
 
 	// Grow makes at least size bytes usable and makes the new size durable. The blocks are
 	// allocated on the medium before the call returns, so a full medium gives an error here
-	// (ErrFull) and never a fault later. New bytes read as zero. A failed Grow leaves the device as
-	// it was.
+	// (ErrFull) and never a fault later. New bytes read as zero. A device of at least size bytes
+	// stays as it is and Grow returns nil. A size beyond Info.MaxBytes is ErrFull. A failed Grow
+	// leaves the device as it was.
 	Grow(size int64) error
 
 	// Mapping returns a read-only view of the device. It returns nil where the CPU cannot map the
 	// device, or reads a mapping badly. The length is the address space reserved (Info.MaxBytes).
 	// Bytes at and beyond Size must not be touched. The address does not change while the device is
-	// open. Storing into the view faults.
+	// open, and means nothing after Close. Storing into the view faults.
 	Mapping() []byte
 
 	// Read fills p with the bytes at off.
@@ -79,7 +81,7 @@ type Device interface {
 	// Allocate makes a discarded range writable again. When it returns nil, the range has blocks.
 	Allocate(off Off, n int64) error
 
-	// Close releases the device. It does not fence.
+	// Close releases the device. It does not fence. A second call returns nil.
 	Close() error
 }
 

@@ -77,7 +77,10 @@ func (d *fileDevice) Write(off Off, p []byte) error {
 }
 
 func (d *fileDevice) Fence() error {
-	if d.ro {
+	switch {
+	case d.closed.Load():
+		return ErrClosed
+	case d.ro:
 		return nil
 	}
 	d.stageMu.Lock()

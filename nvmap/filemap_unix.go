@@ -382,7 +382,7 @@ func (d *fileMap) peek(p []byte, off int64) error { return copyGuarded(p, d.view
 
 // checkWrite returns an error if [off, off+n) cannot be written.
 func (d *fileMap) checkWrite(op string, off Off, n int64) error {
-	if d.ro {
+	if d.ro && !d.closed.Load() {
 		return fmt.Errorf("%w: %s", ErrReadOnly, d.path)
 	}
 	return d.check(op, off, n, &d.end)

@@ -96,7 +96,12 @@ func (d *memDevice) Write(off Off, p []byte) error {
 	return nil
 }
 
-func (d *memDevice) Fence() error { return nil }
+func (d *memDevice) Fence() error {
+	if d.closed.Load() {
+		return ErrClosed
+	}
+	return nil
+}
 
 // Discard gives whole pages back to the system. They then read as zero.
 func (d *memDevice) Discard(off Off, n int64) error {

@@ -17,6 +17,7 @@ import (
 
 	"nvkv/internal/effort"
 	"nvkv/nvmap"
+	"nvkv/nvmap/nvmaptest"
 )
 
 // helper is the variable that tells a copy of this test binary what to do instead of testing.
@@ -157,7 +158,7 @@ func TestReadOnly(t *testing.T) {
 		if d.Mapping() != nil && !bytes.Equal(d.Mapping()[:20], p) {
 			t.Errorf("mapped %q", d.Mapping()[:20])
 		}
-		d.Close()
+		nvmaptest.TestReadOnly(t, d)
 	}
 }
 

@@ -205,7 +205,10 @@ func endOf(off Off, p []byte) pcieStore {
 
 // Fence reads back the end of the last store and compares it.
 func (d *pcieDevice) Fence() error {
-	if d.ro {
+	switch {
+	case d.closed.Load():
+		return ErrClosed
+	case d.ro:
 		return nil
 	}
 	d.storeMu.Lock()

@@ -80,6 +80,9 @@ func (d *shmDevice) fault(r any, off Off, n int) error {
 }
 
 func (d *shmDevice) Fence() error {
+	if d.closed.Load() {
+		return ErrClosed
+	}
 	d.mover.drain()
 	return nil
 }

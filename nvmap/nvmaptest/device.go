@@ -33,7 +33,10 @@ func TestDevice(t *testing.T, open func(t *testing.T) nvmap.Device) {
 		{"WholeWords", testWholeWords},
 		{"Discard", testDiscard},
 		{"ReadOnlyMapping", testReadOnlyMapping},
-		{"Close", testClose},
+		{"Close", func(t *testing.T, d nvmap.Device) {
+			must(t, d.Grow(nvmap.PageBytes))
+			testClose(t, d)
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := open(t)
@@ -41,6 +44,40 @@ func TestDevice(t *testing.T, open func(t *testing.T) nvmap.Device) {
 			test.run(t, d)
 		})
 	}
+}
+
+// TestReadOnly runs the suite of a device that was opened for reading, of at least one page. Each
+// change must return nvmap.ErrReadOnly and leave the bytes and the size alone. It closes d.
+//
+// Neither this suite nor TestDevice can make a medium fail: that a failed access is a
+// *nvmap.FaultError is for the device's own tests.
+func TestReadOnly(t *testing.T, d nvmap.Device) {
+	t.Helper()
+	defer d.Close()
+	size := d.Size()
+	before, after := make([]byte, nvmap.PageBytes), make([]byte, nvmap.PageBytes)
+	must(t, d.Read(0, before))
+	for what, err := range map[string]error{
+		"Write":    d.Write(0, []byte{^before[0]}),
+		"Grow":     d.Grow(size + 1),
+		"Discard":  d.Discard(0, nvmap.PageBytes),
+		"Allocate": d.Allocate(0, nvmap.PageBytes),
+	} {
+		if !errors.Is(err, nvmap.ErrReadOnly) {
+			t.Errorf("%s on a read-only device: %v", what, err)
+		}
+	}
+	if err := d.Fence(); err != nil {
+		t.Errorf("nothing was written, so there is nothing to fence: %v", err)
+	}
+	must(t, d.Read(0, after))
+	if !bytes.Equal(before, after) || d.Size() != size {
+		t.Errorf("a refused change changed the first page or the size of %d, now %d", size, d.Size())
+	}
+	if view := d.Mapping(); view != nil && !bytes.Equal(view[:nvmap.PageBytes], before) {
+		t.Error("the mapping differs from Read")
+	}
+	testClose(t, d)
 }
 
 // ready makes the first n bytes of d usable and zero.
@@ -376,11 +413,11 @@ func testReadOnlyMapping(t *testing.T, d nvmap.Device) {
 }
 
 func testClose(t *testing.T, d nvmap.Device) {
-	must(t, d.Grow(nvmap.PageBytes))
 	must(t, d.Close())
 	must(t, d.Close())
 	for what, err := range map[string]error{
 		"Write":    d.Write(0, []byte{1}),
+		"Fence":    d.Fence(),
 		"Read":     d.Read(0, make([]byte, 1)),
 		"Grow":     d.Grow(1 << 20),
 		"Discard":  d.Discard(0, nvmap.PageBytes),
