@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,8 +28,7 @@ func docCommands(t *testing.T, path string) (lines []string) {
 	return lines
 }
 
-// TestCommandsInDocs runs the commands of the README in order, with the results that the README
-// states. It only parses slow ones, and those of other documents.
+// TestCommandsInDocs parses the commands of the documents, slow ones too. TestDocuments runs them.
 func TestCommandsInDocs(t *testing.T) {
 	root := newRootCmd()
 	others, err := filepath.Glob("../../docs/*.md")
@@ -40,70 +40,17 @@ func TestCommandsInDocs(t *testing.T) {
 			checkExample(t, root, line)
 		}
 	}
-	lines := docCommands(t, "../../README.md")
-	if len(lines) < 15 {
+	if lines := docCommands(t, "../../README.md"); len(lines) < 15 {
 		t.Fatalf("the README has only %d commands", len(lines))
 	}
-	broken := newStore(t, "a", "some value")
-	rot(t, broken, "some value")
-	t.Chdir(t.TempDir())
-	copyFile(t, broken, "broken.nv")
-	for name, text := range map[string]string{"photo.jpg": "\xff\xd8", "people.csv": "id,name\n1,Ada\n2,Grace\n"} {
-		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	makeBbolt(t, "app.db", "users")
-	for _, line := range lines {
-		if !strings.HasPrefix(line, "nvkv bench") {
-			typeIn(t, line)
-		}
-	}
 }
 
-// typeIn runs a command line as a shell would.
-func typeIn(t *testing.T, line string) {
-	t.Helper()
-	line, output, _ := strings.Cut(line, ">")
-	line, input, _ := strings.Cut(line, "<")
-	stdin := ""
-	if input = strings.TrimSpace(input); input != "" {
-		b, err := os.ReadFile(input)
-		if err != nil {
-			t.Fatal(err)
-		}
-		stdin = string(b)
-	}
-	r := nvkvIn(t, stdin, strings.Fields(line)[1:]...)
-	if r.code != exitDone {
-		t.Errorf("%s: %+v", line, r)
-	}
-	if output = strings.TrimSpace(output); output != "" {
-		if err := os.WriteFile(output, []byte(r.out), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func copyFile(t *testing.T, from, to string) {
-	t.Helper()
-	b, err := os.ReadFile(from)
-	if err == nil {
-		err = os.WriteFile(to, b, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// makeBbolt makes a bbolt file with a bucket that holds a key.
-func makeBbolt(t *testing.T, path, bucket string) {
-	t.Helper()
+// writeBbolt makes a bbolt file with a bucket that holds a key.
+func writeBbolt(path, bucket string) error {
 	db, err := bolt.Open(path, 0o600, nil)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	defer db.Close()
 	err = db.Update(func(tx *bolt.Tx) error {
 		b, err := tx.CreateBucket([]byte(bucket))
 		if err != nil {
@@ -111,7 +58,5 @@ func makeBbolt(t *testing.T, path, bucket string) {
 		}
 		return b.Put([]byte("k"), []byte("v"))
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	return errors.Join(err, db.Close())
 }
