@@ -7,15 +7,15 @@ import (
 )
 
 // overlay holds the changes of a writable Tx, sorted by key: changes of single keys, and deleted
-// ranges, each in a skip list in the Go heap. A key in a range without a change of its own is
+// ranges, each in a sorted list in the Go heap. A key in a range without a change of its own is
 // deleted. Nodes of changes are never removed: deleting a key stores a tombstone. So a cursor may
 // keep a node. Slices that were returned do not change, because a later Put of the key makes a new
 // image.
 type overlay struct {
-	skipList          // changes; when added grows, a cursor searches its next change again
-	ranges   skipList // no two of them overlap or touch
-	chunk    []byte   // memory for images
-	reuse    bool     // a test has switched R3 off
+	sortedList            // changes; when added grows, a cursor searches its next change again
+	ranges     sortedList // no two of them overlap or touch
+	chunk      []byte     // memory for images
+	reuse      bool       // a test has switched R3 off
 }
 
 // Images are cut from chunks whose size grows with the transaction. So a short transaction takes
@@ -27,10 +27,9 @@ const (
 
 // set stores a change. key and value are copied.
 func (o *overlay) set(kind byte, key, value []byte, expiry int64) {
-	var before [maxTower]*node
-	n := o.find(key, &before)
+	n, at := o.find(key)
 	if n == nil || !bytes.Equal(n.key, key) {
-		n = o.insert(&before)
+		n = o.insert(key, n, at)
 	}
 	n.kind, n.expiry = kind, expiry
 	if o.reuse && len(n.image) == record.MaxHeaderBytes+len(key)+len(value) {
@@ -95,7 +94,7 @@ func (n *node) end() []byte {
 // deleteRange deletes the keys of a range, including those that the Tx put before. Keys that it
 // puts later stay.
 func (o *overlay) deleteRange(r keyRange) {
-	for n := o.find(r.start, nil); n != nil && inside(n.key, r.end); n = n.link(0) {
+	for n, _ := o.find(r.start); n != nil && inside(n.key, r.end); n = n.next {
 		n.kind, n.expiry = record.KindDelete, 0 // the image stays: the caller may have slices of it
 	}
 	if n := o.ranges.atOrBelow(r.start); n != nil && !endsBelow(n.end(), r.start) {
@@ -104,7 +103,7 @@ func (o *overlay) deleteRange(r keyRange) {
 		}
 		r.start = n.key
 	}
-	for n := o.ranges.find(r.start, nil); n != nil && !endsBelow(r.end, n.key); n = n.link(0) {
+	for n, _ := o.ranges.find(r.start); n != nil && !endsBelow(r.end, n.key); n = n.next {
 		if r.end != nil && (n.open || endsBelow(r.end, n.end())) {
 			r.end = n.end()
 		}
@@ -118,9 +117,8 @@ func endsBelow(end, bound []byte) bool { return end != nil && bytes.Compare(end,
 
 // addRange adds a range that touches no other one.
 func (o *overlay) addRange(r keyRange) {
-	var before [maxTower]*node
-	o.ranges.find(r.start, &before)
-	n := o.ranges.insert(&before)
+	next, at := o.ranges.find(r.start)
+	n := o.ranges.insert(r.start, next, at)
 	size := record.MaxHeaderBytes + len(r.start) + len(r.end)
 	n.kind, n.open = record.KindRange, r.end == nil
 	n.image = appendImage(make([]byte, 0, (size+7)&^7), r.start, r.end)
@@ -135,7 +133,7 @@ func (o *overlay) entries() []entry {
 		changes++
 	}
 	es := make([]entry, 0, o.ranges.nodes+changes)
-	for n := o.ranges.first(); n != nil; n = n.link(0) {
+	for n := o.ranges.head; n != nil; n = n.next {
 		es = append(es, rangeEntry(n.image, n.key, n.open))
 	}
 	for n := range o.uncovered {
@@ -146,10 +144,10 @@ func (o *overlay) entries() []entry {
 
 // uncovered yields the changes, without the deletes that lie in a range.
 func (o *overlay) uncovered(yield func(*node) bool) {
-	r := o.ranges.first()
-	for n := o.first(); n != nil; n = n.link(0) {
+	r := o.ranges.head
+	for n := o.head; n != nil; n = n.next {
 		for r != nil && !inside(n.key, r.end()) {
-			r = r.link(0)
+			r = r.next
 		}
 		if n.kind == record.KindDelete && r != nil && bytes.Compare(r.key, n.key) <= 0 {
 			continue

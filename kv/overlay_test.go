@@ -50,7 +50,8 @@ func TestOverlay(t *testing.T) {
 		if there {
 			above++
 		}
-		got := [4]string{name(o.find(probe, nil)), name(o.get(probe)), name(o.after(probe)), name(o.below(probe))}
+		first, _ := o.find(probe)
+		got := [4]string{name(first), name(o.get(probe)), name(o.after(probe)), name(o.below(probe))}
 		exact := "none"
 		if there {
 			exact = keys[pos]
@@ -59,14 +60,14 @@ func TestOverlay(t *testing.T) {
 			t.Fatalf("around %s: %v, want %v", probe, got, w)
 		}
 	}
-	n, prev := o.first(), (*node)(nil)
+	n, prev := o.head, (*node)(nil)
 	for i := range keys {
 		if name(n) != keys[i] || n.prev != prev || string(n.value()) != want[keys[i]] {
 			t.Fatalf("node %d is %s, want %s", i, name(n), keys[i])
 		}
-		prev, n = n, n.link(0)
+		prev, n = n, n.next
 	}
-	if n != nil || o.last() != prev {
+	if n != nil || o.tail != prev {
 		t.Error("the ends do not meet")
 	}
 	es := o.entries()
@@ -136,5 +137,52 @@ func BenchmarkOverlaySet(b *testing.B) {
 			o = overlay{}
 		}
 		o.set(record.KindPut, keys[i%len(keys)], value, 0)
+	}
+}
+
+// TestSortedList inserts keys whose common prefix becomes shorter, in several orders, and removes
+// some, beside a sorted slice.
+func TestSortedList(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	number := func(i int) []byte { return fmt.Appendf(nil, "a long prefix/%08d", i) }
+	orders := map[string]func(i int) []byte{
+		"ascending":  number,
+		"descending": func(i int) []byte { return number(9000 - i) },
+		"random":     func(int) []byte { return number(rng.IntN(100000)) },
+		"shorter and shorter": func(i int) []byte {
+			k := number(rng.IntN(1000))
+			return append(k[:max(len(k)-i/100, 0)], byte(i), byte(i>>8))
+		},
+		"zeros": func(int) []byte { return make([]byte, rng.IntN(2000)) },
+	}
+	for name, key := range orders {
+		var l sortedList
+		var want []string
+		for i := range 4000 {
+			k := key(i)
+			at, there := slices.BinarySearch(want, string(k))
+			n, p := l.find(k)
+			if found := n != nil && bytes.Equal(n.key, k); found != there {
+				t.Fatalf("%s: %q is there: %v, want %v", name, k, found, there)
+			}
+			switch {
+			case !there:
+				l.insert(k, n, p)
+				want = slices.Insert(want, at, string(k))
+			case i%2 == 0:
+				l.remove(n)
+				want = slices.Delete(want, at, at+1)
+			}
+		}
+		at, last := 0, (*node)(nil)
+		for n := l.head; n != nil; last, n = n, n.next {
+			if at == len(want) || string(n.key) != want[at] || n.prev != last || l.get(n.key) != n {
+				t.Fatalf("%s: node %d is %q", name, at, n.key)
+			}
+			at++
+		}
+		if at != len(want) || l.nodes != at || l.tail != last {
+			t.Errorf("%s: %d nodes, want %d", name, at, len(want))
+		}
 	}
 }

@@ -213,7 +213,7 @@ func (c *Cursor) lookForward(key []byte, above bool) error {
 	}
 	if w := c.tx.w; w != nil {
 		c.added = w.changes.added
-		if c.node = w.changes.find(key, nil); above {
+		if c.node, _ = w.changes.find(key); above {
 			c.node = w.changes.after(key)
 		}
 	}
@@ -225,7 +225,7 @@ func (c *Cursor) lookBackward(key []byte) error {
 	c.start(true)
 	if w := c.tx.w; w != nil {
 		c.added = w.changes.added
-		if c.node = w.changes.last(); key != nil {
+		if c.node = w.changes.tail; key != nil {
 			c.node = w.changes.below(key)
 		}
 	}
@@ -265,7 +265,7 @@ func (c *Cursor) pass() error {
 		if c.onNode = false; c.backward {
 			c.node = c.node.prev
 		} else {
-			c.node = c.node.link(0)
+			c.node = c.node.next
 		}
 	}
 	if c.onBase {

@@ -326,8 +326,8 @@ func valsSealed(b *Vals, seed uint64, o nvmap.Off) bool {
 	return binary.LittleEndian.Uint32(b[ValsSum:]) == record.PlaceSum(b[:], seed, o)
 }
 
-// commonPrefix returns how many bytes a and b share at their beginning.
-func commonPrefix(a, b []byte) int {
+// CommonPrefix returns how many bytes a and b share at their beginning.
+func CommonPrefix(a, b []byte) int {
 	n := min(len(a), len(b))
 	i := 0
 	for ; i+8 <= n; i += 8 {
@@ -343,7 +343,7 @@ func commonPrefix(a, b []byte) int {
 
 // separator returns the shortest key that is greater than a and not greater
 // than b, given a < b. It aliases b.
-func separator(a, b []byte) []byte { return b[:commonPrefix(a, b)+1] }
+func separator(a, b []byte) []byte { return b[:CommonPrefix(a, b)+1] }
 
 // fencePrefix returns the common prefix of all keys in [low, high). It is empty if a fence is open
 // (nil).
@@ -351,7 +351,7 @@ func fencePrefix(low, high []byte) []byte {
 	if low == nil || high == nil {
 		return nil
 	}
-	return low[:min(commonPrefix(low, high), maxPrefix)]
+	return low[:min(CommonPrefix(low, high), maxPrefix)]
 }
 
 // appendRest appends the rest of entry i of n, whose cell is not a long one.

@@ -110,7 +110,7 @@ func (t *Route) loadLeads(pages []routerPage) {
 		return
 	}
 	first, last := pages[1].low, pages[len(pages)-1].low
-	t.prefix = first[:commonPrefix(first, last)]
+	t.prefix = first[:CommonPrefix(first, last)]
 	for _, p := range pages[1:] {
 		t.lows = append(t.lows, p.low)
 		t.leads = append(t.leads, LeadOf(p.low[len(t.prefix):]))
