@@ -246,7 +246,12 @@ func (b *Batch) entries(dst []entry, now int64) ([]entry, error) {
 			return nil, err
 		}
 	}
-	for _, k := range b.last() {
+	order := b.last()
+	dst = slices.Grow(dst, len(order))
+	for i, k := range order {
+		if i+askAhead < len(order) {
+			btree.AskKey(b.key(int(order[i+askAhead].at)))
+		}
 		o := &b.ops[k.at]
 		if o.expires() {
 			later := o.by(now)
@@ -260,12 +265,17 @@ func (b *Batch) entries(dst []entry, now int64) ([]entry, error) {
 	return dst, nil
 }
 
+// askAhead is how many entries ahead the key of an entry is prefetched. The keys of a large batch lie
+// in the order in which they were added, and a commit reads them in their own order.
+const askAhead = 8
+
 // last returns the operations in the order of their keys, and of several with one key the last.
 func (b *Batch) last() []sortKey {
 	order, sorted := b.order[:0], true
+	prefix := sharedPrefix(len(b.ops), b.key)
 	for i := range b.ops {
 		key := b.key(i)
-		order = append(order, sortKey{btree.LeadOf(key), int32(i)})
+		order = append(order, sortKey{btree.LeadOf(key[prefix:]), int32(i)})
 		sorted = sorted && (i == 0 || order[i-1].lead < order[i].lead ||
 			order[i-1].lead == order[i].lead && bytes.Compare(b.key(i-1), key) < 0)
 	}
@@ -287,11 +297,25 @@ func (b *Batch) key(i int) []byte {
 	return image[record.MaxHeaderBytes : record.MaxHeaderBytes+o.keyLen]
 }
 
-// sortKey represents an entry during sorting. The first bytes of the key decide most comparisons,
-// and 16 bytes are cheap to move.
+// sortKey represents an entry during sorting. The first bytes of the key in which the keys differ
+// decide most comparisons, and 16 bytes are cheap to move.
 type sortKey struct {
-	lead uint64 // first eight bytes of the key, padded with zeros
+	lead uint64 // eight bytes of the key behind the prefix of all keys, padded with zeros
 	at   int32
+}
+
+// sharedPrefix returns how many bytes n keys share at their beginning.
+func sharedPrefix(n int, key func(i int) []byte) int {
+	if n == 0 {
+		return 0
+	}
+	prefix := key(0)
+	for i := 1; i < n && len(prefix) > 0; i++ {
+		if k := key(i); !bytes.HasPrefix(k, prefix) {
+			prefix = prefix[:btree.CommonPrefix(prefix, k)]
+		}
+	}
+	return len(prefix)
 }
 
 // lastPerKey sorts entries by key. Of several entries with one key it keeps the last (R1: a
@@ -300,12 +324,13 @@ func lastPerKey(es []entry) []entry {
 	if sortedKeys(es) {
 		return es
 	}
-	order := make([]sortKey, len(es))
+	order, key := make([]sortKey, len(es)), func(i int) []byte { return es[i].key }
+	prefix := sharedPrefix(len(es), key)
 	for i := range es {
-		order[i] = sortKey{btree.LeadOf(es[i].key), int32(i)}
+		order[i] = sortKey{btree.LeadOf(es[i].key[prefix:]), int32(i)}
 	}
 	out := make([]entry, 0, len(es))
-	for _, k := range lastOfEach(order, func(i int) []byte { return es[i].key }) {
+	for _, k := range lastOfEach(order, key) {
 		out = append(out, es[k.at])
 	}
 	return out

@@ -1,8 +1,10 @@
 package kv
 
-import "nvkv/nvmap"
-
-import "nvkv/kv/internal/record"
+import (
+	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/record"
+	"nvkv/nvmap"
+)
 
 // A large commit is built beside the published tree and shown by storing one root. It holds publish
 // for that instant only. Meanwhile readers continue, snapshots are opened and closed, and all of
@@ -53,6 +55,9 @@ func (db *DB) build(es []entry) error {
 		}
 	}
 	for i := range es {
+		if i+askAhead < len(es) {
+			btree.AskKey(es[i+askAhead].key)
+		}
 		if err := db.buildStep(&es[i], db.publishEntry); err != nil {
 			return err
 		}

@@ -41,7 +41,7 @@ func (db *DB) commitInside(es []entry) error {
 		return err
 	}
 	db.noteNeed()
-	db.spots.all = db.spots.all[:0]
+	db.spots.all, db.spots.near = db.spots.all[:0], false
 	n, err := db.needFor(es)
 	if err != nil {
 		return err

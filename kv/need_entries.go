@@ -76,6 +76,7 @@ func (db *DB) planned(es []entry) (most btree.Stock, grows bool, err error) {
 type spots struct {
 	all   []btree.Spot
 	moved uint64
+	near  bool // db.way leads to the key that the commit published last, and is valid
 }
 
 // of returns the spot of entry i of n, nil if it is not known any more.

@@ -77,10 +77,17 @@ func (db *DB) publishAt(e *entry, s *btree.Spot) error {
 // whole pages.
 func (db *DB) publishEntry(e *entry) error {
 	if e.kind == record.KindRange {
+		db.spots.near = false
 		db.bury(e)
 		return db.cutRest(e.cut)
 	}
-	if err := db.ix.Find(e.key, &db.way); err != nil {
+	near := db.spots.near
+	db.spots.near = e.kind == record.KindPut // a delete may merge pages
+	if near {
+		if err := db.ix.FindNext(e.key, &db.way); err != nil {
+			return err
+		}
+	} else if err := db.ix.Find(e.key, &db.way); err != nil {
 		return err
 	}
 	return db.apply(e, &db.way)

@@ -64,6 +64,7 @@ func TestFindTogether(t *testing.T) {
 		for i := range keys {
 			keys[i] = key()
 		}
+		slices.SortFunc(keys, bytes.Compare)
 		var ways [Together]Path
 		m.must(m.ix.FindTogether(keys, ways[:]))
 		for i, k := range keys {
@@ -71,6 +72,13 @@ func TestFindTogether(t *testing.T) {
 			m.must(m.ix.Find(k, &alone))
 			if ways[i] != alone {
 				t.Fatalf("%.20q: %+v, alone %+v", k, ways[i], alone)
+			}
+		}
+		next := ways[0]
+		for i, k := range keys {
+			m.must(m.ix.FindNext(k, &next))
+			if next != ways[i] {
+				t.Fatalf("%.20q: %+v behind the key before, alone %+v", k, next, ways[i])
 			}
 		}
 		moved, s, k := m.ix.Moved(), ways[0].spot(), keys[0]

@@ -1,17 +1,80 @@
 package btree
 
-import "nvkv/nvmap"
+import (
+	"bytes"
+
+	"nvkv/nvmap"
+)
 
 // Together is how many keys FindTogether searches at once. The CPU has a bounded number of misses
 // under way, so more keys would only wait.
 const Together = 8
 
-// FindTogether is Find for at most Together keys, each with its own path in ps. The waits of the
-// keys for memory overlap: first for the heads of their leaves, then for their slots, then for
-// their cells.
+// FindNext is Find for a key that is not below the key to which p leads. p must be valid: since
+// it was found, no page was split or merged, except in an Insert of the key to which it leads. The
+// next key is often in the same leaf, and then the search begins there. On a device that is not
+// mapped pages may have been evicted since, and Find verifies those that it reads again.
+func (ix *Index) FindNext(key []byte, p *Path) error {
+	if !ix.mapped {
+		return ix.Find(key, p)
+	}
+	stays, err := ix.stays(key, p)
+	if err != nil {
+		return err
+	}
+	if !stays {
+		return ix.Find(key, p)
+	}
+	up := p.steps[1]
+	pg := ix.at(up.page)
+	c := ChildAt(pg, Count(pg), up.at)
+	return ix.inLeaf(&c, key, p)
+}
+
+// AskKey prefetches the beginning of a key.
+func AskKey(key []byte) {
+	if len(key) > 0 {
+		ask(&key[0])
+	}
+}
+
+// stays says whether key, which is not below a key of the leaf of p, certainly belongs there: the
+// next separator of the leaf's parent is above it.
+func (ix *Index) stays(key []byte, p *Path) (bool, error) {
+	up := p.steps[1]
+	pg := ix.at(up.page)
+	n := Count(pg)
+	if up.at+1 >= n || !bytes.HasPrefix(key, pagePrefix(pg)) {
+		return false, nil
+	}
+	rest := key[pagePrefixLen(pg):]
+	if h, next := headOf(rest), head(pg, up.at+1); h != next {
+		return h < next, nil
+	}
+	c, err := ix.compare(pg, n, up.at+1, key, rest)
+	return c > 0, err
+}
+
+// FindTogether is Find for at most Together keys in ascending order, each with its own path in ps.
+// The waits of the keys for memory overlap: first for the heads of their leaves, then for their
+// slots, then for their cells.
 func (ix *Index) FindTogether(keys [][]byte, ps []Path) error {
 	var leaves [Together]Child
+	for _, key := range keys {
+		AskKey(key)
+	}
 	for i, key := range keys {
+		if i > 0 {
+			stays, err := ix.stays(key, &ps[i-1])
+			if err != nil {
+				return err
+			}
+			if stays {
+				copy(ps[i].steps[1:ix.height], ps[i-1].steps[1:ix.height])
+				leaves[i] = leaves[i-1]
+				continue
+			}
+		}
 		c, err := ix.toLeaf(key, &ps[i])
 		if err != nil {
 			return err
