@@ -1,7 +1,10 @@
 package btree
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
+	"errors"
 
 	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
@@ -86,6 +89,58 @@ func (ix *Index) longKey(b []byte) ([]byte, error) {
 		return nil
 	})
 	return key, err
+}
+
+// longHead returns the head of a long key behind its first skip bytes, maxPrefix at most. ok is
+// false if the key is not that long.
+func (ix *Index) longHead(b []byte, skip int) (h uint32, ok bool, err error) {
+	c := readCell(b)
+	if c.bytes < skip {
+		return 0, false, nil
+	}
+	err = ix.eachOverflow(c, func(_ nvmap.PageID, pg *Page) error {
+		h = headOf(pg[pgHeader+skip : pgHeader+min(c.bytes, ovBytes)])
+		return errEnough
+	})
+	if err == errEnough {
+		err = nil
+	}
+	return h, true, err
+}
+
+// errEnough ends a walk along a chain.
+var errEnough = errors.New("enough of a chain is known")
+
+// compareChain compares the key in a chain with another key. The first bytes of both, as many as
+// equal says, are known to be the same. It returns how many bytes are the same, and reads no page
+// behind those that differ.
+func (ix *Index) compareChain(c chain, key []byte, equal int) (order, same int, err error) {
+	if c.first == 0 { // only in a page that is being changed
+		return 0, 0, &record.CorruptError{Structure: "overflow page"}
+	}
+	order, same = cmp.Compare(c.bytes, len(key)), min(c.bytes, len(key))
+	at := 0 // bytes of the key in the pages before
+	err = ix.eachOverflow(c, func(_ nvmap.PageID, pg *Page) error {
+		part := pg[pgHeader : pgHeader+min(u16(pg, pgCount), ovBytes)]
+		from := max(equal-at, 0)
+		if from < len(part) && at+from < len(key) {
+			x, y := part[from:], key[at+from:]
+			y = y[:min(len(x), len(y))]
+			if x = x[:len(y)]; !bytes.Equal(x, y) {
+				n := CommonPrefix(x, y)
+				order, same = cmp.Compare(x[n], y[n]), at+from+n
+				return errEnough
+			}
+		}
+		if at += len(part); at >= len(key) {
+			return errEnough
+		}
+		return nil
+	})
+	if err == errEnough {
+		err = nil
+	}
+	return order, same, err
 }
 
 // eachOverflow calls fn for the pages of a chain. There must be exactly as many as the key fills,

@@ -86,6 +86,7 @@ func (ix *Index) Search(pg *Page, key []byte) (int, bool, error) {
 		}
 	}
 	want := LeadOf(rest[min(headBytes, len(rest)):])
+	var near neighbours
 	for {
 		if hi-lo > 1 {
 			lo, hi = narrow(pg, n, lo, hi, want)
@@ -94,9 +95,14 @@ func (ix *Index) Search(pg *Page, key []byte) (int, bool, error) {
 			return lo, false, nil
 		}
 		mid := int(uint(lo+hi) >> 1)
-		c, err := ix.compare(pg, n, mid, key, rest)
-		if err != nil {
-			return 0, false, err
+		var c int
+		if _, length := slot(pg, n, mid); length>>8 != longMark {
+			c = compareCell(pg, n, mid, rest)
+		} else {
+			var err error
+			if c, err = ix.compareNear(pg, n, mid, key, &near); err != nil {
+				return 0, false, err
+			}
 		}
 		switch {
 		case c == 0:
@@ -121,11 +127,24 @@ func (ix *Index) compare(pg *Page, n, i int, key, rest []byte) (int, error) {
 // compareLong is compare for a long key.
 func (ix *Index) compareLong(pg *Page, n, i int, key []byte) (int, error) {
 	off, _, _ := cell(pg, n, i)
-	k, err := ix.longKey(pg[off : off+longCell])
-	if err != nil {
-		return 0, err
+	c, _, err := ix.compareChain(readCell(pg[off:]), key, 0)
+	return c, err
+}
+
+// neighbours says how many bytes a key shares with long keys below it and above it that a search in
+// a page has met. The key shares the lesser number with all entries between these two.
+type neighbours struct{ below, above int }
+
+// compareNear is compareLong in a search. It skips the bytes that are known to be equal.
+func (ix *Index) compareNear(pg *Page, n, i int, key []byte, near *neighbours) (int, error) {
+	off, _, _ := cell(pg, n, i)
+	c, same, err := ix.compareChain(readCell(pg[off:]), key, min(near.below, near.above))
+	if c < 0 {
+		near.below = same
+	} else {
+		near.above = same
 	}
-	return bytes.Compare(k, key), nil
+	return c, err
 }
 
 // childIndex returns the entry of an inner page to whose child key belongs.

@@ -175,14 +175,18 @@ func (ix *Index) fill(dst, src *Page, a, b int) error {
 		switch {
 		case j == 0 && payload(dst) > 0: // stands for all keys below entry 1
 		case long:
-			k, err := ix.longKey(src[off : off+longCell])
-			if err != nil {
-				return err
+			h := head(src, a+j)
+			if pl != len(sp) {
+				var ok bool
+				var err error
+				if h, ok, err = ix.longHead(src[off:off+longCell], pl); err != nil {
+					return err
+				}
+				if !ok {
+					return misplaced(src)
+				}
 			}
-			if len(k) < pl {
-				return misplaced(src)
-			}
-			it = pageItem{headOf(k[pl:]), longLen, src[off : off+longCell]}
+			it = pageItem{h, longLen, src[off : off+longCell]}
 		case cut == 0 && len(lead) == 0:
 			it = pageItem{head(src, a+j), restLen(src, sn, a+j), src[off : off+length]}
 		default:
