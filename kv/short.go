@@ -74,7 +74,7 @@ func (db *DB) readable() error {
 
 // release returns the scan to the pool, without large memory.
 func (s *shortScan) release() {
-	if cap(s.buf) > shortBytesMax {
+	if cap(s.buf) > 2*shortBytesMax { // append reserves more than it is asked for
 		s.buf = nil
 		clear(s.items[:])
 	}
@@ -137,6 +137,9 @@ func (s *shortScan) try(db *DB, start, end []byte, n int) (done bool, err error)
 		if len(xs) == atOnce && s.takeFour((*[atOnce]btree.Ref)(xs)) {
 			a.Skip(atOnce)
 			a.Width(s.slabs.slot)
+			if s.n == atOnce && end == nil && len(s.buf)/atOnce*n > shortBytesMax {
+				return false, nil // all of them would be too large, as it seems
+			}
 		} else if took, err := s.take(db, xs[0]); !took {
 			return false, err
 		} else {
