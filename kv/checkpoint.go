@@ -79,6 +79,7 @@ func (db *DB) checkpoint(ctx context.Context) error {
 	keys, err := db.takeCheckpoint(ctx, began)
 	if err == nil {
 		db.opt.Logger.Debug("checkpoint", "took", time.Since(began), "keys", keys)
+		db.writeEvents(false)
 	}
 	return err
 }
@@ -336,14 +337,20 @@ func (db *DB) startCheckpointer() {
 		db.group.timer.Stop() // until a group is open
 	}
 	sweep := time.NewTicker(db.opt.sweepEvery)
+	db.events.size.Store(db.m.Size())
 	go func() {
 		defer close(c.exited)
 		defer sweep.Stop()
 		for {
 			select {
 			case <-c.stop:
+				db.writeEvents(true)
 				return
+			case <-db.events.note:
+				db.writeEvents(false)
+				continue
 			case <-sweep.C:
+				db.writeEvents(true)
 				db.sweepIdle()
 				continue
 			case <-due:

@@ -304,7 +304,9 @@ func (db *DB) fail(cause error) error {
 	if db.off(ruleR15) {
 		return err
 	}
-	db.failure.CompareAndSwap(nil, &err)
+	if db.failure.CompareAndSwap(nil, &err) {
+		db.events.leave()
+	}
 	return err
 }
 

@@ -28,6 +28,8 @@ type DB struct {
 	m         *nvmap.Map
 	seed      uint64
 	recovered recovered
+	timing    *timing // nil: no latencies are recorded
+	events    events
 	late      chan struct{} // closed when openLate or replayLate has ended; nil without either
 
 	// The locks of the DB itself. Writers take the turn; the structs below have locks of their own.
@@ -142,7 +144,7 @@ func OpenDevice(dev nvmap.Device, opts *Options) (*DB, error) {
 	if err := o.validate(); err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
-	db := &DB{opt: o, evictor: newEvictor(), holders: holders{broken: o.broken}}
+	db := &DB{opt: o, evictor: newEvictor(), holders: holders{broken: o.broken}, timing: newTiming(o.TimeOneIn), events: newEvents()}
 	db.opt.Logger = slog.New(logHandler{o.Logger.Handler(), db})
 	db.closed.Store(false)
 	db.pages.Guard(&db.races)
@@ -166,6 +168,9 @@ func OpenDevice(dev nvmap.Device, opts *Options) (*DB, error) {
 		}
 		return nil, errors.Join(err, m.Close())
 	}
+	if db.late == nil {
+		db.logOpening("", nil)
+	}
 	return db, nil
 }
 
@@ -188,7 +193,7 @@ func (db *DB) protect() error {
 
 func (db *DB) open() (err error) {
 	defer db.guarded("open", panicOnFault(true), &err)
-	began := time.Now()
+	db.recovered.began = time.Now()
 	absent, err := alloc.Absent(db.m)
 	if err != nil {
 		return err
@@ -221,7 +226,7 @@ func (db *DB) open() (err error) {
 	if err := db.recover(); err != nil {
 		return err
 	}
-	db.recovered.took = time.Since(began)
+	db.recovered.took = time.Since(db.recovered.began)
 	return nil
 }
 
@@ -277,11 +282,7 @@ func (db *DB) Get(key []byte) ([]byte, error) { return db.GetAppend(nil, key) }
 // GetAppend appends the value of key to dst and returns the result. It does not allocate if dst has
 // room and the device is mapped. After an error it returns dst unchanged.
 func (db *DB) GetAppend(dst, key []byte) ([]byte, error) {
-	out, err := db.getOnce(dst, key, true)
-	if err == errRegister {
-		return db.getRegistered(dst, key, true)
-	}
-	return out, err
+	return db.getTimed(dst, key, true)
 }
 
 // getOnce reads without a snapshot. It returns errRegister if that is not possible.
@@ -300,10 +301,7 @@ func (db *DB) getOnce(dst, key []byte, want bool) (out []byte, err error) {
 
 // Has says whether key exists. It reads no value that lies in runs.
 func (db *DB) Has(key []byte) (bool, error) {
-	_, err := db.getOnce(nil, key, false)
-	if err == errRegister {
-		_, err = db.getRegistered(nil, key, false)
-	}
+	_, err := db.getTimed(nil, key, false)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
@@ -372,8 +370,8 @@ func (db *DB) Write(b *Batch) error {
 	return db.write(o)
 }
 
-// write commits an op.
-func (db *DB) write(o *op) error {
+// writeOp commits an op.
+func (db *DB) writeOp(o *op) error {
 	s, err := db.enterWriter()
 	if err != nil {
 		return err
@@ -403,10 +401,15 @@ func (db *DB) madeRoom(err error, es []entry, tries int, p *pace) bool {
 	back := givesBack(es)
 	switch {
 	case back && tries == 0:
-		return db.checkpoint(context.Background()) == nil
+		if db.checkpoint(context.Background()) == nil {
+			return true
+		}
 	case back && tries == 1 || tries == 0:
-		return db.squeeze(context.Background(), p, wantedBy(es)) == nil
+		if db.squeeze(context.Background(), p, wantedBy(es)) == nil {
+			return true
+		}
 	}
+	db.refusedFull()
 	return false
 }
 

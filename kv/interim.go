@@ -209,7 +209,7 @@ func (rc *recovery) replayLate() error {
 		in.end(err)
 		db.turn.give()
 		close(db.late)
-		db.logRecovery("replaying", err)
+		db.logOpening("replaying", err)
 	})
 	return nil
 }

@@ -15,10 +15,11 @@ import (
 
 // recovered is the result of an opening.
 type recovered struct {
-	took     time.Duration
-	scanned  int64 // bytes of slabs that were read
-	replayed int64 // records applied to the index
-	void     int64 // records of a transaction that is not complete
+	began    time.Time
+	took     time.Duration // until Open could return
+	scanned  int64         // bytes of slabs that were read
+	replayed int64         // records applied to the index
+	void     int64         // records of a transaction that is not complete
 	damaged  []CorruptError
 }
 
@@ -123,7 +124,7 @@ func (rc *recovery) openLate() error {
 		}
 		db.turn.give()
 		close(db.late)
-		db.logRecovery("reading the slabs", err)
+		db.logOpening("reading the slabs", err)
 	})
 	return nil
 }
@@ -325,17 +326,6 @@ func (db *DB) writesNothing() bool { return db.opt.ReadOnly && !db.off(ruleR14) 
 func (rc *recovery) damage(o nvmap.Off, what string, key []byte) {
 	d := CorruptError{Off: uint64(o), Structure: what, Key: bytes.Clone(key)}
 	rc.db.recovered.damaged = append(rc.db.recovered.damaged, d)
-}
-
-// logRecovery logs the findings of an opening. It is called after the opening, because a log
-// handler may use the store.
-func (db *DB) logRecovery(what string, err error) {
-	for _, d := range db.recovered.damaged {
-		db.opt.Logger.Warn("recovery met damage", "error", d.Error())
-	}
-	if err != nil {
-		db.opt.Logger.Error(what, "error", err)
-	}
 }
 
 // beginRun begins a new run for this opening. So the next recovery cannot mistake records that an

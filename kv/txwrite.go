@@ -191,7 +191,7 @@ func (tx *Tx) Commit() error {
 func (tx *Tx) commit() error {
 	err := tx.Err()
 	if err == nil {
-		err = tx.publish()
+		err = tx.publishTimed()
 	}
 	return errors.Join(err, tx.end())
 }
