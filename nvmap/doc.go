@@ -114,6 +114,13 @@
 // truncated. Read, Write and Frame return it as a [FaultError]. Code that reads views and pages
 // directly calls runtime/debug.SetPanicOnFault and passes the recovered value to [Map.Faulted].
 //
+// # Transparent maps
+//
+// [OpenPaged] gives the bytes of a device as a plain slice, also of one that the CPU cannot map: a
+// page is brought in when it is touched, and a bounded number of pages is present. It is for code
+// that works on slices. Code that can call Load and Store uses a [Map], which costs less for each
+// page that is not in DRAM.
+//
 // # Crash tests
 //
 // Everything that lasts passes through Write and Fence, so [Sim] can rebuild every state that a
@@ -150,8 +157,9 @@
 //
 // # Turned down
 //
-// A page-fault handler that moves pages (userfaultfd, SIGSEGV): a fault blocks a thread while it
+// A page-fault handler in the same process (userfaultfd, SIGSEGV): a fault blocks a thread while it
 // holds its P, and a handler goroutine then waits for the collector, which waits for the thread.
+// [OpenPaged] has its faults served by another process, and kv does not use it.
 // Atomics and locks in device memory: not every medium has them. Pointers on the medium: nvmap uses
 // offsets only, and 0 is nil.
 package nvmap

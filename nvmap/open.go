@@ -59,12 +59,16 @@ type OpenOptions struct {
 //	any other regular file                      file
 //
 // If Kind is set, OpenDevice opens that kind or returns an error that says why it cannot. "block"
-// may be asked for on a regular file. "mem" must be asked for, and needs no path. For a path that
+// may be asked for on a regular file. "mem" must be asked for, and needs no path. So must kinds
+// that [RegisterDevice] added. For a path that
 // cannot hold a store the error names the path. If another user holds the lock, the error is
 // ErrLocked.
 //
 // Opening does not change existing contents. The caller decides whether they may be overwritten.
 func OpenDevice(path string, o OpenOptions) (Device, error) {
+	if open := registeredDevice(o.Kind); open != nil {
+		return open(path, o)
+	}
 	switch o.Kind {
 	case "mem":
 		return newMem(o.MaxBytes)

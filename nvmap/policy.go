@@ -43,7 +43,7 @@ type Policy interface {
 // lock, at least for the first read of p after Victims cleared its mark.
 type Toucher interface{ Touch(p PageID) }
 
-// policies maps the names of the included policies to their constructors.
+// policies maps the names of policies to their constructors. registered.mu guards it.
 var policies = map[string]func() Policy{
 	"clock":    func() Policy { return new(clockPolicy) },
 	"2q":       func() Policy { return new(twoQueues) },
@@ -57,6 +57,8 @@ const DefaultPolicy = "s3fifo"
 
 // Policies returns the names that NewPolicy knows.
 func Policies() []string {
+	registered.mu.RLock()
+	defer registered.mu.RUnlock()
 	names := make([]string, 0, len(policies))
 	for name := range policies {
 		names = append(names, name)
@@ -71,7 +73,10 @@ func NewPolicy(name string) (Policy, error) {
 	if name == "" {
 		name = DefaultPolicy
 	}
-	if make := policies[name]; make != nil {
+	registered.mu.RLock()
+	make := policies[name]
+	registered.mu.RUnlock()
+	if make != nil {
 		return make(), nil
 	}
 	return nil, fmt.Errorf("nvmap: no cache policy %q; there are %s", name, strings.Join(Policies(), ", "))
