@@ -110,6 +110,14 @@ func TestRatioIsToTheBestRealRival(t *testing.T) {
 	if ratio, rival := row.Ratio(); ratio != 2 || rival != "pebble" {
 		t.Errorf("%v x %s", ratio, rival)
 	}
+	if least, most := row.RatioRange(); least != 0 || most != 0 {
+		t.Errorf("a range of one repetition: %v to %v", least, most)
+	}
+	row.Runs["nvkv"] = Run{OpsPerS: 100, OpsPerSMin: 80, OpsPerSMax: 120, Repetitions: 3}
+	row.Runs["pebble"] = Run{OpsPerS: 50, OpsPerSMin: 40, OpsPerSMax: 80, Repetitions: 3}
+	if least, most := row.RatioRange(); least != 1 || most != 3 {
+		t.Errorf("the ratio ranges from %v to %v, want 1 to 3", least, most)
+	}
 	delete(row.Runs, "nvkv")
 	if ratio, _ := row.Ratio(); ratio != 0 {
 		t.Errorf("a ratio without nvkv: %v", ratio)
@@ -120,7 +128,7 @@ func TestFormats(t *testing.T) {
 	for got, want := range map[string]string{
 		Count(0): "0", Count(999): "999", Count(999.9): "1.00k", Count(12345): "12.3k", Count(1.05e6): "1.05M", Count(2e9): "2G",
 		Bytes(100): "100 B", Bytes(1536): "1.50 KiB", Bytes(1 << 40): "1 TiB",
-		Duration(999): "999ns", Duration(1500): "1.50us", Duration(12e6): "12ms", Duration(61e9): "61s",
+		Duration(999): "999ns", Duration(1500): "1.50µs", Duration(12e6): "12ms", Duration(61e9): "61s",
 		Ratio(0.123): "0.12", Ratio(5.555): "5.55", Ratio(55.55): "55.5", Ratio(555.5): "556",
 	} {
 		if got != want {

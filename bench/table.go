@@ -101,6 +101,17 @@ func (row Row) Ratio() (float64, string) {
 	return home.OpsPerS / best, name
 }
 
+// RatioRange returns the least and the greatest Ratio that the repetitions allow: nvkv's slowest over
+// the rival's fastest, and the reverse. It returns 0 if there is no ratio or only one repetition.
+func (row Row) RatioRange() (least, most float64) {
+	_, rival := row.Ratio()
+	home, other := row.Runs[Home], row.Runs[rival]
+	if rival == "" || home.Repetitions < 2 || other.OpsPerSMin == 0 {
+		return 0, 0
+	}
+	return home.OpsPerSMin / other.OpsPerSMax, home.OpsPerSMax / other.OpsPerSMin
+}
+
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
 	keys := make([]K, 0, len(m))
 	for k := range m {
@@ -121,7 +132,7 @@ func (row Row) Label() string {
 
 func writeSummary(w io.Writer, rows []Row, engines []string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "operations/s\tthreads\trecords\tvalue\t%s\t\t\n", strings.Join(engines, "\t"))
+	fmt.Fprintf(t, "operations/s\tthreads\trecords\tvalue\t%s\t\t\t\n", strings.Join(engines, "\t"))
 	for _, row := range rows {
 		fmt.Fprintf(t, "%s\t%d\t%s\t%d B\t", row.Label(), row.Threads, Count(float64(row.Records)), row.ValueBytes)
 		for _, engine := range engines {
@@ -132,6 +143,10 @@ func writeSummary(w io.Writer, rows []Row, engines []string) error {
 		} else {
 			fmt.Fprint(t, "\t")
 		}
+		if least, most := row.RatioRange(); most > 0 {
+			fmt.Fprintf(t, "(%s to %s)", Ratio(least), Ratio(most))
+		}
+		fmt.Fprint(t, "\t")
 		fmt.Fprintln(t)
 	}
 	if err := t.Flush(); err != nil {
@@ -141,7 +156,8 @@ func writeSummary(w io.Writer, rows []Row, engines []string) error {
 	return err
 }
 
-var footnotes = fmt.Sprintf("* the clock ended it; the rest was done in batches, not measured\n"+
+var footnotes = fmt.Sprintf("in brackets: from the slowest run of nvkv over the fastest of the rival to the reverse\n"+
+	"* the clock ended it; the rest was done in batches, not measured\n"+
 	"! other processes were using more than %v cores meanwhile\n", noisyCores)
 
 // Figure returns the main result of an engine as a short text: operations per second, or the time
@@ -179,7 +195,7 @@ func (row Row) IsScan() bool { return row.Workload == nameScan || row.Workload =
 
 func writeDetails(w io.Writer, runs []Run) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "workload\tengine\tthr\tops/s\tspread\tp50\tp99\tp99.9\tmax\tWA\tmedia/op\tfences/op\tdisk\tRSS anon\tCPU us/op\tloop\t")
+	fmt.Fprintln(t, "workload\tengine\tthr\tops/s\tspread\tp50\tp99\tp99.9\tmax\tWA\tmedia/op\tfences/op\tdisk\tRSS anon\tCPU µs/op\tloop\t")
 	for _, r := range runs {
 		if r.Phase == StallWorkload {
 			continue // it has a table of its own
@@ -246,7 +262,7 @@ func Duration(ns int64) string {
 	case d < time.Microsecond:
 		return fmt.Sprintf("%dns", ns)
 	case d < time.Millisecond:
-		return threeDigits(float64(ns)/1e3) + "us"
+		return threeDigits(float64(ns)/1e3) + "µs"
 	case d < time.Second:
 		return threeDigits(float64(ns)/1e6) + "ms"
 	}

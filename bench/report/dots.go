@@ -10,9 +10,12 @@ import (
 )
 
 // dotRows is a plotter of rows from top to bottom. Each row has a dot per engine on a common axis,
-// a line through the dot for its spread, and a note at the right.
+// a line through the dot for its spread, and a note at the right. The engines have lanes of their
+// own, one above the other, so that no dot hides another.
 type dotRows struct {
 	rows  []dotRow
+	lanes int
+	room  float64    // for notes, as a share of the width
 	key   []keyEntry // drawn above the rows, if there is no other key
 	theme theme
 }
@@ -30,6 +33,7 @@ type dotRow struct {
 
 type dot struct {
 	value, least, most float64
+	lane               int
 	color              color.Color
 }
 
@@ -39,8 +43,9 @@ func (d dotRows) Plot(c draw.Canvas, p *plot.Plot) {
 	d.drawKey(c, p.X.Tick.Label, y(float64(len(d.rows))+1))
 	for i, row := range d.rows {
 		at := y(d.height(i))
-		d.connect(c, x, at, row)
+		d.divide(c, y(d.height(i)-0.5))
 		for _, dot := range row.dots {
+			at := y(d.height(i) + d.lane(dot.lane))
 			c.StrokeLine2(draw.LineStyle{Color: dot.color, Width: lineWidth}, x(dot.least), at, x(dot.most), at)
 			c.DrawGlyph(draw.GlyphStyle{Color: dot.color, Radius: dotRadius, Shape: draw.CircleGlyph{}}, vg.Point{X: x(dot.value), Y: at})
 		}
@@ -63,15 +68,14 @@ func (d dotRows) drawKey(c draw.Canvas, style draw.TextStyle, at vg.Length) {
 	}
 }
 
-// connect draws a faint line from the lowest dot of a row to the highest.
-func (d dotRows) connect(c draw.Canvas, x func(float64) vg.Length, at vg.Length, row dotRow) {
-	lo, hi := math.Inf(1), math.Inf(-1)
-	for _, dot := range row.dots {
-		lo, hi = math.Min(lo, dot.value), math.Max(hi, dot.value)
-	}
-	if lo < hi {
-		c.StrokeLine2(draw.LineStyle{Color: d.theme.grid, Width: lineWidth}, x(lo), at, x(hi), at)
-	}
+// divide draws a faint line below a row.
+func (d dotRows) divide(c draw.Canvas, at vg.Length) {
+	c.StrokeLine2(draw.LineStyle{Color: d.theme.grid, Width: hairline}, c.Min.X, at, c.Max.X, at)
+}
+
+// lane returns how far above the middle of its row a lane lies. The first lane is on top.
+func (d dotRows) lane(i int) float64 {
+	return 0.76 * (float64(d.lanes-1)/2 - float64(i)) / float64(max(d.lanes, 2))
 }
 
 // height returns the y of a row. The first row is on top.
@@ -88,7 +92,7 @@ func (d dotRows) DataRange() (xmin, xmax, ymin, ymax float64) {
 		}
 	}
 	if noted {
-		xmax *= math.Pow(xmax/xmin, 0.12)
+		xmax *= math.Pow(xmax/xmin, d.room)
 	}
 	top := float64(len(d.rows)) + 0.6
 	if len(d.key) > 0 {

@@ -5,6 +5,7 @@ import (
 	"image/color"
 	"math"
 	"slices"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -34,9 +35,9 @@ func newPainter(r *bench.Report, t theme) *painter {
 }
 
 // throughput draws every workload in a row, for the first number of threads and the largest store.
-func (f *painter) throughput() (figure, bool) {
+func (f *painter) throughput(phone bool) (figure, bool) {
 	rows := slices.DeleteFunc(f.mainRows(), func(r bench.Row) bool { return r.IsReopen() })
-	return f.dotFigure("operations per second, log scale: right is better", rows, bench.Count,
+	return f.dotFigure("operations per second, log scale: right is better", phone, rows, bench.Count,
 		func(run bench.Run) dot {
 			return dot{value: run.OpsPerS, least: orElse(run.OpsPerSMin, run.OpsPerS), most: orElse(run.OpsPerSMax, run.OpsPerS)}
 		}, func(row bench.Row) string {
@@ -48,9 +49,9 @@ func (f *painter) throughput() (figure, bool) {
 }
 
 // writeAmplification draws the write amplification of the workloads that write.
-func (f *painter) writeAmplification() (figure, bool) {
+func (f *painter) writeAmplification(phone bool) (figure, bool) {
 	rows := slices.DeleteFunc(f.mainRows(), func(r bench.Row) bool { return r.IsDelete() })
-	return f.dotFigure("bytes to the medium per byte written, log scale: left is better", rows,
+	return f.dotFigure("bytes to the medium per byte written, log scale: left is better", phone, rows,
 		func(v float64) string { return bench.Ratio(v) + "x" },
 		func(run bench.Run) dot { return dot{value: run.WriteAmp, least: run.WriteAmp, most: run.WriteAmp} },
 		func(bench.Row) string { return "" })
@@ -80,15 +81,25 @@ func (f *painter) mainRows() []bench.Row {
 	})
 }
 
-func (f *painter) dotFigure(title string, rows []bench.Row, format func(float64) string,
+// Widths of dot figures. A figure is as wide as the page, so its width decides the size of its text.
+const (
+	deskWidth  = 860
+	phoneWidth = 300
+	rowHeight  = 30 // of three engines
+)
+
+func (f *painter) dotFigure(title string, phone bool, rows []bench.Row, format func(float64) string,
 	pick func(bench.Run) dot, note func(bench.Row) string) (figure, bool) {
-	d := dotRows{theme: f.theme}
+	d := dotRows{theme: f.theme, lanes: len(f.engines), room: 0.12}
+	if phone {
+		d.room = 0.3
+	}
 	for _, row := range rows {
 		dr := dotRow{label: row.Label(), note: note(row)}
-		for _, engine := range f.engines {
+		for lane, engine := range f.engines {
 			run, ok := row.Runs[engine]
 			if dot := pick(run); ok && dot.value > 0 {
-				dot.color = f.colors[engine]
+				dot.color, dot.lane = f.colors[engine], lane
 				dr.dots = append(dr.dots, dot)
 			}
 		}
@@ -104,12 +115,17 @@ func (f *painter) dotFigure(title string, rows []bench.Row, format func(float64)
 			d.key = append(d.key, keyEntry{engine, f.colors[engine]})
 		}
 	}
-	p := f.theme.newPlot(title, "", "")
+	width := vg.Length(deskWidth)
+	if phone {
+		width = phoneWidth
+		title, _, _ = strings.Cut(title, ", ") // the caption says the rest
+	}
+	p := f.theme.newRows(title)
 	p.Add(d)
 	p.Y.Tick.Marker = d.ticks()
 	p.Y.Tick.Length = 0
 	logAxis(&p.X, format)
-	return figure{p, 480, vg.Length(80 + 22*len(d.rows))}, true
+	return figure{p, width, vg.Length(80 + rowHeight*len(d.rows))}, true
 }
 
 // small returns a figure of the size for several side by side.

@@ -12,12 +12,12 @@ import (
 // and write-amplification.png to dir.
 func WritePlots(dir string, r *bench.Report) error {
 	paint := newPainter(r, onPaper)
-	throughput, some := paint.throughput()
+	throughput, some := paint.throughput(false)
 	if !some {
 		return errors.New("report: there is nothing to plot")
 	}
 	err := throughput.write(dir, "throughput")
-	if amplification, some := paint.writeAmplification(); some {
+	if amplification, some := paint.writeAmplification(false); some {
 		err = errors.Join(err, amplification.write(dir, "write-amplification"))
 	}
 	return err

@@ -2,8 +2,11 @@ package report
 
 import (
 	_ "embed"
+	"fmt"
 	"html/template"
 	"io"
+	"slices"
+	"strings"
 
 	"nvkv/bench"
 )
@@ -16,6 +19,8 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"bytes":    func(v int64) string { return dash(float64(v), bench.Bytes) },
 	"ratio":    func(v float64) string { return dash(v, bench.Ratio) },
 	"duration": bench.Duration,
+	"add":      func(a, b int) int { return a + b },
+	"loop":     func(ns float64) string { return dash(ns, func(v float64) string { return bench.Duration(int64(v)) }) },
 	"per":      func(n uint64, r bench.Run) float64 { return float64(n) / max(float64(r.Ops), 1) },
 	"cpu":      func(r bench.Run) string { return bench.Duration(int64(r.CPUSeconds * 1e9 / max(float64(r.Ops), 1))) },
 }).Parse(pageText))
@@ -30,11 +35,24 @@ func dash(v float64, format func(float64) string) string {
 // page is the data of the template.
 type page struct {
 	*bench.Report
-	Engines []legend
-	Rows    []pageRow
-	Floors  []bench.Run
-	Details []bench.Run
-	Plots   []section
+	Disturbed string // says which runs other processes disturbed
+	Engines   []legend
+	Groups    []rowGroup
+	Floors    []bench.Run
+	Details   []runGroup
+	Plots     []section
+}
+
+// rowGroup holds the rows that share their parameters, which stand in a line above them.
+type rowGroup struct {
+	Name string
+	Rows []pageRow
+}
+
+// runGroup holds the runs of one workload.
+type runGroup struct {
+	Name string
+	Runs []bench.Run
 }
 
 type legend struct {
@@ -47,7 +65,9 @@ type pageRow struct {
 	Cells []cell
 	Times string // nvkv's throughput over that of the best other engine
 	Rival string
-	Won   bool
+	Range string // of Times, if the spreads are known
+	// Verdict is "win" or "lose" if all of the range is on one side of 1, else "".
+	Verdict string
 }
 
 type cell struct {
@@ -60,6 +80,7 @@ type section struct {
 	Title, Text string
 	Wide        bool
 	Plots       []template.HTML
+	Phone       []template.HTML // of a wide section: the same for narrow screens
 }
 
 // WriteHTML writes the report as one self-contained page.
@@ -70,20 +91,63 @@ func WriteHTML(w io.Writer, r *bench.Report) error {
 		p.Engines = append(p.Engines, legend{e, template.CSS(hexColor(paint.colors[e]))})
 	}
 	for _, row := range r.Rows() {
-		p.Rows = append(p.Rows, newPageRow(row, paint.engines))
+		name := parameters(row)
+		if n := len(p.Groups); n == 0 || p.Groups[n-1].Name != name {
+			p.Groups = append(p.Groups, rowGroup{Name: name})
+		}
+		g := &p.Groups[len(p.Groups)-1]
+		g.Rows = append(g.Rows, newPageRow(row, paint.engines))
 	}
+	p.Disturbed = disturbed(r.Runs)
 	for _, run := range r.Runs {
 		if run.Phase == "floor" {
 			p.Floors = append(p.Floors, run)
-		} else {
-			p.Details = append(p.Details, run)
+			continue
 		}
+		row := rowOf(run)
+		name := row.Label() + " · " + parameters(row)
+		at := slices.IndexFunc(p.Details, func(g runGroup) bool { return g.Name == name })
+		if at < 0 {
+			at = len(p.Details)
+			p.Details = append(p.Details, runGroup{Name: name})
+		}
+		p.Details[at].Runs = append(p.Details[at].Runs, run)
 	}
 	var err error
 	if p.Plots, err = paint.sections(); err != nil {
 		return err
 	}
 	return pageTemplate.Execute(w, p)
+}
+
+// parameters says in words what distinguishes a row from others of its workload.
+func parameters(row bench.Row) string {
+	threads := "1 thread"
+	if row.Threads != 1 {
+		threads = fmt.Sprint(row.Threads, " threads")
+	}
+	return fmt.Sprintf("%s · %s records · values of %s", threads, bench.Count(float64(row.Records)), bench.Bytes(float64(row.ValueBytes)))
+}
+
+// disturbedNamed is how many disturbed runs the banner names.
+const disturbedNamed = 6
+
+// disturbed returns a sentence about the runs that other processes disturbed, or "".
+func disturbed(runs []bench.Run) string {
+	var names []string
+	for _, r := range runs {
+		if r.Noisy() {
+			names = append(names, rowOf(r).Label()+" of "+r.Engine)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("Other processes were busy during %d of %d runs: ", len(names), len(runs))
+	if len(names) > disturbedNamed {
+		return text + "see the last column of the last table. Compare these figures with care."
+	}
+	return text + strings.Join(names, ", ") + "."
 }
 
 func newPageRow(row bench.Row, engines []string) pageRow {
@@ -96,10 +160,20 @@ func newPageRow(row bench.Row, engines []string) pageRow {
 	}
 	for _, e := range engines {
 		run, ok := row.Runs[e]
-		pr.Cells = append(pr.Cells, cell{Text: row.Figure(e), Best: ok && run.OpsPerS == best})
+		pr.Cells = append(pr.Cells, cell{Text: strings.ReplaceAll(row.Figure(e), "!", ""), Best: ok && run.OpsPerS == best})
 	}
 	if ratio, rival := row.Ratio(); ratio > 0 {
-		pr.Times, pr.Rival, pr.Won = bench.Ratio(ratio), rival, ratio >= 1
+		pr.Times, pr.Rival = bench.Ratio(ratio), rival
+		least, most := row.RatioRange()
+		if most > 0 {
+			pr.Range = bench.Ratio(least) + " to " + bench.Ratio(most)
+		}
+		switch {
+		case least > 1:
+			pr.Verdict = "win"
+		case most > 0 && most < 1:
+			pr.Verdict = "lose"
+		}
 	}
 	return pr
 }
@@ -109,18 +183,25 @@ func (f *painter) sections() ([]section, error) {
 	var all []section
 	for _, wide := range []struct {
 		title, text string
-		draw        func() (figure, bool)
+		draw        func(phone bool) (figure, bool)
 	}{
 		{"Throughput", "At the right: nvkv over the best of the others. The line through a dot is the spread of the repetitions.", f.throughput},
 		{"Write amplification", "Counted by each engine where it hands bytes to the medium, the flush after the phase included.", f.writeAmplification},
 	} {
-		if fig, some := wide.draw(); some {
-			text, err := inlineSVG(fig.plot, fig.w, fig.h)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, section{wide.title, wide.text, true, []template.HTML{template.HTML(text)}})
+		fig, some := wide.draw(false)
+		if !some {
+			continue
 		}
+		narrow, _ := wide.draw(true)
+		text, err := inlineSVG(fig.plot, fig.w, fig.h)
+		if err != nil {
+			return nil, err
+		}
+		phone, err := inlineSVG(narrow.plot, narrow.w, narrow.h)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, section{wide.title, wide.text, true, []template.HTML{template.HTML(text)}, []template.HTML{template.HTML(phone)}})
 	}
 	for _, many := range []struct {
 		title, text string

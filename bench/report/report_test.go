@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -143,7 +145,8 @@ func browser(t *testing.T) string {
 }
 
 // TestPageInBrowser lays out the page in a real browser, in the sizes of a desktop and of a phone.
-// Nothing may extend beyond the side. NVKV_SCREENSHOTS names a directory for the screenshots.
+// Nothing may extend beyond the side, no table is clipped but the last one on the phone, and the dot
+// figures are as wide as the page. NVKV_SCREENSHOTS names a directory for the screenshots.
 func TestPageInBrowser(t *testing.T) {
 	chromium := browser(t)
 	if testing.Short() {
@@ -156,29 +159,37 @@ func TestPageInBrowser(t *testing.T) {
 	}
 	// The probe reports in the title the properties that only a layout shows.
 	probe := `<script>const d=document.documentElement;document.title="width "+d.scrollWidth+" of "+d.clientWidth+`
+	probe += `" clipped "+[...document.querySelectorAll(".scroll")].filter(s=>s.scrollWidth>s.clientWidth).length+`
+	probe += `" narrow "+[...document.querySelectorAll(".wide svg.plot")].filter(s=>{const w=s.getBoundingClientRect().width;return w>0&&w<0.98*(d.clientWidth-32)}).length+`
 	probe += `" plots "+[...document.querySelectorAll("svg.plot")].filter(s=>s.getBoundingClientRect().height>50).length</script></body>`
 	page := strings.Replace(mustPage(t, sampleReport()), "</body>", probe, 1)
 	file := filepath.Join(dir, "report.html")
 	if err := os.WriteFile(file, []byte(page), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	for name, size := range map[string]string{"desk": "1100,4800", "phone": "500,9000"} {
+	for name, size := range map[string]string{"desk": "1280,4800", "phone": "390,9000"} {
 		picture := filepath.Join(keep, name+".png")
 		common := []string{"--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--user-data-dir=" + filepath.Join(dir, name), "--window-size=" + size}
 		dom, err := exec.CommandContext(t.Context(), chromium, append(common, "--dump-dom", "file://"+file)...).Output()
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		var wide, room, plots int
+		var wide, room, clipped, narrow, plots int
 		at := bytes.Index(dom, []byte("<title>width "))
 		if at < 0 {
 			t.Fatalf("%s: the page was not laid out", name)
 		}
-		if _, err := fmt.Sscanf(string(dom[at:]), "<title>width %d of %d plots %d", &wide, &room, &plots); err != nil {
+		if _, err := fmt.Sscanf(string(dom[at:]), "<title>width %d of %d clipped %d narrow %d plots %d", &wide, &room, &clipped, &narrow, &plots); err != nil {
 			t.Fatalf("%s: %v in %.80s", name, err, dom[at:])
 		}
 		if wide > room {
 			t.Errorf("%s: the page is %d pixels wide, there is room for %d", name, wide, room)
+		}
+		if want := map[string]int{"desk": 0, "phone": 1}[name]; clipped > want {
+			t.Errorf("%s: %d tables are clipped", name, clipped)
+		}
+		if narrow > 0 {
+			t.Errorf("%s: %d dot figures do not fill the width", name, narrow)
 		}
 		if plots < 30 {
 			t.Errorf("%s: only %d plots have a height", name, plots)
@@ -189,5 +200,63 @@ func TestPageInBrowser(t *testing.T) {
 		if info, err := os.Stat(picture); err != nil || info.Size() < 20_000 {
 			t.Errorf("%s: no picture worth the name: %v", name, err)
 		}
+	}
+}
+
+// TestDotsApart draws engines with equal figures. Each dot must have a place of its own.
+func TestDotsApart(t *testing.T) {
+	r := sampleReport()
+	for i := range r.Runs {
+		r.Runs[i].OpsPerS, r.Runs[i].OpsPerSMin, r.Runs[i].OpsPerSMax = 1000, 900, 1100
+	}
+	d := dotRows{lanes: 3, rows: make([]dotRow, 2)}
+	for i := range 3 {
+		for j := range 3 {
+			// A row has 30 points, a dot 2*dotRadius.
+			if apart := math.Abs(d.lane(i)-d.lane(j)) * rowHeight; i != j && apart < float64(2*dotRadius)-1 {
+				t.Errorf("lanes %d and %d are %.1f points apart", i, j, apart)
+			}
+		}
+	}
+	if high := d.lane(0)*rowHeight + float64(dotRadius); high > rowHeight/2 {
+		t.Errorf("a dot reaches %.1f points above the middle of its row", high)
+	}
+	mustPage(t, r)
+}
+
+// TestDisturbedIsSaidOnce checks that a banner and not each cell tells of other processes.
+func TestDisturbedIsSaidOnce(t *testing.T) {
+	r := sampleReport()
+	if strings.Contains(mustPage(t, r), "Other processes") {
+		t.Error("an undisturbed report has a banner")
+	}
+	r.Runs[0].OtherCores = 1
+	if page := mustPage(t, r); strings.Count(page, "Other processes were busy during 1 of") != 1 || !strings.Contains(page, "load of nvkv.") {
+		t.Error("the banner does not name the disturbed run")
+	}
+	for i := range r.Runs {
+		r.Runs[i].OtherCores = 1
+	}
+	page := mustPage(t, r)
+	if strings.Count(page, "Other processes") != 1 || regexp.MustCompile(`[0-9][kMG]?!`).MatchString(page) {
+		t.Error("each cell is marked, or there is no banner")
+	}
+}
+
+// TestPageWords checks the words of the page: one spelling of microseconds, heads that a printer
+// repeats, and no constant in a column of its own.
+func TestPageWords(t *testing.T) {
+	page := mustPage(t, sampleReport())
+	if m := regexp.MustCompile(`[0-9] ?us\b`).FindString(page); m != "" || !strings.Contains(page, "µs") {
+		t.Errorf("microseconds are written %q", m)
+	}
+	if tables, heads := strings.Count(page, "<table>"), strings.Count(page, "<thead>"); tables != heads || tables != 3 {
+		t.Errorf("%d tables, %d heads", tables, heads)
+	}
+	if strings.Contains(page, "<th>threads</th>") || strings.Count(page, `class="group"`) < 4 {
+		t.Error("threads, records and value have columns")
+	}
+	if n := strings.Count(page, `class="key"`); n != 1+2+4 {
+		t.Errorf("%d legends, want one for the table and one for each section", n)
 	}
 }

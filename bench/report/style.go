@@ -69,7 +69,7 @@ var (
 const (
 	textSize  = vg.Length(11)
 	titleSize = vg.Length(13)
-	dotRadius = vg.Length(4.5)
+	dotRadius = vg.Length(4)
 	lineWidth = vg.Length(1.8)
 	hairline  = vg.Length(0.6)
 )
@@ -78,8 +78,27 @@ func sans(size vg.Length) font.Font {
 	return font.Font{Typeface: "Liberation", Variant: "Sans", Size: size}
 }
 
-// newPlot returns an empty plot in the theme.
+// newPlot returns an empty plot with a grid in the theme.
 func (t theme) newPlot(title, x, y string) *plot.Plot {
+	p := t.barePlot(title, x, y)
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Vertical.Width = t.grid, hairline
+	grid.Horizontal.Color, grid.Horizontal.Width = t.grid, hairline
+	p.Add(grid)
+	return p
+}
+
+// newRows returns an empty plot with vertical lines only.
+func (t theme) newRows(title string) *plot.Plot {
+	p := t.barePlot(title, "", "")
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Vertical.Width = t.grid, hairline
+	grid.Horizontal.Color = nil
+	p.Add(grid)
+	return p
+}
+
+func (t theme) barePlot(title, x, y string) *plot.Plot {
 	p := plot.New()
 	p.BackgroundColor = t.ground
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
@@ -90,10 +109,6 @@ func (t theme) newPlot(title, x, y string) *plot.Plot {
 		axis.LineStyle.Color, axis.LineStyle.Width = t.ink, hairline
 		axis.Tick.LineStyle.Color, axis.Tick.LineStyle.Width = t.ink, hairline
 	}
-	grid := plotter.NewGrid()
-	grid.Vertical.Color, grid.Vertical.Width = t.grid, hairline
-	grid.Horizontal.Color, grid.Horizontal.Width = t.grid, hairline
-	p.Add(grid)
 	return p
 }
 
@@ -151,8 +166,8 @@ func inlineSVG(p *plot.Plot, w, h vg.Length) (string, error) {
 	if end < start {
 		return "", fmt.Errorf("report: the plotting library wrote no SVG element")
 	}
-	head := fmt.Sprintf(`<svg class="plot" role="img" aria-label=%q viewBox="0 0 %g %g" style="max-width:%gpt" xmlns="http://www.w3.org/2000/svg"`,
-		p.Title.Text, float64(w), float64(h), float64(w))
+	head := fmt.Sprintf(`<svg class="plot" role="img" aria-label=%q viewBox="0 0 %g %g" xmlns="http://www.w3.org/2000/svg"`,
+		p.Title.Text, float64(w), float64(h))
 	text = head + text[end:]
 	text = strings.ReplaceAll(text, hexColor(inkStandIn), "currentColor")
 	return strings.ReplaceAll(text, hexColor(gridStandIn), "var(--grid)"), nil
