@@ -161,8 +161,11 @@ func (l *holders) pending() bool {
 }
 
 // openHolder adds a holder of the published state. The caller holds publish.
-func (db *DB) openHolder(records bool) *holder {
-	h := &holder{root: db.ix.Published(), epoch: db.ix.Epoch(), number: db.visible, records: records, opened: time.Now(), keys: db.keysShown()}
+func (db *DB) openHolder(records bool) *holder { return db.openHolderIn(new(holder), records) }
+
+// openHolderIn is openHolder with memory for the holder.
+func (db *DB) openHolderIn(h *holder, records bool) *holder {
+	*h = holder{root: db.ix.Published(), epoch: db.ix.Epoch(), number: db.visible, records: records, opened: time.Now(), keys: db.keysShown()}
 	if db.dirtySince {
 		db.ix.NextEpoch()
 		db.dirtySince = false

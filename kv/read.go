@@ -156,33 +156,42 @@ func (db *DB) getAt(dst, key []byte, h *holder, at int64) ([]byte, error) {
 }
 
 // recordAt returns the record of key below a root that does not change, or ErrNotFound. at is the
-// time by which records expire, in Unix nanoseconds.
+// time by which records expire, in Unix nanoseconds. It is inlined, so that the record may lie on
+// the caller's stack.
 func (db *DB) recordAt(key []byte, root nvmap.PageID, at int64) (*record.Record, error) {
+	rec := new(record.Record)
+	return rec, db.readAt(key, root, at, rec)
+}
+
+// readAt is recordAt into rec.
+func (db *DB) readAt(key []byte, root nvmap.PageID, at int64, rec *record.Record) error {
 	if len(key) > MaxKeyBytes {
-		return nil, ErrNotFound
+		return ErrNotFound
 	}
 	c := btree.NewCursor(&db.ix, false)
 	found, err := c.Seek(root, key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !found {
-		return nil, ErrNotFound
+		return ErrNotFound
 	}
-	return db.recordOf(c.Ref(), key, at)
+	return db.readEntry(c.Ref(), key, at, rec)
 }
 
 // recordOf returns the record that the index has for key, if it has not expired.
 func (db *DB) recordOf(x btree.Ref, key []byte, at int64) (*record.Record, error) {
 	rec := new(record.Record)
-	if err := db.readNamed(x, rec); err != nil {
-		return nil, &CorruptError{Off: uint64(btree.RefOff(x)), Structure: "record", Key: bytes.Clone(key)}
-	}
-	if rec.Flags&record.FlagSpillKey == 0 && !bytes.Equal(rec.Key, key) {
-		return nil, &CorruptError{Off: uint64(btree.RefOff(x)), Structure: "record", Key: bytes.Clone(key)}
+	return rec, db.readEntry(x, key, at, rec)
+}
+
+// readEntry is recordOf into rec.
+func (db *DB) readEntry(x btree.Ref, key []byte, at int64, rec *record.Record) error {
+	if db.readNamed(x, rec) != nil || rec.Flags&record.FlagSpillKey == 0 && !bytes.Equal(rec.Key, key) {
+		return &CorruptError{Off: uint64(btree.RefOff(x)), Structure: "record", Key: bytes.Clone(key)}
 	}
 	if rec.Expired(at) {
-		return nil, ErrNotFound
+		return ErrNotFound
 	}
-	return rec, nil
+	return nil
 }

@@ -49,7 +49,7 @@ func newScanner(tx *Tx, from []byte, backward bool) *scanner {
 
 // scanRecords calls yield for the records of [start, end) in order, at most most of them, until
 // yield returns false. The Tx is read-only.
-func (tx *Tx) scanRecords(start, end []byte, backward bool, most int, yield func(k, v []byte) bool) {
+func (tx *Tx) scanRecords(start, end []byte, backward bool, most int, yield func(k, v []byte) bool) error {
 	from := start
 	if backward {
 		from, end = end, start
@@ -67,18 +67,17 @@ func (tx *Tx) scanRecords(start, end []byte, backward bool, most int, yield func
 				s.ahead.Ask(share) // the medium works while the caller does
 			}
 			if !yield(s.items[i].Key, s.items[i].Value) {
-				return
+				return nil
 			}
 			if tx.over() { // yield ended it: the rest of the chunk may be freed
-				tx.met(ErrTxClosed)
-				return
+				return ErrTxClosed
 			}
 		}
 		if n < s.n {
-			return
+			return nil
 		}
 	}
-	tx.met(err)
+	return err
 }
 
 // within returns how many of the items come before the end of the walk. A backward walk includes

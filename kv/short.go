@@ -59,8 +59,7 @@ func (db *DB) Scan(start, end []byte, n int, fn func(key, value []byte) bool) er
 		n = math.MaxInt
 	}
 	return db.View(func(tx *Tx) error {
-		tx.scanRecords(start, end, false, n, fn)
-		return tx.Err()
+		return tx.scanRecords(start, end, false, n, fn)
 	})
 }
 

@@ -110,11 +110,16 @@ func (db *DB) Begin(writable bool) (*Tx, error) {
 	db.txs.mu.Lock()
 	db.txs.open++
 	db.txs.mu.Unlock()
+	box := new(struct { // in one allocation
+		tx Tx
+		h  holder
+	})
+	tx := &box.tx
 	db.publish.Lock()
-	h := db.openHolder(true)
-	space := db.space
+	tx.h, tx.space = db.openHolderIn(&box.h, true), db.space
 	db.publish.Unlock()
-	return &Tx{db: db, root: h.root, h: h, space: space, at: db.now()}, nil
+	tx.db, tx.root, tx.at = db, tx.h.root, db.now()
+	return tx, nil
 }
 
 // Rollback ends the transaction and discards its changes. It may be called again, also after

@@ -416,7 +416,7 @@ func (tx *Tx) All(start, end []byte) iter.Seq2[[]byte, []byte] {
 		yield, recall := tx.lendTo(yield)
 		defer recall()
 		if tx.w == nil {
-			tx.scanRecords(start, end, false, math.MaxInt, yield)
+			tx.met(tx.scanRecords(start, end, false, math.MaxInt, yield))
 			return
 		}
 		c := tx.scan()
@@ -441,7 +441,7 @@ func (tx *Tx) Backward(start, end []byte) iter.Seq2[[]byte, []byte] {
 		yield, recall := tx.lendTo(yield)
 		defer recall()
 		if tx.w == nil {
-			tx.scanRecords(start, end, true, math.MaxInt, yield)
+			tx.met(tx.scanRecords(start, end, true, math.MaxInt, yield))
 			return
 		}
 		c := tx.scan()
