@@ -110,20 +110,22 @@ func (b *Bucket) Bucket(name []byte) *Bucket {
 
 // open makes the Bucket of an entry.
 func (b *Bucket) open(name, v []byte) *Bucket {
-	e, ok := decodeBucket(v)
-	if !ok {
-		panic(&readError{errDamaged("the entry of a bucket")})
-	}
+	in, _, ok := decodeHead(v)
 	box := &struct {
 		Bucket
 		in common.InBucket
-	}{in: e.InBucket}
+	}{in: in}
 	child := &box.Bucket
-	child.InBucket, child.FillPercent, child.tx, child.prefix = &box.in, DefaultFillPercent, b.tx, prefixOf(spaceEntry, e.id())
-	if b.tx.writable {
+	child.InBucket, child.FillPercent, child.tx, child.prefix = &box.in, DefaultFillPercent, b.tx, prefixOf(spaceEntry, uint64(in.RootPage()))
+	if ok && b.tx.writable {
+		var e bucketEntry
+		e, ok = decodeBucket(v)
 		child.books = &books{parent: b, name: append([]byte(nil), name...), use: e.use, saved: e}
 		b.adopt(child)
 		b.tx.stats.IncNodeCount(1)
+	}
+	if !ok {
+		panic(&readError{errDamaged("the entry of a bucket")})
 	}
 	return child
 }

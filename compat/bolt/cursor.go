@@ -2,6 +2,7 @@ package bbolt
 
 import (
 	"bytes"
+	stderrors "errors"
 
 	"go.etcd.io/bbolt/errors"
 	"nvkv/kv"
@@ -15,24 +16,25 @@ import (
 // stays on that item.
 type Cursor struct {
 	bucket *Bucket
-	inner  *kv.Cursor
+	inner  *kv.Cursor // nil until it is needed
+	ahead  *ahead     // nil until then
 	place  place
 	away   bool   // inner does not stand on key
 	key    []byte // with its prefix
 	value  []byte // with its tag
+}
 
-	// In a read-only Tx, a cursor that goes on and on reads items ahead.
-	nexts int    // calls of Next in a row
-	ahead []pair // in room
+// ahead is what a cursor of a read-only Tx that goes on has read of what follows.
+type ahead struct {
+	left  []pair // in room
 	room  []pair
-	chunk int // how many were read ahead last
+	chunk int // how many were read last
 }
 
 type pair struct{ key, value []byte }
 
 const (
-	aheadFrom  = 4 // calls of Next in a row
-	aheadFirst = 16
+	aheadFirst = 4
 	aheadMost  = 256
 )
 
@@ -115,31 +117,60 @@ func (c *Cursor) content() []byte { return itemValue(c.value) }
 func (c *Cursor) move(m motion, seek []byte) bool {
 	tx := c.bucket.tx
 	must(tx)
-	if m == toNext && c.place == onKey && !tx.writable && tx.db.mapped {
-		if c.nexts++; c.nexts > aheadFrom {
+	if !tx.writable && tx.db.mapped {
+		switch {
+		case m == toNext && c.place == onKey:
 			return c.nextAhead()
+		case m < toNext:
+			return c.jump(m, seek)
 		}
-	} else {
-		c.nexts, c.ahead, c.chunk = 0, nil, aheadFirst/2
+		c.ahead = nil
 	}
 	if c.inner == nil {
-		c.inner = tx.inner.Cursor()
+		c.inner, c.away = tx.inner.Cursor(), true
 	}
 	ok := c.moveInner(m, seek)
 	if err := c.inner.Err(); err != nil {
 		panic(&readError{err})
 	}
-	if ok {
-		ok = bytes.HasPrefix(c.inner.Key(), c.bucket.prefix[:])
+	return c.moved(m, ok, c.inner.Key(), c.inner.Value())
+}
+
+// jump is a move that does not depend on where the cursor stands. It needs no inner cursor.
+func (c *Cursor) jump(m motion, seek []byte) bool {
+	p := &c.bucket.prefix
+	inner := c.bucket.tx.inner
+	var k, v []byte
+	var err error
+	switch m {
+	case toFirst:
+		k, v, err = inner.Seek(p[:])
+	case toLast:
+		end := p.end()
+		k, v, err = inner.SeekLT(end[:])
+	default:
+		var room keyRoom
+		k, v, err = inner.Seek(c.bucket.full(room[:0], seek))
 	}
-	if ok {
-		c.stand()
+	if err != nil && !stderrors.Is(err, kv.ErrNotFound) {
+		panic(&readError{err})
+	}
+	c.ahead = nil
+	ok := c.moved(m, err == nil, k, v)
+	c.away = true
+	return ok
+}
+
+// moved notes what a move met: k and v, if ok and if it is in the bucket.
+func (c *Cursor) moved(m motion, ok bool, k, v []byte) bool {
+	if ok && bytes.HasPrefix(k, c.bucket.prefix[:]) {
+		c.stand(k, v)
 		return true
 	}
-	switch {
-	case m == toKey:
+	switch m {
+	case toKey:
 		c.place = behindLast
-	case m == toFirst || m == toLast:
+	case toFirst, toLast:
 		c.place = nowhere
 	}
 	c.away = true
@@ -147,48 +178,48 @@ func (c *Cursor) move(m motion, seek []byte) bool {
 }
 
 // nextAhead is move to the next item, out of those that were read ahead. Many of them are
-// read at a time, for less than the inner cursor takes for each.
+// read at a time, for less than an inner cursor takes for each.
 func (c *Cursor) nextAhead() bool {
 	c.away = true
-	if len(c.ahead) == 0 {
+	if c.ahead == nil {
+		c.ahead = &ahead{chunk: aheadFirst / 2}
+	}
+	a := c.ahead
+	if len(a.left) == 0 {
 		c.readAhead()
 	}
-	if len(c.ahead) == 0 {
-		c.nexts = 0
+	if len(a.left) == 0 {
 		return false
 	}
-	c.key, c.value = c.ahead[0].key, c.ahead[0].value
-	c.ahead = c.ahead[1:]
-	if len(c.value) == 0 {
-		panic(&readError{errDamaged("an item")})
-	}
+	c.stand(a.left[0].key, a.left[0].value)
+	c.away = true
+	a.left = a.left[1:]
 	return true
 }
 
 // readAhead reads items behind the one that the cursor stands on.
 func (c *Cursor) readAhead() {
-	tx := c.bucket.tx
-	c.chunk = min(2*c.chunk, aheadMost)
-	if cap(c.room) < c.chunk {
-		c.room = make([]pair, 0, c.chunk)
+	a, inner := c.ahead, c.bucket.tx.inner
+	a.chunk = min(2*a.chunk, aheadMost)
+	if cap(a.room) < a.chunk {
+		a.room = make([]pair, 0, a.chunk)
 	}
-	c.ahead = c.room[:0]
-	from, end := append(c.key[:len(c.key):len(c.key)], 0), c.bucket.prefix.end()
-	for k, v := range tx.inner.All(from, end[:]) {
-		if c.ahead = append(c.ahead, pair{k, v}); len(c.ahead) == c.chunk {
-			break
-		}
-	}
-	if err := tx.inner.Err(); err != nil {
+	a.left = a.room[:0]
+	var room keyRoom
+	from, end := append(append(room[:0], c.key...), 0), c.bucket.prefix.end()
+	err := inner.Scan(from, end[:], a.chunk, func(k, v []byte) bool {
+		a.left = append(a.left, pair{k, v})
+		return true
+	})
+	if err != nil {
 		panic(&readError{err})
 	}
 }
 
-// stand notes where the inner cursor is.
-func (c *Cursor) stand() {
+// stand notes on what the cursor stands; the inner cursor does too.
+func (c *Cursor) stand(k, v []byte) {
 	c.place, c.away = onKey, false
-	c.key, c.value = c.inner.Key(), c.inner.Value()
-	if !c.bucket.tx.db.mapped {
+	if c.key, c.value = k, v; !c.bucket.tx.db.mapped {
 		c.key, c.value = bytes.Clone(c.key), bytes.Clone(c.value)
 	}
 	if len(c.value) == 0 {

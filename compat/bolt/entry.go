@@ -106,13 +106,22 @@ func (e *bucketEntry) append(b []byte) []byte {
 
 // decodeBucket reads an entry; ok says whether it is a bucket's and whole.
 func decodeBucket(b []byte) (e bucketEntry, ok bool) {
-	if len(b) < prefixBytes || b[0] != tagBucket {
+	in, rest, ok := decodeHead(b)
+	if !ok {
 		return e, false
 	}
+	r := reader{rest, true}
+	return bucketEntry{in, r.usage()}, r.whole()
+}
+
+// decodeHead is decodeBucket without the usage, which begins at rest.
+func decodeHead(b []byte) (in common.InBucket, rest []byte, ok bool) {
+	if len(b) < prefixBytes || b[0] != tagBucket {
+		return in, nil, false
+	}
 	r := reader{b[prefixBytes:], true}
-	e.InBucket = common.NewInBucket(common.Pgid(binary.BigEndian.Uint64(b[1:])), r.uvarint())
-	e.use = r.usage()
-	return e, r.whole()
+	in = common.NewInBucket(common.Pgid(binary.BigEndian.Uint64(b[1:])), r.uvarint())
+	return in, r.b, r.ok
 }
 
 // append writes counts; those of long keys are left out where there are none.
