@@ -51,7 +51,7 @@ what and where.`,
 		newLoadCmd(&g), newDumpCmd(&g), newConvertCmd(),
 		newInfoCmd(&g), newStatsCmd(&g), newCheckCmd(&g), newSalvageCmd(&g),
 		newCompactCmd(&g), newBackupCmd(&g), newRestoreCmd(&g),
-		newBenchCmd(), newVersionCmd(), newDemoCmd(), newDemoLoadCmd(),
+		newUICmd(&g), newBenchCmd(), newVersionCmd(), newDemoCmd(), newDemoLoadCmd(),
 	)
 	root.SetHelpCommand(newHelpCmd())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return plainFlagError(err) })
