@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/rogpeppe/go-internal/testscript"
+	bolt "go.etcd.io/bbolt"
 )
 
 // docCommand is a command line of a document.
@@ -100,6 +102,22 @@ func TestDocuments(t *testing.T) {
 	if len(scripts) < 8 {
 		t.Fatalf("only %d documents have commands", len(scripts))
 	}
+	runScripts(t, scripts)
+}
+
+// TestTranscript goes through what a user does with a store: a program of one's own, a load, queries, a
+// service that is watched, a backup while it serves, a kill, a byte that rots, a check, a rescue, a
+// restore, a conversion.
+func TestTranscript(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: the transcript was not run")
+	}
+	runScripts(t, []string{filepath.Join("testdata", "transcript.txtar")})
+}
+
+// runScripts runs scripts, with nvkv and the commands below.
+func runScripts(t *testing.T, scripts []string) {
+	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +135,7 @@ func TestDocuments(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"document": runDocument, "elsewhere": runElsewhere, "rot": rotIn, "makebbolt": makeBboltIn, "makepebble": makePebbleIn,
+			"document": runDocument, "elsewhere": runElsewhere, "rot": rotIn, "makebbolt": makeBboltIn, "makenested": makeNestedIn, "makepebble": makePebbleIn,
 		},
 	})
 }
@@ -196,25 +214,48 @@ func runDocument(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// rotIn is the script command "rot STORE TEXT MASK": it changes the bits of the mask in a byte of the
-// first TEXT in the store.
+// rotIn is the script command "rot STORE TEXT MASK": it changes the bits of the mask in the first byte
+// of each TEXT in the store.
 func rotIn(ts *testscript.TestScript, neg bool, args []string) {
 	path := ts.MkAbs(args[0])
 	medium, err := os.ReadFile(path)
 	ts.Check(err)
 	mask, err := strconv.ParseUint(args[2], 0, 8)
 	ts.Check(err)
-	at := bytes.Index(medium, []byte(args[1]))
-	if neg || at < 0 {
+	n := bytes.Count(medium, []byte(args[1]))
+	if neg || n == 0 {
 		ts.Fatalf("%s does not hold %q", args[0], args[1])
 	}
-	medium[at] ^= byte(mask)
+	for range n {
+		medium[bytes.Index(medium, []byte(args[1]))] ^= byte(mask)
+	}
 	ts.Check(os.WriteFile(path, medium, 0o600))
 }
 
 // makeBboltIn is the script command "makebbolt FILE BUCKET".
 func makeBboltIn(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(writeBbolt(ts.MkAbs(args[0]), args[1]))
+}
+
+// makeNestedIn is the script command "makenested FILE": a bbolt file with buckets in buckets.
+func makeNestedIn(ts *testscript.TestScript, _ bool, args []string) {
+	db, err := bolt.Open(ts.MkAbs(args[0]), 0o600, nil)
+	ts.Check(err)
+	ts.Check(db.Update(func(tx *bolt.Tx) error {
+		users, err := tx.CreateBucket([]byte("users"))
+		if err != nil {
+			return err
+		}
+		admins, err := users.CreateBucket([]byte("admins"))
+		if err != nil {
+			return err
+		}
+		if _, err := users.CreateBucket([]byte("empty")); err != nil {
+			return err
+		}
+		return errors.Join(users.Put([]byte("grace"), []byte("user")), admins.Put([]byte("ada"), []byte("root")))
+	}))
+	ts.Check(db.Close())
 }
 
 // makePebbleIn is the script command "makepebble DIRECTORY".
