@@ -50,7 +50,7 @@ type Condition struct {
 type Command struct {
 	Time     time.Time // of the leader that proposed it; expiry is judged by it
 	Session  uint64    // 0: none
-	Request  uint64    // rises by one from request to request of a session
+	Request  uint64    // from 1 on, rises from request to request of a session
 	Register bool
 	If       []Condition
 	Do       []Op
@@ -158,6 +158,8 @@ func DecodeCommand(b []byte) (*Command, error) {
 		return nil, fmt.Errorf("%w: damaged, or a key is longer than %d bytes", ErrCommand, MaxKeyBytes)
 	case len(r.b) > 0:
 		return nil, fmt.Errorf("%w: %d bytes behind it", ErrCommand, len(r.b))
+	case c.Session != 0 && c.Request == 0:
+		return nil, fmt.Errorf("%w: request 0 of a session; they count from 1", ErrCommand)
 	}
 	return c, nil
 }

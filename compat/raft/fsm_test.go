@@ -257,6 +257,9 @@ func TestBadCommands(t *testing.T) {
 	if f.Applied() != 1 || f.Failure() != nil {
 		t.Fatal("a bad command stops the state machine")
 	}
+	if _, err := (&Command{Session: 1, Do: []Op{put("a", "")}}).Encode(); !errors.Is(err, ErrCommand) {
+		t.Fatalf("request 0: %v", err)
+	}
 	longest := Op{Kind: OpDeleteRange, Key: long[:MaxKeyBytes], End: long[:MaxKeyBytes]}
 	if r := f.Apply(entryOf(t, 2, Command{Do: []Op{longest, {Kind: OpPut, Key: long[:MaxKeyBytes]}}})).(Result); !r.Held {
 		t.Fatalf("%+v", r)

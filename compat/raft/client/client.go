@@ -89,6 +89,7 @@ type answer struct {
 	code   int
 	header http.Header
 	body   []byte
+	first  bool // it was the first attempt: nothing was sent before
 }
 
 // target returns whom to ask.
@@ -134,18 +135,23 @@ func (c *Client) once(ctx context.Context, to string, q call) (*answer, error) {
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
-	return &answer{res.StatusCode, res.Header, b}, err
+	return &answer{code: res.StatusCode, header: res.Header, body: b}, err
 }
 
 // do repeats a call until there is an answer that another attempt would not change.
 func (c *Client) do(ctx context.Context, q call) (*answer, error) {
 	var last error
+	first := true
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		to := q.node
 		if to == "" {
 			to = c.target()
 		}
 		a, err := c.once(ctx, to, q)
+		if err == nil {
+			a.first = first
+		}
+		first = first && err == nil && a.code == http.StatusMisdirectedRequest // which carries nothing out
 		switch {
 		case err != nil:
 			last = err
@@ -225,32 +231,43 @@ func (c *Client) take(ctx context.Context) (*session, error) {
 	return &session{id: v.Session}, nil
 }
 
-// write sends a write until it is known to be carried out. A session whose last request has no
-// answer is not used again: what it asked for may still be on its way.
-func (c *Client) write(ctx context.Context, q call) (server.Answer, error) {
+// write sends a write until it is known to be carried out. A session that expired while nobody used
+// it is replaced by a new one: then nothing was carried out.
+func (c *Client) write(ctx context.Context, q call) (res server.Answer, err error) {
+	for {
+		expired, err := c.writeIn(ctx, q, &res)
+		if !expired {
+			return res, err
+		}
+	}
+}
+
+// writeIn is write in one session. A session whose last request has no answer is not used again:
+// what it asked for may still be on its way.
+func (c *Client) writeIn(ctx context.Context, q call, res *server.Answer) (expired bool, err error) {
 	s, err := c.take(ctx)
 	if err != nil {
-		return server.Answer{}, err // nothing was sent
+		return false, err // nothing was sent
 	}
 	s.request++
 	q.header = http.Header{server.SessionHeader: {strconv.FormatUint(s.id, 10)}, server.RequestHeader: {strconv.FormatUint(s.request, 10)}}
 	a, err := c.do(ctx, q)
-	if err != nil {
-		return server.Answer{}, fmt.Errorf("%w: %w", ErrUnknown, err)
-	}
-	var res server.Answer
 	switch {
+	case err != nil:
+		return false, fmt.Errorf("%w: %w", ErrUnknown, err)
+	case a.code == http.StatusConflict && a.first && s.request > 1:
+		return true, nil
 	case a.code == http.StatusConflict:
-		return res, fmt.Errorf("%w: %s", ErrUnknown, message(a))
+		return false, fmt.Errorf("%w: %s", ErrUnknown, message(a))
 	case a.code != http.StatusOK:
 		err = errors.New(message(a))
 	default:
-		err = json.Unmarshal(a.body, &res)
+		err = json.Unmarshal(a.body, res)
 	}
 	c.mu.Lock()
 	c.sessions = append(c.sessions, s)
 	c.mu.Unlock()
-	return res, err
+	return false, err
 }
 
 // Put stores a value; ttl 0: for ever.

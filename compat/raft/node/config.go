@@ -41,7 +41,7 @@ type Config struct {
 	// how many stay in the log behind one. 0: 8192 and 10240.
 	SnapshotEntries, TrailingEntries uint64
 
-	// Now is the wall clock; nil: time.Now.
+	// Now is this node's wall clock; nil: time.Now. See Node.Now.
 	Now func() time.Time
 
 	Log    *nvkvraft.Options

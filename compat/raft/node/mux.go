@@ -14,12 +14,14 @@ import (
 const helloTime = 10 * time.Second
 
 // mux accepts connections of nodes and of clients on one listener. The first byte of a raft
-// connection is the number of a call, below 32; HTTP begins with a letter.
+// connection is the number of a call, and that of a question for the clock is askClock; both are
+// below 32. HTTP begins with a letter.
 type mux struct {
 	base    net.Listener
 	server  *tls.Config
 	nodes   *queue
 	clients *queue
+	now     func() time.Time
 }
 
 // queue is a net.Listener that is fed.
@@ -55,7 +57,7 @@ func (q *queue) put(c net.Conn) {
 }
 
 func newMux(c *Config) *mux {
-	m := &mux{base: c.Listener, server: c.ServerTLS}
+	m := &mux{base: c.Listener, server: c.ServerTLS, now: c.Now}
 	m.nodes, m.clients = newQueue(c.Listener.Addr()), newQueue(c.Listener.Addr())
 	return m
 }
@@ -95,6 +97,10 @@ func (m *mux) sort(c net.Conn) {
 	}
 	if t, ok := c.(*tls.Conn); ok && len(t.ConnectionState().VerifiedChains) == 0 {
 		_ = c.Close() // a node must show a certificate
+		return
+	}
+	if first[0] == askClock {
+		m.tellClock(c)
 		return
 	}
 	m.nodes.put(known)

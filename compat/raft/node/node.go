@@ -162,11 +162,11 @@ func (n *Node) use(fn func(r *running) error) error {
 	return fn(r)
 }
 
-// Now is the time by which this node, as leader, lets keys expire.
-func (n *Node) Now() (now time.Time) {
-	now = n.c.Now()
-	_ = n.use(func(r *running) error { now = r.now(); return nil })
-	return now
+// Now is the time of the cluster, by which keys expire: the latest that the clocks of a majority of
+// the nodes have reached. ErrUnavailable: this node does not know it yet.
+func (n *Node) Now() (now time.Time, err error) {
+	err = n.use(func(r *running) (err error) { now, err = r.now(); return err })
+	return now, err
 }
 
 // applyTimeout is how long a command may wait for its turn in the leader.
@@ -178,7 +178,10 @@ func (n *Node) Do(c nvkvraft.Command) (res nvkvraft.Result, err error) {
 		if r.raft.State() != raft.Leader {
 			return r.leads()
 		}
-		c.Time = r.now()
+		var err error
+		if c.Time, err = r.now(); err != nil {
+			return err
+		}
 		b, err := c.Encode()
 		if err != nil {
 			return err

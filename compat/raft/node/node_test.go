@@ -275,10 +275,7 @@ func TestClusterFullNode(t *testing.T) {
 func TestClusterExpiry(t *testing.T) {
 	c := newTrio(t, nil)
 	c.leader("put", func(n *Node) error {
-		p := putOf("a", "1")
-		p.Do[0].Expiry = n.Now().Add(time.Second / 2)
-		_, err := n.Do(p)
-		return err
+		return putFor(n, "a", time.Second/2)
 	})
 	for i, n := range c.nodes {
 		c.until("expiry on "+id(i), func() error {
@@ -288,6 +285,18 @@ func TestClusterExpiry(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+// putFor puts a key that lives for so long.
+func putFor(n *Node, key string, ttl time.Duration) error {
+	now, err := n.Now()
+	if err != nil {
+		return err
+	}
+	p := putOf(key, "1")
+	p.Do[0].Expiry = now.Add(ttl)
+	_, err = n.Do(p)
+	return err
 }
 
 func TestConfigRefuses(t *testing.T) {

@@ -24,6 +24,7 @@ type running struct {
 	raft      *raft.Raft
 	transport *raft.NetworkTransport
 	queue     *queue
+	clock     clusterClock
 	ready     atomic.Uint64 // the term in which this node leads and has applied all before it
 	quit      chan struct{}
 	done      sync.WaitGroup
@@ -108,6 +109,7 @@ func start(c *Config, q *queue) (r *running, err error) {
 		return nil, err
 	}
 	r.done.Go(r.lead)
+	r.done.Go(r.watchClocks)
 	return r, nil
 }
 
@@ -184,15 +186,6 @@ func (r *running) closeStores() (err error) {
 	return err
 }
 
-// now is the time for a command: never before what the state has seen.
-func (r *running) now() time.Time {
-	now, seen := r.c.Now(), r.state.Clock()
-	if now.Before(seen) {
-		return seen
-	}
-	return now
-}
-
 // lead notes from when on this node may answer reads as leader, and keeps the state's clock
 // going while keys are to expire.
 func (r *running) lead() {
@@ -218,11 +211,20 @@ func (r *running) lead() {
 		}
 		if now := time.Now(); now.Sub(told) >= time.Second && r.state.Expiring() {
 			told = now
-			c := nvkvraft.Command{Time: r.now()}
-			if b, err := c.Encode(); err == nil {
-				_ = r.wait(r.raft.Apply(b, r.c.Heartbeat))
-			}
+			r.tell()
 		}
+	}
+}
+
+// tell proposes an empty command, for its time.
+func (r *running) tell() {
+	now, err := r.now()
+	if err != nil {
+		return
+	}
+	c := nvkvraft.Command{Time: now}
+	if b, err := c.Encode(); err == nil {
+		_ = r.wait(r.raft.Apply(b, r.c.Heartbeat))
 	}
 }
 

@@ -152,7 +152,11 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) error {
 	}
 	o := nvkvraft.Op{Kind: nvkvraft.OpPut, Key: key, Value: value}
 	if ttl > 0 {
-		o.Expiry = s.node.Now().Add(ttl)
+		now, err := s.node.Now()
+		if err != nil {
+			return err
+		}
+		o.Expiry = now.Add(ttl)
 	}
 	return s.write(w, r, nvkvraft.Command{Do: []nvkvraft.Op{o}})
 }
@@ -223,7 +227,11 @@ func (s *Server) command(b Batch) (c nvkvraft.Command, err error) {
 				if e != nil || ttl <= 0 {
 					return c, bad("ttl %.40q: want a duration such as 90s", d.TTL)
 				}
-				o.Expiry = s.node.Now().Add(ttl)
+				now, e := s.node.Now()
+				if e != nil {
+					return c, e
+				}
+				o.Expiry = now.Add(ttl)
 			}
 		case "delete":
 			o.Kind = nvkvraft.OpDelete

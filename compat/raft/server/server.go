@@ -35,56 +35,91 @@ const (
 // MaxBodyBytes bounds a request, but for a restore.
 const MaxBodyBytes = 16 << 20
 
+// Role is what a token allows. Each allows what those before it do.
+type Role int
+
+// The roles. A request without a token has none of them.
+const (
+	noRole Role = iota
+	Read        // gets, scans, watches, status, metrics, backups
+	Write       // changes of keys
+	Admin       // changes of the cluster, restores, snapshots
+)
+
+// ParseRole returns the role of a name: "read", "write" or "admin".
+func ParseRole(name string) (Role, bool) {
+	role, ok := map[string]Role{"read": Read, "write": Write, "admin": Admin}[name]
+	return role, ok
+}
+
+// Token is what a client shows.
+type Token struct {
+	Secret string
+	Role   Role
+}
+
+type knownToken struct {
+	sum  [sha256.Size]byte
+	role Role
+}
+
 // Server is an http.Handler for a node.
 type Server struct {
 	node   *node.Node
-	tokens [][32]byte
+	tokens []knownToken
 	mux    *http.ServeMux
 	ctx    context.Context // ends watches
 	end    context.CancelFunc
 }
 
-// New returns a server. Requests must carry one of the tokens; without tokens all are served.
-func New(n *node.Node, tokens []string) *Server {
+// New returns a server. Requests must carry one of the tokens, whose role allows them; without
+// tokens all are served.
+func New(n *node.Node, tokens []Token) *Server {
 	s := &Server{node: n, mux: http.NewServeMux()}
 	s.ctx, s.end = context.WithCancel(context.Background())
 	for _, t := range tokens {
-		s.tokens = append(s.tokens, sha256.Sum256([]byte(t)))
+		s.tokens = append(s.tokens, knownToken{sha256.Sum256([]byte(t.Secret)), t.Role})
 	}
-	handle := func(pattern string, fn func(w http.ResponseWriter, r *http.Request) error) {
-		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if !s.allowed(r) {
-				w.Header().Set("WWW-Authenticate", "Bearer")
-				reply(w, http.StatusUnauthorized, Error{Error: "a token is needed"})
-				return
-			}
-			err := known(consistency(r))
-			if err == nil {
-				err = fn(w, r)
-			}
-			if err != nil {
-				fail(w, err)
-			}
-		})
-	}
-	handle("GET /v1/kv/{key...}", s.get)
-	handle("PUT /v1/kv/{key...}", s.put)
-	handle("DELETE /v1/kv/{key...}", s.delete)
-	handle("GET /v1/scan", s.scan)
-	handle("POST /v1/cas", s.cas)
-	handle("POST /v1/batch", s.batch)
-	handle("POST /v1/session", s.session)
-	handle("GET /v1/watch", s.watch)
-	handle("GET /v1/metrics", s.metrics)
-	handle("GET /v1/status", s.status)
-	handle("GET /v1/backup", s.backup)
-	handle("POST /v1/restore", s.restore)
-	handle("POST /v1/join", s.join)
-	handle("POST /v1/remove", s.remove)
-	handle("POST /v1/transfer", s.transfer)
-	handle("POST /v1/snapshot", func(w http.ResponseWriter, _ *http.Request) error { return done(w, n.Snapshot()) })
+	s.handle(Read, "GET /v1/kv/{key...}", s.get)
+	s.handle(Write, "PUT /v1/kv/{key...}", s.put)
+	s.handle(Write, "DELETE /v1/kv/{key...}", s.delete)
+	s.handle(Read, "GET /v1/scan", s.scan)
+	s.handle(Write, "POST /v1/cas", s.cas)
+	s.handle(Write, "POST /v1/batch", s.batch)
+	s.handle(Write, "POST /v1/session", s.session)
+	s.handle(Read, "GET /v1/watch", s.watch)
+	s.handle(Read, "GET /v1/metrics", s.metrics)
+	s.handle(Read, "GET /v1/status", s.status)
+	s.handle(Read, "GET /v1/backup", s.backup)
+	s.handle(Admin, "POST /v1/restore", s.restore)
+	s.handle(Admin, "POST /v1/join", s.join)
+	s.handle(Admin, "POST /v1/remove", s.remove)
+	s.handle(Admin, "POST /v1/transfer", s.transfer)
+	s.handle(Admin, "POST /v1/snapshot", func(w http.ResponseWriter, _ *http.Request) error { return done(w, n.Snapshot()) })
 	s.mux.HandleFunc("GET /v1/health", s.health) // for a load balancer: tells nothing secret
 	return s
+}
+
+// handle has requests served whose token has at least a role.
+func (s *Server) handle(least Role, pattern string, fn func(w http.ResponseWriter, r *http.Request) error) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		switch role := s.role(r); {
+		case role == noRole:
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			reply(w, http.StatusUnauthorized, Error{Error: "a token is needed"})
+			return
+		case role < least:
+			reply(w, http.StatusForbidden, Error{Error: "the token does not allow this"})
+			return
+		}
+		err := known(consistency(r))
+		if err == nil {
+			err = fn(w, r)
+		}
+		if err != nil {
+			fail(w, err)
+		}
+	})
 }
 
 // Close ends the watches. Other requests end by themselves.
@@ -92,16 +127,22 @@ func (s *Server) Close() { s.end() }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-func (s *Server) allowed(r *http.Request) bool {
+// role returns what a request may do. It compares with every token, in constant time.
+func (s *Server) role(r *http.Request) Role {
 	if len(s.tokens) == 0 {
-		return true
+		return Admin
 	}
 	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	sum, match := sha256.Sum256([]byte(given)), 0
+	sum, role := sha256.Sum256([]byte(given)), noRole
 	for i := range s.tokens {
-		match |= subtle.ConstantTimeCompare(sum[:], s.tokens[i][:])
+		if subtle.ConstantTimeCompare(sum[:], s.tokens[i].sum[:]) == 1 {
+			role = max(role, s.tokens[i].role)
+		}
 	}
-	return ok && match == 1
+	if !ok {
+		return noRole
+	}
+	return role
 }
 
 // Error is the answer where a request fails.

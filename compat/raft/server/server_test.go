@@ -23,7 +23,7 @@ import (
 )
 
 // one starts a cluster of one node and returns its address when it leads.
-func one(t *testing.T, tokens ...string) string {
+func one(t *testing.T, tokens ...server.Token) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -123,13 +123,35 @@ func TestRequests(t *testing.T) {
 }
 
 func TestTokens(t *testing.T) {
-	at := one(t, "a token of some length", "another one")
-	for _, c := range []struct {
-		header string
-		code   int
-	}{{"", 401}, {"Bearer", 401}, {"Bearer nonsense", 401}, {"Bearer another one", 404}, {"another one", 401}} {
-		if code, body := ask(t, "GET", at+"/v1/kv/a", "", "Authorization", c.header); code != c.code {
-			t.Errorf("%q: %d %s", c.header, code, body)
+	at := one(t, server.Token{Secret: "one that reads", Role: server.Read}, server.Token{Secret: "one that writes", Role: server.Write}, server.Token{Secret: "one for all", Role: server.Admin})
+	requests := []struct {
+		method, path string
+		codes        [3]int // of the tokens above
+	}{
+		{"GET", "/v1/kv/a", [3]int{404, 404, 404}},
+		{"GET", "/v1/scan", [3]int{200, 200, 200}},
+		{"GET", "/v1/backup", [3]int{200, 200, 200}},
+		{"PUT", "/v1/kv/b", [3]int{403, 200, 200}},
+		{"DELETE", "/v1/kv/b", [3]int{403, 200, 200}},
+		{"POST", "/v1/session", [3]int{403, 200, 200}},
+		{"POST", "/v1/batch", [3]int{403, 400, 400}}, // no body
+		{"POST", "/v1/cas", [3]int{403, 400, 400}},
+		{"POST", "/v1/snapshot", [3]int{403, 403, 200}},
+		{"POST", "/v1/join", [3]int{403, 403, 400}},
+		{"POST", "/v1/remove", [3]int{403, 403, 400}},
+		{"POST", "/v1/transfer", [3]int{403, 403, 400}},
+		{"POST", "/v1/restore", [3]int{403, 403, 400}},
+	}
+	for _, c := range requests {
+		for _, header := range []string{"", "Bearer", "Bearer ", "Bearer nonsense", "one for all", "bearer one for all"} {
+			if code, body := ask(t, c.method, at+c.path, "", "Authorization", header); code != 401 {
+				t.Errorf("%s %s, %q: %d %s", c.method, c.path, header, code, body)
+			}
+		}
+		for i, token := range []string{"one that reads", "one that writes", "one for all"} {
+			if code, body := ask(t, c.method, at+c.path, "", "Authorization", "Bearer "+token); code != c.codes[i] {
+				t.Errorf("%s %s, %q: %d %s", c.method, c.path, token, code, body)
+			}
 		}
 	}
 	if code, _ := ask(t, "GET", at+"/v1/health", ""); code != 200 {
@@ -150,6 +172,9 @@ func TestSessionOverHTTP(t *testing.T) {
 	_, first := cas(1, "a")
 	if code, again := cas(1, "a"); code != 200 || again != first || !strings.Contains(again, `"held":true`) {
 		t.Fatalf("a retry: %d %s, want %s", code, again, first)
+	}
+	if code, body := cas(0, "c"); code != 400 || !strings.Contains(body, "request 0") {
+		t.Fatalf("request 0: %d %s", code, body)
 	}
 	cas(2, "b")
 	if code, body := cas(1, "a"); code != 409 || !strings.Contains(body, `"unknown":true`) {

@@ -41,7 +41,7 @@ func (r *remote) list() []string { return strings.Split(r.nodes, ",") }
 func (r *remote) options() (o client.Options, err error) {
 	tokens, err := r.tokens()
 	if err == nil && len(tokens) > 0 {
-		o.Token = tokens[0]
+		o.Token = tokens[0].Secret
 	}
 	if err == nil {
 		o.TLS, err = r.clientTLS()

@@ -16,9 +16,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"nvkv/compat/raft/server"
 
 	"nvkv/compat/raft/client"
 	"nvkv/internal/effort"
@@ -81,6 +84,30 @@ func TestMayListen(t *testing.T) {
 	err := run(t.Context(), []string{"serve", "--id", "a", "--dir", t.TempDir(), "--listen", "0.0.0.0:0"}, nil, io.Discard, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "refusing") || !strings.Contains(err.Error(), "--token-file") {
 		t.Fatal(err)
+	}
+}
+
+func TestTokenFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens")
+	for text, want := range map[string]string{
+		"# none\n": "no token", "short\n": ":1: the token has less", "\n\nwrite short\n": ":3: the token has less",
+		"owner 0123456789abcdef": "read, write or admin", "read write 0123456789abcdef": "read, write or admin",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := (&security{tokenFile: path}).tokens(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	text := "read 0123456789abcdefR\n # comment\n  write\t0123456789abcdefW\n0123456789abcdefA\nadmin 0123456789abcdefB\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := (&security{tokenFile: path}).tokens()
+	want := []server.Token{{Secret: "0123456789abcdefR", Role: server.Read}, {Secret: "0123456789abcdefW", Role: server.Write}, {Secret: "0123456789abcdefA", Role: server.Admin}, {Secret: "0123456789abcdefB", Role: server.Admin}}
+	if err != nil || !slices.Equal(tokens, want) || adminToken(tokens) != "0123456789abcdefA" || adminToken(tokens[:2]) != "" {
+		t.Errorf("%v, %v", tokens, err)
 	}
 }
 

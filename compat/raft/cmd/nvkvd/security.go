@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"strings"
+
+	"nvkv/compat/raft/server"
 )
 
 // security holds the flags that say who may connect.
@@ -20,11 +22,11 @@ func (s *security) flags(f *flag.FlagSet) {
 	f.StringVar(&s.cert, "cert", "", "`file` with this node's certificate, for servers and clients (PEM)")
 	f.StringVar(&s.key, "key", "", "`file` with its key (PEM)")
 	f.StringVar(&s.ca, "ca", "", "`file` with the certificates that sign those of nodes (PEM)")
-	f.StringVar(&s.tokenFile, "token-file", "", "`file` with the tokens of clients, one a line; a client sends the first")
+	f.StringVar(&s.tokenFile, "token-file", "", "`file` with the tokens of clients, a line each: read, write or admin, and the token; without a role: admin. A client sends the first")
 }
 
 // tokens reads the tokens.
-func (s *security) tokens() (tokens []string, err error) {
+func (s *security) tokens() (tokens []server.Token, err error) {
 	if s.tokenFile == "" {
 		return nil, nil
 	}
@@ -32,18 +34,40 @@ func (s *security) tokens() (tokens []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	number := 0
 	for line := range strings.Lines(string(b)) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			if len(line) < 16 {
-				return nil, fmt.Errorf("%s: a token has less than 16 characters", s.tokenFile)
-			}
-			tokens = append(tokens, line)
+		number++
+		words := strings.Fields(line)
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
+			continue
 		}
+		t := server.Token{Secret: words[len(words)-1], Role: server.Admin}
+		known := len(words) == 1
+		if len(words) == 2 {
+			t.Role, known = server.ParseRole(words[0])
+		}
+		switch {
+		case !known:
+			return nil, fmt.Errorf("%s:%d: want read, write or admin, and a token", s.tokenFile, number)
+		case len(t.Secret) < 16:
+			return nil, fmt.Errorf("%s:%d: the token has less than 16 characters", s.tokenFile, number)
+		}
+		tokens = append(tokens, t)
 	}
 	if len(tokens) == 0 {
 		return nil, fmt.Errorf("%s: no token", s.tokenFile)
 	}
 	return tokens, nil
+}
+
+// adminToken returns the first token of a node that has that role, which others ask to let it join.
+func adminToken(tokens []server.Token) string {
+	for _, t := range tokens {
+		if t.Role == server.Admin {
+			return t.Secret
+		}
+	}
+	return ""
 }
 
 // tls returns the configurations for connections that are accepted and made, nil without flags.

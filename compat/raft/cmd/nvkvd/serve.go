@@ -119,12 +119,8 @@ func (f *serveFlags) run(ctx context.Context, c *call) error {
 	return errors.Join(err, shutdown(n, s, h))
 }
 
-func (f *serveFlags) client(tokens []string) *client.Client {
-	o := client.Options{TLS: f.c.ClientTLS}
-	if len(tokens) > 0 {
-		o.Token = tokens[0]
-	}
-	return client.New(strings.Split(f.peers, ","), o)
+func (f *serveFlags) client(tokens []server.Token) *client.Client {
+	return client.New(strings.Split(f.peers, ","), client.Options{TLS: f.c.ClientTLS, Token: adminToken(tokens)})
 }
 
 // shutdown hands leadership over, lets the requests under way end, and closes the node.
