@@ -189,6 +189,7 @@ func (b *Bucket) Put(key []byte, value []byte) (err error) {
 // write puts an item.
 func (b *Bucket) write(key, value []byte) error {
 	tx := b.tx
+	tx.gone.more = true
 	tx.buffer = append(append(tx.buffer[:0], tagItem), value...)
 	var room keyRoom
 	err := tx.inner.Put(b.full(room[:0], key), tx.buffer)
@@ -268,15 +269,22 @@ func (b *Bucket) Delete(key []byte) (err error) {
 // erase removes an entry.
 func (b *Bucket) erase(key []byte) error {
 	var room keyRoom
-	if err := b.tx.inner.Delete(b.full(room[:0], key)); err != nil {
+	full := b.full(room[:0], key)
+	if err := b.tx.inner.Delete(full); err != nil {
 		return b.tx.db.translate(err)
 	}
+	b.tx.gone.key(full)
 	b.tx.wrote(len(key))
 	return nil
 }
 
 // Sequence returns the number that NextSequence returned last.
-func (b *Bucket) Sequence() uint64 { return b.InSequence() }
+func (b *Bucket) Sequence() uint64 {
+	if b.RootPage() == 0 && !b.tx.writable {
+		return b.tx.known().root
+	}
+	return b.InSequence()
+}
 
 // SetSequence sets the number that NextSequence counts from.
 func (b *Bucket) SetSequence(v uint64) error {

@@ -65,9 +65,21 @@ type checker struct {
 	seen  map[uint64]bool // buckets that were reached, or are known to be garbage
 	found usage
 	apart uint64
+
+	recount bool // set the books of buckets, and keep only one fault
 }
 
-func (c *checker) wrong(format string, args ...any) { c.out <- fmt.Errorf(format, args...) }
+func (c *checker) wrong(format string, args ...any) {
+	err := fmt.Errorf(format, args...)
+	if !c.recount {
+		c.out <- err
+		return
+	}
+	select {
+	case c.out <- err:
+	default:
+	}
+}
 
 func (c *checker) all() (err error) {
 	defer caught(&err)
@@ -78,6 +90,11 @@ func (c *checker) all() (err error) {
 	}
 	if err := c.garbage(); err != nil {
 		return err
+	}
+	if marked, err := tx.inner.Has(booksKey); err != nil {
+		return err
+	} else if !marked {
+		c.wrong("the books are to be counted anew: the medium was full")
 	}
 	if !tx.writable && (c.found != m.all || c.apart != m.apart) {
 		c.wrong("the books say %+v and %d buckets apart, found %+v and %d", m.all, m.apart, c.found, c.apart)
@@ -112,6 +129,9 @@ func (c *checker) bucket(b *Bucket, says *bucketEntry, name string) error {
 	}
 	if use.apart(l) {
 		c.apart++
+	}
+	if c.recount {
+		b.use = use
 	}
 	if !c.tx.writable && use != says.use {
 		c.wrong("%s: its books say %+v, found %+v", name, says.use, use)

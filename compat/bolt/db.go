@@ -57,17 +57,18 @@ type DB struct {
 	// Mlock is accepted and changes nothing.
 	Mlock bool
 
-	store    *kv.DB
-	file     *os.File // that Options.OpenFile returned, or the one with the lock
-	path     string
-	openFile func(string, int, os.FileMode) (*os.File, error)
-	logger   Logger
-	readOnly bool
-	stats    *Stats // nil: none are kept
-	statsMu  sync.Mutex
-	page     int
-	free     int64 // bytes of Tx.Size that hold no entries, at the last commit; guarded by writer
-	mapped   bool  // what the store gives out stays valid until the Tx ends
+	store      *kv.DB
+	file       *os.File // that Options.OpenFile returned, or the one with the lock
+	path       string
+	openFile   func(string, int, os.FileMode) (*os.File, error)
+	logger     Logger
+	readOnly   bool
+	stats      *Stats // nil: none are kept
+	statsMu    sync.Mutex
+	page       int
+	free       int64 // bytes of Tx.Size that hold no entries, at the last commit; guarded by writer
+	recountDue bool  // the books say too much: see full.go; guarded by writer
+	mapped     bool  // what the store gives out stays valid until the Tx ends
 
 	writer sync.Mutex   // held by the writable Tx
 	users  sync.RWMutex // a read-only Tx holds it for reading, Close for writing
@@ -171,18 +172,16 @@ func (db *DB) beginWrite() (*Tx, error) {
 		db.writer.Unlock()
 		return nil, errors.ErrDatabaseNotOpen
 	}
+	db.tryRecount()
 	inner, err := db.store.Begin(true)
 	if err != nil {
 		db.writer.Unlock()
 		return nil, db.translate(err)
 	}
 	t := newTx(db, inner, true)
-	known := new([2]meta)
-	if known[0], err = readMeta(inner); err != nil {
+	if err := t.readBooks(); err != nil {
 		return nil, joinErrors(db.translate(err), t.end())
 	}
-	known[1] = known[0]
-	t.meta, t.before = &known[0], &known[1]
 	return t, nil
 }
 

@@ -12,6 +12,7 @@ import (
 //	00                       the database: see meta
 //	01 | bucket 8 | key      an item or a nested bucket. The root bucket is number 0
 //	02 | bucket 8            a deleted bucket, whose items are still there
+//	03                       the mark that the books are right: see full.go
 //
 // A value begins with a tag: of an item, whose value follows, or of a bucket, of
 // which its number, its sequence and its usage follow. Numbers of buckets are
@@ -20,6 +21,7 @@ const (
 	spaceMeta    = 0x00
 	spaceEntry   = 0x01
 	spaceGarbage = 0x02
+	spaceBooks   = 0x03
 
 	tagItem   = 0x00
 	tagBucket = 0x01

@@ -42,6 +42,7 @@ func (tx *Tx) bury(bucket uint64, use *usage) error {
 		tx.meta.apart--
 	}
 	tx.deleted = true
+	tx.gone.bucket(bucket, use.buckets > 0)
 	return nil
 }
 

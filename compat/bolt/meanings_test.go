@@ -521,3 +521,27 @@ func TestCursorReadsAhead(t *testing.T) {
 		}
 	})
 }
+
+// TestRootSequence: the bucket of top-level buckets, which a cursor leads to, has a sequence that
+// commits keep.
+func TestRootSequence(t *testing.T) {
+	db := open(t, nil)
+	for want := uint64(1); want < 4; want++ {
+		err := db.Update(func(tx *bbolt.Tx) error {
+			if got, err := tx.Cursor().Bucket().NextSequence(); err != nil || got != want {
+				t.Errorf("%d, %v; want %d", got, err, want)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = db.Update(func(tx *bbolt.Tx) error { _, err := tx.CreateBucket(fmt.Append(nil, want)); return err })
+		_ = db.View(func(tx *bbolt.Tx) error {
+			if got := tx.Cursor().Bucket().Sequence(); got != want {
+				t.Errorf("read: %d, want %d", got, want)
+			}
+			return nil
+		})
+	}
+}

@@ -63,6 +63,7 @@ func (b *Bucket) takesBucket(name []byte) error {
 // create makes a bucket under a key where nothing is.
 func (b *Bucket) create(name []byte) (*Bucket, error) {
 	tx := b.tx
+	tx.gone.more = true
 	e := bucketEntry{InBucket: common.NewInBucket(common.Pgid(tx.meta.next), 0)}
 	if err := b.writeBucket(name, &e); err != nil {
 		return nil, err
@@ -209,6 +210,7 @@ func (b *Bucket) MoveBucket(key []byte, dstBucket *Bucket) (err error) {
 // move puts the entry of b, which may go there, into another bucket.
 func (b *Bucket) move(to *Bucket) error {
 	from := b.parent
+	b.tx.gone.more = true
 	now := b.entry()
 	if err := to.writeBucket(b.name, &now); err != nil {
 		return err

@@ -97,7 +97,11 @@ func (db *DB) openPath(path string, mode os.FileMode, o *Options) error {
 	if db.readOnly {
 		return nil
 	}
-	return db.collect(false)
+	db.tryRecount()
+	if err := db.collect(false); !full(err) {
+		return err
+	}
+	return nil // a later commit will find room
 }
 
 // openStore opens the store in a file. A commit says for itself whether it is durable:
@@ -156,14 +160,16 @@ func (db *DB) begin(page int) error {
 	}
 	m, err := readMeta(inner)
 	space := inner.Space()
+	marked, noMark := inner.Has(booksKey)
 	empty := true
 	for range inner.All(nil, nil) {
 		empty = false
 		break
 	}
-	err = joinErrors(err, joinErrors(inner.Err(), inner.Rollback()))
+	err = joinErrors(err, joinErrors(joinErrors(inner.Err(), noMark), inner.Rollback()))
 	switch {
 	case err == nil:
+		db.recountDue = !marked
 	case !stderrors.Is(err, kv.ErrNotFound):
 		return err
 	case !empty:
@@ -191,7 +197,10 @@ func (db *DB) create(page int) (meta, error) {
 	if db.readOnly {
 		return m, nil
 	}
-	if err := db.store.Put(metaKey, m.encode()); err != nil {
+	b := db.store.NewBatch()
+	b.Put(metaKey, m.encode())
+	b.Put(booksKey, []byte{tagMeta})
+	if err := db.store.Write(b); err != nil {
 		return m, db.translate(err)
 	}
 	return m, db.store.Sync()

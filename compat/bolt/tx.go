@@ -36,6 +36,7 @@ type Tx struct {
 	before   *meta        // as it was when a writable Tx began
 	size     atomic.Int64 // that was told: WriteTo writes as much. 0: none was
 	deleted  bool         // there is garbage to collect after the commit
+	gone     *gone        // in a writable Tx
 	changed  bool
 	buffer   []byte
 
@@ -47,7 +48,7 @@ func newTx(db *DB, inner *kv.Tx, writable bool) *Tx {
 	t := &Tx{db: db, inner: inner, writable: writable}
 	t.root = Bucket{InBucket: &t.inRoot, tx: t, prefix: prefixOf(spaceEntry, 0), FillPercent: DefaultFillPercent}
 	if writable {
-		t.root.books = new(books)
+		t.root.books, t.gone = new(books), new(gone)
 	}
 	return t
 }
@@ -59,6 +60,18 @@ func readMeta(inner *kv.Tx) (meta, error) {
 		return meta{}, err
 	}
 	return decodeMeta(b)
+}
+
+// readBooks reads it for a writable Tx.
+func (tx *Tx) readBooks() (err error) {
+	known := new([2]meta)
+	if known[0], err = readMeta(tx.inner); err != nil {
+		return err
+	}
+	known[1] = known[0]
+	tx.meta, tx.before = &known[0], &known[1]
+	tx.inRoot.SetInSequence(tx.meta.root)
+	return nil
 }
 
 // known returns the meta that the Tx sees.
@@ -227,6 +240,7 @@ func (tx *Tx) noSync() bool { return tx.db.NoSync }
 // publish commits the inner Tx, with the books.
 func (tx *Tx) publish() error {
 	db := tx.db
+	deletes := tx.onlyDeleted()
 	if err := tx.writeBooks(); err != nil {
 		return err
 	}
@@ -235,7 +249,13 @@ func (tx *Tx) publish() error {
 			return err
 		}
 	}
-	if err := tx.inner.Commit(); err != nil {
+	if err := tx.inner.Commit(); full(err) && deletes {
+		if err := tx.publishDeletes(); err != nil {
+			return err
+		}
+		db.tryRecount()
+		return nil
+	} else if err != nil {
 		return err
 	}
 	db.free = tx.meta.high - tx.meta.bytes()
