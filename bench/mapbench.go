@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
+	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -15,17 +17,31 @@ import (
 	"nvkv/nvmap"
 )
 
-// MmapContestant is the kernel's own mapping of the same file, for comparison with nvmap's modes.
-const MmapContestant = "mmap"
+// These contestants are for comparison with nvmap's modes: the kernel's own mapping of the same
+// file, and pread and pwrite of it, past the page cache where that is possible.
+const (
+	MmapContestant  = "mmap"
+	PreadContestant = "pread"
+)
+
+// Transparent is nvmap.OpenPaged, named as if it were a mode of a map.
+const Transparent = "transparent"
 
 // These are the tests of a map, in order. Each thread has a part of the device.
 const (
 	mapSeqWrite = "sequential write" // whole pages, including making them durable
 	mapSeqRead  = "sequential read"  // whole pages
 	mapRandRead = "random read"      // 8 bytes of each page, each page once
+	mapZipf     = "zipfian store"    // 64 bytes, including making them durable
 )
 
-var mapTests = []string{mapSeqWrite, mapSeqRead, mapRandRead}
+var mapTests = []string{mapSeqWrite, mapSeqRead, mapRandRead, mapZipf}
+
+// mapStoreBytes is the size of a zipfian store, and mapStores the number of them for each page.
+const (
+	mapStoreBytes = 64
+	mapStores     = 4
+)
 
 // mapCacheShare is the ratio of the size of the device to that of the memory for it.
 const mapCacheShare = 32
@@ -38,7 +54,7 @@ const mapBytesMin = 2 * mapCacheShare << 20
 type MapPlan struct {
 	Bytes    int64    // size of the device, a power of two
 	Threads  []int    // numbers of threads, each measured
-	Modes    []string // as nvmap.ModeNamed knows them
+	Modes    []string // as nvmap.ModeNamed knows them, and Transparent
 	Policies []string // as nvmap.NewPolicy knows them
 	Delay    time.Duration
 	Limit    time.Duration // of each test; 0 = none
@@ -58,7 +74,11 @@ func (p MapPlan) Validate() error {
 		return fmt.Errorf("a device of %d bytes: want a power of two, and %d MiB or more", p.Bytes, mapBytesMin>>20)
 	}
 	for _, mode := range p.Modes {
-		if _, err := nvmap.ModeNamed(mode); err != nil {
+		if mode == Transparent {
+			if err := nvmap.PagedSupported(); err != nil {
+				return err
+			}
+		} else if _, err := nvmap.ModeNamed(mode); err != nil {
 			return err
 		}
 	}
@@ -87,6 +107,7 @@ func (p MapPlan) Tasks() []Task {
 	}
 	for _, threads := range p.Threads {
 		add(MmapContestant, threads, MapJob{})
+		add(PreadContestant, threads, MapJob{Mode: PreadContestant})
 		for _, mode := range p.Modes {
 			if mode == nvmap.Direct.String() {
 				add(mode, threads, MapJob{Mode: mode}) // these modes have no frames
@@ -178,7 +199,7 @@ func (b *mapBench) run(test string) error {
 	if test == mapSeqWrite {
 		b.round++
 	}
-	b.target.expect(test == mapRandRead)
+	b.target.expect(test == mapRandRead || test == mapZipf)
 	var wg sync.WaitGroup
 	var ops atomic.Int64
 	lat, errs := make([]latencies, threads), make([]error, threads)
@@ -192,7 +213,7 @@ func (b *mapBench) run(test string) error {
 	}
 	wg.Wait()
 	err := errors.Join(errs...)
-	if err == nil && test == mapSeqWrite {
+	if err == nil && (test == mapSeqWrite || test == mapZipf) {
 		err = b.target.sync()
 	}
 	if err != nil {
@@ -212,9 +233,12 @@ func (b *mapBench) run(test string) error {
 
 func (b *mapBench) result(test string, ops uint64, took time.Duration, before nvmap.MapStats) Run {
 	after := b.target.stats()
-	size := uint64(nvmap.PageBytes)
-	if test == mapRandRead {
+	size, wanted := uint64(nvmap.PageBytes), uint64(b.pages)
+	switch test {
+	case mapRandRead:
 		size = 8
+	case mapZipf:
+		size, wanted = mapStoreBytes, wanted*mapStores
 	}
 	r := Run{
 		Engine: b.job.Engine, Workload: test, Phase: "map", Threads: max(b.job.Threads, 1), ValueBytes: int(size),
@@ -222,9 +246,12 @@ func (b *mapBench) result(test string, ops uint64, took time.Duration, before nv
 		MediaBytes: after.WriteBytes + after.WriteBackBytes - before.WriteBytes - before.WriteBackBytes,
 		Fences:     after.Fences - before.Fences, RSSAnonBytes: rssAnon(),
 		CacheHits: after.Hits - before.Hits, CacheMisses: after.Misses - before.Misses,
-		Capped: ops < uint64(b.pages), Checked: ops, Note: b.note,
+		Capped: ops < wanted, Checked: ops, Note: b.note,
 	}
-	if test == mapSeqWrite {
+	if b.job.Map != nil && b.job.Map.Mode == Transparent { // uses of pages that are present are not counted
+		r.CacheHits = ops - min(ops, r.CacheMisses)
+	}
+	if test == mapSeqWrite || test == mapZipf {
 		r.UserBytes, r.Checked = ops*size, 0
 		r.WriteAmp = float64(r.MediaBytes) / float64(max(r.UserBytes, 1))
 	} else {
@@ -245,6 +272,15 @@ func (b *mapBench) worker(test string, from, to int64) mapWorker {
 	}
 	w := mapWorker{from: from, to: to}
 	switch test {
+	case mapZipf:
+		mix, r := permutation(b.pages), rand.New(rand.NewPCG(uint64(from), 1))
+		w.from, w.to = mapStores*from, mapStores*to
+		w.op = func(i int64) error {
+			p := mix(min(int64(math.Exp(r.Float64()*math.Log(float64(b.pages)))), b.pages-1)) // exponent 1
+			slot := 1 + r.Int64N(nvmap.PageBytes/mapStoreBytes-1)                             // slot 0 is compared
+			binary.LittleEndian.PutUint64(page, uint64(i))
+			return b.target.write(p*nvmap.PageBytes+slot*mapStoreBytes, page[:mapStoreBytes])
+		}
 	case mapSeqWrite:
 		w.op = func(i int64) error {
 			binary.LittleEndian.PutUint64(page, mapWord(i, b.round))
@@ -334,6 +370,11 @@ func openTarget(path, kind string, job *MapJob) (mapTarget, string, error) {
 		if job.Mode == "" {
 			note = "not limited: the medium is memory, and no copy of it"
 		}
+	case job.Mode == PreadContestant:
+		note = "no page cache"
+	case job.Mode == Transparent:
+		o.Kind = "block"
+		note = "pages that are present, no page cache"
 	case job.Mode == nvmap.Cached.String():
 		o.Kind = "block" // without the page cache, so frames are all the memory
 		note = "frames, no page cache"
@@ -347,8 +388,15 @@ func openTarget(path, kind string, job *MapJob) (mapTarget, string, error) {
 			note = fmt.Sprintf("page cache, NOT limited: %v", err)
 		}
 	}
-	if job.Mode == "" {
+	switch job.Mode {
+	case "":
 		t, err := openMmap(path, job.Bytes)
+		return t, note, err
+	case PreadContestant:
+		t, direct, err := openPread(path)
+		if !direct {
+			note = "through the page cache, NOT limited"
+		}
 		return t, note, err
 	}
 	t, err := openNvmap(path, o, frames, job)
@@ -367,6 +415,13 @@ const ownMemory = 16 << 20
 type nvmapTarget struct{ m *nvmap.Map }
 
 func openNvmap(path string, o nvmap.OpenOptions, frames int64, job *MapJob) (mapTarget, error) {
+	if job.Mode == Transparent {
+		p, err := nvmap.OpenPaged(path, &nvmap.PagedOptions{Device: o, CacheBytes: frames, Policy: job.Policy})
+		if err != nil {
+			return nil, err
+		}
+		return pagedTarget{p, p.Bytes()}, nil
+	}
 	mode, err := nvmap.ModeNamed(job.Mode)
 	if err != nil {
 		return nil, err
@@ -404,3 +459,36 @@ func (t nvmapTarget) expect(random bool) {
 
 func (t nvmapTarget) stats() nvmap.MapStats { return t.m.Stats() }
 func (t nvmapTarget) close() error          { return t.m.Close() }
+
+// pagedTarget is a transparent map.
+type pagedTarget struct {
+	p *nvmap.Paged
+	b []byte
+}
+
+func (t pagedTarget) write(off int64, p []byte) error {
+	copy(t.b[off:], p)
+	return nil
+}
+
+func (t pagedTarget) read(off int64, p []byte) error {
+	copy(p, t.b[off:])
+	return nil
+}
+
+func (t pagedTarget) sync() error { return t.p.Sync() }
+
+func (t pagedTarget) expect(random bool) {
+	advice := nvmap.AdviseNormal
+	if random {
+		advice = nvmap.AdviseRandom
+	}
+	_ = t.p.Advise(0, t.p.Size(), advice) // without it only time is lost
+}
+
+func (t pagedTarget) stats() nvmap.MapStats {
+	s := t.p.Stats()
+	return nvmap.MapStats{Misses: s.Reads, WriteBackBytes: s.WriteBacks * nvmap.PageBytes}
+}
+
+func (t pagedTarget) close() error { return t.p.Close() }

@@ -38,7 +38,7 @@ func TestMapPlan(t *testing.T) {
 	if err := plan.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(plan.Tasks()); n != 2*(1+2+1+2) {
+	if n := len(plan.Tasks()); n != 2*(2+2+1+2) {
 		t.Errorf("%d tasks", n)
 	}
 	for what, spoil := range map[string]func(*MapPlan){
@@ -106,7 +106,11 @@ func TestMapBenchChecks(t *testing.T) {
 			continue
 		}
 		for _, r := range runs {
-			if r.Ops != pages || r.Capped || r.P50 <= 0 || r.OpsPerS <= 0 {
+			want := uint64(pages)
+			if r.Workload == mapZipf {
+				want *= mapStores
+			}
+			if r.Ops != want || r.Capped || r.P50 <= 0 || r.OpsPerS <= 0 {
 				t.Errorf("%s: %+v", r.Workload, r)
 			}
 		}

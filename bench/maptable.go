@@ -37,14 +37,15 @@ func (r *Report) writeMaps(w io.Writer) error {
 	pages := float64(r.Runs[0].Records)
 	fmt.Fprintf(w, "device of %s, memory for %s of it\n\n", Bytes(pages*pageBytes), Bytes(pages*pageBytes/mapCacheShare))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "contestant\tthr\tseq write/s\tx mmap\tseq read/s\tx mmap\trandom reads/s\tx mmap\tp50\tp99\twrite amp\thits\t\n")
+	fmt.Fprintf(t, "contestant\tthr\tseq write/s\tx mmap\tseq read/s\tx mmap\trandom reads/s\tx mmap\tp50\tp99\twrite amp\thits\tzipfian stores/s\tx mmap\twritten/stored\t\n")
 	for _, row := range rows {
 		base := mapBase(rows, row.threads)
 		random := row.runs[mapRandRead]
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", row.engine, row.threads,
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", row.engine, row.threads,
 			row.perSecond(mapSeqWrite), row.ratio(base, mapSeqWrite), row.perSecond(mapSeqRead), row.ratio(base, mapSeqRead),
 			Count(random.OpsPerS)+random.mark(), row.ratio(base, mapRandRead), Duration(random.P50), Duration(random.P99),
-			dashed(row.runs[mapSeqWrite].WriteAmp, Ratio), row.hits())
+			dashed(row.runs[mapSeqWrite].WriteAmp, Ratio), row.hits(),
+			Count(row.runs[mapZipf].OpsPerS)+row.runs[mapZipf].mark(), row.ratio(base, mapZipf), dashed(row.runs[mapZipf].WriteAmp, Ratio))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -53,7 +54,8 @@ func (r *Report) writeMaps(w io.Writer) error {
 		fmt.Fprintln(w, note)
 	}
 	_, err := fmt.Fprintf(w, "sequential: whole pages, writing until all is durable; random: 8 bytes of each page once, p50 and p99 of these\n"+
-		"hits: of sequential and random reads together, in DRAM frames\n! other processes were using more than %v cores meanwhile\n", noisyCores)
+		"hits: of sequential and random reads together, in DRAM frames; zipfian: stores of 64 bytes until all is durable, and\n"+
+		"the bytes that the medium, or the kernel for mmap and pread, was given for each byte stored\n! other processes were using more than %v cores meanwhile\n", noisyCores)
 	return err
 }
 

@@ -27,8 +27,8 @@ type PagedOptions struct {
 	// exec.Command does.
 	Pager []string
 
-	// Logger takes the events of the pager: that it was started again, or that it cannot reach the
-	// device. nil: slog.Default().
+	// Logger takes the events of the pager: that it was started again, that it cannot reach the
+	// device, or why a page could not be brought in. nil: slog.Default().
 	Logger *slog.Logger
 
 	// NoSampling switches the rounds off in which pages are taken out of the page tables to see

@@ -37,6 +37,7 @@ func init() {
 // All methods may be called from any goroutine at any time. See docs/nvmap.md for the limits.
 type Paged struct {
 	c      *paging.Client
+	path   string
 	closed atomic.Bool
 }
 
@@ -69,7 +70,7 @@ func OpenPaged(path string, o *PagedOptions) (*Paged, error) {
 		spaceHeld.Add(-space)
 		return nil, pagedError(err)
 	}
-	p := &Paged{c: c}
+	p := &Paged{c: c, path: path}
 	runtime.AddCleanup(p, func(s paging.Span) { s.Free(); spaceHeld.Add(-space) }, c.Span())
 	return p, nil
 }

@@ -43,4 +43,5 @@ func (p *Paged) WriteAt(b []byte, off int64) (int, error) {
 }
 func (p *Paged) Faulted(r any, op string) error { panic(r) }
 func (p *Paged) Stats() PagedStats              { return PagedStats{} }
+func (p *Paged) Device() Device                 { return nil }
 func (p *Paged) Close() error                   { return nil }

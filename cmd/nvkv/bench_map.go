@@ -17,21 +17,27 @@ func newBenchMapCmd() *cobra.Command {
 		Policies: nvmap.Policies(),
 		Limit:    20 * time.Second,
 	}
+	if nvmap.PagedSupported() == nil {
+		p.Modes = append(p.Modes, bench.Transparent)
+	}
 	mib, repeat := 256, 1
 	cmd := &cobra.Command{
 		Use:   "map",
 		Short: "Measure the memory map beside the kernel's",
 		Long: `Measures package nvmap alone, beside mmap of the same file: writing the device
-from end to end until all is durable, reading it from end to end, and reading 8
-bytes of each page in random order. There is memory for 1/32 of the device.
+from end to end until all is durable, reading it from end to end, reading 8
+bytes of each page in random order, and zipfian stores of 64 bytes. There is
+memory for 1/32 of the device.
 
   cached           pages are copied to frames in DRAM, read and changed there
   direct           pages are read and written in place
   direct-protect   pages are read in place; what is written goes to a frame first
+  transparent      the program has a plain slice; another process serves its faults
 
 On tmpfs and on DAX file systems the medium is memory, and neither mmap nor direct
 modes need more. On other file systems mmap and direct modes have the page cache,
-limited by a memory cgroup where one can be made, and cached goes past it. The
+limited by a memory cgroup where one can be made, and cached, transparent and
+pread go past it. The
 column "note" says which was the case. Each contestant with each number of threads
 runs in a process and on a file of its own.`,
 		Example: `  nvkv bench map

@@ -21,7 +21,7 @@ func TestBenchMap(t *testing.T) {
 		}
 	}
 	rep := readBench(t, file)
-	if want := 2 * 4 * 3; len(rep.Runs) != want { // threads, contestants, tests
+	if want := 2 * 5 * 4; len(rep.Runs) != want { // threads, contestants, tests
 		t.Errorf("%d runs, want %d", len(rep.Runs), want)
 	}
 	for _, run := range rep.Runs {

@@ -44,6 +44,7 @@ type storeInfo struct {
 	Keys        int64      `json:"keys"`
 	LiveBytes   int64      `json:"live_bytes"`
 	DeviceBytes int64      `json:"device_bytes"`
+	Transparent string     `json:"transparent_map"` // "works", or what is missing here
 	Unfinished  *loadMark  `json:"unfinished_load,omitempty"`
 }
 
@@ -53,9 +54,13 @@ func storeInfoOf(db *kv.DB, path string) (*storeInfo, error) {
 		return nil, err
 	}
 	m := db.Metrics()
+	transparent := "works"
+	if err := nvmap.PagedSupported(); err != nil {
+		transparent = err.Error()
+	}
 	return &storeInfo{
 		Store: path, Format: kv.FormatVersion, Device: db.Info(), Keys: m.Keys,
-		LiveBytes: m.LiveBytes, DeviceBytes: m.DeviceBytes, Unfinished: mark,
+		LiveBytes: m.LiveBytes, DeviceBytes: m.DeviceBytes, Transparent: transparent, Unfinished: mark,
 	}, nil
 }
 
@@ -66,6 +71,7 @@ func (s *storeInfo) print(w io.Writer) error {
 	printDevice(t, s.Device)
 	fmt.Fprintf(t, "keys\t%s\n", count(s.Keys))
 	fmt.Fprintf(t, "size\t%s, of which %s live\n", size(s.DeviceBytes), size(s.LiveBytes))
+	fmt.Fprintf(t, "transparent\tnvmap.OpenPaged on this machine: %s\n", s.Transparent)
 	if m := s.Unfinished; m != nil {
 		fmt.Fprintf(t, "unfinished\tload of %s: %s in, up to line %s; load --resume goes on\n",
 			shown(m.Source), plural(m.Records, "record"), count(m.Line))

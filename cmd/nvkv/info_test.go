@@ -7,12 +7,17 @@ import (
 	"testing"
 
 	"nvkv/internal/effort"
+	"nvkv/nvmap"
 )
 
 func TestInfo(t *testing.T) {
 	store := newStore(t, "a", "1", "b", "2")
 	out := must(t, "info", store)
-	for _, want := range []string{store, "version 2", "device", "fenced is", "power cut", "keys", "2"} {
+	transparent := "works"
+	if err := nvmap.PagedSupported(); err != nil {
+		transparent = err.Error()
+	}
+	for _, want := range []string{transparent, store, "version 2", "device", "fenced is", "power cut", "keys", "2"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("info does not say %q:\n%s", want, out)
 		}
@@ -47,7 +52,7 @@ func TestInfoJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(must(t, "info", store, "--json")), &info); err != nil {
 		t.Fatal(err)
 	}
-	if info.Store != store || info.Format != 2 || info.Keys != 2 || info.Device.Kind == "" || info.DeviceBytes == 0 || info.Unfinished != nil {
+	if info.Store != store || info.Format != 2 || info.Keys != 2 || info.Device.Kind == "" || info.DeviceBytes == 0 || info.Transparent == "" || info.Unfinished != nil {
 		t.Errorf("got %+v", info)
 	}
 }

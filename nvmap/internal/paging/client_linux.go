@@ -263,6 +263,8 @@ func (c *Client) listen(conn *net.UnixConn, hello chan *Failure) {
 				hello <- m.Err
 				hello = nil
 			}
+		case "lost":
+			c.logger.Warn("nvmap: a page cannot be brought in", "path", c.conf.Path, "offset", m.Off, "error", m.Err.Text)
 		case "unmap":
 			c.unmap(m.Ranges)
 		default:
@@ -421,6 +423,9 @@ func (c *Client) Bytes() []byte {
 	n := c.Size()
 	return unsafe.Slice((*byte)(c.base), n)[:n:n]
 }
+
+// Reserved returns the region. Its bytes beyond Size must not be touched.
+func (c *Client) Reserved() []byte { return unsafe.Slice((*byte)(c.base), c.conf.MaxBytes) }
 
 // Size returns the usable bytes. After Close it is 0.
 func (c *Client) Size() int64 {

@@ -34,7 +34,7 @@ func (s *server) evictor() {
 		freed, err := s.evict(s.batch())
 		s.evicting = false
 		s.stuck = nil
-		if freed == 0 {
+		if freed == 0 && s.coming == 0 {
 			s.stuck = err // nil: all pages are in use, and will not be for long
 		}
 		s.freed.Broadcast()

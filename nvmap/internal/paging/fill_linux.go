@@ -19,7 +19,8 @@ var errBeyond = errors.New("beyond the end of the device")
 func (s *server) fill(p uint64, write bool, o *operation) {
 	atomic.AddUint64(&s.h.Missing, 1)
 	err := s.reserve(1)
-	if err == nil {
+	reserved := err == nil
+	if reserved {
 		buf := s.singles.get()
 		m := [1]Move{{Page: p, Buf: buf}}
 		s.read(m[:])
@@ -28,16 +29,22 @@ func (s *server) fill(p uint64, write bool, o *operation) {
 			err = s.install(p, buf, write)
 		}
 		s.singles.put(buf)
-		if err != nil {
-			s.unreserve(1)
-		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if reserved {
+		s.coming--
+	}
 	if err != nil {
+		if reserved {
+			s.used--
+			s.freed.Broadcast()
+		}
 		s.states[p] = isPoisoned
 		delete(s.dirty, p)
 		s.poison(p)
+		f := s.class(err)
+		s.tell(&message{Op: "lost", Off: int64(p * PageBytes), Err: &f})
 	} else {
 		s.enter(p, write)
 	}
@@ -129,19 +136,12 @@ func (s *server) reserve(n int) error {
 		s.waiting -= uint64(n)
 	}
 	s.used += uint64(n)
+	s.coming += uint64(n)
 	if s.used+s.low() > s.limit {
 		s.wanted.Signal()
 	}
 	s.count()
 	return nil
-}
-
-func (s *server) unreserve(n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.used -= uint64(n)
-	s.count()
-	s.freed.Broadcast()
 }
 
 // stream is a sequence of faults on neighbouring pages.
@@ -188,12 +188,18 @@ func (s *server) extend(t *stream, from uint64) func() {
 	n := int(min(uint64(t.window), end-min(from, end)))
 	t.next = from + uint64(n)
 	t.trigger = from + uint64(n/2)
-	if n == 0 {
+	if n == 0 || s.ahead+uint64(n) > s.limit/4 { // readings that are late would leave no memory for faults
 		*t = stream{}
 		return nil
 	}
+	s.ahead += uint64(n)
 	trigger := t.trigger
-	return func() { s.fetch(from, n, trigger) }
+	return func() {
+		s.fetch(from, n, trigger)
+		s.mu.Lock()
+		s.ahead -= uint64(n)
+		s.mu.Unlock()
+	}
 }
 
 // hint returns the advice for p. The caller holds mu.
@@ -224,6 +230,7 @@ func (s *server) fetch(from uint64, n int, trigger uint64) {
 		}
 	}
 	s.used -= uint64(n - len(ps))
+	s.coming -= uint64(n - len(ps))
 	s.freed.Broadcast()
 	o := s.begin(ps...)
 	s.mu.Unlock()
@@ -246,6 +253,7 @@ func (s *server) fetch(from uint64, n int, trigger uint64) {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.coming -= uint64(len(ps))
 	for i, p := range ps {
 		if !in[i] {
 			s.used--

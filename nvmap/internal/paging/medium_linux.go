@@ -79,7 +79,7 @@ type Failure struct {
 
 // message is a control call, its answer, or news.
 type message struct {
-	Op     string      // "hello", "unmap", "sync", "grow", "close", "fetch", "drop", "forgive", "advise"
+	Op     string      // "hello", "unmap", "lost", "sync", "grow", "close", "fetch", "drop", "forgive", "advise"
 	Seq    uint64      `json:",omitempty"` // of a call and its answer
 	Off, N int64       `json:",omitempty"`
 	Advice int         `json:",omitempty"`

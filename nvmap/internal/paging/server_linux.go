@@ -42,6 +42,8 @@ type server struct {
 	busy     map[uint64]*operation
 	dirty    map[uint64]struct{}
 	used     uint64 // pages present, and on their way in
+	coming   uint64 // of these, on their way in
+	ahead    uint64 // of these, read ahead
 	freed    sync.Cond
 	wanted   sync.Cond // the evictor waits here
 	waiting  uint64    // pages that reservations wait for
