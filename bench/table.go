@@ -26,6 +26,12 @@ func (r *Report) WriteTable(w io.Writer) error {
 		if err := writeSummary(w, rows, engines); err != nil {
 			return err
 		}
+		if all, threads := scalings(rows, engines); len(all) > 0 {
+			fmt.Fprintln(w)
+			if err := writeScaling(w, all, threads); err != nil {
+				return err
+			}
+		}
 	}
 	stalls := r.stalls()
 	if len(stalls) < len(r.Runs) {
