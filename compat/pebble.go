@@ -53,6 +53,7 @@ type pebbleEngine struct {
 	readers  openReaders
 	user     atomic.Uint64 // bytes
 	failed   atomic.Bool   // a commit could not be logged
+	writes   sync.RWMutex  // read-locked by writes, locked by conditional ones
 	faults   *pebbleFaults
 }
 
@@ -404,9 +405,16 @@ func (pebbleLogger) Fatalf(format string, args ...any) {
 // commitFailure is the panic value of a commit that could not be logged.
 type commitFailure struct{ err error }
 
-// commit runs a write that adds the given number of user bytes. After a write that could not be
-// logged, pebble accepts no more.
-func (e *pebbleEngine) commit(user uint64, write func() error) (err error) {
+// commit runs a write that adds the given number of user bytes.
+func (e *pebbleEngine) commit(user uint64, write func() error) error {
+	e.writes.RLock()
+	defer e.writes.RUnlock()
+	return e.logged(user, write)
+}
+
+// logged is commit for a caller that holds writes. After a write that could not be logged, pebble
+// accepts no more.
+func (e *pebbleEngine) logged(user uint64, write func() error) (err error) {
 	if e.failed.Load() {
 		return ErrFailed
 	}

@@ -33,6 +33,9 @@ var (
 		PutUntil(key, value []byte, expiry time.Time) error
 		Expiry(key []byte) (time.Time, error)
 		Delete(key []byte) error
+		PutIfAbsent(key, value []byte) (stored bool, err error)
+		CompareAndSwap(key, old, value []byte) (swapped bool, err error)
+		CompareAndDelete(key, old []byte) (deleted bool, err error)
 		DeleteRange(start, end []byte) error
 		NewBatch() *kv.Batch
 		Write(*kv.Batch) error

@@ -12,11 +12,15 @@ type change struct {
 	key   string
 	value *string
 	upTo  *string
+	when  *condition // of the change of one key; nil: none
 }
 
 func (ch change) String() string {
 	if ch.upTo != nil {
 		return fmt.Sprintf("delete from %s to %s", shortKey(ch.key), shortKey(*ch.upTo))
+	}
+	if ch.when != nil {
+		return fmt.Sprintf("%v if %d %.8s(%d)", change{key: ch.key, value: ch.value}, ch.when.kind, ch.when.old, len(ch.when.old))
 	}
 	if ch.value == nil {
 		return "delete " + shortKey(ch.key)
@@ -34,6 +38,7 @@ func (m model) with(changes []change) model {
 	}
 	for _, ch := range changes {
 		switch {
+		case !ch.holds(out):
 		case ch.upTo != nil:
 			for k := range out {
 				if k >= ch.key && k < *ch.upTo {
@@ -76,6 +81,47 @@ func (c *crasher) change() change {
 	v := fmt.Sprintf("%d.", c.value)
 	v += strings.Repeat("v", crashSizes[c.rng.IntN(len(crashSizes))])
 	return change{key: k, value: &v}
+}
+
+// conditional makes a change by a conditional call. Its condition holds or, now and then, not; then
+// nothing changes.
+func (s *session) conditional(ch change) error {
+	old, exists := s.acked[ch.key]
+	if s.c.rng.IntN(4) == 0 {
+		ch.when = &condition{kind: condEquals, old: []byte(old + "x")}
+	} else if exists {
+		ch.when = &condition{kind: condEquals, old: []byte(old)}
+	} else if ch.value != nil {
+		ch.when = &condition{kind: condAbsent}
+	}
+	return s.write([]change{ch}, false)
+}
+
+// holds says whether the condition of a change holds in m.
+func (ch *change) holds(m model) bool {
+	if ch.when == nil {
+		return true
+	}
+	v, exists := m[ch.key]
+	return exists == (ch.when.kind == condEquals) && (!exists || v == string(ch.when.old))
+}
+
+// callIf makes the conditional call of a change. The condition must hold in the store as in the
+// model, which the caller has applied.
+func (ch *change) callIf(db *DB) (err error) {
+	key, met := []byte(ch.key), false
+	switch {
+	case ch.value == nil:
+		met, err = db.CompareAndDelete(key, ch.when.old)
+	case ch.when.kind == condAbsent:
+		met, err = db.PutIfAbsent(key, []byte(*ch.value))
+	default:
+		met, err = db.CompareAndSwap(key, ch.when.old, []byte(*ch.value))
+	}
+	if err == nil && met != !strings.HasSuffix(string(ch.when.old), "x") {
+		return fmt.Errorf("%v: %v", ch, met)
+	}
+	return err
 }
 
 // withRanges returns changes with deleted ranges among them, some of which later changes undo.

@@ -13,8 +13,10 @@ import (
 func (s *session) step() error {
 	var err error
 	switch r := s.c.rng.IntN(100); {
-	case r < 60:
+	case r < 50:
 		err = s.write(s.c.changes(1), false)
+	case r < 60:
+		err = s.conditional(s.c.change())
 	case r < 72:
 		err = s.write(s.c.changes(2+s.c.rng.IntN(4)), false)
 	case r < 78:
@@ -77,7 +79,8 @@ func firstErr(errs ...error) error {
 // write makes changes as one put or delete, as a batch, or as a group of callers that wait for the
 // turn together.
 func (s *session) write(changes []change, group bool) error {
-	return s.writeAs(changes, group, s.c.mixed && !group && s.c.rng.IntN(2) == 0)
+	plain := len(changes) == 0 || changes[0].when == nil
+	return s.writeAs(changes, group, s.c.mixed && !group && plain && s.c.rng.IntN(2) == 0)
 }
 
 // writeAs is write. If other is set, a Tx makes the changes with a durability other than the
@@ -163,6 +166,8 @@ func commitChanges(db *DB, changes []change, group bool) error {
 	switch {
 	case group:
 		return commitGroup(db, changes)
+	case len(changes) == 1 && changes[0].when != nil:
+		return changes[0].callIf(db)
 	case len(changes) == 1 && changes[0].upTo != nil:
 		return db.DeleteRange([]byte(changes[0].key), []byte(*changes[0].upTo))
 	case len(changes) == 1 && changes[0].value == nil:

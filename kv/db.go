@@ -332,6 +332,12 @@ const lentFrom = 1 << 20
 func (db *DB) single(kind byte, key, value []byte, expiry int64) error {
 	o := getOp()
 	defer putOp(o)
+	o.single(kind, key, value, expiry)
+	return db.write(o)
+}
+
+// single makes o an operation of one entry.
+func (o *op) single(kind byte, key, value []byte, expiry int64) {
 	var lent []byte
 	if len(value) >= lentFrom {
 		value, lent = nil, value
@@ -345,7 +351,6 @@ func (db *DB) single(kind byte, key, value []byte, expiry int64) error {
 	*e = entry{}
 	e.kind, e.image, e.key = kind, o.buf, o.buf[record.MaxHeaderBytes:record.MaxHeaderBytes+len(key)]
 	e.lent, e.expiry = lent, expiry
-	return db.write(o)
 }
 
 // Write makes all operations of a batch durable and visible at one instant, in order. An empty

@@ -202,6 +202,55 @@ func ExampleDB_Update() {
 	// 5 apples asked for, there are 2
 }
 
+// Several workers may try to claim a job; one of them gets it. A worker gives the job back only if it
+// still has it.
+func ExampleDB_PutIfAbsent() {
+	db, remove := tempStore()
+	defer remove()
+	for _, worker := range []string{"ann", "ben"} {
+		claimed, err := db.PutIfAbsent([]byte("job/7"), []byte(worker))
+		fmt.Println(worker, claimed, err)
+	}
+	for _, worker := range []string{"ben", "ann"} {
+		released, err := db.CompareAndDelete([]byte("job/7"), []byte(worker))
+		fmt.Println(worker, released, err)
+	}
+	// Output:
+	// ann true <nil>
+	// ben false <nil>
+	// ben false <nil>
+	// ann true <nil>
+}
+
+// A counter without a transaction: read, compute, swap, and again if another writer was faster.
+func ExampleDB_CompareAndSwap() {
+	db, remove := tempStore()
+	defer remove()
+	if err := db.Put([]byte("visits"), []byte("41")); err != nil {
+		log.Fatal(err)
+	}
+	for {
+		old, err := db.Get([]byte("visits"))
+		if err != nil {
+			log.Fatal(err)
+		}
+		n, err := strconv.Atoi(string(old))
+		if err != nil {
+			log.Fatal(err)
+		}
+		swapped, err := db.CompareAndSwap([]byte("visits"), old, strconv.AppendInt(nil, int64(n+1), 10))
+		if err != nil {
+			log.Fatal(err)
+		}
+		if swapped {
+			break
+		}
+	}
+	v, err := db.Get([]byte("visits"))
+	fmt.Printf("%s %v\n", v, err)
+	// Output: 42 <nil>
+}
+
 // A cursor moves in both directions and starts anywhere.
 func ExampleTx_Cursor() {
 	db, remove := tempStore()

@@ -159,6 +159,19 @@ var hostileWrites = []hostileMethod{
 		}
 		return nil
 	}},
+	{"conditional", func(u *hostileUse, db *DB) error {
+		for range 10 {
+			_, err := db.PutIfAbsent(u.key(), u.value())
+			u.tells("put if absent", err)
+			k := u.key()
+			old, _ := db.Get(k)
+			_, err = db.CompareAndSwap(k, old, u.value())
+			u.tells("swap", err)
+			_, err = db.CompareAndDelete(u.key(), u.value())
+			u.tells("delete if", err)
+		}
+		return nil
+	}},
 	{"delete range", func(u *hostileUse, db *DB) error { return db.DeleteRange(u.bounds()) }},
 	{"delete everything", func(u *hostileUse, db *DB) error {
 		if u.rng.IntN(3) > 0 {

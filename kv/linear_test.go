@@ -25,12 +25,17 @@ type linearState [linearKeys]uint64
 
 // linearOp is one call. A get has one key and returns its value. A snapshot and a scan return all
 // keys. A write sets the keys whose value is not unset. A transaction returns what it read of all
-// keys, and then writes.
+// keys, and then writes. A conditional write writes if its key has the value old, and returns done
+// for its key if it did.
 type linearOp struct {
 	kind  string
 	key   int
+	old   uint64 // 0 for absent
 	write linearState
 }
+
+// done is the result of a conditional write whose condition held.
+const done = 1
 
 // unset marks keys that a write does not change.
 const unset = ^uint64(0)
@@ -49,6 +54,10 @@ var linearModel = porcupine.Model{
 			if output.(linearState) != st {
 				return false, st
 			}
+		case "if absent", "swap", "delete if":
+			if met := st[op.key] == op.old; !met || output.(linearState)[op.key] != done {
+				return met == (output.(linearState)[op.key] == done), st
+			}
 		}
 		for k, v := range op.write {
 			if v != unset {
@@ -60,8 +69,8 @@ var linearModel = porcupine.Model{
 	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v -> %v", input, output) },
 }
 
-// TestLinearizable runs clients that put, delete, delete ranges, write batches, read and write in
-// transactions, get, scan and take snapshots on three keys. There must be an order in which each
+// TestLinearizable runs clients that put, delete, delete ranges, write under conditions, write
+// batches, read and write in transactions, get, scan and take snapshots on three keys. There must be an order in which each
 // call takes effect at one instant and that explains their histories. If transactions read from
 // snapshots only, there would be none.
 func TestLinearizable(t *testing.T) {
@@ -151,6 +160,22 @@ func TestLinearModelObjects(t *testing.T) {
 	if !porcupine.CheckOperations(linearModel, skew) {
 		t.Error("two transactions in order were found wrong")
 	}
+	// Two conditional writes of an absent key at once: one stores.
+	twice := []porcupine.Operation{
+		call(0, linearOp{kind: "if absent", write: linearState{1, unset, unset}}, linearState{done}, 0, 100),
+		call(1, linearOp{kind: "if absent", write: linearState{2, unset, unset}}, linearState{done}, 0, 100),
+	}
+	if porcupine.CheckOperations(linearModel, twice) {
+		t.Error("an absent key was put twice, and found right")
+	}
+	twice[0].Output = linearState{}
+	if !porcupine.CheckOperations(linearModel, twice) {
+		t.Error("one of two puts of an absent key was found wrong")
+	}
+	twice[1].Output = linearState{}
+	if porcupine.CheckOperations(linearModel, twice) {
+		t.Error("none of two puts of an absent key was found right")
+	}
 }
 
 // linearHistory lets clients work on absent keys and returns their history.
@@ -168,14 +193,16 @@ func linearHistory(t *testing.T, db *DB, seed uint64) []porcupine.Operation {
 	for id := range clients {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(seed, uint64(id)))
+			var seen linearState
 			for n := range calls {
-				op := randomLinear(rng, uint64(id*calls+n+1))
+				op := randomLinear(rng, uint64(id*calls+n+1), seen)
 				call := time.Since(began).Nanoseconds()
 				out, err := op.run(db)
 				if err != nil {
 					t.Errorf("seed %d: %+v: %v", seed, op, err)
 					return
 				}
+				op.note(&seen, out)
 				histories[id] = append(histories[id], porcupine.Operation{
 					ClientId: id, Input: op, Call: call, Output: out, Return: time.Since(began).Nanoseconds(),
 				})
@@ -192,9 +219,20 @@ func linearHistory(t *testing.T, db *DB, seed uint64) []porcupine.Operation {
 
 func linearKey(k int) []byte { return fmt.Appendf(nil, "key%d", k) }
 
-func randomLinear(rng *rand.Rand, value uint64) linearOp {
+// randomLinear returns a call. seen is what its client last knew of the keys.
+func randomLinear(rng *rand.Rand, value uint64, seen linearState) linearOp {
 	op := linearOp{key: rng.IntN(linearKeys), write: linearState{unset, unset, unset}}
-	switch r := rng.IntN(20); {
+	switch r := rng.IntN(25); {
+	case r >= 20:
+		op.old, op.write[op.key] = seen[op.key], value
+		switch {
+		case op.old == 0:
+			op.kind = "if absent"
+		case r < 23:
+			op.kind = "swap"
+		default:
+			op.kind, op.write[op.key] = "delete if", 0
+		}
 	case r < 5:
 		op.kind = "get"
 	case r < 8:
@@ -252,6 +290,19 @@ func (op *linearOp) run(db *DB) (out linearState, err error) {
 		err = db.Put(linearKey(op.key), linearBytes(op.write[op.key]))
 	case "delete":
 		err = db.Delete(linearKey(op.key))
+	case "if absent", "swap", "delete if":
+		met := false
+		switch op.kind {
+		case "if absent":
+			met, err = db.PutIfAbsent(linearKey(op.key), linearBytes(op.write[op.key]))
+		case "swap":
+			met, err = db.CompareAndSwap(linearKey(op.key), linearBytes(op.old), linearBytes(op.write[op.key]))
+		default:
+			met, err = db.CompareAndDelete(linearKey(op.key), linearBytes(op.old))
+		}
+		if met {
+			out[op.key] = done
+		}
 	case "range":
 		err = db.DeleteRange(linearKey(op.key), linearKey(linearKeys))
 	case "batch":
@@ -271,6 +322,28 @@ func (op *linearOp) run(db *DB) (out linearState, err error) {
 		})
 	}
 	return out, err
+}
+
+// note changes what a client knows of the keys by the result of its call. It may be wrong: other
+// clients write too.
+func (op *linearOp) note(seen *linearState, out linearState) {
+	switch op.kind {
+	case "get":
+		seen[op.key] = out[op.key]
+		return
+	case "snapshot", "scan":
+		*seen = out
+		return
+	case "if absent", "swap", "delete if":
+		if out[op.key] != done {
+			return
+		}
+	}
+	for k, v := range op.write {
+		if v != unset {
+			seen[k] = v
+		}
+	}
 }
 
 // readLinear reads all keys in a Tx and yields between them.

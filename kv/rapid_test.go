@@ -59,6 +59,7 @@ func testRapidWith(t *rapid.T, dev nvmap.Device, o Options) {
 		"putTTL":      func(t *rapid.T) { m.single(t, "ttl") },
 		"delete":      func(t *rapid.T) { m.single(t, "delete") },
 		"deleteRange": func(t *rapid.T) { m.single(t, "range") },
+		"conditional": m.conditional,
 		"write":       m.write,
 		"update":      m.update,
 		"walk":        m.walk,
@@ -216,6 +217,35 @@ func (m *machine) single(t *rapid.T, kind string) {
 	o := drawOp(t, kind)
 	noErr(t, o.into(m.db))
 	o.apply(m.model, false)
+}
+
+// conditional makes one conditional call, whose condition holds or not.
+func (m *machine) conditional(t *rapid.T) {
+	o := drawOp(t, "put", "delete")
+	old, exists := m.model[o.key]
+	if rapid.IntRange(0, 3).Draw(t, "other") == 0 {
+		old += "x"
+	}
+	var met, want bool
+	var err error
+	switch {
+	case o.kind == "put" && rapid.Bool().Draw(t, "absent"):
+		want = !exists
+		met, err = m.db.PutIfAbsent([]byte(o.key), []byte(o.value))
+	case o.kind == "put":
+		want = exists && old == m.model[o.key]
+		met, err = m.db.CompareAndSwap([]byte(o.key), []byte(old), []byte(o.value))
+	default:
+		want = exists && old == m.model[o.key]
+		met, err = m.db.CompareAndDelete([]byte(o.key), []byte(old))
+	}
+	noErr(t, err)
+	if met != want {
+		t.Fatalf("conditional %s of %.20q: %v, want %v", o.kind, o.key, met, want)
+	}
+	if met {
+		o.apply(m.model, false)
+	}
 }
 
 func (m *machine) write(t *rapid.T) {

@@ -47,8 +47,9 @@ var errInterrupted = errors.New("nvkv: a commit was interrupted")
 func (db *DB) serve(o *op, own bool) (woke bool) {
 	told := 0
 	tell := func(err error) {
-		o.group[told].err = err
-		woke = o.group[told].finish() || woke
+		w := o.group[told]
+		w.err = w.result(err)
+		woke = w.finish() || woke
 		told++
 	}
 	ended := false
@@ -66,14 +67,15 @@ func (db *DB) serve(o *op, own bool) (woke bool) {
 	o.err = db.commitGroup(o)
 	if len(o.group) > 0 && o.err != nil && db.failure.Load() == nil {
 		// One of them needs too much: commit each on its own.
-		o.err = db.commit(o.entries)
+		o.err = db.commitOp(o)
 		for told < len(o.group) {
-			tell(db.commit(o.group[told].entries))
+			tell(db.commitOp(o.group[told]))
 		}
 	}
 	for told < len(o.group) {
 		tell(o.err)
 	}
+	o.err = o.result(o.err)
 	ended = true
 	return woke
 }
@@ -81,14 +83,14 @@ func (db *DB) serve(o *op, own bool) (woke bool) {
 // commitGroup commits the entries of o and of its group together.
 func (db *DB) commitGroup(o *op) error {
 	if len(o.group) == 0 {
-		return db.commit(o.entries)
+		return db.commitOp(o)
 	}
 	if db.off(ruleI2) {
 		return db.commitEach(o)
 	}
-	es := append(db.groupEntries[:0], o.entries...)
+	es := db.admit(db.groupEntries[:0], o)
 	for _, other := range o.group {
-		es = append(es, other.entries...)
+		es = db.admit(es, other)
 	}
 	one := es
 	if !db.off(ruleR1) {

@@ -37,6 +37,7 @@ const (
 // op is an operation of one caller in the queue, with its result.
 type op struct {
 	entries []entry
+	cond    condition // for the entries to be committed; see compare.go
 	err     error
 	lead    bool // the turn was given to the caller of this op
 	hold    bool // the caller wants the turn itself and has nothing to commit
@@ -207,6 +208,7 @@ func putOp(o *op) {
 	}
 	clear(o.entries)
 	o.entries = o.entries[:0]
+	o.cond = condition{}
 	if cap(o.group) > 0 {
 		clear(o.group[:cap(o.group)])
 	}

@@ -90,10 +90,14 @@ func nestedWrites(t *testing.T, db *DB) {
 	puts := db.NewBatch()
 	puts.Put([]byte("x"), nil)
 	_, begin := db.Begin(true)
+	_, absent := db.PutIfAbsent([]byte("x"), nil)
+	_, swap := db.CompareAndSwap([]byte("x"), nil, nil)
+	_, remove := db.CompareAndDelete([]byte("x"), nil)
 	for m, err := range map[string]error{
 		"Put": db.Put([]byte("x"), nil), "PutTTL": db.PutTTL([]byte("x"), nil, time.Hour), "Delete": db.Delete([]byte("x")),
 		"DeleteRange": db.DeleteRange(nil, nil), "Write": db.Write(puts), "Write of a range": db.Write(ranges),
 		"Update": db.Update(func(*Tx) error { t.Error("fn ran"); return nil }), "Begin(true)": begin,
+		"PutIfAbsent": absent, "CompareAndSwap": swap, "CompareAndDelete": remove,
 	} {
 		wantErr(t, m, err, ErrNested)
 	}

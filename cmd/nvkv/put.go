@@ -10,8 +10,9 @@ import (
 
 func newPutCmd(g *globals) *cobra.Command {
 	var (
-		c   coding
-		ttl time.Duration
+		c    coding
+		ttl  time.Duration
+		only condition
 	)
 	cmd := &cobra.Command{
 		Use:   "put STORE KEY VALUE|-",
@@ -21,17 +22,27 @@ store if it is absent. The pair is durable when the command returns.
 
 With - the value is what standard input holds, byte for byte, whatever --hex
 or --base64 say about the key. With --ttl the key is absent once that has passed;
-"nvkv get --json" says when that is, and a put without it clears it. A key that starts with a dash goes behind --.`,
+"nvkv get --json" says when that is, and a put without it clears it. A key that starts with a dash goes behind --.
+
+With --if-absent or --if-value the command compares and stores at one instant.
+If the key is not as demanded it changes nothing and fails: with exit code 3 if
+--if-value finds no such key, else with 1.`,
 		Example: `  nvkv put store.nv colour blue
   nvkv put store.nv photo - < photo.jpg
   nvkv put store.nv --hex 00ff 68656c6c6f
   nvkv put store.nv session/7 token --ttl 90s
+  nvkv put store.nv --if-absent lock/7 me
+  nvkv put store.nv --if-value blue colour red
   nvkv put store.nv -- -key value`,
 		Args: wantArgs("STORE", "KEY", "VALUE|-"),
 	}
 	c.addFlags(cmd)
 	cmd.Flags().DurationVar(&ttl, "ttl", 0, "`DURATION` after which the key is absent, such as 90s (default: never)")
+	only.addFlags(cmd, true)
+	cmd.MarkFlagsMutuallyExclusive("ttl", "if-absent")
+	cmd.MarkFlagsMutuallyExclusive("ttl", "if-value")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		only.read(cmd)
 		if ttl <= 0 && cmd.Flags().Changed("ttl") {
 			return usagef("--ttl %v: want more than nothing", ttl)
 		}
@@ -43,11 +54,15 @@ or --base64 say about the key. With --ttl the key is absent once that has passed
 		if err != nil {
 			return err
 		}
-		return g.create(args[0], func(db *kv.DB) error {
+		open := g.create
+		if only.given {
+			open = g.update
+		}
+		return open(args[0], func(db *kv.DB) error {
 			if ttl > 0 {
 				return db.PutTTL(key, value, ttl)
 			}
-			return db.Put(key, value)
+			return only.put(db, &c, key, value)
 		})
 	}
 	return cmd

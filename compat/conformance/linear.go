@@ -24,14 +24,19 @@ func linearizable(s *store) {
 	for id := range callers {
 		rng := rand.New(rand.NewPCG(seed, uint64(id)))
 		group.Go(func() {
+			seen := make(map[string]string) // what this caller last knew of a key
 			for i := range calls {
 				in := callInput{kind: callKind(rng.IntN(callKinds)), key: fmt.Sprint(rng.IntN(keys)), value: fmt.Sprint(id, "-", i)}
+				if in.old = seen[in.key]; !in.possible(s) {
+					in.kind = callPut
+				}
 				called := time.Since(start)
 				found, err := in.run(s)
 				returned := time.Since(start)
 				if err != nil {
 					s.Errorf("call %d of caller %d: %v", i, id, err)
 				}
+				seen[in.key] = in.known(found)
 				mu.Lock()
 				history = append(history, porcupine.Operation{
 					ClientId: id, Input: in, Output: found, Call: int64(called), Return: int64(returned),
@@ -54,6 +59,9 @@ const (
 	callPut
 	callBatch
 	callDelete
+	callPutIfAbsent
+	callSwap
+	callDeleteIf
 	callKinds = iota
 )
 
@@ -62,6 +70,34 @@ type callInput struct {
 	kind  callKind
 	key   string
 	value string // value to store
+	old   string // value to compare with
+}
+
+// met is the result of a conditional write whose condition held.
+const met = "met"
+
+// possible reports whether the engine can make the call. A swap needs a value to compare with.
+func (in callInput) possible(s *store) bool {
+	_, ok := s.Engine.(compat.ConditionalWriter)
+	switch in.kind {
+	case callPutIfAbsent:
+		return ok
+	case callSwap, callDeleteIf:
+		return ok && in.old != absent
+	}
+	return true
+}
+
+// known returns what the caller knows of the key after the call returned found. Others may have
+// changed it since.
+func (in callInput) known(found string) string {
+	switch in.kind {
+	case callGet, callGetInSnapshot:
+		return found
+	case callDelete, callDeleteIf:
+		return absent
+	}
+	return in.value
 }
 
 // absent is the result of a read if there is no value. No value is empty.
@@ -83,8 +119,26 @@ func (in callInput) run(s *store) (found string, err error) {
 		return "", s.Put([]byte(in.key), []byte(in.value))
 	case callBatch:
 		return "", s.WriteBatch([]compat.Op{deleteOp(in.key), putOp(in.key, in.value)})
+	case callPutIfAbsent, callSwap, callDeleteIf:
+		return in.runIf(s.Engine.(compat.ConditionalWriter))
 	}
 	return "", s.Delete([]byte(in.key))
+}
+
+func (in callInput) runIf(e compat.ConditionalWriter) (result string, err error) {
+	var held bool
+	switch in.kind {
+	case callPutIfAbsent:
+		held, err = e.PutIfAbsent([]byte(in.key), []byte(in.value))
+	case callSwap:
+		held, err = e.CompareAndSwap([]byte(in.key), []byte(in.old), []byte(in.value))
+	default:
+		held, err = e.CompareAndDelete([]byte(in.key), []byte(in.old))
+	}
+	if held {
+		return met, err
+	}
+	return "", err
 }
 
 func getOrAbsent(r reader, key string) (string, error) {
@@ -116,8 +170,27 @@ var registers = porcupine.Model{
 			return output == state, state
 		case callDelete:
 			return true, absent
+		case callPutIfAbsent, callSwap, callDeleteIf:
+			return in.step(state.(string), output == met)
 		default:
 			return true, in.value
 		}
 	},
+}
+
+// step is the model of a conditional write. held is what its caller was told.
+func (in callInput) step(state string, held bool) (legal bool, next any) {
+	want := in.old
+	if in.kind == callPutIfAbsent {
+		want = absent
+	}
+	switch {
+	case held != (state == want):
+		return false, state
+	case !held:
+		return true, state
+	case in.kind == callDeleteIf:
+		return true, absent
+	}
+	return true, in.value
 }

@@ -19,7 +19,7 @@ import (
 // Run checks the engine that open returns. If open gets a directory that was used before, the
 // engine must have the contents stored there.
 func Run(t *testing.T, open func(dir string) (compat.Engine, error)) {
-	for _, c := range slices.Concat(pointCases, scanCases, batchCases, expiryCases, snapshotCases, lifeCases, concurrentCases) {
+	for _, c := range slices.Concat(pointCases, scanCases, batchCases, expiryCases, conditionalCases, snapshotCases, lifeCases, concurrentCases) {
 		t.Run(c.name, func(t *testing.T) { c.run(newStore(t, open)) })
 	}
 }
