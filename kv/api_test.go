@@ -41,6 +41,7 @@ var (
 		Write(*kv.Batch) error
 		View(func(*kv.Tx) error) error
 		Update(func(*kv.Tx) error) error
+		UpdateContext(ctx context.Context, fn func(*kv.Tx) error) error
 		Begin(writable bool) (*kv.Tx, error)
 		Checkpoint(context.Context) error
 		Sync() error

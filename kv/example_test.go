@@ -1,6 +1,7 @@
 package kv_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log"
@@ -200,6 +201,25 @@ func ExampleDB_Update() {
 	// Output:
 	// <nil>
 	// 5 apples asked for, there are 2
+}
+
+// A request that is cancelled while it waits for other writers changes nothing.
+func ExampleDB_UpdateContext() {
+	db, remove := tempStore()
+	defer remove()
+	other, err := db.Begin(true) // other writers wait from here on
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	err = db.UpdateContext(ctx, func(tx *kv.Tx) error { return tx.Put([]byte("k"), []byte("v")) })
+	fmt.Println(errors.Is(err, context.DeadlineExceeded), other.Rollback())
+	found, err := db.Has([]byte("k"))
+	fmt.Println(found, err)
+	// Output:
+	// true <nil>
+	// false <nil>
 }
 
 // Several workers may try to claim a job; one of them gets it. A worker gives the job back only if it

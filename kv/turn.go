@@ -65,6 +65,16 @@ func (t *turn) take(o *op) bool {
 	if t.tryTake(o.guest) {
 		return true
 	}
+	t.enqueue(o)
+	o.wait()
+	if o.lead {
+		locks.Took(locks.Turn)
+	}
+	return o.lead
+}
+
+// enqueue puts o at the end of the queue, whose owners do the rest.
+func (t *turn) enqueue(o *op) {
 	o.state.Store(opWaiting)
 	t.mu.Lock()
 	t.queue = append(t.queue, o)
@@ -77,11 +87,6 @@ func (t *turn) take(o *op) bool {
 	if t.tryTake(o.guest) {
 		t.give()
 	}
-	o.wait()
-	if o.lead {
-		locks.Took(locks.Turn)
-	}
-	return o.lead
 }
 
 // tryTake takes the turn if it is free, or if it is open and the caller is a guest.

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"context"
 	"errors"
 	"math"
 	"sync/atomic"
@@ -100,7 +101,7 @@ func (db *DB) View(fn func(*Tx) error) (err error) {
 // Metrics and reads continue. Close rolls it back.
 func (db *DB) Begin(writable bool) (*Tx, error) {
 	if writable {
-		return db.beginWrite(false)
+		return db.beginWrite(context.Background(), false)
 	}
 	s, err := db.enterCall()
 	if err != nil {

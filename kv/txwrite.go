@@ -38,11 +38,13 @@ var errManaged = errors.New("nvkv: Update ends its transaction itself: return ni
 // other writer waits. Put, Delete, Write, DeleteRange, Update and Begin(true) of the DB return
 // ErrNested if fn itself calls them. In another goroutine, also that of an iter.Pull, they wait
 // until fn returns, so fn must not wait for them. View and Get see the last published state.
-func (db *DB) Update(fn func(*Tx) error) (err error) {
+func (db *DB) Update(fn func(*Tx) error) error { return db.update(context.Background(), fn) }
+
+func (db *DB) update(ctx context.Context, fn func(*Tx) error) (err error) {
 	if fn == nil {
 		return errNil
 	}
-	tx, err := db.beginWrite(true)
+	tx, err := db.beginWrite(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -62,8 +64,9 @@ func (tx *Tx) run(fn func(*Tx) error) (err error) {
 	return fn(tx)
 }
 
-func (db *DB) beginWrite(managed bool) (*Tx, error) {
-	s, err := db.enterCall()
+// beginWrite begins a writable Tx. It gives up if ctx ends while it waits.
+func (db *DB) beginWrite(ctx context.Context, managed bool) (*Tx, error) {
+	s, err := db.enterCallContext(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -71,12 +74,12 @@ func (db *DB) beginWrite(managed bool) (*Tx, error) {
 	if err := db.mayWait(); err != nil {
 		return nil, err
 	}
-	if db.behind.Load() {
-		if err := db.checkpoint(context.Background()); err != nil {
-			return nil, err
-		}
+	if err := db.awaitCheckpoint(ctx); err != nil {
+		return nil, err
 	}
-	db.turn.hold()
+	if err := db.turn.holdContext(ctx); err != nil {
+		return nil, err
+	}
 	defer db.turn.give()
 	if err := db.writable(); err != nil {
 		return nil, err
