@@ -77,6 +77,7 @@ type DB struct {
 	evac        evacuator
 	evictor     evictor
 	txs         txs
+	traced      traced
 	called      callbacks // of calls that Close would wait for
 	logging     callbacks // the part of these that is Options.Logger
 	pages       btree.Sections

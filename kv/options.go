@@ -104,7 +104,8 @@ type Options struct {
 	// PoisonSlices is for testing programs that use transactions. Transactions then return copies,
 	// which are overwritten with 0xdb as soon as they are no longer valid: the slices of Get when
 	// the Tx ends, those of cursors and iterators when they move. So a program that keeps a slice
-	// fails at once, and the race detector names the place. Each slice costs a copy.
+	// fails at once, and the race detector names the place. Each slice costs a copy. DB.OpenTx lists
+	// the open transactions, with the places where they began.
 	PoisonSlices bool
 
 	// SlabBytes is the unit of space of a new store: a power of two from 4 KiB to 1 MiB. 0: 64 KiB.

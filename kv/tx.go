@@ -120,7 +120,7 @@ func (db *DB) Begin(writable bool) (*Tx, error) {
 	tx.h, tx.space = db.openHolderIn(&box.h, true), db.space
 	db.publish.Unlock()
 	tx.db, tx.root, tx.at = db, tx.h.root, db.now()
-	return tx, nil
+	return tx.trace(), nil
 }
 
 // Rollback ends the transaction and discards its changes. It may be called again, also after
@@ -164,6 +164,7 @@ func (tx *Tx) end() error {
 		return nil
 	}
 	tx.recall()
+	tx.untrace()
 	if tx.w != nil {
 		tx.endWriting()
 	} else if s, err := tx.db.enterCall(); err == nil {

@@ -92,7 +92,7 @@ func (db *DB) beginWrite(ctx context.Context, managed bool) (*Tx, error) {
 		return nil, err
 	}
 	db.turn.open()
-	return tx, nil
+	return tx.trace(), nil
 }
 
 // mayWait says whether a writer may wait for its turn: it returns ErrNested in an Update, and an

@@ -103,7 +103,7 @@ func (d *fileMap) open(maxBytes int64) error {
 
 // fileLimit returns the size to which a file of size bytes may grow when maxBytes is asked for.
 func fileLimit(size, maxBytes, unit int64) int64 {
-	if maxBytes == 0 && heapOnly {
+	if maxBytes == 0 && onHeap() {
 		maxBytes = heapBytes // a mirror on the Go heap cannot be larger
 	}
 	if maxBytes == 0 {

@@ -39,6 +39,7 @@ type Map struct {
 	device *region // the device's mapping; nil without one
 	mirror *region
 	words  *region
+	heaped heapWords // the state words, in place of words; see makeWords
 	max    int64
 	huge   bool
 
@@ -87,23 +88,21 @@ func NewMap(dev Device, o *MapOptions) (*Map, error) {
 	if o == nil {
 		o = &MapOptions{}
 	}
-	mirror, err := memory(regionSize(dev.Info().MaxBytes, heapOnly))
+	mirror, err := memory(regionSize(dev.Info().MaxBytes, onHeap()))
 	if err != nil {
-		return nil, err
-	}
-	words, err := memory(max(regionSize(mirror.bytes/PageBytes*8, false), hugeBytes))
-	if err != nil {
-		mirror.release()
 		return nil, err
 	}
 	m := &Map{
-		state:  words.base,
 		mask:   PageID(mirror.bytes/PageBytes - 1),
 		dev:    dev,
 		mirror: mirror,
-		words:  words,
-		max:    min(mirror.bytes, words.bytes/8*PageBytes),
+		max:    mirror.bytes,
 		huge:   o.HugeFrames,
+	}
+	words, err := m.makeWords()
+	if err != nil {
+		mirror.release()
+		return nil, err
 	}
 	if err := m.setCache(o); err != nil {
 		mirror.release()
@@ -203,22 +202,17 @@ func (m *Map) openTo(size int64) error {
 	if err := m.mirror.open(m.opened, to); err != nil {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
-	if err := m.words.open(m.opened/PageBytes*8, roundUp(to/PageBytes*8, PageBytes)); err != nil {
+	if err := m.openWords(m.opened/PageBytes*8, roundUp(to/PageBytes*8, PageBytes)); err != nil {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	if m.huge {
 		m.mirror.preferHuge(m.opened, to)
-		m.words.preferHuge(m.opened/PageBytes*8, roundUp(to/PageBytes*8, PageBytes))
 	}
 	if m.cache.limit > 0 {
 		m.mirror.avoidHuge(m.opened, to)
 	}
 	m.opened = to
 	return nil
-}
-
-func (m *Map) word(p PageID) *uint64 {
-	return (*uint64)(unsafe.Add(m.state, (p&m.mask)*8))
 }
 
 // ReadBegin returns the version of p. ok is false while p is being changed.

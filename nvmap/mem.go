@@ -18,9 +18,10 @@ type memDevice struct {
 }
 
 // NewMem returns an empty device in anonymous memory that can grow to maxBytes, in whole pages (0:
-// the largest size that the system grants, at most 1 TiB). In race builds and on systems without
-// mmap the memory comes from the Go heap; its bound is 256 MiB, or maxBytes if that is larger, and
-// at most 1 GiB. NewMem panics only if not even 1 MiB of address space can be reserved.
+// the largest size that the system grants, at most 1 TiB, or 16 GiB in race builds). It takes
+// address space for that, and memory for the pages that were written to. On systems without mmap
+// the memory comes from the Go heap, as a whole; its bound is 256 MiB, or maxBytes if that is
+// larger, and at most 1 GiB. NewMem panics only if not even 1 MiB of address space can be reserved.
 func NewMem(maxBytes int64) Device {
 	d, err := newMem(maxBytes)
 	if err != nil {
@@ -30,7 +31,7 @@ func NewMem(maxBytes int64) Device {
 }
 
 func newMem(maxBytes int64) (Device, error) {
-	r, err := memory(regionSize(maxBytes, heapOnly))
+	r, err := memory(regionSize(maxBytes, onHeap()))
 	if err != nil {
 		return nil, err
 	}

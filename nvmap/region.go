@@ -24,11 +24,10 @@ type region struct {
 }
 
 const (
-	maxBytesDefault = 1 << 40   // of address space, if the caller names no bound
-	minRegionBytes  = 1 << 20   // halving stops here
-	heapBytes       = 256 << 20 // default bound if memory must come from the Go heap
-	heapBytesMax    = 1 << 30   // largest bound that is granted on the Go heap
-	hugeBytes       = 2 << 20   // alignment, so that the kernel may use huge pages
+	minRegionBytes = 1 << 20   // halving stops here
+	heapBytes      = 256 << 20 // default bound if memory must come from the Go heap
+	heapBytesMax   = 1 << 30   // largest bound that is granted on the Go heap
+	hugeBytes      = 2 << 20   // alignment, so that the kernel may use huge pages
 )
 
 // regionSize returns the size of a region for the bound that a caller asked for. It is a power of
@@ -88,7 +87,7 @@ func reserve(bytes, align int64) (*region, error) {
 
 // memory returns a region for anonymous memory.
 func memory(bytes int64) (*region, error) {
-	if heapOnly {
+	if onHeap() {
 		b := make([]byte, min(bytes, heapBytesMax))
 		return &region{base: unsafe.Pointer(unsafe.SliceData(b)), bytes: int64(len(b)), heap: b}, nil
 	}

@@ -4,8 +4,8 @@ package nvmap
 
 import "errors"
 
-// heapOnly reports whether anonymous memory comes from the Go heap.
-const heapOnly = true
+// onHeap reports whether anonymous memory comes from the Go heap.
+func onHeap() bool { return true }
 
 func reserveExactly(size, align int64) (*region, error) {
 	return nil, errors.ErrUnsupported

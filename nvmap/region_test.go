@@ -14,7 +14,7 @@ func TestRegionSize(t *testing.T) {
 		heap  bool
 		want  int64
 	}{
-		{0, false, 1 << 40}, {-5, false, 1 << 40}, {0, true, 256 << 20}, {1, false, 1 << 20},
+		{0, false, maxBytesDefault}, {-5, false, maxBytesDefault}, {0, true, 256 << 20}, {1, false, 1 << 20},
 		{1 << 20, false, 1 << 20}, {1<<20 + 1, false, 1 << 21}, {3 << 30, false, 4 << 30},
 		{3 << 30, true, 1 << 30}, {math.MaxInt64, false, 1 << 46},
 	} {

@@ -7,10 +7,12 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"nvkv/internal/racing"
 )
 
-// heapOnly reports whether anonymous memory comes from the Go heap.
-const heapOnly = raceEnabled
+// onHeap reports whether anonymous memory comes from the Go heap.
+func onHeap() bool { return raceEnabled && racing.Heap }
 
 // reserveExactly reserves size bytes aligned to align. It uses PROT_NONE, so that the reservation
 // counts only against the limit of address space, also on systems that do not overcommit.

@@ -62,5 +62,5 @@ func scant(asked, got, unit int64) bool {
 	if asked == 0 {
 		asked = maxBytesDefault
 	}
-	return got < exactly(asked, asked, unit) && !heapOnly
+	return got < exactly(asked, asked, unit) && !onHeap()
 }

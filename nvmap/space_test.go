@@ -11,7 +11,7 @@ import (
 // once, each able to grow to 16 GiB. The first has 1 TiB, and so has one that is opened after they
 // are closed. Explicit bounds are also reduced before the runtime runs out of addresses.
 func TestThousandDevices(t *testing.T) {
-	if heapOnly || maxBytesDefault > int64(^uint(0)>>1) {
+	if onHeap() || maxBytesDefault > int64(^uint(0)>>1) {
 		t.Skip("no address space is reserved here")
 	}
 	used := spaceUsed.Load()

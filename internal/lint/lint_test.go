@@ -21,13 +21,13 @@ var engine = []string{"alloc", "kv", "kv/internal/btree", "kv/internal/record", 
 // no other engine.
 func TestImportsGoDown(t *testing.T) {
 	allowed := map[string][]string{
-		"nvmap": {"nvkv/internal/filegate"},
-		"alloc": {"nvkv/nvmap", "nvkv/internal/filegate", "nvkv/internal/debug"},
-		"kv": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/debug", "nvkv/internal/goroutine",
+		"nvmap": {"nvkv/internal/filegate", "nvkv/internal/racing"},
+		"alloc": {"nvkv/nvmap", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug"},
+		"kv": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug", "nvkv/internal/goroutine",
 			"nvkv/kv/internal/locks", "nvkv/kv/internal/btree", "nvkv/kv/internal/record", "nvkv/kv/internal/backup"},
-		"kv/internal/btree":  {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/debug", "nvkv/kv/internal/locks", "nvkv/kv/internal/record"},
-		"kv/internal/record": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/debug"},
-		"kv/internal/backup": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/debug", "nvkv/kv/internal/record"},
+		"kv/internal/btree":  {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug", "nvkv/kv/internal/locks", "nvkv/kv/internal/record"},
+		"kv/internal/record": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug"},
+		"kv/internal/backup": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug", "nvkv/kv/internal/record"},
 	}
 	for pkg, own := range allowed {
 		cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./"+pkg)
