@@ -222,6 +222,31 @@ func ExampleDB_UpdateContext() {
 	// false <nil>
 }
 
+// A large value is read in parts, at any offset, without the whole of it in memory.
+func ExampleTx_Reader() {
+	db, remove := tempStore()
+	defer remove()
+	if err := db.Put([]byte("film"), append(make([]byte, 1<<20), "The end"...)); err != nil {
+		log.Fatal(err)
+	}
+	err := db.View(func(tx *kv.Tx) error {
+		r, err := tx.Reader([]byte("film"))
+		if err != nil {
+			return err
+		}
+		end := make([]byte, 7)
+		if _, err := r.ReadAt(end, r.Size()-7); err != nil {
+			return err
+		}
+		fmt.Printf("%d bytes, %s\n", r.Size(), end)
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output: 1048583 bytes, The end
+}
+
 // Several workers may try to claim a job; one of them gets it. A worker gives the job back only if it
 // still has it.
 func ExampleDB_PutIfAbsent() {

@@ -40,6 +40,9 @@ If the key is not there the exit code is 3.`,
 			return err
 		}
 		return g.view(args[0], func(db *kv.DB) error {
+			if out := cmd.OutOrStdout(); c.plain() && !asJSON && !isTerminal(out) {
+				return copyValue(out, db, key)
+			}
 			rec, err := getRecord(db, key)
 			switch {
 			case err != nil:
@@ -53,6 +56,18 @@ If the key is not there the exit code is 3.`,
 		})
 	}
 	return cmd
+}
+
+// copyValue writes the bytes of a value, part by part. It verifies all of them before it writes one.
+func copyValue(w io.Writer, db *kv.DB, key []byte) error {
+	return db.View(func(tx *kv.Tx) error {
+		r, err := tx.Reader(key)
+		if err != nil {
+			return fmt.Errorf("%s: %w", quoted(key), err)
+		}
+		_, err = r.WriteTo(w)
+		return err
+	})
 }
 
 // getRecord reads a key with its expiry in one transaction.
