@@ -39,15 +39,19 @@ func (tx *Tx) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
 	case w == nil:
 		return 0, errNil
 	}
+	return tx.backup(orBackground(ctx), w, tx.db.opt.Progress)
+}
+
+// backup is Backup that calls tell, or nothing if that is nil, instead of Options.Progress.
+func (tx *Tx) backup(ctx context.Context, w io.Writer, tell func(Progress)) (n int64, err error) {
 	if err := tx.begin(); err != nil {
 		return 0, err
 	}
 	defer tx.unlock()
-	ctx = orBackground(ctx)
 	db := tx.db
 	defer db.guarded("backup", panicOnFault(true), &err)
 	out := backup.NewWriter(w, &backup.Header{ID: db.r.ID(), At: tx.at, Keys: tx.h.keys})
-	p := newProgress("backup", tx.h.keys, db.opt.Progress)
+	p := newProgress("backup", tx.h.keys, tell)
 	err = tx.eachRecord(func(it *item) error {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -72,8 +72,10 @@ func (c *checker) issue(o nvmap.Off, what string, key []byte, format string, arg
 // records reads every record of a snapshot.
 func (c *checker) records() error {
 	db := c.db
+	by := db.openedBy()
 	db.publish.Lock()
 	h := db.openHolder(true)
+	h.by = by
 	db.publish.Unlock()
 	defer db.closeHolder(h)
 	root := btree.RootAt(h.root)

@@ -16,6 +16,12 @@ import (
 // If ctx ends, Compact stops between two moves, and its moves so far stay. Compact calls
 // Options.Progress.
 func (db *DB) Compact(ctx context.Context) error {
+	return db.compactTelling(ctx, db.reporter())
+}
+
+// compactTelling is Compact that calls tell, or nothing if that is nil, instead of
+// Options.Progress.
+func (db *DB) compactTelling(ctx context.Context, tell func(Progress)) error {
 	s, err := db.enterCall()
 	if err != nil {
 		return err
@@ -24,14 +30,14 @@ func (db *DB) Compact(ctx context.Context) error {
 	if err := db.writable(); err != nil {
 		return err
 	}
-	err = db.compact(orBackground(ctx))
+	err = db.compact(orBackground(ctx), tell)
 	if errors.Is(err, errResting) {
 		return db.writable() // the store was closed or failed meanwhile
 	}
 	return err
 }
 
-func (db *DB) compact(ctx context.Context) error {
+func (db *DB) compact(ctx context.Context, tell func(Progress)) error {
 	w := walkRound{db: db, records: true, order: true}
 	keys := int64(0)
 	err := db.withTurn(func() error {
@@ -42,7 +48,7 @@ func (db *DB) compact(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	told := newProgress("compact", keys, db.reporter())
+	told := newProgress("compact", keys, tell)
 	err = w.walk(ctx, &pace{beside: true}, told)
 	if errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
 		err = nil // no room to rewrite more records

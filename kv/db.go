@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"nvkv/alloc"
+	"nvkv/internal/socket"
 	"nvkv/kv/internal/btree"
 	"nvkv/kv/internal/locks"
 	"nvkv/kv/internal/record"
@@ -28,7 +29,8 @@ type DB struct {
 	m         *nvmap.Map
 	seed      uint64
 	recovered recovered
-	timing    *timing // nil: no latencies are recorded
+	serving   *serving // the socket; nil without Options.Socket
+	timing    *timing  // nil: no latencies are recorded
 	events    events
 	late      chan struct{} // closed when openLate or replayLate has ended; nil without either
 
@@ -109,12 +111,16 @@ func Open(path string, opts *Options) (*DB, error) {
 	if path == "" && o.Device != "mem" {
 		return nil, errors.New("nvkv: open: the path is empty")
 	}
+	if err := socket.CheckPath(socketPath(o.Socket, path)); err != nil {
+		return nil, fmt.Errorf("nvkv: option Socket: %w", err)
+	}
 	_, err := os.Stat(path)
 	absent := errors.Is(err, os.ErrNotExist)
 	dev, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Kind: o.Device, ReadOnly: o.ReadOnly, Create: !o.ReadOnly, FileMode: o.FileMode, LockTimeout: o.LockTimeout, MaxBytes: o.MaxBytes})
 	if err != nil {
 		return nil, err // the error has the path
 	}
+	o.path = path
 	if absent {
 		o.inVain = func() { removeEmpty(path) }
 	}
@@ -122,7 +128,6 @@ func Open(path string, opts *Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	db.path = path
 	return db, nil
 }
 
@@ -145,7 +150,7 @@ func OpenDevice(dev nvmap.Device, opts *Options) (*DB, error) {
 	if err := o.validate(); err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
-	db := &DB{opt: o, evictor: newEvictor(), holders: holders{broken: o.broken}, timing: newTiming(o.TimeOneIn), events: newEvents()}
+	db := &DB{opt: o, path: o.path, evictor: newEvictor(), holders: holders{broken: o.broken}, timing: newTiming(o.TimeOneIn), events: newEvents()}
 	db.opt.Logger = slog.New(logHandler{o.Logger.Handler(), db})
 	db.closed.Store(false)
 	db.pages.Guard(&db.races)
@@ -168,6 +173,9 @@ func OpenDevice(dev nvmap.Device, opts *Options) (*DB, error) {
 			db.opt.inVain()
 		}
 		return nil, errors.Join(err, m.Close())
+	}
+	if err := db.listen(o.path); err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
 	if db.late == nil {
 		db.logOpening("", nil)
@@ -446,6 +454,7 @@ func (db *DB) Close() error {
 		return nil
 	}
 	db.done = true
+	err := db.stopServing()
 	db.revokeWriter() // others that wait for its turn are calls under way
 	db.calls.Drained()
 	db.pages.Wait()
@@ -454,12 +463,13 @@ func (db *DB) Close() error {
 	}
 	db.stopCheckpointer()
 	db.ending = true
-	var err error
 	if !db.opt.ReadOnly && db.failure.Load() == nil {
 		db.reclaimRest()
-		if err = db.checkpointIfWritten(); err == nil {
-			err = db.shrink()
+		e := db.checkpointIfWritten()
+		if e == nil {
+			e = db.shrink()
 		}
+		err = errors.Join(err, e)
 	}
 	return errors.Join(err, db.txs.lastOut(db.m))
 }

@@ -38,6 +38,7 @@ type holder struct {
 	began        uint64 // the epoch of the index after the holder was opened
 	pinned       int64  // bytes on the medium that the dead lists pin
 	gone         bool   // no longer on the list
+	by           *opener
 }
 
 type deadPage struct {

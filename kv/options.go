@@ -73,6 +73,16 @@ type Options struct {
 	// kernel may take that long to release it.
 	LockTimeout time.Duration
 
+	// Socket lets the store answer other processes of the same user while it is open: the command
+	// nvkv then shows counters and snapshots, reads, backs up, checks and compacts. "": nothing
+	// answers. AutoSocket, "auto": a unix socket beside the store, at its path with SocketSuffix.
+	// Anything else: the path of the socket, at most 107 bytes long on Linux. The socket has mode
+	// 0600. Close cancels the answers under way and removes it; one that a killed process left is
+	// replaced. An answer runs beside the owner's calls and costs what the same call of the owner
+	// would; Begin and View also record their caller, for DB.Snapshots. A store that is opened
+	// read-only takes no Socket, because other processes can open it too. Restore and Salvage ignore it.
+	Socket string
+
 	// Clock is the wall clock by which values expire. nil: time.Now. Times before 1970 count as
 	// 1970, times after 2262 as 2262. It is called by many goroutines, under the store's locks, and
 	// must not call the DB.
@@ -125,6 +135,7 @@ type Options struct {
 	broken       rules         // rules that a test has switched off
 	unfinished   bool          // the store counts as absent until Finish; for Restore
 	inVain       func()        // if not nil, called before the device is closed if opening fails
+	path         string        // of the store, for DB.Path; Open sets it
 	early        bool          // each commit evicts all frames first; for tests
 	reached      func(instant) // if not nil, called at instants; for tests
 }
@@ -184,6 +195,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("nvkv: option TimeOneIn is %d, but must be between 0 and %d", o.TimeOneIn, math.MaxInt32)
 	case o.LockTimeout < 0:
 		return fmt.Errorf("nvkv: option LockTimeout is %v, but must not be negative", o.LockTimeout)
+	case o.Socket != "" && o.ReadOnly:
+		return fmt.Errorf("nvkv: option Socket is %q, but the store is opened read-only: other processes can open it too", o.Socket)
 	case o.FileMode&^fs.ModePerm != 0:
 		return fmt.Errorf("nvkv: option FileMode is %v, but may have permission bits only", o.FileMode)
 	}

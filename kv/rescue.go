@@ -66,7 +66,7 @@ func Salvage(ctx context.Context, path string, opts *Options, rescue func(Rescue
 func SalvageDevice(ctx context.Context, dev nvmap.Device, opts *Options, rescue func(Rescued) error) (SalvageReport, error) {
 	o := opts.withDefaults()
 	r := &rescuer{ctx: ctx, rescue: rescue, now: o.now(), newest: map[string]stray{}}
-	o.ReadOnly = true
+	o.ReadOnly, o.Socket = true, ""
 	db, err := OpenDevice(borrowed{dev}, &o)
 	if err == nil {
 		// The recovery has applied all records that count, so none is newer than its index.

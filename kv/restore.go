@@ -159,6 +159,7 @@ func RestoreDevice(ctx context.Context, dev nvmap.Device, r io.Reader, opts *Opt
 		return err
 	}
 	o := opts.withDefaults()
+	o.Socket = ""
 	o.unfinished = !o.broken.has(ruleI7)
 	release = nil // the store owns the device from here
 	db, err := OpenDevice(dev, &o)

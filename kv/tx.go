@@ -116,8 +116,10 @@ func (db *DB) Begin(writable bool) (*Tx, error) {
 		h  holder
 	})
 	tx := &box.tx
+	by := db.openedBy()
 	db.publish.Lock()
 	tx.h, tx.space = db.openHolderIn(&box.h, true), db.space
+	tx.h.by = by
 	db.publish.Unlock()
 	tx.db, tx.root, tx.at = db, tx.h.root, db.now()
 	return tx.trace(), nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -97,8 +98,8 @@ func dataSync(f *os.File) error {
 	return retryIntr(func() error { return unix.Fdatasync(int(f.Fd())) })
 }
 
-// lockHolder returns ", held by process N" if the kernel reports it cheaply, and whether that
-// process is alive. If no list names the lock, lockHolder reports its holder as dead: inside a
+// lockHolder returns ", held by process N (command)" if the kernel reports it cheaply, and whether
+// that process is alive. If no list names the lock, lockHolder reports its holder as dead: inside a
 // process namespace the kernel does not list the locks of a dead process.
 func lockHolder(f *os.File) (words string, lives bool) {
 	var st unix.Stat_t
@@ -114,10 +115,22 @@ func lockHolder(f *os.File) (words string, lives bool) {
 	// The line to parse: "1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF".
 	for lines := bufio.NewScanner(locks); lines.Scan(); {
 		if w := strings.Fields(lines.Text()); len(w) > 5 && w[1] == "FLOCK" && w[5] == want {
-			return ", held by process " + w[4], processLives(w[4])
+			return ", held by " + processNamed(w[4]), processLives(w[4])
 		}
 	}
 	return "", false
+}
+
+// processNamed returns the process and its command, as far as the kernel tells.
+func processNamed(pid string) string {
+	name := "process " + pid
+	if pid == strconv.Itoa(os.Getpid()) {
+		return name + ", which is this one"
+	}
+	if comm, err := os.ReadFile("/proc/" + pid + "/comm"); err == nil {
+		name += " (" + strings.TrimSpace(string(comm)) + ")"
+	}
+	return name
 }
 
 // processLives reports whether a process is still running. A zombie is not.

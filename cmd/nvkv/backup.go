@@ -42,9 +42,8 @@ given. It has the permissions of STORE.`,
 		}
 		t := newTransfer(cmd)
 		defer t.clear()
-		o := &kv.Options{Device: string(g.device), ReadOnly: true, Progress: t.tell}
-		return g.with(args[0], o, func(db *kv.DB) error {
-			n, err := backup(cmd.Context(), db, args[0], args[1], cmd.OutOrStdout())
+		return g.read(cmd, args[0], t.tell, func(db reader) error {
+			n, err := t.backup(cmd.Context(), db, args[0], args[1], cmd.OutOrStdout())
 			if err != nil {
 				return err
 			}
@@ -89,15 +88,15 @@ func checkTarget(from, to string, force bool) error {
 }
 
 // backup writes a backup to the file at path, or to stdout with "-".
-func backup(ctx context.Context, db *kv.DB, store, path string, stdout io.Writer) (n int64, err error) {
+func (t *transfer) backup(ctx context.Context, db reader, store, path string, stdout io.Writer) (n int64, err error) {
 	if path == "-" {
-		if n, err = db.Backup(ctx, stdout); errors.Is(err, syscall.EPIPE) {
+		if n, err = db.backup(ctx, stdout, t.tell); errors.Is(err, syscall.EPIPE) {
 			err = fmt.Errorf("standard output: %w: %w", err, errCutShort)
 		}
 		return n, ended(err)
 	}
 	err = replaceFile(path, modeOf(store), func(f *os.File) error {
-		n, err = db.Backup(ctx, f)
+		n, err = db.backup(ctx, f, t.tell)
 		return ended(err)
 	})
 	return n, err

@@ -28,7 +28,7 @@ that. The exit code is 0 if nothing is wrong and 1 otherwise. Nothing is changed
 	cmd.Flags().BoolVar(&json, "json", false, "print as JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		opened := false
-		err := g.view(args[0], func(db *kv.DB) error {
+		err := g.read(cmd, args[0], nil, func(db reader) error {
 			opened = true
 			return check(cmd.Context(), db, cmd.OutOrStdout(), json)
 		})
@@ -55,23 +55,20 @@ type issueResult struct {
 	Msg       string `json:"message"`
 }
 
-func check(ctx context.Context, db *kv.DB, out io.Writer, asJSON bool) error {
+func check(ctx context.Context, db reader, out io.Writer, asJSON bool) error {
 	started := time.Now()
 	issues := []issueResult{}
 	var printErr error
-	err := db.Check(ctx, func(i kv.CheckIssue) {
+	keys, err := db.check(ctx, func(i kv.CheckIssue) {
 		issues = append(issues, issueResult{i.Off, i.Structure, i.Key, i.Msg})
 		if !asJSON && printErr == nil {
 			_, printErr = fmt.Fprintln(out, shown(i.String()))
 		}
 	})
-	if errors.Is(err, context.Canceled) {
-		return errInterrupted
-	}
 	if err != nil {
-		return err
+		return ended(err)
 	}
-	r := checkResult{db.Metrics().Keys, time.Since(started).Seconds(), issues}
+	r := checkResult{keys, time.Since(started).Seconds(), issues}
 	if printErr == nil {
 		printErr = r.print(out, asJSON)
 	}

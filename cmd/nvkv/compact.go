@@ -34,12 +34,14 @@ two moves; what was moved stays so.`,
 		if r.Before, err = fileUse(args[0]); err != nil {
 			return err
 		}
-		o := &kv.Options{Device: string(g.device), Progress: t.tell}
-		err = g.with(args[0], o, func(db *kv.DB) error {
+		err = g.either(cmd.Context(), args[0], &kv.Options{Progress: t.tell}, func(db *kv.DB) error {
 			err := db.Compact(cmd.Context())
 			m := db.Metrics()
 			r.Moved, r.Keys = int64(m.EvacuatedRecords), m.Keys
 			return ended(err)
+		}, func(owner *remote) (err error) {
+			r.Moved, r.Keys, err = owner.compact(cmd.Context(), t.tell)
+			return err
 		})
 		if err != nil {
 			return err

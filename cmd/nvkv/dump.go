@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
 	"nvkv/cmd/nvkv/internal/textrec"
-	"nvkv/kv"
 )
 
 func newDumpCmd(g *globals) *cobra.Command {
@@ -31,7 +29,7 @@ of the record says which: key, value or both.
 
 A record that expires says when, in RFC 3339 with nanoseconds: in the field
 expires_at in jsonl, and in csv and tsv in a column of that name, which is there
-only if one does. lines has no place for it: a warning says how many records
+if one does, or if another process has the store open. lines has no place for it: a warning says how many records
 will not expire where they are loaded.`,
 		Example: `  nvkv dump store.nv > store.jsonl
   nvkv dump store.nv --format csv | gzip > store.csv.gz
@@ -40,7 +38,7 @@ will not expire where they are loaded.`,
 	}
 	cmd.Flags().Var(&format, "format", "jsonl, csv, tsv or lines")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return g.view(args[0], func(db *kv.DB) error {
+		return g.read(cmd, args[0], nil, func(db reader) error {
 			unended, err := dump(cmd.Context(), db, cmd.OutOrStdout(), format)
 			if unended > 0 {
 				warnUnended(cmd.ErrOrStderr(), unended, "the format "+format.String())
@@ -52,52 +50,26 @@ will not expire where they are loaded.`,
 }
 
 // dump writes all records. It returns the number of records whose expiry the format cannot express.
-func dump(ctx context.Context, db *kv.DB, out io.Writer, format textrec.Format) (unended int64, err error) {
+func dump(ctx context.Context, db reader, out io.Writer, format textrec.Format) (unended int64, err error) {
 	w := textrec.NewWriter(out, format)
-	err = db.View(func(tx *kv.Tx) error {
-		if format.HasColumns() {
-			err := eachRecord(ctx, tx, func(rec textrec.Record) error {
-				if w.Expiring = !rec.Expires.IsZero(); w.Expiring {
-					return errStop
-				}
-				return nil
-			})
-			if err != nil {
-				return err
+	switch _, running := db.(*remote); {
+	case format.HasColumns() && running: // a second scan would see another state
+		w.Expiring = true
+	case format.HasColumns():
+		err = db.scan(ctx, keyRange{}, func(rec textrec.Record) error {
+			if w.Expiring = !rec.Expires.IsZero(); w.Expiring {
+				return errStop
 			}
-		}
-		return eachRecord(ctx, tx, w.Write)
-	})
+			return nil
+		})
+	}
+	if err == nil {
+		err = db.scan(ctx, keyRange{}, w.Write)
+	}
 	if flushErr := w.Flush(); err == nil { // text before an error is valid
 		err = flushErr
 	}
 	return w.Unended, err
-}
-
-// errStop makes eachRecord end without an error.
-var errStop = errors.New("stop")
-
-// eachRecord calls fn for the records of a store, in key order.
-func eachRecord(ctx context.Context, tx *kv.Tx, fn func(textrec.Record) error) error {
-	n := 0
-	c := tx.Cursor()
-	defer c.Close() // Err returns its error
-	for ok := c.First(); ok; ok = c.Next() {
-		if isLoadMark(c.Key()) {
-			continue
-		}
-		err := fn(textrec.Record{Key: c.Key(), Value: c.Value(), Expires: c.Expiry()})
-		if err == errStop {
-			return nil
-		}
-		if n++; err == nil && n%1024 == 0 {
-			err = interrupted(ctx)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return c.Err()
 }
 
 // warnUnended warns that records will not expire in the destination.

@@ -39,11 +39,12 @@ If the key is not there the exit code is 3.`,
 		if err != nil {
 			return err
 		}
-		return g.view(args[0], func(db *kv.DB) error {
-			if out := cmd.OutOrStdout(); c.plain() && !asJSON && !isTerminal(out) {
-				return copyValue(out, db, key)
+		return g.read(cmd, args[0], nil, func(db reader) error {
+			out := cmd.OutOrStdout()
+			if own, ok := db.(local); ok && c.plain() && !asJSON && !isTerminal(out) {
+				return copyValue(out, own.db, key)
 			}
-			rec, err := getRecord(db, key)
+			rec, err := db.get(cmd.Context(), key)
 			switch {
 			case err != nil:
 				return fmt.Errorf("%s: %w", quoted(key), err)
@@ -68,20 +69,6 @@ func copyValue(w io.Writer, db *kv.DB, key []byte) error {
 		_, err = r.WriteTo(w)
 		return err
 	})
-}
-
-// getRecord reads a key with its expiry in one transaction.
-func getRecord(db *kv.DB, key []byte) (rec textrec.Record, err error) {
-	err = db.View(func(tx *kv.Tx) error {
-		value, err := tx.Get(key)
-		if err != nil {
-			return err
-		}
-		rec.Key, rec.Value = key, bytes.Clone(value)
-		rec.Expires, err = tx.Expiry(key)
-		return err
-	})
-	return rec, err
 }
 
 func printValue(w io.Writer, c *coding, value []byte) error {

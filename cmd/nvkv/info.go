@@ -1,13 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
-	"nvkv/kv"
 	"nvkv/nvmap"
 )
 
@@ -22,8 +22,8 @@ func newInfoCmd(g *globals) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&json, "json", false, "print as JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return g.view(args[0], func(db *kv.DB) error {
-			info, err := storeInfoOf(db, args[0])
+		return g.read(cmd, args[0], nil, func(db reader) error {
+			info, err := storeInfoOf(cmd.Context(), db, args[0])
 			if err != nil {
 				return err
 			}
@@ -41,6 +41,7 @@ type storeInfo struct {
 	Store       string     `json:"store"`
 	Format      int        `json:"format_version"`
 	Device      nvmap.Info `json:"device"`
+	Owner       *owner     `json:"opened_by,omitempty"` // another process that has it open
 	Keys        int64      `json:"keys"`
 	LiveBytes   int64      `json:"live_bytes"`
 	DeviceBytes int64      `json:"device_bytes"`
@@ -48,19 +49,23 @@ type storeInfo struct {
 	Unfinished  *loadMark  `json:"unfinished_load,omitempty"`
 }
 
-func storeInfoOf(db *kv.DB, path string) (*storeInfo, error) {
-	mark, err := readLoadMark(db)
+func storeInfoOf(ctx context.Context, db reader, path string) (*storeInfo, error) {
+	mark, err := readLoadMark(ctx, db)
 	if err != nil {
 		return nil, err
 	}
-	m := db.Metrics()
+	st, err := db.status(ctx)
+	if err != nil {
+		return nil, err
+	}
 	transparent := "works"
 	if err := nvmap.PagedSupported(); err != nil {
 		transparent = err.Error()
 	}
 	return &storeInfo{
-		Store: path, Format: kv.FormatVersion, Device: db.Info(), Keys: m.Keys,
-		LiveBytes: m.LiveBytes, DeviceBytes: m.DeviceBytes, Transparent: transparent, Unfinished: mark,
+		Store: path, Format: st.Format, Device: st.Device, Owner: st.Owner, Keys: st.Metrics.Keys,
+		LiveBytes: st.Metrics.LiveBytes, DeviceBytes: st.Metrics.DeviceBytes, Transparent: transparent,
+		Unfinished: mark,
 	}, nil
 }
 
@@ -68,6 +73,9 @@ func (s *storeInfo) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "store\t%s\n", shown(s.Store))
 	fmt.Fprintf(t, "format\tversion %d\n", s.Format)
+	if o := s.Owner; o != nil {
+		fmt.Fprintf(t, "opened by\tprocess %d (%s), %s ago\n", o.Pid, shown(o.Command), o.age())
+	}
 	printDevice(t, s.Device)
 	fmt.Fprintf(t, "keys\t%s\n", count(s.Keys))
 	fmt.Fprintf(t, "size\t%s, of which %s live\n", size(s.DeviceBytes), size(s.LiveBytes))

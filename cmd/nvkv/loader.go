@@ -38,7 +38,7 @@ type loader struct {
 func (l *loader) run(ctx context.Context) error {
 	started := time.Now()
 	l.batch, l.sum = l.db.NewBatch(), newRecordSum()
-	mark, err := readLoadMark(l.db)
+	mark, err := readLoadMark(ctx, local{l.db})
 	if err != nil {
 		return err
 	}

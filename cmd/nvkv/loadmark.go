@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -31,8 +32,8 @@ type loadMark struct {
 }
 
 // readLoadMark returns the mark of an unfinished load, or nil if there is none.
-func readLoadMark(db *kv.DB) (*loadMark, error) {
-	p, err := db.Get([]byte(loadMarkKey))
+func readLoadMark(ctx context.Context, db reader) (*loadMark, error) {
+	rec, err := db.get(ctx, []byte(loadMarkKey))
 	if errors.Is(err, kv.ErrNotFound) {
 		return nil, nil
 	}
@@ -40,7 +41,7 @@ func readLoadMark(db *kv.DB) (*loadMark, error) {
 		return nil, err
 	}
 	var m loadMark
-	if err := json.Unmarshal(p, &m); err != nil {
+	if err := json.Unmarshal(rec.Value, &m); err != nil {
 		return nil, fmt.Errorf("mark of an unfinished load (key %q): %w", loadMarkKey, err)
 	}
 	return &m, nil

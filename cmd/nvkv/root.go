@@ -44,8 +44,7 @@ what and where.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.PersistentFlags().Var(&g.device, "device",
-		"`KIND` of device the store lies on: "+deviceKindList+" (default: found out from the path)")
+	g.addFlags(root)
 	root.AddCommand(
 		newPutCmd(&g), newGetCmd(&g), newDelCmd(&g), newScanCmd(&g),
 		newLoadCmd(&g), newDumpCmd(&g), newConvertCmd(),

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"nvkv/cmd/nvkv/internal/textrec"
-	"nvkv/kv"
 )
 
 func newScanCmd(g *globals) *cobra.Command {
@@ -45,7 +44,7 @@ with --json each line is an object, as in "nvkv dump".
 		if err != nil {
 			return err
 		}
-		return g.view(args[0], func(db *kv.DB) error {
+		return g.read(cmd, args[0], nil, func(db reader) error {
 			return s.run(cmd.Context(), db, cmd.OutOrStdout(), start, end)
 		})
 	}
@@ -84,79 +83,25 @@ func (s *scan) bounds(hasEnd bool) (start, end []byte, err error) {
 	return start, end, nil
 }
 
-func (s *scan) run(ctx context.Context, db *kv.DB, out io.Writer, start, end []byte) error {
+func (s *scan) run(ctx context.Context, db reader, out io.Writer, start, end []byte) error {
 	format := textrec.Lines
 	if s.json {
 		format = textrec.JSONL
 	}
 	w := textrec.NewWriter(out, format)
 	w.KeysOnly = s.keysOnly
-	err := db.View(func(tx *kv.Tx) error {
-		if s.keysOnly && !s.reverse && !s.json { // what is printed is in the index
-			return s.printKeys(ctx, w, tx, start, end)
+	r := keyRange{start: start, end: end, reverse: s.reverse, limit: s.limit, keysOnly: s.keysOnly && !s.json} // JSON has the expiry
+	err := db.scan(ctx, r, func(rec textrec.Record) error {
+		out := textrec.Record{Key: s.coding.encode(rec.Key), Value: s.coding.encode(rec.Value)}
+		if s.json {
+			out.Expires = rec.Expires
 		}
-		c := tx.Cursor()
-		defer c.Close() // Err returns its error
-		if err := s.print(ctx, w, c, start, end); err != nil {
-			return err
-		}
-		return c.Err()
+		return w.Write(out)
 	})
 	if flushErr := w.Flush(); err == nil { // output before an error is valid
 		err = flushErr
 	}
 	return err
-}
-
-func (s *scan) print(ctx context.Context, w *textrec.Writer, c *kv.Cursor, start, end []byte) error {
-	next, within := c.Next, func() bool { return end == nil || bytes.Compare(c.Key(), end) < 0 }
-	begin := func() bool { return c.Seek(start) }
-	if s.reverse {
-		next, within = c.Prev, func() bool { return bytes.Compare(c.Key(), start) >= 0 }
-		begin = c.Last
-		if end != nil {
-			begin = func() bool { return c.SeekLT(end) }
-		}
-	}
-	var n uint64
-	for ok := begin(); ok && within(); ok = next() {
-		if isLoadMark(c.Key()) {
-			continue
-		}
-		rec := textrec.Record{Key: s.coding.encode(c.Key()), Value: s.coding.encode(c.Value())}
-		if s.json {
-			rec.Expires = c.Expiry()
-		}
-		if err := w.Write(rec); err != nil {
-			return err
-		}
-		if n++; n == s.limit {
-			return nil
-		}
-		if n%1024 == 0 && ctx.Err() != nil {
-			return errInterrupted
-		}
-	}
-	return nil
-}
-
-func (s *scan) printKeys(ctx context.Context, w *textrec.Writer, tx *kv.Tx, start, end []byte) error {
-	var n uint64
-	for key := range tx.Keys(start, end) {
-		if isLoadMark(key) {
-			continue
-		}
-		if err := w.Write(textrec.Record{Key: s.coding.encode(key)}); err != nil {
-			return err
-		}
-		if n++; n == s.limit {
-			return nil
-		}
-		if n%1024 == 0 && ctx.Err() != nil {
-			return errInterrupted
-		}
-	}
-	return tx.Err()
 }
 
 func maxKey(a, b []byte) []byte {

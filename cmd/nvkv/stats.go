@@ -15,33 +15,89 @@ import (
 )
 
 func newStatsCmd(g *globals) *cobra.Command {
-	var asJSON bool
+	var (
+		asJSON, watched bool
+		every           time.Duration
+	)
 	cmd := &cobra.Command{
 		Use:   "stats STORE",
-		Short: "Print the counters of the engine",
-		Long: `Prints the counters of the engine. What counts operations counts those since
-the store was opened, which this command does for itself; what it says about
-sizes and about the recovery is about the store.`,
+		Short: "Print the counters of the engine, or watch them",
+		Long: `Prints the counters of the engine, and the open snapshots. If a process that
+sets Options.Socket has the store open, the counters are its own, and count
+since it opened the store. Otherwise this command opens the store, so that only
+what it says about sizes and the recovery is about the store.
+
+With --watch it shows what such a process does, until it is interrupted or the
+process closes the store: on a terminal as a page, elsewhere one line, or with
+--json one object, for every interval.`,
 		Example: `  nvkv stats store.nv
-  nvkv stats store.nv --json`,
+  nvkv stats store.nv --json
+  nvkv stats store.nv --watch
+  nvkv stats store.nv --watch --every 5s --json`,
 		Args: wantArgs("STORE"),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
+	cmd.Flags().BoolVarP(&watched, "watch", "w", false, "show what the process that has the store open does")
+	cmd.Flags().DurationVar(&every, "every", time.Second, "`DURATION` of an interval of --watch")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return g.view(args[0], func(db *kv.DB) error {
-			if asJSON {
-				return writeJSON(cmd.OutOrStdout(), db.Metrics())
+		if every < 10*time.Millisecond {
+			return usagef("--every %v: want 10ms or more", every)
+		}
+		return g.read(cmd, args[0], nil, func(db reader) error {
+			if watched {
+				return watch(cmd, db, args[0], every, asJSON)
 			}
-			return printStats(cmd.OutOrStdout(), db.Metrics())
+			st, err := db.status(cmd.Context())
+			switch {
+			case err != nil:
+				return err
+			case asJSON:
+				return writeJSON(cmd.OutOrStdout(), st.json())
+			}
+			return printStats(cmd.OutOrStdout(), st)
 		})
 	}
 	return cmd
 }
 
-func printStats(w io.Writer, m kv.Metrics) error {
+// statsResult is the output of --json.
+type statsResult struct {
+	kv.Metrics
+	Open  []kv.SnapshotInfo `json:"open_snapshots"`
+	Owner *owner            `json:"opened_by,omitempty"`
+}
+
+func (s *status) json() statsResult { return statsResult{s.Metrics, s.Snapshots, s.Owner} }
+
+func printStats(w io.Writer, s *status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	printFields(t, "", reflect.ValueOf(m))
-	return t.Flush()
+	if o := s.Owner; o != nil {
+		fmt.Fprintf(t, "opened_by\tprocess %d (%s), %s ago\n", o.Pid, shown(o.Command), o.age())
+	}
+	printFields(t, "", reflect.ValueOf(s.Metrics))
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, h := range s.Snapshots {
+		if _, err := fmt.Fprintf(w, "snapshot  %s old, pins %s, by %s\n", span(h.Age), size(h.PinnedBytes), holderOf(h)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// age returns how long the owner has had the store open, in whole seconds.
+func (o *owner) age() time.Duration { return o.OpenFor.Round(time.Second) }
+
+// holderOf names who opened a snapshot.
+func holderOf(h kv.SnapshotInfo) string {
+	switch {
+	case h.Writer:
+		return "a writable transaction"
+	case h.By == "":
+		return "unknown"
+	}
+	return shown(h.By)
 }
 
 // printFields writes a row for every exported field of a struct, under its JSON name, including

@@ -23,7 +23,7 @@ func TestImportsGoDown(t *testing.T) {
 	allowed := map[string][]string{
 		"nvmap": {"nvkv/internal/filegate", "nvkv/internal/racing"},
 		"alloc": {"nvkv/nvmap", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug"},
-		"kv": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug", "nvkv/internal/goroutine",
+		"kv": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug", "nvkv/internal/goroutine", "nvkv/internal/socket",
 			"nvkv/kv/internal/locks", "nvkv/kv/internal/btree", "nvkv/kv/internal/record", "nvkv/kv/internal/backup"},
 		"kv/internal/btree":  {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug", "nvkv/kv/internal/locks", "nvkv/kv/internal/record"},
 		"kv/internal/record": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug"},

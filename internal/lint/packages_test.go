@@ -26,7 +26,7 @@ var layers = [][]string{
 	{"kv/internal/record"},
 	{"alloc", "kv/internal/locks"},
 	{"nvmap", "internal/crc32c", "internal/goroutine"},
-	{"internal/filegate", "internal/debug"},
+	{"internal/filegate", "internal/debug", "internal/socket"},
 }
 
 // TestPackagesAreDrawn: imports go down from layer to layer, and docs/img/packages.svg
