@@ -38,6 +38,7 @@ type Region struct {
 	m     *nvmap.Map
 	geo   geometry
 	table classTable
+	bound int64      // see SetBound
 	super superblock // WriteSuper changes it; concurrent callers read only the id
 	id    StoreID
 	magic uint64 // magic number in the head
@@ -481,11 +482,21 @@ func (r *Region) grow(n int) error {
 	return nil
 }
 
+// SetBound tells the region which size the user allowed for the device, 0 for none, so that the
+// error of a full one says so.
+func (r *Region) SetBound(bytes int64) { r.bound = bytes }
+
+// boundUnit is the unit in which a device may round its bound down, at most.
+const boundUnit = 2 << 20
+
 // atEnd returns the error of a store whose device cannot grow further.
 func (r *Region) atEnd() error {
 	info := r.m.Device().Info()
 	why := ""
-	if info.Scant {
+	switch {
+	case r.bound > 0 && !info.Scant && info.MaxBytes <= r.bound && r.bound-info.MaxBytes < boundUnit:
+		return fmt.Errorf("%w: the store has grown to the %d bytes that MaxBytes allows", ErrFull, info.MaxBytes)
+	case info.Scant:
 		why = ", which is the address space that it got beside the other open stores of the process"
 	}
 	return fmt.Errorf("%w: the device ends at %d bytes%s", ErrFull, info.MaxBytes, why)

@@ -227,6 +227,7 @@ func (db *DB) open() (err error) {
 		return err
 	}
 	db.r.SetReadOnly(db.opt.ReadOnly)
+	db.r.SetBound(db.opt.MaxBytes)
 	db.seed = db.r.ID().Seed()
 	db.ix.Init(db.m, db.r, btree.Options{
 		Sections: &db.pages, Room: db.readRoom, Account: db.account, InPlace: db.off(ruleI4),

@@ -25,7 +25,7 @@ func TestMaxBytesIsKept(t *testing.T) {
 			for i := 0; err == nil; i++ {
 				err = db.Put(fmt.Append(nil, i), make([]byte, 15_000))
 			}
-			if !errors.Is(err, ErrFull) {
+			if !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "bytes that MaxBytes allows") {
 				t.Fatal(err)
 			}
 			size := db.m.Size()

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -52,8 +53,9 @@ func TestFileMode(t *testing.T) {
 			t.Errorf("restored of a file of mode %v: %v", mode, got)
 		}
 	}
-	_, err := Open(filepath.Join(dir, "odd"), &Options{FileMode: fs.ModeDir | 0o700})
-	if err == nil {
-		t.Error("a file that is to be a directory")
+	for mode, says := range map[fs.FileMode]string{fs.ModeDir | 0o700: "020000000700, of which 020000000000 are", 0o4640: "04640, of which 04000 are"} {
+		if _, err := Open(filepath.Join(dir, "odd"), &Options{FileMode: mode}); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("mode %v: %v, want it to say %q", mode, err, says)
+		}
 	}
 }

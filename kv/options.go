@@ -198,7 +198,7 @@ func (o *Options) validate() error {
 	case o.Socket != "" && o.ReadOnly:
 		return fmt.Errorf("nvkv: option Socket is %q, but the store is opened read-only: other processes can open it too", o.Socket)
 	case o.FileMode&^fs.ModePerm != 0:
-		return fmt.Errorf("nvkv: option FileMode is %v, but may have permission bits only", o.FileMode)
+		return fmt.Errorf("nvkv: option FileMode is %#o, of which %#o are no permission bits", uint32(o.FileMode), uint32(o.FileMode&^fs.ModePerm))
 	}
 	if least, err := alloc.LeastBytes(o.SlabBytes); err != nil {
 		return fmt.Errorf("nvkv: option SlabBytes: %w", err)

@@ -38,9 +38,9 @@ func newFileOfKind(fm *fileMap, kind string, fs fsInfo, o OpenOptions) (Device, 
 		return newDAX(fm, o)
 	}
 	if !fs.memory {
-		fm.why += fmt.Sprintf("; %s is not memory, and a fence here does not reach its disk", fs.name)
+		return nil, fmt.Errorf("nvmap: %s: device kind \"shm\" needs a file system in memory; %s is none, and a fence would not reach its disk: %w", fm.path, fs.name, errors.ErrUnsupported)
 	}
-	fm.plan = mapPlan{view: true, alias: true, gather: fs.memory}
+	fm.plan = mapPlan{view: true, alias: true, gather: true}
 	if err := fm.start(o); err != nil {
 		return nil, err
 	}

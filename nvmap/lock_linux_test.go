@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,7 +57,7 @@ func TestLockTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, wait := range []time.Duration{0, time.Millisecond} {
-		if _, err := OpenDevice(path, OpenOptions{MaxBytes: 1 << 20, LockTimeout: wait}); !errors.Is(err, ErrLocked) {
+		if _, err := OpenDevice(path, OpenOptions{MaxBytes: 1 << 20, LockTimeout: wait}); !errors.Is(err, ErrLocked) || !strings.HasSuffix(err.Error(), "which is this one") {
 			t.Errorf("waiting for %v: %v", wait, err)
 		}
 	}

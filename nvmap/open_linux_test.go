@@ -109,6 +109,27 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// TestShmNeedsMemory checks that a file on a disk is not opened as memory: its fences would not
+// reach the disk.
+func TestShmNeedsMemory(t *testing.T) {
+	var st unix.Statfs_t
+	dir := t.TempDir()
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Type == unix.TMPFS_MAGIC {
+		effort.NotTested(t, "the temporary directory is in memory")
+	}
+	path := filepath.Join(dir, "x")
+	_, err := nvmap.OpenDevice(path, nvmap.OpenOptions{Kind: "shm", Create: true, MaxBytes: 1 << 20})
+	if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), `"shm" needs a file system in memory`) {
+		t.Errorf("shm on a disk: %v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it left a file behind: %v", err)
+	}
+}
+
 func TestLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	d := open(t, path, "file", nvmap.OpenOptions{Kind: "file", Create: true})

@@ -122,9 +122,17 @@ func (c *columns) findForeign(o Options) error {
 	return nil
 }
 
+// number formats a number of things: "1 field", "2 fields".
+func number(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 func (c *columns) record(row []string) (rec Record, err error) {
 	if len(row) != len(c.names) {
-		return rec, fmt.Errorf("%d fields under %d columns", len(row), len(c.names))
+		return rec, fmt.Errorf("%s under %s", number(len(row), "field"), number(len(c.names), "column"))
 	}
 	rec.Key = []byte(row[c.key])
 	if c.value < 0 {

@@ -268,7 +268,7 @@ func TestBadRecords(t *testing.T) {
 		{"null key", JSONL, `{"id":null}`, Options{Key: "id"}, 0, `line 1: field "id" is null`},
 		{"object key", JSONL, `{"id":{}}`, Options{Key: "id"}, 0, `line 1: field "id" is an object`},
 		{"array key", JSONL, `{"id":[]}`, Options{Key: "id"}, 0, `line 1: field "id" is an array`},
-		{"few fields", CSV, "key,value\na,1\nb\nc,3\n", Options{}, 2, "line 3: 1 fields under 2 columns"},
+		{"few fields", CSV, "key,value\na,1\nb\nc,3\n", Options{}, 2, "line 3: 1 field under 2 columns"},
 		{"bare quote", CSV, "key,value\na,1\nb,x\"y\nc,3\n", Options{}, 2, `line 3: bad CSV in column 4`},
 		{"bare quote in a later line", CSV, "key,value\na,1\nb,\"x\ny\"z\nc,3\n", Options{}, 2, `line 3: bad CSV on line 4, column 2`},
 		{"csv not utf-8 as json", CSV, "id,x\n1,\xff\n2,b\n", Options{Key: "id"}, 1, `line 2: column "x" is not valid UTF-8`},
