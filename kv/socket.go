@@ -114,7 +114,7 @@ func (db *DB) status() (any, error) {
 	for _, part := range []struct {
 		to *json.RawMessage
 		v  any
-	}{{&st.Device, db.Info()}, {&st.Metrics, db.Metrics()}, {&st.Snapshots, snapshots[:min(len(snapshots), maxShownSnapshots)]}} {
+	}{{&st.Device, db.Info()}, {&st.Metrics, db.Metrics()}, {&st.Latencies, db.Latencies()}, {&st.Snapshots, snapshots[:min(len(snapshots), maxShownSnapshots)]}} {
 		if *part.to, err = json.Marshal(part.v); err != nil {
 			return nil, err
 		}

@@ -15,12 +15,14 @@ import (
 func newCheckCmd(g *globals) *cobra.Command {
 	var json bool
 	cmd := &cobra.Command{
-		Use:   "check STORE",
-		Short: "Verify every structure and checksum of a store",
+		Use:        "check STORE",
+		SuggestFor: []string{"verify", "fsck"},
+		Short:      "Verify every structure and checksum of a store",
 		Long: `Reads the whole store and verifies every structure and every checksum. Each
 thing that is wrong is a line on standard output: where, in what, which key,
 why. What cannot be read is a line, and so is what could not be looked at for
-that. The exit code is 0 if nothing is wrong and 1 otherwise. Nothing is changed.`,
+that. The exit code is 0 if nothing is wrong and 1 otherwise. Nothing is
+changed.`,
 		Example: `  nvkv check store.nv
   nvkv check store.nv --json`,
 		Args: wantArgs("STORE"),

@@ -13,24 +13,60 @@ import (
 // coding is the form of keys and values on the command line and in the output: unchanged,
 // hexadecimal or base64.
 type coding struct {
-	hex, base64 bool
+	hex, base64, keyHex, valueHex bool
 }
 
 func (c *coding) addFlags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&c.hex, "hex", false, "keys and values are written in hexadecimal")
-	cmd.Flags().BoolVar(&c.base64, "base64", false, "keys and values are written in base64")
-	cmd.MarkFlagsMutuallyExclusive("hex", "base64")
+	c.addKeyFlags(cmd)
+	cmd.Flags().BoolVar(&c.valueHex, "value-hex", false, "values are written in hexadecimal")
+	cmd.MarkFlagsMutuallyExclusive("hex", "value-hex")
 }
 
-// plain reports whether bytes are written unchanged.
-func (c *coding) plain() bool { return !c.hex && !c.base64 }
+// addKeyFlags is addFlags for a command that has no values.
+func (c *coding) addKeyFlags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&c.hex, "hex", false, "keys and values are written in hexadecimal")
+	cmd.Flags().BoolVar(&c.base64, "base64", false, "keys and values are written in base64")
+	cmd.Flags().BoolVar(&c.keyHex, "key-hex", false, "keys are written in hexadecimal")
+	cmd.MarkFlagsMutuallyExclusive("hex", "base64")
+	cmd.MarkFlagsMutuallyExclusive("hex", "key-hex")
+}
 
-// decode returns the bytes of an argument. what names the argument in an error.
-func (c *coding) decode(what, arg string) (p []byte, err error) {
+// form is how bytes are written.
+type form int
+
+const (
+	formPlain form = iota
+	formHex
+	formBase64
+)
+
+func (c *coding) keys() form   { return formOf(c.hex || c.keyHex, c.base64) }
+func (c *coding) values() form { return formOf(c.hex || c.valueHex, c.base64) }
+
+func formOf(hex, base64 bool) form {
 	switch {
-	case c.hex:
+	case hex:
+		return formHex
+	case base64:
+		return formBase64
+	}
+	return formPlain
+}
+
+// decodeKey returns the bytes of an argument that is a key. what names the argument in an error.
+func (c *coding) decodeKey(what, arg string) ([]byte, error) { return c.keys().decode(what, arg) }
+
+// decodeValue returns the bytes of an argument that is a value.
+func (c *coding) decodeValue(arg string) ([]byte, error) { return c.values().decode("value", arg) }
+
+func (c *coding) encodeKey(p []byte) []byte   { return c.keys().encode(p) }
+func (c *coding) encodeValue(p []byte) []byte { return c.values().encode(p) }
+
+func (f form) decode(what, arg string) (p []byte, err error) {
+	switch f {
+	case formHex:
 		p, err = hex.DecodeString(arg)
-	case c.base64:
+	case formBase64:
 		p, err = base64.StdEncoding.DecodeString(arg)
 	default:
 		p = []byte(arg)
@@ -39,6 +75,16 @@ func (c *coding) decode(what, arg string) (p []byte, err error) {
 		return nil, usagef("%s %s: %w", what, quoted([]byte(arg)), plainCodingError(err))
 	}
 	return p, nil
+}
+
+func (f form) encode(p []byte) []byte {
+	switch f {
+	case formHex:
+		return hex.AppendEncode(nil, p)
+	case formBase64:
+		return base64.StdEncoding.AppendEncode(nil, p)
+	}
+	return p
 }
 
 // plainCodingError describes an error in hexadecimal or base64 without the names of Go's packages.
@@ -54,17 +100,6 @@ func plainCodingError(err error) error {
 		return fmt.Errorf("no base64 from byte %d on", int64(place))
 	}
 	return err
-}
-
-// encode returns the output form of p.
-func (c *coding) encode(p []byte) []byte {
-	switch {
-	case c.hex:
-		return hex.AppendEncode(nil, p)
-	case c.base64:
-		return base64.StdEncoding.AppendEncode(nil, p)
-	}
-	return p
 }
 
 // maxStdinBytes bounds a value read from standard input. The bound of stores is lower.

@@ -13,8 +13,9 @@ import (
 func newCompactCmd(g *globals) *cobra.Command {
 	var json bool
 	cmd := &cobra.Command{
-		Use:   "compact STORE",
-		Short: "Give space back, and put records in the order of their keys",
+		Use:        "compact STORE",
+		SuggestFor: []string{"vacuum", "defrag", "shrink"},
+		Short:      "Give space back, and put records in the order of their keys",
 		Long: `Moves records out of slabs of which little is used and, where they lie in no
 order, into the order of their keys, so that scans read from front to back. Free
 space goes back to the file system, and the file is cut where its end is free.

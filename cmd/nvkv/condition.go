@@ -34,7 +34,7 @@ func (n *condition) put(db *kv.DB, c *coding, key, value []byte) error {
 	case n.absent:
 		return n.explain(db, key)(db.PutIfAbsent(key, value))
 	case n.given:
-		old, err := c.decode("value of --if-value", n.value)
+		old, err := c.values().decode("value of --if-value", n.value)
 		if err != nil {
 			return err
 		}
@@ -43,17 +43,20 @@ func (n *condition) put(db *kv.DB, c *coding, key, value []byte) error {
 	return db.Put(key, value)
 }
 
-// del removes a key if it has the value of --if-value.
-func (n *condition) del(db *kv.DB, c *coding, key []byte, force bool) error {
-	old, err := c.decode("value of --if-value", n.value)
+// del removes a key if it has the value of --if-value, and returns how many keys it removed.
+func (n *condition) del(db *kv.DB, c *coding, key []byte, force bool) (int64, error) {
+	old, err := c.values().decode("value of --if-value", n.value)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	err = n.explain(db, key)(db.CompareAndDelete(key, old))
-	if force && errors.Is(err, kv.ErrNotFound) {
-		return nil
+	switch {
+	case err == nil:
+		return 1, nil
+	case force && errors.Is(err, kv.ErrNotFound):
+		return 0, nil
 	}
-	return err
+	return 0, err
 }
 
 // explain turns the result of a conditional call into an error that says why nothing was changed.

@@ -17,8 +17,9 @@ func newGetCmd(g *globals) *cobra.Command {
 		asJSON bool
 	)
 	cmd := &cobra.Command{
-		Use:   "get STORE KEY",
-		Short: "Print the value of a key",
+		Use:        "get STORE KEY",
+		SuggestFor: []string{"cat", "read", "show", "fetch"},
+		Short:      "Print the value of a key",
 		Long: `Prints the value stored under KEY. Into a file or a pipe go the bytes of the
 value and nothing else; on a terminal what cannot be shown is escaped as
 "nvkv scan" does, and the line is ended. With --hex or --base64 it is one line
@@ -35,7 +36,7 @@ If the key is not there the exit code is 3.`,
 	c.addFlags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print key, value and expiry as JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		key, err := c.decode("key", args[1])
+		key, err := c.decodeKey("key", args[1])
 		if err != nil {
 			return err
 		}
@@ -73,8 +74,8 @@ func copyValue(w io.Writer, db *kv.DB, key []byte) error {
 
 func printValue(w io.Writer, c *coding, value []byte) error {
 	switch {
-	case !c.plain():
-		value = append(c.encode(value), '\n')
+	case c.values() != formPlain:
+		value = append(c.encodeValue(value), '\n')
 	case isTerminal(w):
 		value = terminalText(value)
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,15 +16,29 @@ import (
 func newInfoCmd(g *globals) *cobra.Command {
 	var json bool
 	cmd := &cobra.Command{
-		Use:   "info STORE",
-		Short: "Say what device a store lies on, what that promises, and what is in it",
+		Use:        "info STORE [KEY]",
+		SuggestFor: []string{"describe", "stat", "status"},
+		Short:      "Say what device a store lies on, what that promises, and what is in it",
+		Long: `Says what device a store lies on, what that promises, and what is in the store.
+With KEY it says how long that key and its value are, and when it expires.`,
 		Example: `  nvkv info store.nv
+  nvkv info store.nv session/7
   nvkv info store.nv --json`,
-		Args: wantArgs("STORE"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 2 {
+				return nil
+			}
+			return wantArgs("STORE")(cmd, args)
+		},
 	}
+	var c coding
+	cmd.Flags().BoolVar(&c.keyHex, "key-hex", false, "KEY is written in hexadecimal")
 	cmd.Flags().BoolVar(&json, "json", false, "print as JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return g.read(cmd, args[0], nil, func(db reader) error {
+			if len(args) == 2 {
+				return infoOfKey(cmd, db, &c, args[1], json)
+			}
 			info, err := storeInfoOf(cmd.Context(), db, args[0])
 			if err != nil {
 				return err
@@ -34,6 +50,36 @@ func newInfoCmd(g *globals) *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// keyInfo is the output of --json for a key.
+type keyInfo struct {
+	KeyBytes   int        `json:"key_bytes"`
+	ValueBytes int        `json:"value_bytes"`
+	Expires    *time.Time `json:"expires_at,omitempty"`
+}
+
+func infoOfKey(cmd *cobra.Command, db reader, c *coding, arg string, asJSON bool) error {
+	key, err := c.decodeKey("key", arg)
+	if err != nil {
+		return err
+	}
+	rec, err := db.get(cmd.Context(), key)
+	if err != nil {
+		return fmt.Errorf("%s: %w", quoted(key), err)
+	}
+	k := keyInfo{KeyBytes: len(rec.Key), ValueBytes: len(rec.Value)}
+	ends := "never"
+	if !rec.Expires.IsZero() {
+		at := rec.Expires.UTC()
+		k.Expires = &at
+		ends = fmt.Sprintf("at %s, in %v", at.Format(time.RFC3339), time.Until(at).Round(time.Second))
+	}
+	if asJSON {
+		return writeJSON(cmd.OutOrStdout(), k)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "key      %s, %s\nvalue    %s\nexpires  %s\n", quoted(key), plural(k.KeyBytes, "byte"), plural(k.ValueBytes, "byte"), ends)
+	return err
 }
 
 // storeInfo is the output of --json.
@@ -70,7 +116,7 @@ func storeInfoOf(ctx context.Context, db reader, path string) (*storeInfo, error
 }
 
 func (s *storeInfo) print(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := newTable(w)
 	fmt.Fprintf(t, "store\t%s\n", shown(s.Store))
 	fmt.Fprintf(t, "format\tversion %d\n", s.Format)
 	if o := s.Owner; o != nil {
@@ -85,6 +131,48 @@ func (s *storeInfo) print(w io.Writer) error {
 			shown(m.Source), plural(m.Records, "record"), count(m.Line))
 	}
 	return t.Flush()
+}
+
+// table is a tabwriter for rows of two columns. On a terminal it wraps the second one.
+type table struct {
+	tabwriter.Writer
+	wrap bool
+}
+
+func newTable(w io.Writer) *table {
+	t := &table{wrap: isTerminal(w)}
+	t.Init(w, 0, 0, 2, ' ', 0)
+	return t
+}
+
+// valueColumns is where a second column is wrapped: with the first, it fits 80.
+const valueColumns = 66
+
+// Write takes whole rows.
+func (t *table) Write(p []byte) (int, error) {
+	rows := string(p)
+	if t.wrap {
+		rows = wrapRows(rows)
+	}
+	_, err := t.Writer.Write([]byte(rows))
+	return len(p), err
+}
+
+func wrapRows(rows string) string {
+	var b strings.Builder
+	for row := range strings.Lines(rows) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(row, "\n"), "\t")
+		for len(value) > valueColumns {
+			at := strings.LastIndexByte(value[:valueColumns+1], ' ')
+			if at <= 0 {
+				break
+			}
+			b.WriteString(name + "\t" + value[:at] + "\n")
+			name, value = "", value[at+1:]
+		}
+		b.WriteString(name + "\t" + value + "\n")
+	}
+	return b.String()
 }
 
 // printDevice writes the properties and promises of a device as rows of a table.

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"nvkv/internal/effort"
 	"nvkv/nvmap"
@@ -54,5 +55,34 @@ func TestInfoJSON(t *testing.T) {
 	}
 	if info.Store != store || info.Format != 2 || info.Keys != 2 || info.Device.Kind == "" || info.DeviceBytes == 0 || info.Transparent == "" || info.Unfinished != nil {
 		t.Errorf("got %+v", info)
+	}
+}
+
+// TestWrapRows checks that a row is wrapped between words, and that no text is lost.
+func TestWrapRows(t *testing.T) {
+	long := strings.Repeat("word ", 30) + strings.Repeat("x", 90)
+	got := wrapRows("name\t" + long + "\nkeys\t2\n")
+	lines := strings.Split(strings.TrimSuffix(got, "\n"), "\n")
+	var text []string
+	for _, l := range lines[:len(lines)-1] {
+		_, value, _ := strings.Cut(l, "\t")
+		if len(value) > valueColumns && strings.Contains(value, " ") {
+			t.Errorf("too long: %q", value)
+		}
+		text = append(text, value)
+	}
+	if strings.Join(text, " ") != long || lines[len(lines)-1] != "keys\t2" || len(lines) < 4 {
+		t.Errorf("wrapped: %q", got)
+	}
+}
+
+// TestHelpFits checks that the help of every command fits 80 columns.
+func TestHelpFits(t *testing.T) {
+	for _, name := range ownCommands {
+		for line := range strings.Lines(must(t, name, "--help")) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+				t.Errorf("%s: %d columns: %s", name, n, line)
+			}
+		}
 	}
 }

@@ -13,8 +13,9 @@ func newLoadCmd(g *globals) *cobra.Command {
 		json bool
 	)
 	cmd := &cobra.Command{
-		Use:   "load STORE FILE|-",
-		Short: "Load records from a text file",
+		Use:        "load STORE FILE|-",
+		SuggestFor: []string{"import"},
+		Short:      "Load records from a text file",
 		Long: `Puts the records of FILE, or of standard input with -, into the store, which
 is created if it is absent. The formats are those of "nvkv dump":
 

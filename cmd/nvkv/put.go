@@ -15,14 +15,16 @@ func newPutCmd(g *globals) *cobra.Command {
 		only condition
 	)
 	cmd := &cobra.Command{
-		Use:   "put STORE KEY VALUE|-",
-		Short: "Store a value under a key",
+		Use:        "put STORE KEY VALUE|-",
+		SuggestFor: []string{"set", "insert", "write", "add"},
+		Short:      "Store a value under a key",
 		Long: `Stores VALUE under KEY, in place of the value that is there, and creates the
 store if it is absent. The pair is durable when the command returns.
 
 With - the value is what standard input holds, byte for byte, whatever --hex
-or --base64 say about the key. With --ttl the key is absent once that has passed;
-"nvkv get --json" says when that is, and a put without it clears it. A key that starts with a dash goes behind --.
+or --base64 say about the key. With --ttl the key is absent once that has
+passed; "nvkv info STORE KEY" says when that is, and a put without it clears it.
+A key that starts with a dash goes behind --.
 
 With --if-absent or --if-value the command compares and stores at one instant.
 If the key is not as demanded it changes nothing and fails: with exit code 3 if
@@ -46,7 +48,7 @@ If the key is not as demanded it changes nothing and fails: with exit code 3 if
 		if ttl <= 0 && cmd.Flags().Changed("ttl") {
 			return usagef("--ttl %v: want more than nothing", ttl)
 		}
-		key, err := c.decode("key", args[1])
+		key, err := c.decodeKey("key", args[1])
 		if err != nil {
 			return err
 		}
@@ -72,5 +74,5 @@ func putValue(cmd *cobra.Command, c *coding, arg string) ([]byte, error) {
 	if arg == "-" {
 		return readStdin(cmd)
 	}
-	return c.decode("value", arg)
+	return c.decodeValue(arg)
 }

@@ -39,6 +39,7 @@ type keyRange struct {
 // status is what a store says of itself.
 type status struct {
 	Metrics   kv.Metrics
+	Latencies kv.Latencies
 	Device    nvmap.Info
 	Format    int
 	Snapshots []kv.SnapshotInfo
@@ -127,7 +128,7 @@ func (c *counted) record(rec textrec.Record) error {
 }
 
 func (l local) status(context.Context) (*status, error) {
-	return &status{Metrics: l.db.Metrics(), Device: l.db.Info(), Format: kv.FormatVersion, Snapshots: l.db.Snapshots()}, nil
+	return &status{Metrics: l.db.Metrics(), Latencies: l.db.Latencies(), Device: l.db.Info(), Format: kv.FormatVersion, Snapshots: l.db.Snapshots()}, nil
 }
 
 // backup calls Options.Progress, which g.read has set, instead of tell.

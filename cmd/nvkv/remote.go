@@ -84,7 +84,7 @@ func (r *remote) status(ctx context.Context) (*status, error) {
 		return nil, err
 	}
 	s := &status{Format: st.Format, Owner: &owner{st.Pid, st.Command, st.OpenFor}}
-	err = errors.Join(json.Unmarshal(st.Metrics, &s.Metrics), json.Unmarshal(st.Device, &s.Device), json.Unmarshal(st.Snapshots, &s.Snapshots))
+	err = errors.Join(json.Unmarshal(st.Metrics, &s.Metrics), json.Unmarshal(st.Latencies, &s.Latencies), json.Unmarshal(st.Device, &s.Device), json.Unmarshal(st.Snapshots, &s.Snapshots))
 	return s, err
 }
 

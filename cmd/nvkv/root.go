@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -46,13 +47,17 @@ what and where.`,
 	}
 	g.addFlags(root)
 	root.AddCommand(
-		newPutCmd(&g), newGetCmd(&g), newDelCmd(&g), newScanCmd(&g),
+		newPutCmd(&g), newGetCmd(&g), newDelCmd(&g), newScanCmd(&g), newCountCmd(&g),
 		newLoadCmd(&g), newDumpCmd(&g), newConvertCmd(),
 		newInfoCmd(&g), newStatsCmd(&g), newCheckCmd(&g), newSalvageCmd(&g),
 		newCompactCmd(&g), newBackupCmd(&g), newRestoreCmd(&g),
-		newUICmd(&g), newBenchCmd(), newVersionCmd(), newDemoCmd(), newDemoLoadCmd(),
+		newUICmd(&g), newBenchCmd(), newVersionCmd(), newManCmd(), newDemoCmd(), newDemoLoadCmd(),
 	)
 	root.SetHelpCommand(newHelpCmd())
+	root.Version = strings.TrimPrefix(buildVersion().String(), "nvkv ")
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	completeValues(root)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "Flags.FlagUsages", "Flags.FlagUsagesWrapped 80"))
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return plainFlagError(err) })
 	return root
 }
@@ -97,11 +102,22 @@ func refuseUnknown(cmd *cobra.Command) {
 
 func unknownCommand(cmd *cobra.Command, name string) error {
 	err := fmt.Errorf("unknown command %s for %q", quoted([]byte(name)), cmd.CommandPath())
-	cmd.SuggestionsMinimumDistance = 2
-	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+	if near := suggestions(cmd, name); len(near) > 0 {
 		err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(near, " or "))
 	}
 	return err
+}
+
+// suggestions returns the command that other tools call so or, if there is none, those with similar
+// names.
+func suggestions(cmd *cobra.Command, name string) []string {
+	for _, c := range cmd.Commands() {
+		if slices.Contains(c.SuggestFor, name) {
+			return []string{c.Name()}
+		}
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	return cmd.SuggestionsFor(name)
 }
 
 // wantArgs accepts exactly the named arguments. A last name that ends in "..." stands for one or

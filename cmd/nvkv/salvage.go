@@ -15,8 +15,9 @@ import (
 
 func newSalvageCmd(g *globals) *cobra.Command {
 	return &cobra.Command{
-		Use:   "salvage STORE OUT",
-		Short: "Rescue what is readable of a damaged store",
+		Use:        "salvage STORE OUT",
+		SuggestFor: []string{"repair", "rescue", "recover"},
+		Short:      "Rescue what is readable of a damaged store",
 		Long: `Reads what can be read of a store, also of one that does not open any more, and
 writes it to OUT: a new store, or JSON lines where OUT ends in .jsonl or is -.
 STORE is not changed. OUT must not exist, has the permissions of STORE, and is

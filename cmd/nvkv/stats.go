@@ -20,8 +20,9 @@ func newStatsCmd(g *globals) *cobra.Command {
 		every           time.Duration
 	)
 	cmd := &cobra.Command{
-		Use:   "stats STORE",
-		Short: "Print the counters of the engine, or watch them",
+		Use:        "stats STORE",
+		SuggestFor: []string{"metrics", "top", "watch"},
+		Short:      "Print the counters of the engine, or watch them",
 		Long: `Prints the counters of the engine, and the open snapshots. If a process that
 sets Options.Socket has the store open, the counters are its own, and count
 since it opened the store. Otherwise this command opens the store, so that only
@@ -65,9 +66,28 @@ type statsResult struct {
 	kv.Metrics
 	Open  []kv.SnapshotInfo `json:"open_snapshots"`
 	Owner *owner            `json:"opened_by,omitempty"`
+	Times *kv.Latencies     `json:"latencies,omitempty"`
 }
 
-func (s *status) json() statsResult { return statsResult{s.Metrics, s.Snapshots, s.Owner} }
+func (s *status) json() statsResult {
+	r := statsResult{Metrics: s.Metrics, Open: s.Snapshots, Owner: s.Owner}
+	if s.Latencies.OneIn > 0 {
+		r.Times = &s.Latencies
+	}
+	return r
+}
+
+// eachLatency calls fn for the kinds of calls that were timed.
+func eachLatency(l *kv.Latencies, fn func(name string, h kv.LatencyHistogram)) {
+	for _, k := range []struct {
+		name string
+		h    kv.LatencyHistogram
+	}{{"get", l.Get}, {"put", l.Put}, {"delete", l.Delete}, {"batch", l.Write}, {"commit", l.Commit}} {
+		if k.h.Count > 0 {
+			fn(k.name, k.h)
+		}
+	}
+}
 
 func printStats(w io.Writer, s *status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -76,6 +96,15 @@ func printStats(w io.Writer, s *status) error {
 	}
 	printFields(t, "", reflect.ValueOf(s.Metrics))
 	if err := t.Flush(); err != nil {
+		return err
+	}
+	var err error
+	eachLatency(&s.Latencies, func(name string, h kv.LatencyHistogram) {
+		if err == nil {
+			_, err = fmt.Fprintf(w, "latency of %-6s  p50 %s, p99 %s, p99.9 %s, max %s\n", name, span(h.Quantile(0.5)), span(h.Quantile(0.99)), span(h.Quantile(0.999)), span(h.Max))
+		}
+	})
+	if err != nil {
 		return err
 	}
 	for _, h := range s.Snapshots {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -24,7 +23,8 @@ func newVersionCmd() *cobra.Command {
 		if json {
 			return writeJSON(cmd.OutOrStdout(), v)
 		}
-		return v.print(cmd.OutOrStdout())
+		_, err := fmt.Fprintln(cmd.OutOrStdout(), v)
+		return err
 	}
 	return cmd
 }
@@ -59,7 +59,8 @@ func buildVersion() versionInfo {
 	return v
 }
 
-func (v versionInfo) print(w io.Writer) error {
+// String returns the line that "nvkv version" prints.
+func (v versionInfo) String() string {
 	rev := ""
 	if v.Revision != "" {
 		rev = " " + v.Revision[:min(len(v.Revision), 12)]
@@ -67,6 +68,5 @@ func (v versionInfo) print(w io.Writer) error {
 	if v.Modified {
 		rev += " (modified)"
 	}
-	_, err := fmt.Fprintf(w, "nvkv %s%s, %s, %s\n", v.Version, rev, v.Go, v.Platform)
-	return err
+	return fmt.Sprintf("nvkv %s%s, %s, %s", v.Version, rev, v.Go, v.Platform)
 }

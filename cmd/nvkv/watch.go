@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -161,6 +162,9 @@ func (v *watcher) page(w io.Writer) error {
 	}
 	text := v.text(width)
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if len(lines) >= height {
+		lines = slices.DeleteFunc(lines, func(l string) bool { return l == "" })
+	}
 	lines = lines[:min(len(lines), height-1)]
 	var b strings.Builder
 	if v.polls == 2 {
@@ -205,6 +209,19 @@ func (v *watcher) text(width int) string {
 	} {
 		put("  %-16s  %8s  %10s  %s", row.name, rate(row.rate), rate(float64(row.total)), row.past.bars(max(0, width-44)))
 	}
+	if l := &v.now.Latencies; l.OneIn > 0 {
+		head("latency                  p50         p99       p99.9         max")
+		before := map[string]kv.LatencyHistogram{}
+		eachLatency(&v.last.Latencies, func(name string, h kv.LatencyHistogram) { before[name] = h })
+		eachLatency(l, func(name string, h kv.LatencyHistogram) {
+			i := lately(before[name], h)
+			if i.Count == 0 {
+				put("  %-16s  none in this interval                  %8s", name, span(h.Max))
+				return
+			}
+			put("  %-16s  %8s    %8s    %8s    %8s", name, span(i.Quantile(0.5)), span(i.Quantile(0.99)), span(i.Quantile(0.999)), span(h.Max))
+		})
+	}
 	head("bytes               a second      in all")
 	put("  %-16s  %8s  %10s", "from the user", size(int64(r.UserBytes)), size(m.UserBytes))
 	put("  %-16s  %8s  %10s  %.2f per byte of the user", "to the medium", size(int64(r.MediaBytes)), size(m.MediaBytes), m.WriteAmp)
@@ -228,6 +245,22 @@ func (v *watcher) text(width int) string {
 		put("  %8s  %9s  %s", span(h.Age), size(h.PinnedBytes), shortHolder(h, width-23))
 	}
 	return b.String()
+}
+
+// lately returns the calls that now counts and before does not. Its Max is that of all calls.
+func lately(before, now kv.LatencyHistogram) kv.LatencyHistogram {
+	was := map[time.Duration]uint64{}
+	for _, b := range before.Buckets {
+		was[b.Below] = b.Count
+	}
+	out := kv.LatencyHistogram{Max: now.Max}
+	for _, b := range now.Buckets {
+		if n := b.Count - min(b.Count, was[b.Below]); n > 0 {
+			out.Buckets = append(out.Buckets, kv.LatencyBucket{Below: b.Below, Count: n})
+			out.Count += n
+		}
+	}
+	return out
 }
 
 // shortHolder returns the end of a holder's name, which says most.

@@ -23,7 +23,8 @@ func (c *counting) status(context.Context) (*status, error) {
 	c.polls++
 	m := kv.Metrics{Keys: 12, Gets: 1000 * c.polls, Puts: 1e12 * c.polls, Checkpoints: int64(c.polls), DeviceBytes: 1 << 40, LiveBytes: 1 << 39, UsedBytes: 3 << 38,
 		CacheHits: 9, CacheMisses: 1, Snapshots: 2, PinnedBytes: 1 << 30}
-	return &status{Metrics: m, Device: nvmap.Info{Kind: "file"}, Owner: &owner{1 << 22, strings.Repeat("long", 20), 100 * time.Hour},
+	h := kv.LatencyHistogram{Count: 100 * c.polls, Max: time.Second, Buckets: []kv.LatencyBucket{{Below: 2000, Count: 90 * c.polls}, {Below: 4000, Count: 10 * c.polls}}}
+	return &status{Metrics: m, Latencies: kv.Latencies{OneIn: 100, Get: h}, Device: nvmap.Info{Kind: "file"}, Owner: &owner{1 << 22, strings.Repeat("long", 20), 100 * time.Hour},
 		Snapshots: []kv.SnapshotInfo{{Age: time.Second, By: "main.export at " + strings.Repeat("/long", 30) + "/main.go:12"}, {Writer: true}}}, nil
 }
 
@@ -44,7 +45,7 @@ func TestWatchPage(t *testing.T) {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
-	for _, want := range []string{"  gets                   500       3.00k", "500000M", "3 taken", "90.0 % hits", "snapshots: 2, pinning 1.07 GB", "/main.go:12", "a writable transaction"} {
+	for _, want := range []string{"  gets                   500       3.00k", "500000M", "3 taken", "90.0 % hits", "snapshots: 2, pinning 1.07 GB", "/main.go:12", "  get                2.00 µs     4.00 µs     4.00 µs      1.00 s\n", "a writable transaction"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q:\n%s", want, text)
 		}

@@ -78,6 +78,7 @@ type Status struct {
 	Format    int             `json:"format"`    // kv.FormatVersion of the server
 	Device    json.RawMessage `json:"device"`    // nvmap.Info
 	Metrics   json.RawMessage `json:"metrics"`   // kv.Metrics
+	Latencies json.RawMessage `json:"latencies"` // kv.Latencies
 	Snapshots json.RawMessage `json:"snapshots"` // []kv.SnapshotInfo, the oldest ones
 }
 
