@@ -47,7 +47,7 @@ what and where.`,
 	}
 	g.addFlags(root)
 	root.AddCommand(
-		newPutCmd(&g), newGetCmd(&g), newDelCmd(&g), newScanCmd(&g), newCountCmd(&g),
+		newPutCmd(&g), newGetCmd(&g), newDelCmd(&g), newScanCmd(&g), newCountCmd(&g), newShellCmd(&g),
 		newLoadCmd(&g), newDumpCmd(&g), newConvertCmd(),
 		newInfoCmd(&g), newStatsCmd(&g), newCheckCmd(&g), newSalvageCmd(&g),
 		newCompactCmd(&g), newBackupCmd(&g), newRestoreCmd(&g),

@@ -34,7 +34,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 // ownCommands are the commands whose help is in this directory's golden files.
-var ownCommands = []string{"put", "get", "del", "scan", "count", "load", "dump", "info", "stats", "check", "compact", "backup", "restore", "ui", "version", "man", "demo"}
+var ownCommands = []string{"put", "get", "del", "scan", "count", "shell", "load", "dump", "info", "stats", "check", "compact", "backup", "restore", "ui", "version", "man", "demo"}
 
 func TestHelp(t *testing.T) {
 	for _, name := range ownCommands {
