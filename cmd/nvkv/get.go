@@ -42,7 +42,7 @@ If the key is not there the exit code is 3.`,
 		}
 		return g.read(cmd, args[0], nil, func(db reader) error {
 			out := cmd.OutOrStdout()
-			if own, ok := db.(local); ok && c.plain() && !asJSON && !isTerminal(out) {
+			if own, ok := db.(local); ok && c.values() == formPlain && !asJSON && !isTerminal(out) {
 				return copyValue(out, own.db, key)
 			}
 			rec, err := db.get(cmd.Context(), key)
