@@ -41,13 +41,17 @@ type slab struct {
 // space: bucket b holds slabs that are free in b eighths or more.
 const buckets = 8
 
-// preferBuckets is the first bucket that is reused before a free slab is carved. A slab that is a
-// quarter free is worth it; with less, the search finds too few slots.
-const preferBuckets = 2
+// preferBuckets is the first bucket that is reused before a free slab is carved: slabs that are a
+// quarter free. With less, the search finds too few slots. Of records with fewSlots or more in a
+// slab, slabs that are an eighth free are reused too.
+const (
+	preferBuckets = 2
+	fewSlots      = 16
+)
 
-// preferFrom is the first bucket that is preferred to a free slab.
-func (r *Region) preferFrom() int {
-	if r.thrifty {
+// preferFrom is the first bucket of a kind and class that is preferred to a free slab.
+func (r *Region) preferFrom(k Kind, c ClassID) int {
+	if r.thrifty || k == KindRecord && r.geo.slabBytes/r.table.slotBytes(k, c) >= fewSlots {
 		return preferBuckets - 1
 	}
 	return preferBuckets
@@ -150,8 +154,8 @@ func has(b []uint64, i int32) bool { return b[i>>6]>>(i&63)&1 != 0 }
 func set(b []uint64, i int32)      { b[i>>6] |= 1 << (i & 63) }
 func clear1(b []uint64, i int32)   { b[i>>6] &^= 1 << (i & 63) }
 
-// pick makes a slab with a free slot the current one of its list: the emptiest if a quarter of it
-// is free, else a free slab, else any slab with room.
+// pick makes a slab with a free slot the current one of its list: the emptiest if enough of
+// it is free, else a free slab, else any slab with room.
 func (r *Region) pick(k Kind, c ClassID, urgent bool) error {
 	l := &r.lists[r.listOf(k, c)]
 	if old := l.cur; old != none {
@@ -162,7 +166,7 @@ func (r *Region) pick(k Kind, c ClassID, urgent bool) error {
 			r.enlist(old)
 		}
 	}
-	if i := l.emptiest(r.preferFrom()); i != none && (r.thrifty || !r.worn(i)) {
+	if i := l.emptiest(r.preferFrom(k, c)); i != none && (r.thrifty || !r.worn(i)) {
 		r.makeCurrent(l, i)
 		return nil
 	}

@@ -56,6 +56,9 @@ func (r *Region) Live() (n int64) {
 // UsedIn returns the bytes of the slabs of a kind that are handed out.
 func (r *Region) UsedIn(k Kind) int64 { return r.space[k].used }
 
+// LiveIn returns the bytes of the slabs of a kind that the index reaches.
+func (r *Region) LiveIn(k Kind) int64 { return r.space[k].live }
+
 // TakeSparse makes the emptiest record slab a victim and returns its number. It returns false if
 // emptying another slab would free none, because its used slots must fit the free slots of the
 // sparse slabs of its class.
@@ -88,7 +91,7 @@ func (r *Region) pays(l *lists, i int32) bool {
 	if c := l.cur; c != none {
 		need -= r.slabs[c].slots - r.slabs[c].usedN
 	}
-	for b := buckets - 1; b >= r.preferFrom(); b-- {
+	for b := buckets - 1; b >= r.preferFrom(KindRecord, r.slabs[i].class); b-- {
 		for j := l.head[b]; j != none && need > 0; j = r.slabs[j].next {
 			if j != i {
 				need -= r.slabs[j].slots - r.slabs[j].usedN

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"nvkv/alloc"
 	"nvkv/kv/internal/btree"
 	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
@@ -281,11 +282,23 @@ func (db *DB) count(es []entry) {
 		db.behind.Store(true) // until a freeze has begun the next run
 		return
 	}
-	if db.sinceCheckpoint >= db.opt.CheckpointBytes {
+	if db.sinceCheckpoint < db.opt.CheckpointBytes {
+		return
+	}
+	if every := db.checkpointEvery(); db.sinceCheckpoint >= every {
 		db.wakeCheckpointer()
 		// R11: a writer two intervals past the last freeze waits for one.
-		db.behind.Store(db.sinceCheckpoint >= 2*db.opt.CheckpointBytes && !db.off(ruleR11))
+		db.behind.Store(db.sinceCheckpoint >= 2*every && !db.off(ruleR11))
 	}
+}
+
+// checkpointEvery returns how many bytes of records are written between two checkpoints: twice the
+// bytes of the index, within the bounds of the options. A checkpoint writes most of the index if
+// the keys are random, so it writes a bounded number of bytes for each byte of a record. The caller
+// holds the turn.
+func (db *DB) checkpointEvery() int64 {
+	index := db.r.LiveIn(alloc.KindPage) + db.r.LiveIn(alloc.KindBlock)
+	return max(db.opt.CheckpointBytes, min(2*index, db.opt.checkpointMost))
 }
 
 // refuse returns err if the store is full. Otherwise growth has met a failing device, and the store

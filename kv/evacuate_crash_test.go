@@ -56,6 +56,8 @@ func (s *session) evacuating(rounds int) (did Metrics, err error) {
 			return did, err
 		}
 		s.m.Watch(true)
+		s.m.Log("settle")
+		s.db.settle(context.Background())
 		s.m.Log("compact")
 		err := guarded(func() error { return s.db.Compact(context.Background()) })
 		if err = firstErr(s.failure(), err, clean(s.db)); err != nil {

@@ -63,6 +63,7 @@ type Metrics struct {
 	CheckpointTime   time.Duration `json:"checkpoint_ns"`      // total
 	LastCheckpoint   time.Duration `json:"last_checkpoint_ns"` // duration of the last one
 	SinceCheckpoint  int64         `json:"since_checkpoint_bytes"`
+	CheckpointEvery  int64         `json:"checkpoint_every_bytes"` // bytes at which the next one is taken
 	Tombstones       int           `json:"tombstones"` // waiting for a checkpoint
 	RecoveryTime     time.Duration `json:"recovery_ns"`
 	RecoveryScanned  int64         `json:"recovery_scanned_bytes"`
@@ -95,7 +96,7 @@ func (db *DB) Metrics() Metrics {
 		Puts: c.puts, Gets: db.pages.Gets(), Deletes: c.deletes, Expired: db.sweep.collected, Commits: c.commits, Fences: io.Fences, UserBytes: c.userBytes,
 		MediaBytes: io.WriteBytes + io.WriteBackBytes, RecordBytes: c.recordBytes, IndexBytes: io.WriteBackBytes,
 		MediaLines: io.WriteLines + io.WriteBackLines, FrameBytes: io.FrameBytes,
-		SinceCheckpoint: db.sinceCheckpoint, Tombstones: len(db.tombs),
+		SinceCheckpoint: db.sinceCheckpoint, CheckpointEvery: db.checkpointEvery(), Tombstones: len(db.tombs),
 		RecoveryTime: db.recovered.took, RecoveryScanned: db.recovered.scanned, RecordsReplayed: db.recovered.replayed,
 		RecordsVoid: db.recovered.void, RecoveryDamage: len(db.recovered.damaged),
 		IndexHeight: db.ix.Height(), IndexLeaves: db.ix.Leaves(), LastTransaction: uint64(db.visible),

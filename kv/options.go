@@ -40,7 +40,9 @@ type Options struct {
 	MaxBytes int64
 
 	// CheckpointBytes is how many bytes of records may be written between two checkpoints. It
-	// bounds the bytes that a recovery reads. 0: 64 MiB.
+	// bounds the bytes that a recovery reads. 0: 64 MiB or twice the size of the index, whichever
+	// is more, but not more than 1 GiB. A checkpoint writes the changed part of the index, so with
+	// a fixed interval a larger store would write more bytes for each byte of the user.
 	CheckpointBytes int64
 
 	// CacheBytes bounds the DRAM for index pages and, on devices that are not mapped, for pages of
@@ -122,6 +124,8 @@ type Options struct {
 	// An existing store keeps its own.
 	SlabBytes int
 
+	checkpointMost int64 // CheckpointBytes of a store with a large index
+
 	renewAt      uint64        // see defaultRenewAt; tests lower it
 	privateFrom  int           // see defaultPrivateFrom; tests lower it
 	groupBytes   int64         // see defaultGroupBytes; tests lower it
@@ -151,8 +155,12 @@ func (o *Options) reach(i instant) {
 	}
 }
 
-// DefaultCheckpointBytes is the value of Options.CheckpointBytes if that is 0.
-const DefaultCheckpointBytes = 64 << 20
+// DefaultCheckpointBytes is the least value of Options.CheckpointBytes if that is 0, and
+// defaultCheckpointMost the greatest.
+const (
+	DefaultCheckpointBytes = 64 << 20
+	defaultCheckpointMost  = 1 << 30
+)
 
 // NoEvacuation as Options.EvacuateBytes turns evacuation in the background off.
 const NoEvacuation = -1
@@ -166,7 +174,10 @@ func (o *Options) withDefaults() Options {
 	if o != nil {
 		c = *o
 	}
-	c.CheckpointBytes = cmp.Or(c.CheckpointBytes, DefaultCheckpointBytes)
+	if c.CheckpointBytes == 0 {
+		c.CheckpointBytes, c.checkpointMost = DefaultCheckpointBytes, defaultCheckpointMost
+	}
+	c.checkpointMost = max(c.checkpointMost, c.CheckpointBytes)
 	c.lateFrom = cmp.Or(c.lateFrom, defaultLateFrom)
 	c.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)
 	c.groupBytes = cmp.Or(c.groupBytes, defaultGroupBytes)

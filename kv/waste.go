@@ -3,6 +3,8 @@ package kv
 import (
 	"context"
 	"time"
+
+	"nvkv/alloc"
 )
 
 // waste measures the room that a store could do without. A store in use needs some spare room: a
@@ -14,6 +16,9 @@ type waste struct {
 	low    int64 // the least gain since the last checkpoint
 	before int64 // the least gain in the interval before
 	floor  int64 // gain below which no round begins: see tidied
+
+	rest    int64     // what was left of the spare bytes when the store settled last
+	settled time.Time // when that was
 }
 
 const (
@@ -54,12 +59,39 @@ func (db *DB) untidy() bool {
 	return gain > max(enough, db.evac.waste.floor)
 }
 
+// held returns the bytes of index pages and blocks that are used and not live. The last checkpoint
+// needs most of them, until the next one flips. The caller holds the turn.
+func (db *DB) held() int64 {
+	const page, block = alloc.KindPage, alloc.KindBlock
+	return db.r.UsedIn(page) - db.r.LiveIn(page) + db.r.UsedIn(block) - db.r.LiveIn(block)
+}
+
+// spare returns the bytes that a checkpoint and nothing else would give back: what the last one
+// holds of the index, and free slabs. The caller holds the turn.
+func (db *DB) spare() int64 { return db.held() + db.r.Discardable() }
+
+// settles says whether a store that comes to rest should take a checkpoint and give back what is
+// spare then. A store in use would need it again soon. The caller holds the turn.
+func (db *DB) settles() bool {
+	return db.spare() > db.evac.waste.rest+db.opt.tidySlack+db.r.Used()/16 && !db.snapshots()
+}
+
+// atRest says whether the store has rested for long enough to settle. That may write most of the
+// index. So a user who pauses again and again does not wear the medium out, it must not be more
+// than three times what was written since the last checkpoint, or a minute must have passed. The
+// caller holds the turn.
+func (db *DB) atRest(l *looks) bool {
+	return l.idle >= idleLooks && db.held() <= 3*db.sinceCheckpoint ||
+		l.idle >= 3*idleLooks && time.Since(db.evac.waste.settled) > time.Minute
+}
+
 // noteWaste is called after each commit, under the turn.
 func (db *DB) noteWaste() {
 	w := &db.evac.waste
 	gain, enough := db.weighWaste()
 	w.low = min(w.low, gain)
-	if gain > max(enough, w.floor) {
+	w.rest = min(w.rest, db.spare())
+	if len(db.evac.wake) == 0 && (gain > max(enough, w.floor) || db.settles()) {
 		db.wakeEvacuator()
 	}
 }
@@ -70,15 +102,17 @@ func (db *DB) newInterval() {
 	w.before, w.low = w.low, db.gain()
 }
 
-// looks counts the looks at an untidy store: all, and those since its last commit.
+// looks counts the looks at a store: those in a row at an untidy one, and those since its last commit.
 type looks struct {
 	all, idle int
 	commits   uint64
 }
 
-func (l *looks) count(commits uint64) {
-	l.all++
+func (l *looks) count(commits uint64, untidy bool) {
 	l.idle++
+	if l.all++; !untidy {
+		l.all = 0
+	}
 	if l.commits != commits {
 		l.commits, l.idle = commits, 0
 	}
@@ -93,22 +127,49 @@ func (db *DB) worthwhile(l *looks) bool {
 		db.gain() > db.r.Used() || min(w.low, w.before) > db.enoughGain()
 }
 
-// awaitWaste waits until a round should begin and returns true, or returns false if there is not
-// enough gain any more.
+// awaitWaste waits until a round should begin and returns true, or returns false if there is nothing
+// to wait for any more. If the store comes to rest without waste, it takes a checkpoint and gives
+// free slabs back.
 func (db *DB) awaitWaste(ctx context.Context) bool {
 	var l looks
 	for db.failure.Load() == nil && sleep(ctx, tidyDelay) {
-		untidy, now := false, false
+		untidy, now, settles, rests := false, false, false, false
 		_ = db.withTurn(func() error { // at rest the zero values count
-			l.count(db.counts.commits)
-			untidy, now = db.untidy(), db.worthwhile(&l)
+			untidy, settles = db.untidy(), db.settles()
+			l.count(db.counts.commits, untidy)
+			now, rests = untidy && db.worthwhile(&l), settles && db.atRest(&l)
 			return nil
 		})
-		if !untidy || now {
-			return untidy
+		switch {
+		case now:
+			return true
+		case rests:
+			db.settle(ctx)
+			return false
+		case !untidy && !settles:
+			return false
 		}
 	}
 	return false
+}
+
+// settle takes a checkpoint, for a store at rest, and gives free slabs back. The checkpoint frees
+// the index of the one before, and those slabs can be given back after another one (A10), which
+// has little to write.
+func (db *DB) settle(ctx context.Context) {
+	err := db.checkpoint(ctx)
+	if err == nil && db.asked(func() bool { return db.r.Discardable() > 0 }) {
+		if err = db.checkpoint(ctx); err == nil {
+			err = db.discardFree(ctx)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		db.opt.Logger.Warn("a checkpoint of a store at rest", "error", err)
+	}
+	_ = db.withTurn(func() error {
+		db.evac.waste.rest, db.evac.waste.settled = db.spare(), time.Now()
+		return nil
+	})
 }
 
 // tidyEnough says whether a round may end. Free slabs that can be given back do not count as gain.
