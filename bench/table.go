@@ -8,6 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"nvkv/bench/ycsb"
 )
 
 // Home is the engine that ratios compare with the others.
@@ -130,6 +132,9 @@ func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
 // Label returns the workload and the parameters that distinguish it from others of its name.
 func (row Row) Label() string {
 	label := row.Workload
+	if label == ycsb.EView {
+		return "YCSB E in a View"
+	}
 	if row.Phase == "run" && len(label) == 1 {
 		label = "YCSB " + strings.ToUpper(label)
 	}

@@ -17,11 +17,21 @@ var coreFiles embed.FS
 // first, then D, whose inserts make the store grow, then E, which reads it in ranges.
 var CoreNames = []string{"a", "b", "c", "f", "d", "e"}
 
-// Core returns the property file of a core workload, "a" to "f".
+// EView names workload E with each scan in a snapshot of its own, as most programs scan.
+const EView = "e-view"
+
+// Core returns the property file of a core workload, "a" to "f", or the properties of EView.
 func Core(name string) (Properties, error) {
 	name = strings.TrimPrefix(strings.ToLower(name), "workload")
+	if name == EView {
+		p, err := Core("e")
+		if err == nil {
+			p["scansnapshot"] = "true"
+		}
+		return p, err
+	}
 	if !slices.Contains(CoreNames, name) {
-		return nil, fmt.Errorf("ycsb: no core workload %q: there are a, b, c, d, e, f", name)
+		return nil, fmt.Errorf("ycsb: no core workload %q: there are a, b, c, d, e, f and %s", name, EView)
 	}
 	f, err := coreFiles.Open("workloads/workload" + name)
 	if err != nil {

@@ -63,6 +63,13 @@ func TestCoreWorkloads(t *testing.T) {
 			t.Errorf("workload %s has proportions %v, want %v", name, got, want[name])
 		}
 	}
+	p, err := Core(EView)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w, _, err := Parse(p); err != nil || !w.ScanSnapshot || w.Scan != 0.95 {
+		t.Errorf("%s: %+v, %v", EView, w, err)
+	}
 	if _, err := Core("g"); err == nil {
 		t.Error("workload g was found")
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,10 +83,11 @@ func TestBenchAllWritesEveryForm(t *testing.T) {
 	met := map[string]bool{}
 	for _, run := range readBench(t, path("r.json")).Runs {
 		met[run.Engine+" "+run.Workload] = true
+		met[fmt.Sprint(run.Engine, " ", run.Workload, " of ", run.ValueBytes)] = true
 	}
 	for _, engine := range []string{"nvkv", "pebble"} {
-		for _, workload := range []string{"load", "a", "b", "c", "d", "e", "f", "scan-all", "get", "miss", "update", "batch-1000",
-			"reopen", "reopen-killed", "delete-rest", "load-ordered", "scan-ordered", "stall"} {
+		for _, workload := range []string{"load", "a", "b", "c", "d", "e", "e-view", "f", "scan-all", "get", "miss", "update", "batch-1000",
+			"reopen", "reopen-killed", "delete-rest", "load-ordered", "scan-ordered", "stall", "e-view of 1000"} {
 			if !met[engine+" "+workload] {
 				t.Errorf("no run of %s on %s", workload, engine)
 			}

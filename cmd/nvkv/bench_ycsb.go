@@ -36,9 +36,10 @@ e, as YCSB's documentation has it: those that insert come last.
 A record has one field of --value-size bytes and a key of 23 bytes. With -P the
 property file says all that, and flags that are given override it; -p overrides
 both. Two settings are not YCSB's own: with scansnapshot=true each scan opens a
-snapshot and closes it, as programs do, and readbatch=N has each read look up N
-keys together. With --target operations start at their intended times and latencies count
-from there, whether the engine was ready or not.`,
+snapshot and closes it, as programs do, which makes workload e the workload
+e-view; and readbatch=N has each read look up N keys together. With --target
+operations start at their intended times and latencies count from there, whether
+the engine was ready or not.`,
 		Example: `  nvkv bench ycsb
   nvkv bench ycsb --engines nvkv,pebble --workloads a,c --records 1000000 --threads 1,2
   nvkv bench ycsb -P workloads/workloada -p recordcount=50000 -p requestdistribution=uniform
