@@ -93,6 +93,7 @@ var figures = []figure{
 	{name: "last_checkpoint_seconds", help: "Time that the last checkpoint took.", value: prometheus.GaugeValue,
 		of: seconds(func(m *kv.Metrics) time.Duration { return m.LastCheckpoint })},
 	gauge("since_checkpoint_bytes", "Bytes of records written since the last checkpoint.", func(m *kv.Metrics) int64 { return m.SinceCheckpoint }),
+	gauge("checkpoint_every_bytes", "Bytes of records after which the next checkpoint is taken.", func(m *kv.Metrics) int64 { return m.CheckpointEvery }),
 	gauge("tombstones", "Tombstones that wait for a checkpoint.", func(m *kv.Metrics) int { return m.Tombstones }),
 
 	{name: "recovery_seconds", help: "Time that the opening took.", value: prometheus.GaugeValue,
