@@ -195,7 +195,7 @@ var sink uint64
 // BenchmarkBatch replaces the values of random keys, some number of them with one fence. ns/op is
 // for one record.
 func BenchmarkBatch(b *testing.B) {
-	for _, size := range []int{1, 10, 100, 1000} {
+	for _, size := range []int{1, 10, 100, 1000, 10_000, 100_000} {
 		b.Run(strconv.Itoa(size), func(b *testing.B) {
 			keys := benchKeys(benchRecords())
 			db := loadBench(b, keys)
