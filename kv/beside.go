@@ -2,6 +2,7 @@ package kv
 
 import (
 	"nvkv/kv/internal/btree"
+	"nvkv/kv/internal/hashindex"
 	"nvkv/kv/internal/record"
 	"nvkv/nvmap"
 )
@@ -28,7 +29,7 @@ func (db *DB) publishBeside(es []entry) error {
 			return err
 		}
 		db.opt.reach(atBuilt)
-		newest := db.endBeside()
+		newest := db.endBeside(es)
 		for db.letGo(newest) {
 		}
 		db.wakeReclaimer() // a range leaves more to free
@@ -81,9 +82,24 @@ func (db *DB) buildStep(e *entry, step func(*entry) error) error {
 }
 
 // endBeside shows the build. It returns the newest holder that can see what the build replaced.
-func (db *DB) endBeside() (newest *holder) {
+// The hash table is shut meanwhile, and until it has followed.
+func (db *DB) endBeside(es []entry) (newest *holder) {
+	cut := len(db.beside.cut) > 0
+	t, newest := db.swap()
+	if cut && !db.off(ruleI21) {
+		t.Clear()
+		db.wakeHash()
+	}
+	db.hashFollow(es)
+	t.Open()
+	return newest
+}
+
+// swap stores the root of a build.
+func (db *DB) swap() (t *hashindex.Table, newest *holder) {
 	db.publish.Lock()
 	defer db.publish.Unlock()
+	t = db.hash.index.Shut()
 	db.ix.PublishPrivate()
 	db.nowVisible()
 	for _, c := range db.beside.cut {
@@ -91,7 +107,7 @@ func (db *DB) endBeside() (newest *holder) {
 		db.holders.cut = append(db.holders.cut, c)
 	}
 	db.beside.cut = nil
-	return db.holders.newest
+	return t, db.holders.newest
 }
 
 // letGo frees some of the things that a build replaced and that no holder sees. It says whether

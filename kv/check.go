@@ -27,7 +27,8 @@ func (i CheckIssue) String() string {
 }
 
 // Check verifies the store while it is in use. Beside readers and writers it reads every record of
-// a snapshot and verifies checksum and key. Then, while writers wait, it verifies the structure of
+// a snapshot and verifies checksum and key. It compares the hash table in
+// DRAM with the index. Then, while writers wait, it verifies the structure of
 // the index, that every slot has exactly one owner and none is lost, and the bookkeeping of the
 // allocator. It calls report for each finding, with no lock held. Findings are no error; the error
 // says why Check could not continue.
@@ -50,8 +51,11 @@ func (db *DB) Check(ctx context.Context, report func(CheckIssue)) (err error) {
 	for _, d := range db.recovered.damaged {
 		report(CheckIssue{d.Off, d.Structure, d.Key, "met by recovery"})
 	}
-	c := &checker{db: db, ctx: ctx, report: report, indexReader: indexReader{gaps: map[nvmap.Off]bool{}}}
+	c := &checker{db: db, ctx: ctx, report: report, unread: map[btree.Ref]int{}, indexReader: indexReader{gaps: map[nvmap.Off]bool{}}}
 	if err := c.records(); err != nil {
+		return err
+	}
+	if err := c.hashEntries(); err != nil {
 		return err
 	}
 	return c.reportLater(c.ownership)
@@ -62,6 +66,7 @@ type checker struct {
 	ctx    context.Context
 	report func(CheckIssue)
 	seen   map[nvmap.Off]struct{} // slots that the index reaches
+	unread map[btree.Ref]int      // entries of the hash table, by bucket, whose records cannot be read
 	indexReader
 }
 
@@ -180,6 +185,7 @@ func (c *checker) ownership() error {
 		c.issue(db.ix.Root().Off(), "slabs", nil, "lost slots were not looked at, because a part of the index cannot be read")
 	} else {
 		c.held()
+		c.hashUnread()
 	}
 	db.r.Check(func(o nvmap.Off, msg string) { c.issue(o, "slab", nil, "%s", msg) })
 	return nil

@@ -378,6 +378,7 @@ func (db *DB) startCheckpointer() {
 
 // stopCheckpointer stops the background goroutines.
 func (db *DB) stopCheckpointer() {
+	db.stopHash()
 	db.stopEvacuator()
 	db.stopEvictor()
 	if db.checkpoints.stop == nil {

@@ -154,6 +154,7 @@ func (c *checker) entry(ch btree.Child, pg *btree.Page, vals *btree.Vals, i int)
 		c.issue(ch.Page.Off(), "index page", key, "out of order behind %q", clip(c.before))
 	}
 	c.before = key
+	c.hashKnows(key)
 	if err := c.record(btree.ValAt(vals, i), key); err != nil {
 		c.issue(btree.RefOff(btree.ValAt(vals, i)), "record", key, "cannot be read: %v", err)
 	}

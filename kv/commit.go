@@ -66,6 +66,7 @@ func (db *DB) commitInside(es []entry) error {
 	// not.
 	single := len(es) == 1 && !private && es[0].kind != record.KindRange
 	if single {
+		es[0].hash = db.askHash(es[0].key)
 		if err := db.ix.Find(es[0].key, &db.way); err != nil {
 			return db.fail(err)
 		}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"nvkv/internal/effort"
+	"nvkv/kv/internal/hashindex"
 	"nvkv/kv/internal/locks"
 	"nvkv/nvmap"
 	"nvkv/nvmap/crashtest"
@@ -68,7 +69,7 @@ func newCrasher(seed uint64) *crasher {
 		seed: seed,
 		rng:  rand.New(rand.NewPCG(seed, 2)),
 		// One goroutine at a time writes, so the seed determines everything.
-		opt:     Options{SlabBytes: 4096, CheckpointBytes: 1 << 30, EvacuateBytes: -1},
+		opt:     Options{SlabBytes: 4096, CheckpointBytes: 1 << 30, EvacuateBytes: -1, HashBytes: [...]int64{0, 64, 1}[seed%3] * hashindex.BucketBytes},
 		images:  []int{4, 2, 1},
 		chain:   30,
 		between: 16,

@@ -111,8 +111,9 @@ func (db *DB) detachAll(e *entry) error {
 
 // cutRest removes the keys of a range that did not leave with whole pages.
 func (db *DB) cutRest(c *btree.Cutting) error {
-	return db.ix.CutRest(c, &db.way, func(x btree.Ref) {
+	return db.ix.CutRest(c, &db.way, func(key []byte, x btree.Ref) {
 		db.keys--
+		db.hashLeft(key, x)
 		db.replacedRecords = append(db.replacedRecords, x)
 	})
 }

@@ -83,6 +83,7 @@ type DB struct {
 	called      callbacks // of calls that Close would wait for
 	logging     callbacks // the part of these that is Options.Logger
 	pages       btree.Sections
+	hash        hashed
 	calls       btree.Stripes
 
 	// Any goroutine may read and set these at any time.
@@ -154,6 +155,7 @@ func OpenDevice(dev nvmap.Device, opts *Options) (*DB, error) {
 	db.opt.Logger = slog.New(logHandler{o.Logger.Handler(), db})
 	db.closed.Store(false)
 	db.pages.Guard(&db.races)
+	db.hash.index.Init()
 	mo, err := db.mapOptions()
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
@@ -254,6 +256,7 @@ func (db *DB) unlockReaders() {
 
 // start starts the background goroutines.
 func (db *DB) start() {
+	db.startHash()
 	db.startEvictor()
 	if !db.opt.ReadOnly {
 		db.startCheckpointer()

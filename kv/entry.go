@@ -23,6 +23,8 @@ type entry struct {
 	levels  [][]alloc.Extent // extents of the bytes in runs, then of their list, and so on
 	extents []alloc.Extent   // all extents of levels
 	cut     *btree.Cutting   // of a range
+	hash    uint64           // of the key, for the hash table
+	was     btree.Ref        // what the tree had for the key; 0: nothing
 	off     nvmap.Off
 	rec     int // bytes in the slot
 }

@@ -58,6 +58,7 @@ func (tx *Tx) GetMany(keys [][]byte, fn func(i int, value []byte, err error) boo
 // many is a group of keys that are looked up side by side.
 type many struct {
 	probes [btree.ProbesMost]btree.Probe
+	looks  [btree.ProbesMost]hashLook
 	at     [btree.ProbesMost]int // the key of each probe
 	values [btree.ProbesMost][]byte
 	errs   [btree.ProbesMost]error
@@ -106,6 +107,7 @@ func (g *many) readTogether(tx *Tx, keys [][]byte) (err error) {
 			n++
 		}
 	}
+	n = g.readHashed(tx, n)
 	db.ix.SeekMany(tx.root, g.probes[:n])
 	for k := range g.probes[:n] {
 		i := g.at[k]

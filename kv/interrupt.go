@@ -37,6 +37,7 @@ func (db *DB) unfinished(r any, err error) error {
 		db.keys, db.beside.cut = db.beside.keys, nil
 	}
 	db.replacedRecords = db.replacedRecords[:0]
+	db.hash.drop() // a bucket may be locked, and entries may not have followed
 	db.leaveReaders()
 	if r != nil {
 		return db.interrupted(r)

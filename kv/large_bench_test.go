@@ -49,7 +49,9 @@ func BenchmarkLongKeys(b *testing.B) {
 	const records = 10_000
 	for _, size := range []int{950, 10_000} {
 		shared := bytes.Repeat([]byte("p"), size-20)
-		key := func(i int) []byte { return fmt.Appendf(shared[:len(shared):len(shared)], "%020d", uint64(i)*0x9e3779b97f4a7c15) }
+		key := func(i int) []byte {
+			return fmt.Appendf(shared[:len(shared):len(shared)], "%020d", uint64(i)*0x9e3779b97f4a7c15)
+		}
 		load := func(b *testing.B) *DB {
 			db, err := Open(filepath.Join(benchDir(b), "s"), nil)
 			if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/anishathalye/porcupine"
 
+	"nvkv/kv/internal/hashindex"
 	"nvkv/nvmap"
 )
 
@@ -23,10 +24,10 @@ const linearKeys = 3
 // of a snapshot.
 type linearState [linearKeys]uint64
 
-// linearOp is one call. A get has one key and returns its value. A snapshot and a scan return all
-// keys. A write sets the keys whose value is not unset. A transaction returns what it read of all
-// keys, and then writes. A conditional write writes if its key has the value old, and returns done
-// for its key if it did.
+// linearOp is one call. A get has one key and returns its value. A snapshot, a scan and a GetMany
+// return all keys. A write sets the keys whose value is not unset. A transaction returns what it read
+// of all keys, and then writes. A conditional write writes if its key has the value old, and returns
+// done for its key if it did.
 type linearOp struct {
 	kind  string
 	key   int
@@ -48,7 +49,7 @@ var linearModel = porcupine.Model{
 		switch op.kind {
 		case "get":
 			return output.(linearState)[op.key] == st[op.key], st
-		case "snapshot", "scan":
+		case "snapshot", "scan", "getmany":
 			return output.(linearState) == st, st
 		case "transaction":
 			if output.(linearState) != st {
@@ -84,9 +85,11 @@ func TestLinearizable(t *testing.T) {
 		return func(t *testing.T) *DB { return openTest(t, filepath.Join(testDir(t), "s"), small(change)) }
 	}
 	for name, open := range map[string]func(*testing.T) *DB{
-		"sync":      onFile(func(*Options) {}),
-		"relaxed":   onFile(func(o *Options) { o.Durability, o.groupBytes = Relaxed, 4096 }),
-		"root swap": onFile(func(o *Options) { o.privateFrom = 2 }),
+		"sync":       onFile(func(*Options) {}),
+		"relaxed":    onFile(func(o *Options) { o.Durability, o.groupBytes = Relaxed, 4096 }),
+		"root swap":  onFile(func(o *Options) { o.privateFrom = 2 }),
+		"one bucket": onFile(func(o *Options) { o.HashBytes = hashindex.BucketBytes }),
+		"no table":   onFile(func(o *Options) { o.HashBytes = NoHash }),
 		"not mapped": func(t *testing.T) *DB {
 			db, err := OpenDevice(unmappedDevice{Device: nvmap.NewMem(64 << 20)}, small(func(*Options) {}))
 			must(t, err)
@@ -98,7 +101,16 @@ func TestLinearizable(t *testing.T) {
 	}
 }
 
+// linearOthers is the number of keys beside those of the model. Clients read them, so that they take
+// places in the hash table.
+const linearOthers = 20
+
+func linearOther(k int) []byte { return fmt.Appendf(nil, "other%d", k) }
+
 func linearizable(t *testing.T, db *DB) {
+	for k := range linearOthers {
+		must(t, db.Put(linearOther(k), linearBytes(1)))
+	}
 	rounds := 30
 	if testing.Short() {
 		rounds = 3
@@ -198,6 +210,9 @@ func linearHistory(t *testing.T, db *DB, seed uint64) []porcupine.Operation {
 				op := randomLinear(rng, uint64(id*calls+n+1), seen)
 				call := time.Since(began).Nanoseconds()
 				out, err := op.run(db)
+				if err == nil {
+					_, err = linearValue(db.Get(linearOther(rng.IntN(linearOthers))))
+				}
 				if err != nil {
 					t.Errorf("seed %d: %+v: %v", seed, op, err)
 					return
@@ -235,8 +250,10 @@ func randomLinear(rng *rand.Rand, value uint64, seen linearState) linearOp {
 		}
 	case r < 5:
 		op.kind = "get"
-	case r < 8:
+	case r < 7:
 		op.kind = "snapshot"
+	case r < 8:
+		op.kind = "getmany"
 	case r < 10:
 		op.kind = "scan"
 	case r < 13:
@@ -276,9 +293,20 @@ func (op *linearOp) run(db *DB) (out linearState, err error) {
 			}
 			return err
 		})
+	case "getmany":
+		var keys [][]byte
+		for k := range linearKeys {
+			keys = append(keys, linearKey(k))
+		}
+		var wrong error
+		err = db.GetMany(keys, func(i int, v []byte, err error) bool {
+			out[i], wrong = linearValue(v, err)
+			return wrong == nil
+		})
+		err = errors.Join(err, wrong)
 	case "scan":
 		var wrong error
-		err = db.Scan(nil, nil, linearKeys, func(k, v []byte) bool {
+		err = db.Scan(nil, linearOther(0), linearKeys, func(k, v []byte) bool {
 			var at int
 			if _, wrong = fmt.Sscanf(string(k), "key%d", &at); wrong == nil {
 				out[at], wrong = linearValue(v, nil)

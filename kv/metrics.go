@@ -40,6 +40,7 @@ type Metrics struct {
 	FrameBytes      int64  `json:"dram_frame_bytes"`  // index pages in DRAM
 	DirtyFrameBytes int64  `json:"dram_dirty_bytes"`  // of these: not on the device yet
 	SlabTableBytes  int64  `json:"dram_slabs_bytes"`  // the slab table, approximately
+	HashBytes       int64  `json:"dram_hash_bytes"`   // the hash table
 	HeldBytes       int64  `json:"dram_held_bytes"`   // lists of things that wait to be freed and of expiries, approximately
 	CacheBytes      int64  `json:"cache_bytes"`       // the bound on frames
 	CacheHits       uint64 `json:"cache_hits"`        // pages found in a frame, on devices that are not mapped
@@ -64,7 +65,7 @@ type Metrics struct {
 	LastCheckpoint   time.Duration `json:"last_checkpoint_ns"` // duration of the last one
 	SinceCheckpoint  int64         `json:"since_checkpoint_bytes"`
 	CheckpointEvery  int64         `json:"checkpoint_every_bytes"` // bytes at which the next one is taken
-	Tombstones       int           `json:"tombstones"` // waiting for a checkpoint
+	Tombstones       int           `json:"tombstones"`             // waiting for a checkpoint
 	RecoveryTime     time.Duration `json:"recovery_ns"`
 	RecoveryScanned  int64         `json:"recovery_scanned_bytes"`
 	RecordsReplayed  int64         `json:"recovery_records_replayed"`
@@ -101,7 +102,7 @@ func (db *DB) Metrics() Metrics {
 		RecordsVoid: db.recovered.void, RecoveryDamage: len(db.recovered.damaged),
 		IndexHeight: db.ix.Height(), IndexLeaves: db.ix.Leaves(), LastTransaction: uint64(db.visible),
 		EvacuatedRecords: db.evac.records, EvacuatedBytes: db.evac.bytes, DiscardedBytes: space.DiscardedBytes,
-		DirtyFrameBytes: io.DirtyFrames * nvmap.PageBytes, SlabTableBytes: int64(space.Slabs) * slabTableBytes, HeldBytes: db.heldBytes(),
+		DirtyFrameBytes: io.DirtyFrames * nvmap.PageBytes, SlabTableBytes: int64(space.Slabs) * slabTableBytes, HeldBytes: db.heldBytes(), HashBytes: db.hash.index.Bytes(),
 		CacheBytes: io.CacheBytes, CacheHits: io.Hits, CacheMisses: io.Misses, CacheEvictions: io.Evictions, CacheWriteBacks: io.WriteBacks,
 		WearGroups: space.Groups, WearMaxBytes: space.WearMaxBytes, WearMeanBytes: space.WearMeanBytes,
 		Account: db.spaceAccount(), ReadOnly: db.opt.ReadOnly, StoreID: db.r.ID().String(),

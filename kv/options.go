@@ -52,6 +52,14 @@ type Options struct {
 	// exceed the bound by the pages that it recovers.
 	CacheBytes int64
 
+	// HashBytes bounds the DRAM for the hash table, in bytes. The table answers most Get, GetAppend,
+	// Has and GetMany without a search of the index. It has 64 bytes for each five keys at most, and
+	// for each two or three as a rule, so it takes 16 MiB for a million keys; with a smaller bound
+	// it answers in part. It is filled by reads and writes, and on mapped devices by a walk over the
+	// index in the background, which the first few hundred reads start. 0: 64 MiB. NoHash, or any
+	// negative value: no table.
+	HashBytes int64
+
 	// CachePolicy names the policy that chooses which pages stay in DRAM: see
 	// nvmap.NewPolicy. "": nvmap.DefaultPolicy.
 	CachePolicy string
@@ -162,6 +170,12 @@ const (
 	defaultCheckpointMost  = 1 << 30
 )
 
+// DefaultHashBytes is the value of Options.HashBytes if that is 0.
+const DefaultHashBytes = 64 << 20
+
+// NoHash as Options.HashBytes turns the hash table off.
+const NoHash = -1
+
 // NoEvacuation as Options.EvacuateBytes turns evacuation in the background off.
 const NoEvacuation = -1
 
@@ -180,6 +194,7 @@ func (o *Options) withDefaults() Options {
 	c.checkpointMost = max(c.checkpointMost, c.CheckpointBytes)
 	c.lateFrom = cmp.Or(c.lateFrom, defaultLateFrom)
 	c.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)
+	c.HashBytes = cmp.Or(c.HashBytes, DefaultHashBytes)
 	c.groupBytes = cmp.Or(c.groupBytes, defaultGroupBytes)
 	c.EvacuateBytes = cmp.Or(c.EvacuateBytes, DefaultEvacuateBytes)
 	c.tidySlack = cmp.Or(c.tidySlack, tidySlack)

@@ -9,9 +9,14 @@ import (
 // have changed, and every change checks it.
 func (db *DB) publishOne(e *entry) error {
 	return db.change(func() error {
+		l := db.hash.index.Lock(e.hash)
 		if err := db.apply(e, &db.way); err != nil {
 			return err
 		}
+		if !db.off(ruleI21) {
+			db.hashFollows(e, &l)
+		}
+		l.Unlock()
 		db.published(1)
 		return nil
 	})
@@ -41,6 +46,7 @@ func (db *DB) publishAll(es []entry, private bool) error {
 		return db.publishBeside(es)
 	}
 	return db.change(func() error {
+		db.hash.index.Changing()
 		db.showing.Add(1)
 		n := len(es)
 		for i := range es {
@@ -51,6 +57,7 @@ func (db *DB) publishAll(es []entry, private bool) error {
 				n += es[i].cut.Single()
 			}
 		}
+		db.hashFollow(es)
 		db.showing.Add(1)
 		db.published(n)
 		return nil
@@ -66,6 +73,7 @@ func (db *DB) publishAt(e *entry, s *btree.Spot) error {
 		}
 		if ok {
 			db.reached(e)
+			e.was = old
 			db.replacedRecords = append(db.replacedRecords, old)
 			return nil
 		}
@@ -120,16 +128,19 @@ func (db *DB) apply(e *entry, p *btree.Path) error {
 		}
 		db.keys--
 		db.bury(e)
+		e.was = old
 		db.replacedRecords = append(db.replacedRecords, old)
 		return nil
 	}
 	db.reached(e)
 	if !p.Found() {
 		db.keys++
+		e.was = 0
 		return db.ix.Insert(e.key, e.ref(), p)
 	}
 	old, err := db.ix.Update(p, e.ref())
 	if err == nil {
+		e.was = old
 		db.replacedRecords = append(db.replacedRecords, old)
 	}
 	return err

@@ -22,6 +22,7 @@ func (db *DB) get(dst, key []byte, want bool) ([]byte, error) {
 	if len(key) > MaxKeyBytes {
 		return dst, ErrNotFound
 	}
+	h, hashed := db.hashOf(key)
 	for try := 0; try < optimistic; {
 		shown := db.showing.Load()
 		if shown&1 != 0 {
@@ -31,7 +32,17 @@ func (db *DB) get(dst, key []byte, want bool) ([]byte, error) {
 			runtime.Gosched()
 			continue
 		}
-		out, res, err := db.tryGet(dst, key, want, shown)
+		if hashed {
+			switch out, res := db.getHashed(dst, key, h, want, shown); res {
+			case btree.Found:
+				return out, nil
+			case btree.Absent:
+				return dst, ErrNotFound
+			case btree.Slow:
+				return dst, errRegister
+			}
+		}
+		out, res, err := db.tryGet(dst, key, h, want, shown)
 		switch res {
 		case btree.Found:
 			return out, nil
@@ -59,13 +70,14 @@ func appendValue(dst, value []byte) []byte {
 
 // tryGet reads without a lock. Its result counts only after the validation of the leaf's version: a
 // leaf that did not change names a slot that was not reused.
-func (db *DB) tryGet(dst, key []byte, want bool, shown uint64) ([]byte, btree.Outcome, error) {
+func (db *DB) tryGet(dst, key []byte, hash uint64, want bool, shown uint64) ([]byte, btree.Outcome, error) {
 	var h btree.Hit
 	switch res := db.ix.Lookup(key, &h); res {
 	case btree.Absent:
 		if !db.stands(&h, shown) {
 			return dst, btree.Retry, nil
 		}
+		db.hashMissed(hash)
 		return dst, btree.Absent, nil
 	case btree.Found:
 	default:
@@ -91,6 +103,7 @@ func (db *DB) tryGet(dst, key []byte, want bool, shown uint64) ([]byte, btree.Ou
 		if !db.stands(&h, shown) {
 			return dst[:n], btree.Retry, nil
 		}
+		db.hashFound(hash, &h, shown)
 		return dst, btree.Found, nil
 	}
 	// The record has another key or is damaged. The key in the leaf tells which.

@@ -56,6 +56,11 @@ const (
 	ruleI17                          // early reads know the records to be replayed
 	ruleI18                          // a record that is one byte from passing is not passed over
 	ruleI19                          // an open writable Tx gets a snapshot before its state changes
+	ruleI21                          // entries of the hash table follow the tree
+	ruleI22                          // an answer from the hash table counts only if the look stands
+	ruleI23                          // a key enters the hash table only if its leaf is unchanged
+	ruleI24                          // only a complete bucket shows absence
+	ruleI25                          // a Tx uses the hash table only if nothing was published since
 )
 
 // off says whether a test has switched the rule off.
@@ -134,10 +139,13 @@ func (db *DB) moveVerbatim(rec *record.Record) error {
 	db.publish.Lock()
 	defer db.publish.Unlock()
 	db.account(db.r.SetLive(to))
+	l := db.hash.index.Lock(db.hash.index.Hash(rec.Key))
 	old, err := db.ix.Update(&db.way, to)
 	if err != nil {
 		return err
 	}
+	l.Set(db.hash.index.Hash(rec.Key), uint64(old), uint64(to))
+	l.Unlock()
 	db.supersede(old, db.holders.newest)
 	db.reclaimBeside(1)
 	return nil

@@ -116,7 +116,9 @@ func TestTrace30_NoStarvation(t *testing.T) {
 // Trace 30, second half: a writer that loses its processor in the middle of a change leaves readers
 // spinning. On a single processor it continues only if they yield.
 func TestTrace30_ReadersYield(t *testing.T) {
-	db := openMem(t)
+	db, err := OpenDevice(nvmap.NewMem(64<<20), &Options{HashBytes: NoHash}) // no bucket is held here
+	must(t, err)
+	defer db.Close()
 	must(t, db.Put([]byte("a"), []byte("1")))
 	var h btree.Hit
 	if db.ix.Lookup([]byte("a"), &h) != btree.Found {

@@ -188,7 +188,7 @@ func (db *DB) collect(key []byte) error {
 		return err
 	}
 	return db.change(func() error {
-		old, err := db.ix.Remove(&db.way)
+		old, err := db.hashRemove(key, func() (btree.Ref, error) { return db.ix.Remove(&db.way) })
 		if err != nil {
 			return db.fail(err)
 		}

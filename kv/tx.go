@@ -36,6 +36,8 @@ type Tx struct {
 	err   atomic.Pointer[error] // first error of an iterator
 	calls atomic.Int64          // of a read-only Tx, under way; txEnded is added at the end
 
+	changes uint64 // of the index when it began, see I25
+
 	lending locks.Mutex[locks.AtLending] // guards lenders
 	lenders []*lender                    // see Options.PoisonSlices
 }
@@ -118,7 +120,7 @@ func (db *DB) Begin(writable bool) (*Tx, error) {
 	tx := &box.tx
 	by := db.openedBy()
 	db.publish.Lock()
-	tx.h, tx.space = db.openHolderIn(&box.h, true), db.space
+	tx.h, tx.space, tx.changes = db.openHolderIn(&box.h, true), db.space, db.hash.index.Changes()
 	tx.h.by = by
 	db.publish.Unlock()
 	tx.db, tx.root, tx.at = db, tx.h.root, db.now()
@@ -262,6 +264,12 @@ func (tx *Tx) Get(key []byte) (value []byte, err error) {
 		return tx.lend(n.value()), nil
 	}
 	defer tx.db.guarded("get", panicOnFault(true), &err)
+	if value, ok, err := tx.getHashed(key); ok {
+		if err != nil {
+			return nil, err
+		}
+		return tx.lend(value), nil
+	}
 	rec, err := tx.db.recordAt(key, tx.root, tx.at)
 	if err != nil {
 		return nil, err
@@ -281,6 +289,9 @@ func (tx *Tx) Has(key []byte) (found bool, err error) {
 		return n.kind != record.KindDelete, nil
 	}
 	defer tx.db.guarded("has", panicOnFault(true), &err)
+	if _, ok, err := tx.getHashed(key); ok {
+		return err == nil, nil
+	}
 	_, err = tx.db.recordAt(key, tx.root, tx.at)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil

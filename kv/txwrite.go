@@ -84,7 +84,7 @@ func (db *DB) beginWrite(ctx context.Context, managed bool) (*Tx, error) {
 	if err := db.writable(); err != nil {
 		return nil, err
 	}
-	tx := &Tx{db: db, root: db.ix.Root(), space: db.spaceNow(), at: db.now(), w: &writing{reads: true, managed: managed, changes: overlay{reuse: db.off(ruleR3)}}}
+	tx := &Tx{db: db, root: db.ix.Root(), space: db.spaceNow(), at: db.now(), changes: db.hash.index.Changes(), w: &writing{reads: true, managed: managed, changes: overlay{reuse: db.off(ruleR3)}}}
 	if managed {
 		tx.w.updating()
 	}

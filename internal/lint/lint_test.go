@@ -14,7 +14,7 @@ import (
 const root = "../.."
 
 // engine lists the packages above nvmap that a store consists of.
-var engine = []string{"alloc", "kv", "kv/internal/btree", "kv/internal/record", "kv/internal/backup", "kv/internal/locks"}
+var engine = []string{"alloc", "kv", "kv/internal/btree", "kv/internal/record", "kv/internal/backup", "kv/internal/locks", "kv/internal/hashindex"}
 
 // TestImportsGoDown checks that the packages of the engine import only lower ones, the standard
 // library, golang.org/x/sys and small internal packages. So a program that imports nvkv/kv compiles
@@ -24,10 +24,11 @@ func TestImportsGoDown(t *testing.T) {
 		"nvmap": {"nvkv/internal/filegate", "nvkv/internal/racing"},
 		"alloc": {"nvkv/nvmap", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug"},
 		"kv": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug", "nvkv/internal/goroutine", "nvkv/internal/socket",
-			"nvkv/kv/internal/locks", "nvkv/kv/internal/btree", "nvkv/kv/internal/record", "nvkv/kv/internal/backup"},
-		"kv/internal/btree":  {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug", "nvkv/kv/internal/locks", "nvkv/kv/internal/record"},
-		"kv/internal/record": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug"},
-		"kv/internal/backup": {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug", "nvkv/kv/internal/record"},
+			"nvkv/kv/internal/locks", "nvkv/kv/internal/btree", "nvkv/kv/internal/record", "nvkv/kv/internal/backup", "nvkv/kv/internal/hashindex"},
+		"kv/internal/hashindex": {"nvkv/nvmap", "nvkv/internal/filegate", "nvkv/internal/racing"},
+		"kv/internal/btree":     {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug", "nvkv/kv/internal/locks", "nvkv/kv/internal/record"},
+		"kv/internal/record":    {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug"},
+		"kv/internal/backup":    {"nvkv/nvmap", "nvkv/alloc", "nvkv/internal/crc32c", "nvkv/internal/filegate", "nvkv/internal/racing", "nvkv/internal/debug", "nvkv/kv/internal/record"},
 	}
 	for pkg, own := range allowed {
 		cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./"+pkg)
@@ -50,6 +51,7 @@ func TestImportsGoDown(t *testing.T) {
 // that read words of it, and the callers of Prefetch.
 var unsafeHomes = []string{
 	"kv/internal/btree/fetch.go", "kv/internal/btree/lookup.go", "kv/internal/btree/page.go", "kv/internal/btree/sections.go",
+	"kv/internal/hashindex/memory.go",
 }
 
 // TestUnsafeHomes checks that only the listed files of alloc and kv import unsafe. It leaves out

@@ -24,7 +24,7 @@ var layers = [][]string{
 	{"kv"},
 	{"kv/internal/btree", "kv/internal/backup"},
 	{"kv/internal/record"},
-	{"alloc", "kv/internal/locks"},
+	{"alloc", "kv/internal/locks", "kv/internal/hashindex"},
 	{"nvmap", "internal/crc32c", "internal/goroutine"},
 	{"internal/filegate", "internal/debug", "internal/socket"},
 }

@@ -64,6 +64,7 @@ var figures = []figure{
 	{name: "dram_bytes", help: "DRAM in use outside the Go heap's user data, by what it is for.", value: prometheus.GaugeValue, kinds: []kind{
 		{"frames", field(func(m *kv.Metrics) int64 { return m.FrameBytes })},
 		{"slabs", field(func(m *kv.Metrics) int64 { return m.SlabTableBytes })},
+		{"hash", field(func(m *kv.Metrics) int64 { return m.HashBytes })},
 		{"held", field(func(m *kv.Metrics) int64 { return m.HeldBytes })},
 	}},
 	gauge("dram_dirty_bytes", "Of the frames: bytes that are not on the medium yet.", func(m *kv.Metrics) int64 { return m.DirtyFrameBytes }),

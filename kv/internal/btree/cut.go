@@ -232,9 +232,9 @@ func (ix *Index) DetachAll(c *Cutting, p *Path) (gone []Detached, err error) {
 }
 
 // CutRest removes the keys of a range that did not leave with whole pages, and merges the empty
-// children that DetachAll left. It calls record with the reference of each removed key. It
-// overwrites p.
-func (ix *Index) CutRest(c *Cutting, p *Path, record func(Ref)) error {
+// children that DetachAll left. It calls record with each removed key and its reference; the key is
+// valid until record returns. It overwrites p.
+func (ix *Index) CutRest(c *Cutting, p *Path, record func(key []byte, x Ref)) error {
 	if err := ix.cutEnds(c, p, record); err != nil {
 		return err
 	}
@@ -311,7 +311,7 @@ func (ix *Index) emptyChild(level int, prefix []byte) (Child, error) {
 }
 
 // cutEnds removes the keys of the range from leaves that stay.
-func (ix *Index) cutEnds(c *Cutting, p *Path, record func(Ref)) error {
+func (ix *Index) cutEnds(c *Cutting, p *Path, record func(key []byte, x Ref)) error {
 	for pos := c.span.start; ; {
 		if err := ix.Find(pos, p); err != nil {
 			return err
@@ -336,7 +336,7 @@ func (ix *Index) cutEnds(c *Cutting, p *Path, record func(Ref)) error {
 		if err != nil {
 			return err
 		}
-		record(old)
+		record(key, old)
 	}
 }
 

@@ -118,6 +118,15 @@ func (t *Trail) open(c Child, s seenPage) (*Page, error) {
 
 // NextLeaf implements leaves.
 func (t *Trail) NextLeaf(a *Ahead) (bool, error) {
+	more, err := t.onward()
+	if more {
+		a.enter(t.vals, 0, t.n)
+	}
+	return more, err
+}
+
+// onward moves to the next leaf. It returns false if there is none.
+func (t *Trail) onward() (bool, error) {
 	for level := 1; level <= t.top; level++ {
 		up := &t.steps[level]
 		pg := t.ix.at(up.page)
@@ -133,7 +142,6 @@ func (t *Trail) NextLeaf(a *Ahead) (bool, error) {
 			pg, at = next, 0
 		}
 		t.askBeside()
-		a.enter(t.vals, 0, t.n)
 		return true, nil
 	}
 	return false, nil

@@ -117,7 +117,7 @@ func (m *treeModel) cut(start, end []byte) {
 	freed := 0
 	left, err := m.ix.DetachAll(c, &m.way)
 	m.must(err)
-	m.must(m.ix.CutRest(c, &m.way, func(Ref) { freed++ }))
+	m.must(m.ix.CutRest(c, &m.way, func([]byte, Ref) { freed++ }))
 	if freed != c.Single() {
 		m.t.Fatalf("[%q, %q): %d keys left singly, surveyed %d", start, end, freed, c.Single())
 	}
