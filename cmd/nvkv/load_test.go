@@ -84,7 +84,7 @@ func TestLoadBadRecord(t *testing.T) {
 	if got := must(t, "scan", store); got != "a\t1\n" {
 		t.Errorf("after the failure: %q", got)
 	}
-	if info := must(t, "info", store); !strings.Contains(info, "unfinished  load of "+file) {
+	if info := must(t, "info", store); !strings.Contains(info, "unfinished   load of "+file) {
 		t.Errorf("info does not tell of the unfinished load:\n%s", info)
 	}
 

@@ -21,9 +21,9 @@ func newUICmd(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ui STORE",
 		Short: "Show a store in a browser: keys, values, counters",
-		Long: `Serves a few pages that show a store: its keys by prefix, a value as text, JSON or
-hexadecimal, and the counters of the engine. It prints the URL, and ends at an
-interrupt.
+		Long: `Serves a few pages that show a store: its keys by prefix, a value as text,
+JSON or hexadecimal, and the counters of the engine. It prints the URL, and ends
+at an interrupt.
 
 Only this machine can reach the pages: the address must be a loopback one. The
 URL has a secret in it; whoever has the URL can read the store. Without
