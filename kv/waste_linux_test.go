@@ -105,7 +105,7 @@ func TestCheckpointEvery(t *testing.T) {
 			t.Errorf("between %d and %d", least, most)
 		}
 		db.opt.CheckpointBytes, db.opt.checkpointMost = 64<<10, 1<<20
-		for n := 1; n < 20_000; n *= 2 {
+		for n := 1; index < 1<<19 && n < 1<<18; n *= 2 {
 			fillRandom(t, db, n, 10, uint64(n))
 			if got, want := every(), max(64<<10, min(2*index, 1<<20)); got != want {
 				t.Errorf("index of %d bytes: every %d, want %d", index, got, want)
