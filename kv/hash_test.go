@@ -452,6 +452,10 @@ func TestHashGrowsAndIsCovered(t *testing.T) {
 			if _, err := db.Get(key(i % keys)); err != nil {
 				t.Fatal(err)
 			}
+			// What is there may be found for ever without a walk; one of some 256 keys that are not
+			// wakes it.
+			_, err := db.Get(key(keys + i))
+			wantErr(t, "Get", err, ErrNotFound)
 		}
 	}
 	for i := range keys {
