@@ -40,6 +40,10 @@ func fragmentedStore(t *testing.T, bytesMost int64, slab int) *DB {
 // died returns the device of a store whose process died: everything fenced.
 func died(t *testing.T, db *DB) nvmap.Device {
 	t.Helper()
+	db.checkpoints.mu.Lock() // nothing writes in the background meanwhile
+	defer db.checkpoints.mu.Unlock()
+	db.turn.hold()
+	defer db.turn.give()
 	dev := nvmap.NewMem(db.m.Device().Info().MaxBytes)
 	must(t, dev.Grow(db.m.Size()))
 	must(t, dev.Write(0, db.m.View(0, int(db.m.Size()))))

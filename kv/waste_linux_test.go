@@ -15,7 +15,11 @@ import (
 func TestSettle(t *testing.T) {
 	path := filepath.Join(testDir(t), "s")
 	db := openTest(t, path, &Options{EvacuateBytes: NoEvacuation, tidySlack: 64 << 10})
-	m := fillRandom(t, db, 30_000, 100, 1)
+	keys := 30_000
+	if raceBuild {
+		keys *= 4 // fillRandom writes a quarter of them
+	}
+	m := fillRandom(t, db, keys, 100, 1)
 	if err := db.Checkpoint(context.Background()); err != nil {
 		t.Fatal(err)
 	}
