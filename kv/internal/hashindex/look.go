@@ -26,12 +26,13 @@ func (x *Index) Look(h uint64, l *Look) bool {
 		return false
 	}
 	state, tag := t.state.Load(), t.tag.Load()
+	covered := t.covered.Load() == tag // before the word: the walk may lose an entry until it ends
 	b := t.bucket(h)
 	word := atomic.LoadUint64(&b[0])
 	if state&1 != 0 || word&locked != 0 {
 		return false
 	}
-	*l = Look{t: t, b: b, state: state, word: word, print: printOf(h), whole: t.covered.Load() == tag}
+	*l = Look{t: t, b: b, state: state, word: word, print: printOf(h), whole: covered}
 	if uint32(word>>tagShift&tagMask) != tag {
 		l.next = Entries // they were forgotten
 		return l.whole
