@@ -70,11 +70,15 @@ func (db *DB) held() int64 {
 // holds of the index, and free slabs. The caller holds the turn.
 func (db *DB) spare() int64 { return db.held() + db.r.Discardable() }
 
-// settles says whether a store that comes to rest should take a checkpoint and give back what is
-// spare then. A store in use would need it again soon. The caller holds the turn.
-func (db *DB) settles() bool {
-	return db.spare() > db.evac.waste.rest+db.opt.tidySlack+db.r.Used()/16 && !db.snapshots()
+// unsettled says whether a store that comes to rest should take a checkpoint and give back what is
+// spare then, as soon as no snapshot sees it. A store in use would need it again soon. The caller
+// holds the turn.
+func (db *DB) unsettled() bool {
+	return db.spare() > db.evac.waste.rest+db.opt.tidySlack+db.r.Used()/16
 }
+
+// settles says whether there is such a store and no snapshot. The caller holds the turn.
+func (db *DB) settles() bool { return db.unsettled() && !db.snapshots() }
 
 // atRest says whether the store has rested for long enough to settle. That may write most of the
 // index. So a user who pauses again and again does not wear the medium out, it must not be more
@@ -91,7 +95,7 @@ func (db *DB) noteWaste() {
 	gain, enough := db.weighWaste()
 	w.low = min(w.low, gain)
 	w.rest = min(w.rest, db.spare())
-	if len(db.evac.wake) == 0 && (gain > max(enough, w.floor) || db.settles()) {
+	if len(db.evac.wake) == 0 && (gain > max(enough, w.floor) || db.unsettled()) {
 		db.wakeEvacuator()
 	}
 }
@@ -133,11 +137,11 @@ func (db *DB) worthwhile(l *looks) bool {
 func (db *DB) awaitWaste(ctx context.Context) bool {
 	var l looks
 	for db.failure.Load() == nil && sleep(ctx, tidyDelay) {
-		untidy, now, settles, rests := false, false, false, false
+		untidy, now, unsettled, rests := false, false, false, false
 		_ = db.withTurn(func() error { // at rest the zero values count
-			untidy, settles = db.untidy(), db.settles()
+			untidy, unsettled = db.untidy(), db.unsettled()
 			l.count(db.counts.commits, untidy)
-			now, rests = untidy && db.worthwhile(&l), settles && db.atRest(&l)
+			now, rests = untidy && db.worthwhile(&l), unsettled && db.atRest(&l) && db.settles()
 			return nil
 		})
 		switch {
@@ -146,7 +150,7 @@ func (db *DB) awaitWaste(ctx context.Context) bool {
 		case rests:
 			db.settle(ctx)
 			return false
-		case !untidy && !settles:
+		case !untidy && !unsettled: // a snapshot may end at any time
 			return false
 		}
 	}

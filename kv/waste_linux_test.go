@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"math"
 	"path/filepath"
 	"testing"
 	"time"
@@ -53,6 +54,42 @@ func TestSettle(t *testing.T) {
 	}
 	if err := firstErr(holds(db, m), clean(db)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSettleBehindSnapshot: a store that comes to rest beside a snapshot settles when the snapshot has
+// ended, without another commit.
+func TestSettleBehindSnapshot(t *testing.T) {
+	db := openTest(t, filepath.Join(testDir(t), "s"), &Options{EvacuateBytes: NoEvacuation, tidySlack: 4 << 10})
+	m := fillRandom(t, db, 10_000, 100, 1)
+	must(t, db.Checkpoint(context.Background()))
+	tx, err := db.Begin(false)
+	must(t, err)
+	b := db.NewBatch()
+	for k := range m {
+		b.Put([]byte(k), []byte("changed"))
+	}
+	must(t, db.Write(b))
+	must(t, db.withTurn(func() error {
+		db.evac.waste.floor = math.MaxInt64 // no round begins
+		db.evac.wake = make(chan struct{}, 1)
+		db.noteWaste()
+		if len(db.evac.wake) == 0 {
+			t.Error("the commit does not wake the evacuator")
+		}
+		db.evac.wake = nil
+		return nil
+	}))
+	ended := make(chan bool)
+	go func() { ended <- db.awaitWaste(context.Background()) }()
+	time.Sleep((idleLooks + 2) * tidyDelay)
+	settled := func() bool { return db.asked(func() bool { return !db.evac.waste.settled.IsZero() }) }
+	if settled() {
+		t.Error("it settled beside a snapshot")
+	}
+	must(t, tx.Rollback())
+	if <-ended; !settled() {
+		t.Errorf("it has not settled: %+v", db.Metrics().Account)
 	}
 }
 
