@@ -115,7 +115,7 @@ func (s *session) writeAs(changes []change, group, other bool) error {
 	switch {
 	case s.relaxed() && !durable:
 		s.past = append(s.past, s.acked)
-	case s.c.mixed && len(changes) > 0:
+	case s.c.mixed && len(changes) > 0 && changes[0].holds(s.acked): // else it commits nothing
 		s.past = nil
 	}
 	s.acked, s.next = s.next, nil
