@@ -32,6 +32,7 @@ func OpenDamaged(m *nvmap.Map, report func(*CorruptError)) (*Region, error) {
 		n = geo.slabsIn(m.Size())
 	}
 	r.slabs = make([]slab, n)
+	r.inLines = m.Device().Info().Unit == lineBytes
 	r.identities = makeIdentities(geo.slabsIn(m.Device().Info().MaxBytes))
 	d := make([]byte, descBytes)
 	for i := range r.slabs {

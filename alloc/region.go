@@ -73,6 +73,7 @@ type Region struct {
 
 	space     [kindCount]usage
 	thrifty   bool     // see SetThrifty
+	inLines   bool     // the medium is written in cache lines
 	victims   []int32  // slabs made victims since ReleaseVictims
 	wear      []uint64 // bytes of slots handed out since the opening, by group
 	usable    int      // slabs that hold no metadata
@@ -192,6 +193,7 @@ func open(m *nvmap.Map, off rules, magic uint64) (*Region, error) {
 		return nil, err
 	}
 	r.slabs = make([]slab, r.unread)
+	r.inLines = r.m.Device().Info().Unit == lineBytes
 	r.identities = makeIdentities(r.geo.slabsIn(r.m.Device().Info().MaxBytes))
 	return r, nil
 }

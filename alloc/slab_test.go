@@ -7,13 +7,22 @@ import (
 )
 
 // TestSparseSlabsAreFilledFirst: a slab of many records of which an eighth is free is filled again
-// before a free slab is carved; of few large records a quarter must be free.
+// before a free slab is carved; of few large records, and where the medium is written in lines, a
+// quarter must be free.
 func TestSparseSlabsAreFilledFirst(t *testing.T) {
 	for _, c := range []struct {
+		dev            nvmap.Device
 		bytes, eighths int
 		again          bool
-	}{{128, 1, true}, {128, 0, false}, {8192, 1, false}, {8192, 2, true}} {
-		m, err := nvmap.NewMap(nvmap.NewMem(16<<20), nil)
+	}{
+		{nvmap.NewMem(16 << 20), 128, 1, true},
+		{nvmap.NewMem(16 << 20), 128, 0, false},
+		{nvmap.NewMem(16 << 20), 8192, 1, false},
+		{nvmap.NewMem(16 << 20), 8192, 2, true},
+		{nvmap.NewSim(nvmap.NewMem(16 << 20)), 128, 1, false},
+		{nvmap.NewSim(nvmap.NewMem(16 << 20)), 128, 2, true},
+	} {
+		m, err := nvmap.NewMap(c.dev, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
