@@ -70,6 +70,10 @@ func (db *DB) commitInside(es []entry) error {
 		if err := db.ix.Find(es[0].key, &db.way); err != nil {
 			return db.fail(err)
 		}
+	} else if !private { // a read that fails later would leave the entries half shown
+		if err := db.ix.FetchBlocks(n.Blocks); err != nil {
+			return db.fail(err)
+		}
 	}
 	if err := db.endCommit(); err != nil {
 		return db.fail(err)

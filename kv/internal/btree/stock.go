@@ -134,6 +134,26 @@ func (ix *Index) bornPage(level int, prefix []byte) (nvmap.PageID, *Page, error)
 	return id, pg, nil
 }
 
+// FetchBlocks reads the pages of the next n reserved blocks, if the device is not mapped. A page may
+// have other blocks, so bornVals reads it unless it has a frame. If that read failed between the
+// changes of a transaction that is shown at one instant, the transaction would be half shown. The
+// frames stay until the section ends. A page that gets no frame, because the bound or the policy of
+// the cache excludes it, is left to bornVals.
+func (ix *Index) FetchBlocks(n int) error {
+	if ix.mapped {
+		return nil
+	}
+	for _, o := range ix.blocks[max(0, len(ix.blocks)-n):] {
+		if ix.m.Where(o.Page()) != nvmap.OnDevice {
+			continue
+		}
+		if _, err := ix.m.Fetch(o.Page()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // bornVals makes a new value block. No reader can see it yet.
 func (ix *Index) bornVals() (uint64, *Vals, error) {
 	if len(ix.blocks) == 0 {
