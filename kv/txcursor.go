@@ -31,6 +31,10 @@ type Cursor struct {
 	loaded   bool // baseKey and baseValue are those of base
 	keysOnly bool // see Tx.Keys
 
+	// Of base, since it was set out in this direction:
+	left bytesLeft // that it may still read in runs
+	past []byte    // bound of the last range that it passed, or nil
+
 	baseKey, baseValue []byte
 	baseExpiry         int64
 
@@ -237,6 +241,7 @@ func (c *Cursor) lookBackward(key []byte) error {
 
 func (c *Cursor) start(backward bool) {
 	c.backward, c.onBase, c.onNode, c.loaded = backward, false, false, false
+	c.left, c.past = c.tx.db.bytesLeft(), nil
 }
 
 // step moves base and node off the cursor's key. The state that base walks does not change. For
@@ -354,11 +359,16 @@ func (c *Cursor) loadRecord() (passed bool, err error) {
 	if rec.Expired(c.tx.at) {
 		return true, c.passBase()
 	}
-	c.baseKey, c.baseValue, c.baseExpiry, c.loaded = rec.Key, rec.Value, rec.Expiry, true
 	if rec.Spilled() {
-		c.baseKey, c.baseValue, err = db.content(&rec)
+		if err := c.left.of(&rec); err != nil {
+			return false, err
+		}
+		if rec.Key, rec.Value, err = db.content(&rec); err != nil {
+			return false, err
+		}
 	}
-	return false, err
+	c.baseKey, c.baseValue, c.baseExpiry, c.loaded = rec.Key, rec.Value, rec.Expiry, true
+	return false, nil
 }
 
 // passRange moves base off a range that the Tx has deleted, if it is in one. It reads no record
@@ -379,22 +389,23 @@ func (c *Cursor) passRange() (passed bool, err error) {
 		return false, nil
 	}
 	c.onBase, c.loaded = false, false
-	switch {
-	case c.backward:
-		err = c.base.SeekBelow(c.tx.root, r.key)
-	case r.open:
+	if !c.backward && r.open {
 		c.base.Leave()
-	default:
-		_, err = c.base.Seek(c.tx.root, r.value())
+		return true, nil
 	}
-	if err != nil || !c.base.Valid() {
-		return true, err
+	// The ranges come in the order of the walk, or the keys of the index are not in order: then base
+	// could come back to a range for ever.
+	last, bound := c.past, r.value()
+	if c.backward {
+		bound = r.key
 	}
-	// The next key must lie behind key, or the keys of the index are not in order.
-	next, err := c.base.Key()
-	if err == nil && bytes.Compare(next, key) > 0 == c.backward {
-		err = c.base.Misplaced()
+	if order := bytes.Compare(bound, last); last != nil && (order == 0 || order < 0 != c.backward) {
+		return false, c.base.Misplaced()
 	}
+	if c.past = bound; c.backward {
+		return true, c.base.SeekBelow(c.tx.root, bound)
+	}
+	_, err = c.base.Seek(c.tx.root, bound)
 	return true, err
 }
 
