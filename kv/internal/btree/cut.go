@@ -310,8 +310,10 @@ func (ix *Index) emptyChild(level int, prefix []byte) (Child, error) {
 	return c, nil
 }
 
-// cutEnds removes the keys of the range from leaves that stay.
-func (ix *Index) cutEnds(c *Cutting, p *Path, record func(key []byte, x Ref)) error {
+// cutEnds removes the keys of the range from leaves that stay. If they are more than the survey
+// counted in the whole range, keys are not in order and the removal might not end.
+func (ix *Index) cutEnds(c *Cutting, p *Path, removed func(key []byte, x Ref)) error {
+	left := c.keys
 	for pos := c.span.start; ; {
 		if err := ix.Find(pos, p); err != nil {
 			return err
@@ -332,11 +334,14 @@ func (ix *Index) cutEnds(c *Cutting, p *Path, record func(key []byte, x Ref)) er
 		if err != nil || !c.span.below(key) {
 			return err
 		}
+		if left--; left < 0 {
+			return &record.CorruptError{Off: uint64(p.steps[0].page.Off()), Structure: "index page with keys out of order"}
+		}
 		old, err := ix.Remove(p)
 		if err != nil {
 			return err
 		}
-		record(key, old)
+		removed(key, old)
 	}
 }
 
