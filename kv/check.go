@@ -27,11 +27,10 @@ func (i CheckIssue) String() string {
 }
 
 // Check verifies the store while it is in use. Beside readers and writers it reads every record of
-// a snapshot and verifies checksum and key. It compares the hash table in
-// DRAM with the index. Then, while writers wait, it verifies the structure of
-// the index, that every slot has exactly one owner and none is lost, and the bookkeeping of the
-// allocator. It calls report for each finding, with no lock held. Findings are no error; the error
-// says why Check could not continue.
+// a snapshot and verifies checksum and key, and compares the hash table in DRAM with the index. Then,
+// while writers wait, it verifies the structure of the index, that every slot has exactly one owner
+// and none is lost, and the bookkeeping of the allocator. It calls report for each finding, with no
+// lock held. Findings are no error; the error says why Check could not continue.
 func (db *DB) Check(ctx context.Context, report func(CheckIssue)) (err error) {
 	s, err := db.enterCall()
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 )
 
 // UpdateContext is Update that gives up when ctx ends while the call waits: for its turn among the
-// writers, for a checkpoint, or for the replay of an opening. Then fn is not called, nothing is
+// writers, for a checkpoint that it takes itself, or for the replay of an opening. It awaits the end
+// of a checkpoint that another goroutine is taking. When it gives up fn is not called, nothing is
 // changed, and the error wraps that of ctx and its cause. Once fn has been called ctx has no effect
 // any more: a transaction that has begun ends as in Update. A nil ctx never ends.
 func (db *DB) UpdateContext(ctx context.Context, fn func(*Tx) error) error {
